@@ -1,0 +1,25 @@
+# `make demo` and `make test` each set up whatever is missing first; `make quick` runs the everyday tests alone.
+.PHONY: demo test quick lint setup clean
+.DEFAULT_GOAL := demo
+bin := .venv/bin
+
+setup: .venv/ready
+.venv/ready: pyproject.toml constraints.txt scripts/setup.sh
+	@bash scripts/setup.sh
+
+demo: .venv/ready
+	@$(bin)/deit-fast demo
+
+test: lint
+	@$(bin)/python -m pytest
+
+quick: lint
+	@$(bin)/python -m pytest -m "not slow"
+
+lint: .venv/ready
+	@$(bin)/ruff check --quiet .
+	@$(bin)/ruff format --quiet --check .
+	@$(bin)/mypy
+
+clean:
+	rm -rf .venv runs
