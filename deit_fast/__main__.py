@@ -1,0 +1,129 @@
+"""Takes the words of a command line, runs the command, gives its exit status.
+
+0: done. 1: a bug, with its traceback. 2: what the user can mend, in one line on stderr. 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deit_fast import __version__
+from deit_fast.cli import help_text, overview, parse
+from deit_fast.config import RankError, RunConfig, UserError
+from deit_fast.record.log import as_json
+from deit_fast.record.run import write_bytes
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `deit-fast *argv` (without argv: the words of this process) and gives the exit status."""
+    _let_waiting_threads_sleep()
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words:
+        print(overview(), file=sys.stderr)
+        return 2
+    command, *options = words
+    if command in ("--help", "-h"):
+        print(overview())
+        return 0
+    if command == "--version":
+        print(f"deit-fast {__version__}")
+        return 0
+    try:
+        if "--help" in options or "-h" in options:
+            print(help_text(command))
+        else:
+            _run(command, words)
+    except RankError as error:
+        return _complain(command, str(error), 2, of_any_rank=True)
+    except UserError as error:
+        return _complain(command, str(error), 2)
+    except OSError as error:
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        return _complain(command, f"{error.strerror}: {' -> '.join(names)}" if names else str(error), 2)
+    except KeyboardInterrupt:
+        return _complain(command, "interrupted", 130)
+    return 0
+
+
+def _let_waiting_threads_sleep() -> None:
+    """OpenMP's idle threads give up their core soon, before OpenMP is loaded and unless the user has said otherwise.
+
+    Loader and trainer are two teams of threads on the same cores; by default each spins for milliseconds while the other
+    works. On 2 cores the demonstration's training steps take half the time so (records/2026-11-demo).
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def _run(command: str, words: list[str]) -> None:
+    config = parse(command, words[1:])
+    out = _free_path(config.out) if config.out else None
+    result = _result(command, config, words)
+    if out and _is_first_rank():
+        write_bytes(out, (json.dumps(as_json(result), indent=2) + "\n").encode())
+
+
+def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]:
+    """What the command found. The imports stand here so that `--help` does not wait for torch."""
+    match command:
+        case "write":
+            from deit_fast.data.write import write_beton
+
+            return write_beton(config.write)
+        case "train":
+            from deit_fast.train.loop import train
+
+            return train(config, ["deit-fast", *words])
+        case "eval":
+            from deit_fast.train.evaluate import evaluate_checkpoint
+
+            return evaluate_checkpoint(config)
+        case "bench":
+            from deit_fast.study.bench import bench
+
+            return bench(config)
+        case "report":
+            from deit_fast.study.report import write_report
+
+            return write_report(config.report)
+        case "demo":
+            from deit_fast.study.demo import demo
+
+            return demo(config.demo)
+    raise AssertionError(command)
+
+
+def _free_path(out: str) -> Path:
+    """Where `--out` leads, links followed; raises UserError where no file can be put there, before any work is done."""
+    path = Path(out).resolve()
+    if path.exists() and not path.is_file():
+        raise UserError(f"--out={out}: is not a file: want a file name")
+    if not path.parent.is_dir():
+        raise UserError(f"--out={out}: {path.parent} is not a folder: make it first, or choose another")
+    trial = path.with_name(f".{path.name}.{os.getpid()}.trial")
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise UserError(f"--out={out}: cannot be written: {error.strerror}") from error
+    return path
+
+
+def _is_first_rank() -> bool:
+    """Whether this process speaks for all: torchrun starts one for each rank."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _complain(command: str, message: str, status: int, of_any_rank: bool = False) -> int:
+    if of_any_rank or _is_first_rank():
+        print(f"deit-fast {command}: {' '.join(message.splitlines())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""Takes the words of a command line and the YAML files that it names, gives one frozen RunConfig, or the `--help` text.
+
+fastargs holds the options (Section, Param, Checker) and validates them. It is fed by hand and never reads the command
+line, files or the environment itself, because version 1.2.0 would read bool("False") as True and 3.9 as the integer 3,
+ignore unknown YAML keys, drop None, accept abbreviated options, let the environment beat the command line, and exit
+with status 0 on an error. Precedence: defaults, each `--config-file` in turn (a file after its `base`), command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+from fastargs import Config, Param, Section
+from fastargs.validation import Checker
+
+from deit_fast.config import RunConfig, UserError, check_ranges
+from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, convert, nearest, read_file, shown, wanted
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command does and takes beside --config-file and --out: sections ("data"), single options ("train.device").
+
+    `positional` is the option that the words without dashes make up, if any.
+    """
+
+    summary: str
+    takes: tuple[str, ...]
+    positional: str = ""
+
+    def has(self, key: str) -> bool:
+        """Whether the command takes the option `section.name`."""
+        return key in self.takes or key.partition(".")[0] in self.takes
+
+
+COMMANDS = {
+    "write": Command("convert an image folder into a beton", ("write",)),
+    "train": Command(
+        "train a classifier and record the run", ("data", "augment", "model", "optim", "schedule", "train", "eval.flip", "run")
+    ),
+    "eval": Command(
+        "evaluate a checkpoint",
+        (
+            "eval",
+            *(f"data.{name}" for name in ("val", "eval_batch_size", "eval_resolution", "eval_crop_ratio")),
+            *(f"data.{name}" for name in ("num_workers", "batches_ahead")),
+            *(f"train.{name}" for name in ("device", "amp", "channels_last")),
+        ),
+    ),
+    "bench": Command(
+        "measure the throughput of data, compute and both",
+        ("data", "augment", "model", "optim", "schedule", "train", "bench"),
+    ),
+    "report": Command("write a page about finished runs", ("report",), positional="report.runs"),
+    "demo": Command("train a small DeiT on scikit-learn's digits, from image folder to report", ("demo",)),
+}
+
+_SECTIONS: dict[str, Any] = {n: hint for n, hint in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(hint)}
+_HINTS = {f"{section}.{n}": hint for section, cls in _SECTIONS.items() for n, hint in get_type_hints(cls).items()}
+_COMMON = {  # options of every command that are not part of a section: placeholder and meaning
+    "config-file": (
+        "FILE.yaml",
+        "options from a file, `section: {option: value}`; may be repeated: a later file wins over an earlier one and "
+        "the command line over both; `base: OTHER.yaml` in a file names one, or a list of them, that it extends",
+    ),
+    "out": ("FILE.json", "write the result there as JSON"),
+    "help": ("", "print this and stop"),
+}
+
+
+def parse(command: str, argv: Sequence[str]) -> RunConfig:
+    """The configuration that `deit-fast COMMAND *argv` asks for; raises UserError for the first thing wrong with it."""
+    taken = _command(command)
+    given, files, out = _split(command, argv)
+    layers: dict[str, Given] = {}
+    for file in files:
+        layers |= read_file(Path(file), _HINTS, COMMAND_LINE)
+    registry = _registry()
+    registry.collect(layers | given)
+    for error in registry.validate("errordict").values():
+        # fastargs raises an empty ValidationError while it handles what the checker raised: that is the context
+        assert isinstance(error.__context__, UserError), error.__context__
+        raise UserError(str(error.__context__))
+    sections = {
+        section: cls(**{field.name: registry[f"{section}.{field.name}"] for field in dataclasses.fields(cls)})
+        for section, cls in _SECTIONS.items()
+    }
+    config = RunConfig(**sections, out=out)
+    check_ranges(config, taken.has)
+    return config
+
+
+def overview() -> str:
+    """What `deit-fast --help` prints."""
+    lines = ["usage: deit-fast COMMAND [--section.option=VALUE ...]", "", "commands:"]
+    lines += [f"  {name:<8}{command.summary}" for name, command in COMMANDS.items()]
+    lines += ["", "`deit-fast COMMAND --help` lists a command's options, `deit-fast --version` prints the version."]
+    return "\n".join(lines)
+
+
+def help_text(command: str) -> str:
+    """What `deit-fast COMMAND --help` prints: each option with its meaning, unit, type and default, in 100 columns."""
+    taken = _command(command)
+    words = " RUN..." if taken.positional else ""
+    lines = [
+        f"usage: deit-fast {command}{words} [--config-file FILE.yaml] [--section.option=VALUE ...]",
+        "",
+        f"{taken.summary[0].upper()}{taken.summary[1:]}.",
+    ]
+    registry = _registry()
+    for ns, paths in registry.sections_to_entries.items():
+        keys = [".".join(path) for path in paths if taken.has(".".join(path))]
+        if keys:
+            lines += ["", f"{ns[0]}: {registry.sections[ns].desc}"]
+        for key in keys:
+            param = registry.entries[tuple(key.split("."))]
+            kind = re.sub("^an? ", "", param.checker.help())
+            lines += _help_lines(f"--{key}", f"{param.desc} [{kind}; default: {_default(param.default)}]")
+        if taken.positional in keys:
+            lines += _help_lines("RUN...", f"the same as --{taken.positional}=RUN,...")
+    lines += ["", "every command:"]
+    for name, (placeholder, meaning) in _COMMON.items():
+        lines += _help_lines(f"--{name} {placeholder}", meaning)
+    return "\n".join(lines)
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, tuple):
+        return shown(tuple(round(item, 4) for item in value)) or "empty"
+    return shown(value) or "empty"
+
+
+def _help_lines(left: str, right: str) -> list[str]:
+    indent = 33
+    return textwrap.wrap(
+        right, 100, initial_indent=f"  {left} ".ljust(indent), subsequent_indent=" " * indent, break_on_hyphens=False
+    )
+
+
+def _command(name: str) -> Command:
+    if name not in COMMANDS:
+        raise UserError(f"unknown command {shown(name)}: want one of {', '.join(COMMANDS)}; {nearest(name, COMMANDS)}")
+    return COMMANDS[name]
+
+
+class _Typed(Checker):
+    """Strict reader of one option: gives the value that its dataclass field wants or raises UserError."""
+
+    def __init__(self, key: str, hint: Any) -> None:
+        self.key, self.hint = key, hint
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, Given):
+            return value  # the default, which fastargs passes through here
+        try:
+            return convert(self.hint, value)
+        except (ValueError, OverflowError, yaml.YAMLError):
+            remedy = " in quotes" if self.hint is str else ""  # only unquoted YAML is anything but text
+            if get_origin(self.hint) is Literal:
+                remedy = f"; {nearest(str(value.value), get_args(self.hint))}"
+            got = f"{value.origin}: {self.key}={shown(value.value)}"
+            raise UserError(f"{got}: want {self.help()}{remedy}") from None
+
+    def help(self) -> str:
+        return wanted(self.hint)
+
+
+def _registry() -> Config:
+    """A fastargs Config of its own, never the library's global one, with every option of every section."""
+    registry = Config()
+    for section, cls in _SECTIONS.items():
+        params = {}
+        for field in dataclasses.fields(cls):
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            checker = _Typed(f"{section}.{field.name}", _HINTS[f"{section}.{field.name}"])
+            params[field.name] = Param(checker, field.metadata["help"], default)
+        Section(section, (cls.__doc__ or "").rstrip("."), config_descriptor=registry).params(**params)
+    return registry
+
+
+def _split(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], list[str], str]:
+    """The words of a command line as options, configuration files and the value of --out."""
+    taken = COMMANDS[command]
+    given: dict[str, Given] = {}
+    files: list[str] = []
+    runs: list[str] = []
+    words = list(reversed(argv))
+    while words:
+        word = words.pop()
+        if not word.startswith("-"):
+            runs.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        key = name.lstrip("-")
+        hint = _HINTS.get(key, str if key in ("config-file", "out") else None)
+        if hint is None or name != f"--{key}":
+            raise UserError(f"{COMMAND_LINE}: unknown option {shown(name)}; {nearest(key, [*_HINTS, *_COMMON])}")
+        if key in _HINTS and not taken.has(key):
+            takers = " and ".join(name for name, other in COMMANDS.items() if other.has(key))
+            raise UserError(f"{COMMAND_LINE}: {key} is not an option of {command}, but of {takers}")
+        if not equals and hint is bool and (not words or words[-1].lower() not in BOOLEANS):
+            value = "true"
+        elif not equals:
+            if not words or words[-1].startswith("--"):
+                raise UserError(f"{COMMAND_LINE}: {key} has no value: want --{key}=VALUE")
+            value = words.pop()
+        if key == "config-file":
+            files.append(value)
+        elif key in given:
+            raise UserError(f"{COMMAND_LINE}: {key} is given twice: want it once")
+        else:
+            given[key] = Given(value, COMMAND_LINE)
+    if runs and not taken.positional:
+        raise UserError(f"{COMMAND_LINE}: {shown(runs[0])} is not an option: want --section.option=VALUE")
+    if runs and taken.positional in given:
+        raise UserError(f"{COMMAND_LINE}: {taken.positional} is given twice: as an option and as {shown(runs[0])}")
+    if runs:
+        given[taken.positional] = Given(runs, COMMAND_LINE)
+    out = given.pop("out", None)
+    if out and not out.value:
+        raise UserError(f"{COMMAND_LINE}: out is empty: want a file name")
+    return given, files, out.value if out else ""

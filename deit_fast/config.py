@@ -1,0 +1,307 @@
+"""Takes nothing, gives what a run is: one frozen dataclass for each section, and the checks across sections.
+
+Every default of the project stands here once, beside its meaning and unit. `cli` builds these from YAML and the command
+line; every other module takes the section that concerns it.
+"""
+
+# ruff: noqa: RUF009  (option() gives a dataclasses.field, which is what stands here)
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Pair = tuple[float, float]
+Triple = tuple[float, float, float]
+
+
+class UserError(ValueError):
+    """What the user can mend. Its message is one line: what, got, wanted, remedy. Commands print it and exit with 2."""
+
+
+class RankError(UserError):
+    """A UserError that one rank of several meets alone, and that rank itself therefore prints."""
+
+
+def option(default: Any, meaning: str) -> Any:
+    """A configuration field with its default and its meaning (with the unit), which `--help` prints."""
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata={"help": meaning})
+    return field(default=default, metadata={"help": meaning})
+
+
+@dataclass(frozen=True)
+class WriteConfig:
+    """Conversion of an image folder into a beton."""
+
+    source: str = option("", "image folder to convert: one folder for each class, image files inside")
+    out: str = option("", "beton to write; its manifest goes beside it as OUT.json")
+    mode: Literal["jpg", "raw", "proportion"] = option(
+        "jpg", "how images are stored: jpg (JPEG), raw (uint8 pixels), proportion (JPEG for write.jpeg_share of them)"
+    )
+    jpeg_share: float = option(0.5, "share of images stored as JPEG in mode proportion, 0 to 1")
+    jpeg_quality: int = option(90, "JPEG quality, 1 to 100")
+    max_resolution: int = option(0, "longest side of a stored image in pixels; larger ones are scaled down; 0: any")
+    on_error: Literal["fail", "skip"] = option(
+        "fail", "what a file that is no image does: end the conversion (fail), or be named in the manifest only (skip)"
+    )
+    num_workers: int = option(0, "processes that convert; 0: one for each core")
+    seed: int = option(0, "seed of the choice of images stored as JPEG in mode proportion")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from and how they are loaded."""
+
+    train: str = option("", "beton of the training set")
+    val: str = option("", "beton of the validation set")
+    batch_size: int = option(128, "views in a training batch of one rank")
+    eval_batch_size: int = option(0, "images in an evaluation batch of one rank; 0: twice data.batch_size")
+    resolution: int = option(224, "side of a training view in pixels")
+    start_resolution: int = option(
+        0, "side of a training view in pixels at the start, raised to data.resolution over data.ramp; 0: no ramp"
+    )
+    ramp: Pair = option((0.0, 1.0), "start and end of the rise of the resolution, as fractions of training")
+    eval_resolution: int = option(0, "side of an evaluation view in pixels; 0: data.resolution, in eval the checkpoint's")
+    eval_crop_ratio: float = option(
+        0.0,
+        "side of the evaluation crop over the shorter side of the resized image, up to 1; 0: 0.875, in eval the checkpoint's",
+    )
+    interpolation: Literal["bicubic", "bilinear"] = option("bicubic", "resampling filter, as Pillow computes it")
+    num_workers: int = option(0, "threads that prepare batches on one rank; 0: this rank's share of the cores")
+    batches_ahead: int = option(3, "batches prepared ahead of the trainer")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What happens to a training view."""
+
+    repeats: int = option(3, "views of one image in a global batch (repeated augmentation); 1: off")
+    crop_scale: Pair = option((0.08, 1.0), "range of the area of a random crop, as a share of the image's")
+    crop_ratio: Pair = option((3 / 4, 4 / 3), "range of the aspect ratio of a random crop, width over height")
+    flip: float = option(0.5, "probability of a horizontal flip")
+    mixup: float = option(0.8, "alpha of Mixup's Beta(alpha, alpha); 0: no Mixup")
+    cutmix: float = option(1.0, "alpha of CutMix's Beta(alpha, alpha); 0: no CutMix")
+    mix_probability: float = option(1.0, "probability that a batch is mixed at all")
+    cutmix_probability: float = option(0.5, "probability that a mixed batch gets CutMix, where both are on")
+    label_smoothing: float = option(0.1, "label smoothing: this much of each target is spread evenly over all classes")
+    mean: Triple = option((0.485, 0.456, 0.406), "mean of each channel, red green blue, in units of 255 grey levels")
+    std: Triple = option((0.229, 0.224, 0.225), "standard deviation of each channel, in units of 255 grey levels")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which architecture."""
+
+    name: str = option("deit_small_patch16_224", "timm's name of the architecture")
+    drop_path: float = option(0.1, "stochastic depth: drop probability of the last block, linear from 0 on")
+    options: dict[str, Any] = option({}, "further arguments of timm.create_model: key=value,... or a YAML mapping")
+    blurpool: bool = option(False, "blur before each strided convolution of a convnet (Zhang 2019, as ffcv-imagenet)")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser."""
+
+    name: Literal["adamw", "sgd"] = option("adamw", "optimiser")
+    lr: float = option(5e-4, "peak learning rate for a global batch of optim.lr_batch_size views")
+    lr_batch_size: int = option(512, "the rate is scaled by global batch / this; 0: not scaled")
+    weight_decay: float = option(0.05, "weight decay; not on 1-D parameters, biases, pos_embed and cls_token")
+    betas: Pair = option((0.9, 0.999), "AdamW's decay rates of the moments")
+    eps: float = option(1e-8, "AdamW's epsilon")
+    momentum: float = option(0.9, "SGD's momentum")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Learning rate over time."""
+
+    kind: Literal["cosine", "linear"] = option("cosine", "decay after the warm-up: cosine over all epochs, or linear")
+    warmup_epochs: float = option(5.0, "epochs of linear warm-up from schedule.warmup_lr")
+    warmup_lr: float = option(1e-6, "learning rate at the start of the warm-up, not scaled")
+    min_lr: float = option(1e-5, "learning rate at the end, not scaled")
+    update: Literal["deit", "epoch", "step"] = option(
+        "deit", "when the rate is set: each step; each epoch; or as DeiT's code does it, each epoch and one epoch late"
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training loop."""
+
+    epochs: int = option(300, "epochs to train")
+    seed: int = option(0, "seed of everything random")
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "device; auto: cuda where there is one, else cpu")
+    amp: Literal["auto", "off", "bf16", "fp16"] = option(
+        "auto", "mixed precision: bf16, fp16 with a gradient scaler, or off; auto: bf16 on cuda, off on cpu"
+    )
+    channels_last: bool = option(True, "keep images and convolutions in channels-last memory format")
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = option("off", "torch.compile mode")
+    ema_decay: float = option(0.99996, "decay of the exponential moving average of the weights; 0: no average")
+    ema_warmup: bool = option(False, "let the decay rise as (1 + updates) / (10 + updates), up to train.ema_decay")
+    log_every: int = option(50, "steps between two logged losses (the loss is read from the device only then)")
+    eval_every: int = option(1, "epochs between two evaluations; the last epoch is always evaluated")
+    resume: bool = option(False, "go on from run.dir's last checkpoint (start anew where there is none)")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Evaluation."""
+
+    checkpoint: str = option("", "checkpoint to evaluate")
+    weights: Literal["auto", "model", "ema"] = option("auto", "weights to evaluate; auto: the better in the checkpoint")
+    flip: bool = option(False, "add the logits of the mirrored image (test-time augmentation)")
+
+
+@dataclass(frozen=True)
+class RunSection:
+    """Where a run is recorded."""
+
+    dir: str = option("", "folder of the run: configuration, log, checkpoints; empty: runs/NAME-DATE-TIME")
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Throughput of data, compute and both."""
+
+    steps: int = option(30, "steps in one measurement")
+    rounds: int = option(5, "measurements of each kind, interleaved; the median is reported")
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Report of finished runs."""
+
+    runs: tuple[str, ...] = option((), "run folders to report on")
+    html: str = option("", "page to write; empty: report.html in the first run's folder")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The demonstration on scikit-learn's digits."""
+
+    dir: str = option("runs/demo", "folder of the demonstration; an earlier demonstration in it is replaced")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that a command was asked to do. `out` is where a command that measures or reports puts its result as JSON."""
+
+    write: WriteConfig = field(default_factory=WriteConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    run: RunSection = field(default_factory=RunSection)
+    bench: BenchConfig = field(default_factory=BenchConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    demo: DemoConfig = field(default_factory=DemoConfig)
+    out: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested plain dictionary of every section, as it goes into JSON and checkpoints."""
+        return dataclasses.asdict(self)
+
+
+# (section.option, what is wanted, test): ranges of single options, checked for every command that uses the section
+_RANGES: tuple[tuple[str, str, Any], ...] = (
+    ("write.jpeg_share", "0 to 1", lambda v: 0 <= v <= 1),
+    ("write.jpeg_quality", "1 to 100", lambda v: 1 <= v <= 100),
+    ("write.max_resolution", ">= 0", lambda v: v >= 0),
+    ("write.num_workers", ">= 0", lambda v: v >= 0),
+    ("write.seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63),
+    ("data.batch_size", ">= 1", lambda v: v >= 1),
+    ("data.eval_batch_size", ">= 0", lambda v: v >= 0),
+    ("data.resolution", "1 to 4096", lambda v: 1 <= v <= 4096),
+    ("data.start_resolution", "0 to 4096", lambda v: 0 <= v <= 4096),
+    ("data.ramp", "0 <= start < end <= 1", lambda v: 0 <= v[0] < v[1] <= 1),
+    ("data.eval_resolution", "0 to 4096", lambda v: 0 <= v <= 4096),
+    ("data.eval_crop_ratio", "0 to 1", lambda v: 0 <= v <= 1),
+    ("data.num_workers", ">= 0", lambda v: v >= 0),
+    ("data.batches_ahead", ">= 1", lambda v: v >= 1),
+    ("augment.repeats", "1 to 255", lambda v: 1 <= v <= 255),
+    ("augment.crop_scale", "0 < low <= high <= 1", lambda v: 0 < v[0] <= v[1] <= 1),
+    ("augment.crop_ratio", "0 < low <= high", lambda v: 0 < v[0] <= v[1]),
+    ("augment.flip", "0 to 1", lambda v: 0 <= v <= 1),
+    ("augment.mixup", ">= 0", lambda v: v >= 0),
+    ("augment.cutmix", ">= 0", lambda v: v >= 0),
+    ("augment.mix_probability", "0 to 1", lambda v: 0 <= v <= 1),
+    ("augment.cutmix_probability", "0 to 1", lambda v: 0 <= v <= 1),
+    ("augment.label_smoothing", "0 up to, not including, 1", lambda v: 0 <= v < 1),
+    ("augment.std", "each above 0", lambda v: all(x > 0 for x in v)),
+    ("model.drop_path", "0 up to, not including, 1", lambda v: 0 <= v < 1),
+    ("optim.lr", "above 0", lambda v: v > 0),
+    ("optim.lr_batch_size", ">= 0", lambda v: v >= 0),
+    ("optim.weight_decay", ">= 0", lambda v: v >= 0),
+    ("optim.betas", "each 0 up to, not including, 1", lambda v: all(0 <= x < 1 for x in v)),
+    ("optim.eps", "above 0", lambda v: v > 0),
+    ("optim.momentum", "0 up to, not including, 1", lambda v: 0 <= v < 1),
+    ("schedule.warmup_epochs", ">= 0", lambda v: v >= 0),
+    ("schedule.warmup_lr", ">= 0", lambda v: v >= 0),
+    ("schedule.min_lr", ">= 0", lambda v: v >= 0),
+    ("train.epochs", "1 to 65535", lambda v: 1 <= v <= 65535),
+    ("train.seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63),
+    ("train.ema_decay", "0 up to, not including, 1", lambda v: 0 <= v < 1),
+    ("train.log_every", ">= 1", lambda v: v >= 1),
+    ("train.eval_every", ">= 1", lambda v: v >= 1),
+    ("bench.steps", ">= 1", lambda v: v >= 1),
+    ("bench.rounds", ">= 1", lambda v: v >= 1),
+)
+
+
+def check_ranges(config: RunConfig, is_used: Callable[[str], bool] = lambda path: True) -> None:
+    """Raises UserError for the first option `section.name` that is_used and outside its range: what, got, wanted."""
+    for path, wanted, is_valid in _RANGES:
+        if not is_used(path):
+            continue
+        section, name = path.split(".")
+        value = getattr(getattr(config, section), name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(math.isfinite(number) for number in numbers) or not is_valid(value):
+            raise UserError(f"{path}={value}: want {wanted}")
+
+
+def check_training(config: RunConfig, world_size: int) -> None:
+    """Raises UserError where the sections of a training run do not fit each other on world_size ranks."""
+    data, augment = config.data, config.augment
+    for name in ("train", "val"):
+        if not getattr(data, name):
+            raise UserError(f"data.{name} is not set: want the path of a beton, made by `deit-fast write`")
+    if is_mixing(augment) and data.batch_size % 2:
+        raise UserError(
+            f"data.batch_size={data.batch_size}: Mixup and CutMix mix pairs within a rank and want an even batch on "
+            f"each of the {world_size} rank(s); choose an even number, or set augment.mixup=0 augment.cutmix=0"
+        )
+    if data.start_resolution > data.resolution:
+        raise UserError(
+            f"data.start_resolution={data.start_resolution}: want 0 to data.resolution={data.resolution} (0: no ramp)"
+        )
+    warmup_epochs = config.schedule.warmup_epochs
+    if warmup_epochs >= config.train.epochs:
+        raise UserError(f"schedule.warmup_epochs={warmup_epochs:g}: want fewer than train.epochs={config.train.epochs}")
+
+
+def is_mixing(augment: AugmentConfig) -> bool:
+    """Whether any batch can come out mixed."""
+    return augment.mix_probability > 0 and (augment.mixup > 0 or augment.cutmix > 0)
+
+
+def eval_batch_size(data: DataConfig) -> int:
+    """Images in an evaluation batch of one rank."""
+    return data.eval_batch_size or 2 * data.batch_size
+
+
+def eval_resolution(data: DataConfig) -> int:
+    """Side of an evaluation view in pixels."""
+    return data.eval_resolution or data.resolution
+
+
+def eval_crop_ratio(data: DataConfig) -> float:
+    """Side of the evaluation crop over the shorter side of the resized image."""
+    return data.eval_crop_ratio or 0.875

@@ -1,0 +1,222 @@
+"""Takes YAML files and the words of a command line as they came, gives option values, each of the type that is wanted.
+
+YAML is read strictly: a key that stands twice is an error, numbers are decimal (YAML 1.1 would read 010 as 8, 1_0 as 10
+and 1:30 as 90), and 1e-3 is a number, which PyYAML alone takes for text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import yaml
+
+from deit_fast.config import UserError
+
+COMMAND_LINE = "command line"
+BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value as it came, and from where: COMMAND_LINE or FILE:LINE."""
+
+    value: Any
+    origin: str
+
+
+def read_file(path: Path, keys: Collection[str], asked_by: str, chain: tuple[Path, ...] = ()) -> dict[str, Given]:
+    """The options of a YAML file on top of those of its `base` files, by "section.name".
+
+    keys: all options that there are. asked_by: who names the file, for errors. chain: the resolved paths of the files
+    that led here by `base`. Raises UserError for a file that cannot be read or is not YAML, an unknown key, or a `base`
+    that leads back to its own file.
+    """
+    if path.resolve() in chain:
+        raise UserError(f"{asked_by}: base {path} leads back to itself: want a base that does not extend this file")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{asked_by}: cannot read {path}: {error.strerror}") from None
+    sections = {key.partition(".")[0]: None for key in keys}
+    below: dict[str, Given] = {}
+    own: dict[str, Given] = {}
+    try:
+        loader = _Loader(content)
+        root = loader.get_single_node()
+        for section, node, line in _entries(loader, root, f"{path}:1: want sections of options"):
+            origin = f"{path}:{line}"
+            if section == "base":
+                for base in _bases(loader.construct_object(node, deep=True), origin):
+                    below |= read_file(path.parent / base, keys, origin, (*chain, path.resolve()))
+                continue
+            if section not in sections:
+                raise UserError(f"{origin}: unknown section {shown(section)}; {nearest(section, [*sections, 'base'])}")
+            problem = f"{origin}: {section}: want options below it, as in `{section}: {{name: value}}`"
+            for name, value_node, line in _entries(loader, node, problem):
+                key, origin = f"{section}.{name}", f"{path}:{line}"
+                if key not in keys:
+                    raise UserError(f"{origin}: unknown option {shown(key)}; {nearest(key, keys)}")
+                own[key] = Given(loader.construct_object(value_node, deep=True), origin)
+    except yaml.YAMLError as error:
+        raise UserError(_yaml_problem(path, content, error)) from None
+    except RecursionError:
+        raise UserError(f"{path}:1: nested too deeply: want sections of options") from None
+    return below | own
+
+
+class _Loader(yaml.SafeLoader):
+    """yaml.SafeLoader that refuses a key that stands twice and leaves alone whatever is not a plain decimal number."""
+
+    def __init__(self, stream: bytes | str) -> None:
+        super().__init__(stream)
+        self.flat: set[yaml.Node] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Every mapping passes here before it is built, again for each alias; then merged keys rightly stand twice."""
+        if node in self.flat:
+            return
+        self.flat.add(node)
+        seen = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode) and key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{shown(key_node.value)} stands twice: want it once", key_node.start_mark
+                )
+            seen.add(key_node.value if isinstance(key_node, yaml.ScalarNode) else key_node)
+        super().flatten_mapping(node)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> int | float | str:
+        """A decimal number, or the text where it is none."""
+        text = self.construct_scalar(node)
+        if _INTEGER.fullmatch(text) and len(text) < 1000:  # Python refuses to convert more than 4300 digits
+            return int(text)
+        return float(text) if _NUMBER.fullmatch(text) else text
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(f"(?:{_NUMBER.pattern})$"), list("-+.0123456789"))
+for _kind in ("int", "float", "timestamp"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_decimal)
+
+
+def _entries(loader: _Loader, node: yaml.Node | None, problem: str) -> Iterator[tuple[str, yaml.Node, int]]:
+    """Key, value and line of each entry of a mapping; nothing for an empty one; raises UserError(problem) otherwise."""
+    if node is None or node.tag == "tag:yaml.org,2002:null":
+        return
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(problem)
+    loader.flatten_mapping(node)
+    for key, value in node.value:
+        yield str(loader.construct_scalar(key)), value, key.start_mark.line + 1
+
+
+def _bases(value: Any, origin: str) -> list[str]:
+    bases = value if isinstance(value, list) else [value]
+    if not all(isinstance(base, str) and base for base in bases):
+        raise UserError(f"{origin}: base={shown(value)}: want a file name or a list of them")
+    return bases
+
+
+def _yaml_problem(path: Path, content: bytes, error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"{path}:{error.problem_mark.line + 1}: {error.problem}"
+    if isinstance(error, yaml.reader.ReaderError):
+        # the position counts characters where the file could be decoded, bytes where it could not
+        text = content.decode("utf-8" if error.encoding == "unicode" else "latin-1", errors="replace")
+        line = text[: error.position].count("\n") + 1
+        return f"{path}:{line}: {error.reason}: want UTF-8 text without control characters"
+    return f"{path}: {' '.join(str(error).split())}"
+
+
+def wanted(hint: Any) -> str:
+    """The words for what an option of type `hint` wants."""
+    names = {bool: "true or false", int: "an integer", float: "a number", str: "text", dict: "key=value,key=value"}
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        return "texts with commas between" if kinds[1] is ... else f"{len(kinds)} numbers with commas between"
+    return names[get_origin(hint) or hint]
+
+
+def convert(hint: Any, given: Given) -> Any:
+    """The value as the type `hint` of a configuration field.
+
+    Raises ValueError, OverflowError or yaml.YAMLError where it is not one.
+    """
+    value, is_words = given.value, given.origin == COMMAND_LINE
+    if get_origin(hint) is Literal:
+        value = "off" if value is False and "off" in get_args(hint) else value  # YAML 1.1 reads a bare `off` as False
+        if value in get_args(hint):
+            return value
+    elif get_origin(hint) is tuple:
+        return _items(get_args(hint), given)
+    elif get_origin(hint) is dict:
+        return _mapping(value) if is_words else _keywords(value)
+    elif hint is bool:
+        value = BOOLEANS.get(value.lower()) if is_words else value
+        if isinstance(value, bool):
+            return value
+    elif hint is int:
+        value = int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif hint is float:
+        value = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(float(value)):
+            return float(value)
+    elif isinstance(value, hint):
+        return value
+    raise ValueError
+
+
+def _items(kinds: tuple[Any, ...], given: Given) -> tuple[Any, ...]:
+    """`1,2` on the command line, or a list, as a tuple of `kinds`; (str, ...): any number of texts, none empty."""
+    items = given.value
+    if isinstance(items, str) and given.origin == COMMAND_LINE:
+        items = items.split(",") if items else []
+    if not isinstance(items, list) or "" in items:
+        raise ValueError
+    wanted_kinds = kinds[:1] * len(items) if kinds[1] is ... else kinds
+    return tuple(convert(kind, Given(item, given.origin)) for kind, item in zip(wanted_kinds, items, strict=True))
+
+
+def _mapping(words: str) -> dict[str, Any]:
+    """`patch_size=4,depth=6` as a mapping, each value read as YAML; a comma divides where `name=` follows it."""
+    pairs = [pair.partition("=") for pair in re.split(r",(?=[A-Za-z_]\w*=)", words)] if words else []
+    mapping = {key: yaml.load(value, Loader=_Loader) for key, equals, value in pairs if equals}
+    if len(mapping) < len(pairs):
+        raise ValueError
+    return _keywords(mapping)
+
+
+def _keywords(mapping: Any) -> dict[str, Any]:
+    if not isinstance(mapping, dict) or not all(isinstance(key, str) and key.isidentifier() for key in mapping):
+        raise ValueError
+    return mapping
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`nearest: X`, X being the one of `names` that was most likely meant by `name`, say `optim.lr` by `train.lr`."""
+    names = list(names)
+    own = name.rpartition(".")[2]
+    likely = [one for one in names if (name and one.startswith(name)) or one.rpartition(".")[2] == own]
+    return f"nearest: {difflib.get_close_matches(name, likely or names, 1, cutoff=0)[0]}"
+
+
+def shown(value: Any) -> str:
+    """A value in an error or in `--help`: as YAML or the command line writes it, on one line of bounded length."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    text = "" if value == {} else "null" if value is None else str(value)
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -1,0 +1,26 @@
+"""Settings that hold for all tests: no deadlines, since the first call of a function compiles it; gpu tests want a GPU."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import pytest
+
+# as the command line does it: threads that wait leave their core to others
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+hypothesis.settings.register_profile("deit_fast", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("deit_fast")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips tests marked gpu where there is no CUDA device; PyTorch is imported only if there are such tests."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))

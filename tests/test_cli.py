@@ -1,0 +1,266 @@
+"""Options of each command: forms and errors of the command line, traps of fastargs 1.2.0, help, round trips."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from deit_fast import config as config_module
+from deit_fast.cli import COMMANDS, help_text, overview, parse
+from deit_fast.config import RunConfig, UserError
+
+SECTIONS: dict[str, Any] = {n: kind for n, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
+IS_VALID = {path: is_valid for path, _, is_valid in config_module._RANGES}
+PROJECT = Path(__file__).parents[1]
+
+
+def value(config: RunConfig, path: str) -> Any:
+    section, name = path.split(".")
+    return getattr(getattr(config, section), name)
+
+
+def error(command: str, *words: str) -> str:
+    with pytest.raises(UserError) as caught:
+        parse(command, words)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_nothing_gives_the_defaults() -> None:
+    for command in COMMANDS:
+        assert parse(command, []) == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "wanted"),
+    [
+        (["--data.batch_size=3"], "data.batch_size", 3),
+        (["--data.batch_size", "3"], "data.batch_size", 3),
+        (["--data.train", "a=b.beton"], "data.train", "a=b.beton"),
+        (["--data.train=a=b.beton"], "data.train", "a=b.beton"),
+        (["--data.train=--odd"], "data.train", "--odd"),
+        (["--data.train="], "data.train", ""),
+        (["--data.train", ""], "data.train", ""),
+        (["--data.train=1"], "data.train", "1"),
+        (["--optim.lr=1e-3"], "optim.lr", 1e-3),
+        (["--optim.lr=.5"], "optim.lr", 0.5),
+        (["--optim.lr", "3"], "optim.lr", 3.0),
+        (["--augment.mean=-1,0,+1.5"], "augment.mean", (-1.0, 0.0, 1.5)),
+        (["--augment.mean", "-1,0,1"], "augment.mean", (-1.0, 0.0, 1.0)),
+        (["--augment.crop_scale=0.08,1.0"], "augment.crop_scale", (0.08, 1.0)),
+        (["--train.resume"], "train.resume", True),
+        (["--train.resume", "--train.amp=off"], "train.resume", True),
+        (["--train.resume", "yes"], "train.resume", True),
+        (["--train.channels_last", "False"], "train.channels_last", False),
+        (["--train.amp=off"], "train.amp", "off"),
+        (["--train.compile", "max-autotune"], "train.compile", "max-autotune"),
+        (["--model.options=patch_size=4,depth=6"], "model.options", {"patch_size": 4, "depth": 6}),
+        (["--model.options=init_values=1e-5"], "model.options", {"init_values": 1e-5}),
+        (["--model.options=img_size=[32, 16],name=a=b,on=off"], "model.options",
+         {"img_size": [32, 16], "name": "a=b", "on": False}),
+        (["--model.options="], "model.options", {}),
+    ],
+)  # fmt: skip
+def test_forms_of_the_command_line(words: list[str], path: str, wanted: Any) -> None:
+    got = value(parse("train", words), path)
+    assert got == wanted
+    assert type(got) is type(wanted)
+
+
+@pytest.mark.parametrize("word", ["true", "True", "YES", "on", "1"])
+def test_words_for_true(word: str) -> None:
+    assert parse("eval", [f"--eval.flip={word}"]).eval.flip is True
+
+
+@pytest.mark.parametrize("word", ["false", "False", "NO", "off", "0"])
+def test_words_for_false(word: str) -> None:
+    """fastargs' own checker reads all of these as True."""
+    assert parse("train", [f"--train.channels_last={word}"]).train.channels_last is False
+
+
+def test_out_and_positional_words() -> None:
+    assert parse("report", ["runs/a", "--out", "b.json", "runs/c,d"]) == dataclasses.replace(
+        RunConfig(), report=config_module.ReportConfig(runs=("runs/a", "runs/c,d")), out="b.json"
+    )
+    assert parse("report", ["--report.runs=a,b"]).report.runs == ("a", "b")
+    assert parse("report", ["--report.runs="]).report.runs == ()
+
+
+@pytest.mark.parametrize("variable", ["data.batch_size", "DATA.BATCH_SIZE", "batch_size"])
+def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """fastargs' own collect_argparse_args lets it beat the command line."""
+    monkeypatch.setenv(variable, "7")
+    assert parse("train", []).data.batch_size == 128
+    assert parse("train", ["--data.batch_size=3"]).data.batch_size == 3
+
+
+def test_a_parse_leaves_nothing_behind() -> None:
+    parse("train", ["--data.batch_size=3", "--model.options=a=1"])
+    parse("train", []).model.options["b"] = 2
+    assert parse("train", []) == RunConfig()
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("trian", [], "unknown command trian: want one of write, train, eval, bench, report, demo; nearest: train"),
+        ("train", ["--data.batchsize=3"], "unknown option --data.batchsize; nearest: data.batch_size"),
+        ("train", ["--data.res=3"], "unknown option --data.res; nearest: data.resolution"),
+        ("train", ["--dat.train=a"], "unknown option --dat.train; nearest: data.train"),
+        ("train", ["--lr=3"], "unknown option --lr; nearest: optim.lr"),
+        ("train", ["--data=3"], "unknown option --data; nearest: data."),
+        ("train", ["--conf=a"], "unknown option --conf; nearest: config-file"),
+        ("train", ["-C", "a.yaml"], "unknown option -C; nearest: "),
+        ("train", ["-data.train=a"], "unknown option -data.train; nearest: data.train"),
+        ("train", ["---data.train=a"], "unknown option ---data.train; nearest: data.train"),
+        ("train", ["--"], "unknown option --; nearest: "),
+        ("train", ["--DATA.train=a"], "unknown option --DATA.train; nearest: data.train"),
+        ("train", ["data.train=a"], "data.train=a is not an option: want --section.option=VALUE"),
+        ("train", ["--train.resume", "maybe"], "maybe is not an option: want --section.option=VALUE"),
+        ("train", ["--data.train"], "data.train has no value: want --data.train=VALUE"),
+        ("train", ["--data.train", "--data.val=a"], "data.train has no value: want --data.train=VALUE"),
+        ("train", ["--config-file"], "config-file has no value: want --config-file=VALUE"),
+        ("train", ["--out="], "out is empty: want a file name"),
+        ("train", ["--data.train=a", "--data.train=a"], "data.train is given twice: want it once"),
+        ("train", ["--out=a", "--out", "b"], "out is given twice: want it once"),
+        ("report", ["a", "--report.runs=b"], "report.runs is given twice: as an option and as a"),
+        ("eval", ["--model.name=a"], "model.name is not an option of eval, but of train and bench"),
+        ("eval", ["--train.epochs=3"], "train.epochs is not an option of eval, but of train and bench"),
+        ("bench", ["--eval.flip"], "eval.flip is not an option of bench, but of train and eval"),
+        ("train", ["--train.epochs=3.0"], "train.epochs=3.0: want an integer"),
+        ("train", ["--train.epochs=3.9"], "train.epochs=3.9: want an integer"),
+        ("train", ["--train.epochs=1_000"], "train.epochs=1_000: want an integer"),
+        ("train", ["--train.epochs= 3"], "train.epochs= 3: want an integer"),
+        ("train", ["--train.epochs=3\n"], r"train.epochs='3\n': want an integer"),
+        ("train", ["--train.epochs=\u0663"], "train.epochs=\u0663: want an integer"),
+        ("train", ["--train.epochs=True"], "train.epochs=True: want an integer"),
+        ("train", ["--train.epochs="], "train.epochs=: want an integer"),
+        ("train", [f"--train.epochs={'9' * 5000}"], f"train.epochs={'9' * 97}...: want an integer"),
+        ("train", ["--optim.lr=fast"], "optim.lr=fast: want a number"),
+        ("train", ["--optim.lr=nan"], "optim.lr=nan: want a number"),
+        ("train", ["--optim.lr=inf"], "optim.lr=inf: want a number"),
+        ("train", ["--optim.lr=1e999"], "optim.lr=1e999: want a number"),
+        ("train", ["--optim.lr=1_0.0"], "optim.lr=1_0.0: want a number"),
+        ("train", ["--optim.lr=3/4"], "optim.lr=3/4: want a number"),
+        ("train", ["--train.resume=maybe"], "train.resume=maybe: want true or false"),
+        ("train", ["--train.resume="], "train.resume=: want true or false"),
+        ("train", ["--train.amp=bf-16"], "train.amp=bf-16: want one of auto, off, bf16, fp16; nearest: bf16"),
+        ("train", ["--train.amp=false"], "train.amp=false: want one of auto, off, bf16, fp16; nearest: "),
+        ("train", ["--data.ramp=0"], "data.ramp=0: want 2 numbers with commas between"),
+        ("train", ["--data.ramp=0,1,2"], "data.ramp=0,1,2: want 2 numbers with commas between"),
+        ("train", ["--data.ramp=0,"], "data.ramp=0,: want 2 numbers with commas between"),
+        ("train", ["--data.ramp=[0,1]"], "data.ramp=[0,1]: want 2 numbers with commas between"),
+        ("train", ["--augment.mean=1,2,x"], "augment.mean=1,2,x: want 3 numbers with commas between"),
+        ("report", ["--report.runs=a,,b"], "report.runs=a,,b: want texts with commas between"),
+        ("train", ["--model.options=depth"], "model.options=depth: want key=value,key=value"),
+        ("train", ["--model.options=depth=1,depth=2"], "model.options=depth=1,depth=2: want key=value,key=value"),
+        ("train", ["--model.options=depth=[1"], "model.options=depth=[1: want key=value,key=value"),
+        ("train", ["--model.options=a-b=1"], "model.options=a-b=1: want key=value,key=value"),
+    ],
+)
+def test_errors_of_the_command_line(command: str, words: list[str], message: str) -> None:
+    prefix = "" if command not in COMMANDS else "command line: "
+    got = error(command, *words)
+    assert got == prefix + message or (message.endswith((": ", ".")) and got.startswith(prefix + message))
+
+
+def test_ranges_are_checked_of_what_the_command_takes() -> None:
+    assert error("train", "--data.batch_size=0") == "data.batch_size=0: want >= 1"
+    assert error("bench", "--bench.steps=-1") == "bench.steps=-1: want >= 1"
+
+
+@pytest.mark.parametrize("path", [str(path.relative_to(PROJECT)) for path in sorted(PROJECT.glob("*_configs/*.yaml"))])
+def test_configurations_of_the_project_parse(path: str) -> None:
+    parse("train", ["--config-file", str(PROJECT / path)])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_lists_each_option_that_the_command_takes(command: str) -> None:
+    text = help_text(command)
+    assert max(map(len, text.splitlines())) <= 100
+    flat = " ".join(text.split())
+    for section, kind in SECTIONS.items():
+        for field in dataclasses.fields(kind):
+            key = f"{section}.{field.name}"
+            meaning = " ".join(field.metadata["help"].split())
+            assert (f" --{key} {meaning} [" in flat) is COMMANDS[command].has(key), key
+    for common in ("--config-file FILE.yaml", "--out FILE.json", "--help"):
+        assert common in text
+
+
+def test_help_gives_types_choices_and_defaults() -> None:
+    flat = " ".join(help_text("train").split())
+    assert "views in a training batch of one rank [integer; default: 128]" in flat
+    assert "[one of auto, off, bf16, fp16; default: auto]" in flat
+    assert "[2 numbers with commas between; default: 0.75,1.3333]" in flat
+    assert "[true or false; default: true]" in flat
+    assert "beton of the training set [text; default: empty]" in flat
+    assert "report RUN..." in help_text("report")
+    assert all(f"\n  {name} " in overview() for name in COMMANDS)
+
+
+def option_values(section: str, name: str, hint: Any) -> st.SearchStrategy[Any]:
+    """Valid values of an option, of all those that its type and range allow."""
+    text = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
+    numbers = st.one_of(st.floats(0, 1), st.floats(allow_nan=False, allow_infinity=False))
+    strategies: dict[Any, st.SearchStrategy[Any]] = {
+        str: text, bool: st.booleans(), int: st.one_of(st.integers(1, 100), st.integers()), float: numbers,
+        config_module.Pair: st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda pair: tuple(sorted(pair))),
+        config_module.Triple: st.tuples(numbers, numbers, numbers).map(lambda triple: tuple(abs(x) for x in triple)),
+        tuple[str, ...]: st.lists(text.filter(lambda word: word and "," not in word)).map(tuple),
+        dict[str, Any]: st.dictionaries(
+            st.from_regex(r"[a-z_]\w{0,8}", fullmatch=True).filter(str.isascii),
+            st.one_of(st.integers(), st.floats(-1e9, 1e9), st.booleans(), st.sampled_from(["a b", "1e-3", "off"])),
+        ),
+    }  # fmt: skip
+    strategy = st.sampled_from(get_args(hint)) if get_origin(hint) is Literal else strategies[hint]
+    return strategy.filter(IS_VALID.get(f"{section}.{name}", lambda value: True))
+
+
+def sections() -> st.SearchStrategy[tuple[str, Any]]:
+    return st.one_of(
+        *(
+            st.builds(kind, **{n: option_values(name, n, hint) for n, hint in get_type_hints(kind).items()}).map(
+                lambda section, name=name: (name, section)  # type: ignore[misc]
+            )
+            for name, kind in SECTIONS.items()
+        )
+    )
+
+
+def as_words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(as_words, value))
+    if isinstance(value, dict):
+        return ",".join(f"{key}={json.dumps(item)}" for key, item in value.items())
+    return str(value)
+
+
+class Quoting(yaml.SafeDumper):
+    """Quotes all text: safe_dump alone writes the text 1e-3 bare, which is a number here."""
+
+
+Quoting.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
+Quoting.add_representer(tuple, lambda dumper, items: dumper.represent_list(items))
+
+
+@settings(max_examples=150)
+@given(sections())
+@example(("train", config_module.TrainConfig(amp="off", compile="off", channels_last=False)))
+@example(("data", config_module.DataConfig(train="1e-3", val="off")))
+def test_round_trip(tmp_path_factory: pytest.TempPathFactory, named: tuple[str, Any]) -> None:
+    name, section = named
+    command = next(one for one, command in COMMANDS.items() if name in command.takes)
+    wanted = dataclasses.replace(RunConfig(), **{name: section})
+    options = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+    assert parse(command, [f"--{name}.{key}={as_words(item)}" for key, item in options.items()]) == wanted
+    file = tmp_path_factory.getbasetemp() / "round_trip.yaml"
+    file.write_text(yaml.dump({name: options}, Dumper=Quoting, allow_unicode=True), encoding="utf-8")
+    assert parse(command, ["--config-file", str(file)]) == wanted

@@ -1,0 +1,141 @@
+"""Defaults, ranges and cross-checks of the configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import replace
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+
+from deit_fast import config as config_module
+from deit_fast.config import (
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    UserError,
+    check_ranges,
+    check_training,
+    eval_batch_size,
+    eval_resolution,
+    is_mixing,
+)
+
+TRAINABLE = RunConfig(data=DataConfig(train="train.beton", val="val.beton"))
+SECTIONS = {name: kind for name, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
+OPTIONS = [(section, field) for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)]
+UNBOUNDED = {"augment.mean"}  # numbers that may be anything finite, which the reading of options sees to
+
+
+def changed(path: str, value: Any) -> RunConfig:
+    section, name = path.split(".")
+    config = RunConfig()
+    return replace(config, **{section: replace(getattr(config, section), **{name: value})})
+
+
+def test_every_option_says_what_it_means() -> None:
+    for section, field in OPTIONS:
+        assert field.metadata["help"].strip(), f"{section}.{field.name}"
+
+
+def test_every_number_has_a_range() -> None:
+    numbers = set()
+    for section, field in OPTIONS:
+        hint = get_type_hints(SECTIONS[section])[field.name]
+        if hint in (int, float) or (get_origin(hint) is tuple and get_args(hint)[0] is float):
+            numbers.add(f"{section}.{field.name}")
+    assert numbers - UNBOUNDED == {path for path, _, _ in config_module._RANGES}
+
+
+def test_defaults_are_in_range_and_train() -> None:
+    check_ranges(RunConfig())
+    check_training(TRAINABLE, world_size=8)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("data.batch_size", 0, "data.batch_size=0: want >= 1"),
+        ("data.ramp", (0.5, 0.5), "data.ramp=(0.5, 0.5): want 0 <= start < end <= 1"),
+        ("augment.crop_scale", (0.5, 0.1), "augment.crop_scale=(0.5, 0.1): want 0 < low <= high <= 1"),
+        ("augment.repeats", 256, "augment.repeats=256: want 1 to 255"),
+        ("augment.std", (0.1, 0.0, 0.1), "augment.std=(0.1, 0.0, 0.1): want each above 0"),
+        ("augment.label_smoothing", 1.0, "augment.label_smoothing=1.0: want 0 up to, not including, 1"),
+        ("optim.lr", float("nan"), "optim.lr=nan: want above 0"),
+        ("optim.eps", float("inf"), "optim.eps=inf: want above 0"),
+        ("train.epochs", 65536, "train.epochs=65536: want 1 to 65535"),
+        ("train.seed", -1, "train.seed=-1: want 0 to 2**63 - 1"),
+        ("write.jpeg_quality", 101, "write.jpeg_quality=101: want 1 to 100"),
+    ],
+)
+def test_out_of_range_is_named(path: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        check_ranges(changed(path, value))
+
+
+def test_ranges_of_unused_options_are_not_checked() -> None:
+    bad = changed("bench.steps", 0)
+    check_ranges(bad, lambda path: not path.startswith("bench."))
+    with pytest.raises(UserError, match=r"^bench\.steps=0"):
+        check_ranges(bad, lambda path: path == "bench.steps")
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("data", {"train": ""}, "data.train is not set"),
+        ("data", {"val": ""}, "data.val is not set"),
+        ("data", {"batch_size": 7}, "data.batch_size=7: .* even batch .* 2 rank"),
+        ("data", {"start_resolution": 256}, "data.start_resolution=256: want .*data.resolution=224"),
+        ("schedule", {"warmup_epochs": 300.0}, "schedule.warmup_epochs=300: want fewer than train.epochs=300"),
+    ],
+)
+def test_sections_that_do_not_fit(section: str, changes: dict[str, Any], message: str) -> None:
+    config = replace(TRAINABLE, **{section: replace(getattr(TRAINABLE, section), **changes)})
+    with pytest.raises(UserError, match=message):
+        check_training(config, world_size=2)
+
+
+@pytest.mark.parametrize(
+    ("augment", "mixes"),
+    [
+        (AugmentConfig(), True),
+        (AugmentConfig(mixup=0.0), True),
+        (AugmentConfig(cutmix=0.0), True),
+        (AugmentConfig(mixup=0.0, cutmix=0.0), False),
+        (AugmentConfig(mix_probability=0.0), False),
+    ],
+)
+def test_odd_batches_are_fine_without_mixing(augment: AugmentConfig, mixes: bool) -> None:
+    assert is_mixing(augment) is mixes
+    odd = replace(TRAINABLE, augment=augment, data=replace(TRAINABLE.data, batch_size=7))
+    if mixes:
+        with pytest.raises(UserError, match="even"):
+            check_training(odd, world_size=1)
+    else:
+        check_training(odd, world_size=1)
+
+
+def test_sizes_of_evaluation_follow_training_unless_set() -> None:
+    assert eval_batch_size(DataConfig(batch_size=10)) == 20
+    assert eval_batch_size(DataConfig(batch_size=10, eval_batch_size=3)) == 3
+    assert eval_resolution(DataConfig(resolution=160)) == 160
+    assert eval_resolution(DataConfig(resolution=160, eval_resolution=192)) == 192
+
+
+def test_as_dict_is_json() -> None:
+    plain = json.loads(json.dumps(changed("model.options", {"depth": 2}).as_dict()))
+    assert plain["model"]["options"] == {"depth": 2}
+    assert plain["augment"]["crop_scale"] == [0.08, 1.0]
+    assert set(plain) == {*SECTIONS, "out"}
+
+
+def test_configurations_are_frozen_and_share_no_mapping() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunConfig().data.batch_size = 1  # type: ignore[misc]
+    first, second = ModelConfig(), ModelConfig()
+    first.options["depth"] = 2
+    assert second.options == {}
