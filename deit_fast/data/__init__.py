@@ -1,0 +1,1 @@
+"""From a file of images to batches in memory: the only room that knows FFCV."""

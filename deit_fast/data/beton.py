@@ -1,0 +1,230 @@
+"""Takes the path of a beton, gives what is known of its images without decoding any, after checking its structure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from ffcv.fields import IntField, RGBImageField
+from ffcv.types import (
+    ALLOC_TABLE_TYPE,
+    CURRENT_VERSION,
+    TYPE_ID_HANDLER,
+    FieldDescType,
+    HeaderType,
+    get_handlers,
+    get_metadata_type,
+)
+from ffcv.utils import decode_null_terminated_string, is_power_of_2
+from numpy.typing import NDArray
+
+from deit_fast.config import UserError
+
+MANIFEST_FORMAT = 1
+JPEG_MODE, RAW_MODE = 0, 1  # FFCV's IMAGE_MODES, as they stand in the file
+
+
+@dataclass(frozen=True, eq=False)
+class Beton:
+    """A beton whose structure holds. Arrays have one element for each sample, in the order of the file's metadata.
+
+    `classes` are the names from the manifest, None where there is none. `modes` are JPEG_MODE or RAW_MODE; `offsets`
+    and `sizes` say where the stored image lies in the file, in bytes.
+    """
+
+    path: Path
+    num_samples: int
+    classes: tuple[str, ...] | None
+    labels: NDArray[np.int64]
+    widths: NDArray[np.uint16]
+    heights: NDArray[np.uint16]
+    modes: NDArray[np.uint8]
+    offsets: NDArray[np.uint64]
+    sizes: NDArray[np.uint64]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of class names; without a manifest, the largest label + 1."""
+        return len(self.classes) if self.classes is not None else int(self.labels.max()) + 1
+
+
+def manifest_path(path: Path) -> Path:
+    """Where the manifest of a beton lies: beside it, as PATH.json."""
+    return path.with_name(f"{path.name}.json")
+
+
+def open_beton(path: str | Path) -> Beton:
+    """Reads header, metadata, allocation table and manifest (where there is one) of a beton, ours or stock FFCV's.
+
+    Raises UserError, naming what is wrong, for a file that is missing, is no beton, is truncated, lacks an image field
+    named `image` or an integer field named `label`, contradicts itself, or disagrees with its manifest. No size stated
+    in the file is believed before it was held against the length of the file. The stored images are not decoded.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path}: no such file; want a beton, made by `deit-fast write`")
+    if not path.is_file():
+        raise UserError(f"{path}: is not a file; want a beton, made by `deit-fast write`")
+    try:
+        with path.open("rb") as file:
+            metadata, table = _read_structure(path, file)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    images, labels = metadata["image"], metadata["label"]
+    sizes = _stored_sizes(path, images, table)
+    _check_images(path, images, labels, sizes)
+    return Beton(
+        path=path,
+        num_samples=len(labels),
+        classes=_read_classes(path, labels),
+        labels=labels.astype(np.int64),
+        widths=images["width"].astype(np.uint16),
+        heights=images["height"].astype(np.uint16),
+        modes=images["mode"].astype(np.uint8),
+        offsets=images["data_ptr"].astype(np.uint64),
+        sizes=sizes,
+    )
+
+
+def check_same_classes(train: Beton, val: Beton) -> None:
+    """Raises UserError where the validation set's classes are not the training set's.
+
+    Names are compared where both have manifests; elsewhere no label of `val` may lie beyond the classes of `train`.
+    """
+    if train.classes is None or val.classes is None:
+        largest = int(val.labels.max())
+        if largest >= train.num_classes:
+            raise UserError(f"{val.path}: has label {largest}, while {train.path} has {train.num_classes} classes")
+        return
+    if train.classes == val.classes:
+        return
+    pairs = enumerate(zip(train.classes, val.classes, strict=False))
+    shorter = min(len(train.classes), len(val.classes))
+    first = next((label for label, (ours, theirs) in pairs if ours != theirs), shorter)
+    ours, theirs = (repr(names[first]) if first < len(names) else "missing" for names in (train.classes, val.classes))
+    raise UserError(
+        f"{val.path}: has {len(val.classes)} classes and {train.path} has {len(train.classes)}; class {first} is "
+        f"{theirs} in the former, {ours} in the latter; want the same class folders in both"
+    )
+
+
+def _not_a_beton(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: not a beton: {what}")
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: truncated or damaged beton: {what}; convert it again")
+
+
+def _read_array(file: BinaryIO, dtype: np.dtype[Any], count: int, offset: int) -> NDArray[Any]:
+    file.seek(offset)
+    return np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype, count=count)
+
+
+def _read_structure(path: Path, file: BinaryIO) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+    """Metadata of the fields `image` and `label`, and the allocation table, whose regions lie within the file."""
+    file_bytes = path.stat().st_size
+    if file_bytes == 0:
+        raise _not_a_beton(path, "the file is empty")
+    if file_bytes < HeaderType.itemsize:
+        raise _not_a_beton(path, f"{file_bytes} bytes are too short for one")
+    header = _read_array(file, HeaderType, 1, 0)[0]
+    version, num_fields, num_samples = (int(header[name]) for name in ("version", "num_fields", "num_samples"))
+    table_start = int(header["alloc_table_ptr"])
+    if version != CURRENT_VERSION:
+        raise _not_a_beton(path, f"its format version is {version}, want {CURRENT_VERSION}")
+    if num_fields == 0 or not is_power_of_2(int(header["page_size"])):
+        raise _not_a_beton(path, f"its header has {num_fields} fields and a page size of {int(header['page_size'])}")
+
+    metadata_start = HeaderType.itemsize + num_fields * FieldDescType.itemsize
+    if metadata_start > file_bytes:
+        raise _damaged(path, f"{file_bytes} bytes, too few for the descriptors of {num_fields} fields")
+    names, metadata_type = _read_fields(path, _read_array(file, FieldDescType, num_fields, HeaderType.itemsize))
+    if num_samples == 0:
+        raise UserError(f"{path}: has no images")
+    metadata_end = metadata_start + num_samples * metadata_type.itemsize
+    if table_start == 0:
+        raise _damaged(path, "it has no allocation table, its conversion did not come to its end")
+    if not metadata_end <= table_start <= file_bytes:
+        raise _damaged(path, f"{file_bytes} bytes are too few for {num_samples} samples and a table at {table_start}")
+    num_rows, rest = divmod(file_bytes - table_start, ALLOC_TABLE_TYPE.itemsize)
+    if rest or not num_samples <= num_rows <= num_samples * num_fields:
+        raise _damaged(path, f"its allocation table has {num_rows} rows and {rest} bytes for {num_samples} samples")
+
+    table = _read_array(file, ALLOC_TABLE_TYPE, num_rows, table_start)
+    within = (table["ptr"] >= metadata_end) & (table["ptr"] <= table_start)
+    within &= table["size"] <= table_start - np.minimum(table["ptr"], table_start)  # a sum could overflow
+    if not within.all():
+        raise _damaged(path, f"row {int(np.argmin(within))} of its allocation table lies outside the data")
+    metadata = _read_array(file, metadata_type, num_samples, metadata_start)
+    return {name: metadata[column] for name, column in zip(names, metadata_type.names or (), strict=True)}, table
+
+
+def _read_fields(path: Path, descriptors: NDArray[Any]) -> tuple[list[str], np.dtype[Any]]:
+    """Names of the fields and the type of a row of metadata, after checking that there are images and labels."""
+    unknown = [int(type_id) for type_id in descriptors["type_id"] if TYPE_ID_HANDLER.get(int(type_id)) is None]
+    if unknown:
+        raise _not_a_beton(path, f"field type {unknown[0]} is none of FFCV's")
+    try:
+        names = [decode_null_terminated_string(name) for name in descriptors["name"]]
+        fields = get_handlers(descriptors)
+        metadata_type = get_metadata_type(fields)
+    except Exception as error:  # an array field parses its arguments from JSON, and raises what it stumbles on
+        raise _not_a_beton(path, f"its field descriptors cannot be read ({type(error).__name__})") from error
+    described = dict(zip(names, fields, strict=True))
+    for name, kind in (("image", RGBImageField), ("label", IntField)):
+        if type(described.get(name)) is not kind:
+            listed = ", ".join(f"{name!r} ({type(field).__name__})" for name, field in described.items())
+            raise UserError(f"{path}: has no {kind.__name__} named {name!r}, its fields are {listed}")
+    return names, metadata_type
+
+
+def _stored_sizes(path: Path, images: NDArray[Any], table: NDArray[Any]) -> NDArray[np.uint64]:
+    """Bytes of each stored image (samples,), from the row of the allocation table that starts where the image does."""
+    order = np.argsort(table["ptr"], kind="stable")
+    starts = table["ptr"][order]
+    rows = np.minimum(np.searchsorted(starts, images["data_ptr"]), len(starts) - 1)
+    found = starts[rows] == images["data_ptr"]
+    if not found.all():
+        raise _damaged(path, f"the image of sample {int(np.argmin(found))} is not in its allocation table")
+    return table["size"][order][rows].astype(np.uint64)
+
+
+def _check_images(path: Path, images: NDArray[Any], labels: NDArray[Any], sizes: NDArray[np.uint64]) -> None:
+    """Raises UserError for the first sample whose metadata no image can have."""
+    pixels = images["width"].astype(np.uint64) * images["height"]
+    is_raw = images["mode"] == RAW_MODE
+    for name, valid in (
+        ("mode", is_raw | (images["mode"] == JPEG_MODE)),
+        ("width or height", pixels > 0),
+        ("stored size", np.where(is_raw, sizes == 3 * pixels, sizes > 0)),
+        ("label", labels >= 0),
+    ):
+        if not valid.all():
+            raise _damaged(path, f"the {name} of sample {int(np.argmin(valid))} is none that an image can have")
+
+
+def _read_classes(path: Path, labels: NDArray[Any]) -> tuple[str, ...] | None:
+    """Class names from the manifest beside the beton, None where there is none."""
+    manifest = manifest_path(path)
+    if not manifest.exists():
+        return None
+    try:
+        content = json.loads(manifest.read_bytes())
+    except OSError as error:
+        raise UserError(f"{manifest}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{manifest}: is not JSON: {error}; move it away, or convert the beton again") from error
+    if not isinstance(content, dict) or content.get("format") != MANIFEST_FORMAT:
+        raise UserError(f"{manifest}: is no manifest of format {MANIFEST_FORMAT}; move it away, or convert again")
+    num_samples, classes = content.get("num_samples"), content.get("classes")
+    if num_samples != len(labels):
+        raise UserError(f"{manifest}: says {num_samples} samples, {path.name} has {len(labels)}; convert it again")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise UserError(f"{manifest}: classes are not a list of names; convert the beton again")
+    if labels.max() >= len(classes):
+        raise UserError(f"{manifest}: has {len(classes)} classes, {path.name} has label {labels.max()}; convert again")
+    return tuple(classes)
