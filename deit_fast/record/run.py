@@ -1,0 +1,217 @@
+"""Takes a configuration and a folder, gives the folder of a run: what was asked, on what, its log and its result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import psutil
+
+from deit_fast.config import RunConfig, UserError
+from deit_fast.record.log import EventLog, as_json
+
+FORMAT = 1
+PACKAGES = ("deit_fast", "torch", "torchvision", "timm", "ffcv", "numba", "numpy", "Pillow")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The open record of a run."""
+
+    folder: Path
+    log: EventLog
+    checkpoints: Path
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Writes summary.json, the result of a run that came to its end."""
+        write_json(self.folder / "summary.json", summary)
+
+    def close(self) -> None:
+        """Closes the log."""
+        self.log.close()
+
+    def __enter__(self) -> RunRecord:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+
+def open_run(folder: Path | str, config: RunConfig, command: list[str], resume: bool) -> RunRecord:
+    """Makes the folder of a run and writes run.json, or adds a session to the run that is there. For one rank only.
+
+    run.json keeps the configuration, versions, hardware and commit of the first session. Each later session lists under
+    `changes` what differs from them, by dotted name. With `resume` and no run in the folder, the run starts anew.
+
+    Raises UserError for a folder that holds a run when `resume` is off, that cannot be written, or whose run.json is
+    broken.
+    """
+    folder = Path(folder)
+    path = folder / "run.json"
+    if path.exists() and not resume:
+        raise UserError(f"run.dir={folder}: holds a run; go on with it by --train.resume, or choose another --run.dir")
+    facts = as_json({"config": config.as_dict(), "versions": versions(), "hardware": hardware(), "git_commit": git_commit()})
+    session: dict[str, Any] = {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": command,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+    }
+    if path.exists():
+        run = read_run(folder)
+        changes = _changes({name: run.get(name) for name in facts}, facts)
+        run["sessions"].append({**session, "changes": changes})
+    else:
+        name = folder.absolute().name
+        run = {"format": FORMAT, "name": name, "command": command, **facts, "sessions": [session]}
+    try:
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        log = EventLog(folder / "log.jsonl")
+        write_json(path, run)
+    except OSError as error:
+        raise UserError(f"run.dir={folder}: cannot be written ({error.strerror}); choose another --run.dir") from None
+    return RunRecord(folder, log, folder / "checkpoints")
+
+
+def read_run(folder: Path | str) -> dict[str, Any]:
+    """What run.json of a run's folder holds. Raises UserError where there is no run or not one we read."""
+    path = Path(folder) / "run.json"
+    if not path.is_file():
+        raise UserError(f"{folder}: not the folder of a run: it holds no run.json")
+    run = read_json(path)
+    if run.get("format") != FORMAT or not isinstance(run.get("sessions"), list):
+        raise UserError(f"{path}: not a run of format {FORMAT}, which this version of deit_fast reads")
+    return run
+
+
+def read_json(path: Path | str) -> dict[str, Any]:
+    """The JSON object in a file. Raises UserError where there is none."""
+    try:
+        value = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: broken: want a JSON object")
+    return value
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Writes a JSON file that is either the former one or whole, never half-written."""
+    text = json.dumps(as_json(value), indent=2, allow_nan=False, ensure_ascii=False)
+    write_bytes(path, text.encode() + b"\n")
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Writes a file that is either the former one or whole, never half-written."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` when the block ends, whole and on the disk; not if it raises."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that decide what a run computes; None for one that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores of the machine and those that this process may use, bytes of memory, and each CUDA device."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": _cpu_model(),
+        "logical_cores": os.cpu_count(),
+        "allowed_cores": allowed,
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": _gpus(),
+    }
+
+
+def git_commit(folder: Path | str = Path(__file__).parent) -> str | None:
+    """Commit of the git checkout that `folder` lies in, with "+changes" where it was changed since; None outside git.
+
+    Changes are those of any file that git tracks, and new files in `folder`. A folder of which git tracks nothing, as
+    that of a package installed inside someone's checkout, has no commit.
+    """
+
+    def git(*arguments: str) -> str:
+        # git's own variables, set where a hook started us, would name another checkout
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        command = ["git", "-C", str(folder), *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        if not git("ls-files", "."):
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        changed = changed or git("ls-files", "--others", "--exclude-standard", ".")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + "+changes" if changed else commit
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpus() -> list[dict[str, Any]]:
+    try:
+        import torch
+    except ImportError:
+        return []
+    if not torch.cuda.is_available():
+        return []
+    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [{"name": device.name, "memory_bytes": device.total_memory} for device in devices]
+
+
+def _changes(old: Any, new: Any, name: str = "") -> dict[str, Any]:
+    """New values by dotted name where two nested dictionaries differ; None for what is gone."""
+    if old == new:
+        return {}
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return {name: new}
+    changes: dict[str, Any] = {}
+    for key in {**old, **new}:
+        changes |= _changes(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    return changes

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deit_fast.config import UserError
+from deit_fast.record.log import EventLog, as_json, read_events
+
+
+def strict(line: str) -> object:
+    """Parses JSON without Python's additions NaN and Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+def names(path: Path) -> list[str]:
+    return [event["event"] for event in read_events(path)]
+
+
+def test_events_come_back_with_their_time(tmp_path: Path) -> None:
+    before = time.time()
+    with EventLog(tmp_path / "log.jsonl") as log:
+        log.write("step", epoch=0, loss=2.5, path=tmp_path / "a", text='ein "Wort"\nmehr')
+        (event,) = read_events(tmp_path / "log.jsonl")  # before the log is closed
+    assert before <= event.pop("time") <= time.time()
+    path = str(tmp_path / "a")
+    assert event == {"event": "step", "epoch": 0, "loss": 2.5, "path": path, "text": 'ein "Wort"\nmehr'}
+
+
+def test_every_line_is_json_also_with_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    with EventLog(tmp_path / "log.jsonl") as log:
+        log.write("step", loss=float("nan"), lr=float("inf"), seconds={"compute": [-float("inf"), 1]})
+        log.write("step", loss=np.float32("nan"), lr=np.float32(0.5), step=np.int64(7), best=np.bool_(True))
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert all(isinstance(strict(line), dict) for line in lines)
+    first, second = read_events(tmp_path / "log.jsonl")
+    assert (first["loss"], first["lr"], first["seconds"]) == (None, None, {"compute": [None, 1]})
+    assert (second["loss"], second["lr"], second["step"], second["best"]) == (None, 0.5, 7, True)
+
+
+def test_what_has_no_form_in_json_is_refused_and_leaves_no_line(tmp_path: Path) -> None:
+    with EventLog(tmp_path / "log.jsonl") as log:
+        log.write("start")
+        with pytest.raises(TypeError, match="object"):
+            log.write("step", loss=object())
+    assert names(tmp_path / "log.jsonl") == ["start"]
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+)
+
+
+@given(values)
+def test_any_plain_value_becomes_strict_json(value: object) -> None:
+    plain = as_json(value)
+    assert strict(json.dumps(plain)) == plain
+
+
+def test_log_of_a_killed_process_is_read_and_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    program = f"""
+from deit_fast.record.log import EventLog
+log = EventLog({str(path)!r})
+for step in range(10**9):
+    log.write("step", step=step)
+    if step == 100:
+        print("written", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "written\n"
+        process.send_signal(signal.SIGKILL)
+    steps = [event["step"] for event in read_events(path)]
+    assert len(steps) > 100
+    assert steps == list(range(len(steps)))
+    with EventLog(path) as log:
+        log.write("start", epoch=1)
+    assert names(path) == ["step"] * len(steps) + ["start"]
+
+
+@pytest.mark.parametrize("kept", [1, 10, 20, "all but the newline"])
+def test_log_cut_anywhere_in_its_last_line(tmp_path: Path, kept: int | str) -> None:
+    path = tmp_path / "log.jsonl"
+    with EventLog(path) as log:
+        log.write("start")
+        whole = path.stat().st_size
+        log.write("step", text="größer")
+    content = path.read_bytes()
+    path.write_bytes(content[: whole + kept] if isinstance(kept, int) else content[:-1])
+    expected = ["start"] if isinstance(kept, int) else ["start", "step"]
+    assert names(path) == expected
+    with EventLog(path) as log:
+        log.write("epoch")
+    assert names(path) == [*expected, "epoch"]
+    assert all(isinstance(strict(line), dict) for line in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("broken", ['{"event": "st', "7", '{"no": "event"}', "\x00\x00"])
+def test_broken_line_is_named(tmp_path: Path, broken: str) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(f'{{"event": "start"}}\n{broken}\n{{"event": "end"}}\n')
+    with pytest.raises(UserError, match=r"log\.jsonl: line 2 is broken"):
+        read_events(path)
+
+
+def test_missing_log_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.jsonl: no log"):
+        read_events(tmp_path / "none.jsonl")
