@@ -1,0 +1,1 @@
+"""Architectures by name, from timm where timm has them."""

@@ -1,0 +1,68 @@
+"""Takes a name and options, gives a timm model for so many classes at a resolution."""
+
+from __future__ import annotations
+
+import difflib
+
+import timm
+import torch
+from torch import nn
+
+from deit_fast.config import ModelConfig, UserError
+from deit_fast.model.blurpool import add_blurpool
+
+
+def create_model(config: ModelConfig, *, num_classes: int, resolution: int) -> nn.Module:
+    """A freshly initialised model that takes (B, 3, resolution, resolution) and gives (B, num_classes) logits.
+
+    Draws its weights from PyTorch's generator. Raises UserError on a name that timm does not know (with close matches), on
+    options that the architecture does not take, and on a resolution that its patch size does not divide.
+    """
+    if not timm.is_model(config.name):
+        near = difflib.get_close_matches(config.name, timm.list_models(), n=3, cutoff=0.5)
+        hint = f"; did you mean {', '.join(near)}?" if near else "; `timm.list_models()` lists the names"
+        raise UserError(f"model.name={config.name}: timm has no such model{hint}")
+    arguments = dict(config.options)
+    if has_fixed_resolution(config.name):
+        arguments.setdefault("img_size", resolution)
+    if config.drop_path:
+        arguments.setdefault("drop_path_rate", config.drop_path)
+    try:
+        model: nn.Module = timm.create_model(config.name, pretrained=False, num_classes=num_classes, **arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        raise UserError(f"model.name={config.name}: timm cannot build it with {given}: {error}") from error
+    _check_patches(model, resolution)
+    if config.blurpool:
+        add_blurpool(model)
+    return model
+
+
+def has_fixed_resolution(name: str) -> bool:
+    """Whether timm's model of that name is built for one input resolution (position embeddings), as ViTs are."""
+    pretrained_cfg = timm.get_pretrained_cfg(name)
+    return bool(pretrained_cfg is not None and pretrained_cfg.fixed_input_size)
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _check_patches(model: nn.Module, resolution: int) -> None:
+    patch_embed = getattr(model, "patch_embed", None)
+    patch_size = getattr(patch_embed, "patch_size", None)
+    if patch_size is None:
+        return
+    height, width = patch_size if isinstance(patch_size, tuple) else (patch_size, patch_size)
+    if resolution % height or resolution % width:
+        nearest = max(height, round(resolution / height) * height)
+        raise UserError(
+            f"data.resolution={resolution}: the model's patches of {height}x{width} pixels do not divide it; the nearest "
+            f"that fits is {nearest}"
+        )
+
+
+def to_channels_last(model: nn.Module) -> nn.Module:
+    """The model with its 4-D weights in channels-last memory format."""
+    return model.to(memory_format=torch.channels_last)
