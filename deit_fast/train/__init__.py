@@ -1,0 +1,1 @@
+"""From batches to a trained model: loss, optimiser, schedule, average, evaluation, checkpoints, ranks, the loop."""

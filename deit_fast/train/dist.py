@@ -1,0 +1,87 @@
+"""Takes torchrun's environment, gives this process its place among the ranks and the collectives that training needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed
+
+from deit_fast.config import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """One rank of world_size, on its device. Without torchrun: rank 0 of 1."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank writes the record."""
+        return self.rank == 0
+
+    def sum(self, numbers: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all ranks, on every rank."""
+        if self.world_size > 1:
+            torch.distributed.all_reduce(numbers)
+        return numbers
+
+    def gather(self, item: Any) -> list[Any]:
+        """What every rank gave, in the order of ranks, on every rank; anything that pickles."""
+        if self.world_size == 1:
+            return [item]
+        items: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(items, item)
+        return items
+
+
+def world_size_of_environment() -> int:
+    """Number of ranks that torchrun started, or 1."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device of that name ("auto", "cpu" or "cuda") for a rank. Raises UserError if it is not there."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError(f"train.device={name}: this machine has no usable CUDA device; want cpu or auto")
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(f"rank {local_rank} of this node has no GPU: the node has {torch.cuda.device_count()}; start fewer")
+    return torch.device("cuda", local_rank)
+
+
+def num_compute_threads() -> int:
+    """Threads with which PyTorch computes on the CPU on this rank: OMP_NUM_THREADS where set, else its share of the cores.
+
+    FFCV sets PyTorch to one thread when it is imported, so the number has to be stated."""
+    if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+        return max(1, int(os.environ["OMP_NUM_THREADS"]))
+    local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(1, len(os.sched_getaffinity(0)) // local_ranks)
+
+
+@contextmanager
+def joined_world(device_name: str) -> Iterator[World]:
+    """This process's world: NCCL between GPUs, gloo between CPUs; left again on the way out."""
+    rank = int(os.environ.get("RANK", "0"))
+    world_size = world_size_of_environment()
+    device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
+    torch.set_num_threads(num_compute_threads())
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world_size == 1:
+        yield World(0, 1, device)
+        return
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(rank, world_size, device)
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,203 @@
+"""Whole runs of seconds: what they leave, that they go on exactly, and what they refuse."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from deit_fast.config import RunConfig, UserError, WriteConfig
+from deit_fast.data.write import write_beton
+from deit_fast.record.clock import KINDS
+from deit_fast.record.log import read_events
+from deit_fast.study.bench import bench
+from deit_fast.train.checkpoint import load_checkpoint
+from deit_fast.train.evaluate import evaluate_checkpoint
+from deit_fast.train.loop import train
+from tests.train.conftest import TINY, tiny_config
+
+MakeRun = Callable[..., RunConfig]
+Finished = tuple[RunConfig, dict[str, Any]]
+
+
+def _folder(config: RunConfig) -> Path:
+    return Path(config.run.dir)
+
+
+def test_a_run_leaves_its_whole_record(finished_run: Finished) -> None:
+    config, summary = finished_run
+    folder = _folder(config)
+    run = json.loads((folder / "run.json").read_text())
+    assert run["config"]["model"]["options"] == TINY
+    assert run["versions"]["torch"]
+    events = read_events(folder / "log.jsonl")
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "start"
+    assert kinds[-1] == "end"
+    assert kinds.count("epoch") == 2
+    evaluations = [event for event in events if event["event"] == "eval"]
+    assert [(event["epoch"], event["weights"]) for event in evaluations] == [
+        (0, "model"), (0, "ema"), (1, "model"), (1, "ema"),
+    ]  # fmt: skip
+    assert all(event["num_images"] == 359 for event in evaluations)
+    assert set(summary["seconds"]) == set(KINDS)
+    assert sum(summary["seconds"].values()) == pytest.approx(summary["wall_seconds"])
+    assert summary["best_top1"] == max(event["top1"] for event in evaluations)
+    steps = [event for event in events if event["event"] == "step"]
+    assert [event["step"] for event in steps] == [4, 9, 14, 19, 21, 26, 31, 36, 41, 43]
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_checkpoint_loads_in_timm_with_equal_outputs(finished_run: Finished) -> None:
+    path = _folder(finished_run[0]) / "checkpoints" / "last.pt"
+    content = load_checkpoint(path)
+    images = torch.randn(3, 3, 32, 32)
+    for use_ema, key in ((False, "state_dict"), (True, "state_dict_ema")):
+        theirs = timm.create_model("deit_tiny_patch16_224", num_classes=10, img_size=32, **TINY).eval()
+        timm.models.load_checkpoint(theirs, str(path), use_ema=use_ema)
+        ours = timm.create_model("deit_tiny_patch16_224", num_classes=10, img_size=32, **TINY).eval()
+        ours.load_state_dict(content[key])
+        assert torch.equal(theirs(images), ours(images))
+
+
+def test_stopped_and_resumed_ends_with_the_same_weights(
+    tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tiny_run(**{"train.epochs": 3, "run.dir": str(tmp_path / "whole")}), [])
+
+    import deit_fast.train.loop as loop
+
+    config = tiny_run(**{"train.epochs": 3, "train.resume": True, "run.dir": str(tmp_path / "parts")})
+    train_epoch = loop.Run._train_epoch
+
+    def stop_in_epoch_1(run: loop.Run, epoch: int) -> None:
+        train_epoch(run, epoch)
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Run, "_train_epoch", stop_in_epoch_1)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, [])
+    parts = train(config, [])
+    assert parts["weights_sha256"] == whole["weights_sha256"]
+    assert parts["best_top1"] == whole["best_top1"]
+    last = [load_checkpoint(tmp_path / run / "checkpoints" / "last.pt") for run in ("whole", "parts")]
+    for key, value in last[0]["state_dict_ema"].items():
+        assert torch.equal(value, last[1]["state_dict_ema"][key])
+
+
+def test_eval_repeats_what_training_found(finished_run: Finished) -> None:
+    config, summary = finished_run
+    result = evaluate_checkpoint(
+        dataclasses.replace(
+            RunConfig(),
+            data=dataclasses.replace(config.data, resolution=224),
+            eval=dataclasses.replace(config.eval, checkpoint=summary["checkpoint"]),
+            train=config.train,
+        )
+    )
+    assert result["top1"] == summary["best_top1"]
+    assert result["num_images"] == 359
+
+
+def test_a_convnet_trains_through_the_same_loop(tiny_run: MakeRun) -> None:
+    config = tiny_run(
+        **{
+            "model.name": "resnet10t", "model.options": {}, "model.blurpool": True, "model.drop_path": 0.0,
+            "data.resolution": 64, "data.start_resolution": 32, "data.ramp": (0.0, 0.5), "data.eval_resolution": 32,
+            "augment.repeats": 1, "augment.mixup": 0, "augment.cutmix": 0, "optim.name": "sgd", "optim.lr": 0.1,
+            "schedule.kind": "linear", "train.ema_decay": 0, "eval.flip": True, "data.batch_size": 128,
+        }
+    )  # fmt: skip
+    train(config, [])
+    epochs = [event for event in read_events(_folder(config) / "log.jsonl") if event["event"] == "epoch"]
+    assert [event["resolution"] for event in epochs] == [32, 64]
+    assert "state_dict_ema" not in load_checkpoint(_folder(config) / "checkpoints" / "last.pt")
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_follows_full_precision(tiny_run: MakeRun, finished_run: Finished, amp: str) -> None:
+    config = tiny_run(**{"train.amp": amp})
+    train(config, [])
+    mixed, full = (
+        [event["loss"] for event in read_events(_folder(run) / "log.jsonl") if event["event"] == "step"]
+        for run in (config, finished_run[0])
+    )
+    assert mixed != full
+    np.testing.assert_allclose(mixed, full, rtol=0.01)
+
+
+def test_loss_that_is_not_finite_stops_the_run(tiny_run: MakeRun) -> None:
+    config = tiny_run(**{"optim.lr": 1e30, "schedule.warmup_epochs": 0.0})
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at epoch 1, step 5, learning rate .*no checkpoint yet"):
+        train(config, [])
+
+
+def test_a_run_is_not_overwritten(finished_run: Finished) -> None:
+    config, _ = finished_run
+    before = {path: path.read_bytes() for path in _folder(config).rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"run\.dir=.*holds a run"):
+        train(config, [])
+    assert before == {path: path.read_bytes() for path in _folder(config).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.options": {**TINY, "depth": 3}}, "of another architecture: it holds .*depth=2.*, this run is .*depth=3"),
+        ({"model.name": "deit_small_patch16_224"}, "of another architecture"),
+        ({"data.batch_size": 32}, "global batch of 64, this one has 32"),
+        ({"optim.weight_decay": 0.5}, r"of a run with optim\.weight_decay=0\.05, not 0\.5"),
+    ],
+)
+def test_resuming_as_another_run_is_refused(
+    finished_run: Finished, digits: Path, changes: dict[str, object], message: str
+) -> None:
+    folder = _folder(finished_run[0])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=message):
+        train(tiny_config(digits, folder, **{"train.resume": True, **changes}), [])
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data.train": "nowhere.beton"}, "nowhere.beton: no such file"),
+        ({"data.val": ""}, r"data\.val is not set"),
+        ({"data.batch_size": 63}, r"data\.batch_size=63: .* even batch"),
+        ({"data.batch_size": 5000}, r"data\.batch_size=5000 on 1 rank\(s\) is more than the 1438"),
+        ({"data.resolution": 36}, r"data\.resolution=36: .* 8x8"),
+        ({"data.eval_resolution": 64}, r"takes one resolution"),
+        ({"model.name": "deit_tinny_patch16_224"}, "did you mean"),
+        ({"schedule.warmup_epochs": 2.0}, r"schedule\.warmup_epochs=2: want fewer than train\.epochs=2"),
+        ({"data.start_resolution": 64}, r"data\.start_resolution=64: want 0 to data\.resolution=32"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(tiny_run: MakeRun, changes: dict[str, object], message: str) -> None:
+    config = tiny_run(**changes)
+    with pytest.raises(UserError, match=message):
+        train(config, [])
+    assert not _folder(config).exists()
+
+
+def test_validation_set_of_other_classes_is_refused(tiny_run: MakeRun, digits: Path, tmp_path: Path) -> None:
+    for label in "01234":
+        (tmp_path / "half").mkdir(exist_ok=True)
+        (tmp_path / "half" / label).symlink_to(digits / "val" / label)
+    write_beton(WriteConfig(source=str(tmp_path / "half"), out=str(tmp_path / "half.beton"), num_workers=1))
+    with pytest.raises(UserError, match="class"):
+        train(tiny_run(**{"data.val": str(tmp_path / "half.beton")}), [])
+
+
+def test_bench_measures_three_rates(tiny_run: MakeRun) -> None:
+    config = dataclasses.replace(tiny_run(), bench=dataclasses.replace(RunConfig().bench, steps=3, rounds=2))
+    result = bench(config)
+    assert set(result["images_per_second"]) == {"data", "compute", "both"}
+    assert all(len(values) == 2 and min(values) > 0 for values in result["rounds"].values())

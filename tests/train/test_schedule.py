@@ -1,0 +1,73 @@
+"""Learning rates against timm's scheduler as DeiT's code steps it, and the progressive resolution of ffcv-imagenet."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from timm.scheduler import CosineLRScheduler
+
+from deit_fast.config import DataConfig, OptimConfig, ScheduleConfig
+from deit_fast.train import schedule
+
+
+def _timms_rates(epochs: int, peak: float, config: ScheduleConfig) -> list[float]:
+    """The rate of each epoch in DeiT's loop: `scheduler.step(epoch)` stands at the end of the epoch."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
+    scheduler = CosineLRScheduler(
+        optimizer,
+        t_initial=epochs,
+        lr_min=config.min_lr,
+        warmup_t=int(config.warmup_epochs),
+        warmup_lr_init=config.warmup_lr,
+    )
+    rates = []
+    for epoch in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        scheduler.step(epoch)
+    return rates
+
+
+@pytest.mark.parametrize("epochs", [20, 300])
+def test_deit_schedule_is_timms(epochs: int) -> None:
+    config = ScheduleConfig()
+    ours = [
+        schedule.lr_of_step(config, peak=1e-3, epochs=epochs, epoch=epoch, step=7, steps_per_epoch=10)
+        for epoch in range(epochs)
+    ]
+    np.testing.assert_allclose(ours, _timms_rates(epochs, 1e-3, config), rtol=1e-12)
+    assert ours[0] == ours[1] == config.warmup_lr
+
+
+def test_epoch_schedule_is_deits_one_epoch_earlier() -> None:
+    deit, epochwise = ScheduleConfig(update="deit"), ScheduleConfig(update="epoch")
+    for epoch in range(1, 30):
+        late = schedule.lr_of_step(deit, peak=1.0, epochs=30, epoch=epoch, step=0, steps_per_epoch=5)
+        early = schedule.lr_of_step(epochwise, peak=1.0, epochs=30, epoch=epoch - 1, step=0, steps_per_epoch=5)
+        assert late == early
+
+
+def test_linear_schedule_is_a_ramp_up_and_down() -> None:
+    config = ScheduleConfig(kind="linear", warmup_epochs=2, warmup_lr=0, min_lr=0, update="step")
+    times = np.linspace(0, 16, 161)
+    ours = [
+        schedule.lr_of_step(config, peak=0.5, epochs=16, epoch=int(t), step=round(t % 1 * 10), steps_per_epoch=10)
+        for t in np.round(times[:-1], 6)
+    ]
+    np.testing.assert_allclose(ours, np.interp(times[:-1], [0, 2, 16], [0, 0.5, 0]), atol=1e-12)
+
+
+def test_peak_is_scaled_by_the_global_batch() -> None:
+    assert schedule.peak_lr(OptimConfig(lr=5e-4, lr_batch_size=512), 1024) == pytest.approx(1e-3)
+    assert schedule.peak_lr(OptimConfig(lr=0.5, lr_batch_size=0), 1024) == 0.5
+
+
+def test_resolution_of_ffcv_imagenets_16_epochs() -> None:
+    data = DataConfig(start_resolution=160, resolution=192, ramp=(11 / 16, 13 / 16))
+    sides = [schedule.resolution_of_epoch(data, epoch=epoch, epochs=16) for epoch in range(16)]
+    assert sides == [160] * 12 + [round(176 / 32) * 32] + [192] * 3
+
+
+def test_resolution_without_a_ramp() -> None:
+    data = dataclasses.replace(DataConfig(), resolution=224)
+    assert {schedule.resolution_of_epoch(data, epoch=epoch, epochs=3) for epoch in range(3)} == {224}
