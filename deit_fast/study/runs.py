@@ -1,0 +1,132 @@
+"""Takes the folder of a run, gives what it logged and the numbers that sum it up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from deit_fast.config import UserError
+from deit_fast.record.clock import KINDS
+from deit_fast.record.log import read_events
+from deit_fast.record.run import read_json, read_run
+
+Event = dict[str, Any]
+
+# what tells events of one sort apart: of those that agree in it, the one written last counts
+IDENTITY = {
+    "step": ("epoch", "step"),
+    "epoch": ("epoch",),
+    "eval": ("epoch", "weights"),
+    "checkpoint": ("epoch", "path"),
+}
+WEIGHTS = ("model", "ema")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run's folder holds. Events of epochs that a resumed session trained again are the later ones alone."""
+
+    folder: Path
+    record: dict[str, Any]
+    config: dict[str, Any]  # of the newest session, by dotted name
+    start: Event
+    steps: list[Event]
+    epochs: list[Event]
+    evals: list[Event]
+    checkpoints: list[Event]
+    end: Event | None  # its result; None: unfinished
+
+    @property
+    def name(self) -> str:
+        """Name of the run: that of its folder when it began."""
+        return str(self.record.get("name") or self.folder.absolute().name)
+
+
+def load_run(folder: Path) -> Run:
+    """Reads a run's folder. Raises UserError where it is not one or has no events."""
+    record = read_run(folder)
+    log = folder / "log.jsonl"
+    events = read_events(log)
+    if not events:
+        raise UserError(f"{log}: no events: the run ended before it started to train")
+    start: Event = {}
+    end: Event | None = None
+    kept: dict[str, dict[tuple[Any, ...], Event]] = {sort: {} for sort in IDENTITY}
+    try:
+        for event in events:
+            sort = event["event"]
+            if sort in IDENTITY:
+                kept[sort][tuple(event[name] for name in IDENTITY[sort])] = event
+            elif sort == "start":  # of the run, or of a session that goes on at this epoch, perhaps for a second time
+                start, end = event, None
+                kept = {s: {k: e for k, e in of.items() if e["epoch"] < event["epoch"]} for s, of in kept.items()}
+            elif sort == "end":
+                end = event
+    except KeyError as error:
+        raise UserError(f"{log}: an event {sort!r} has no {error}: not a log of this version of deit_fast") from None
+    summary = folder / "summary.json"
+    if summary.is_file() and (end or not any(event["event"] == "end" for event in events)):
+        end = read_json(summary) | (end or {})
+    steps, epochs, evals, checkpoints = (list(of.values()) for of in kept.values())
+    return Run(folder, record, _newest_config(record), start, steps, epochs, evals, checkpoints, end)
+
+
+def run_numbers(run: Run) -> dict[str, Any]:
+    """The numbers of a run as the table shows them and JSON takes them; None for what was not logged.
+
+    `seconds` and `wall_seconds` cover all sessions of a finished run, and the epochs done of an unfinished one.
+    `images_per_second` is the median over epochs, which leaves out what compiling costs the first one.
+    """
+    if run.end is not None:
+        seconds = run.end.get("seconds") or {}
+    else:
+        seconds = {kind: sum((e.get("seconds") or {}).get(kind) or 0.0 for e in run.epochs) for kind in KINDS}
+    speeds = [e["images_per_second"] for e in run.epochs if e.get("images_per_second") is not None]
+    checkpoints = sorted(run.checkpoints, key=lambda e: (bool(e.get("best")), e["epoch"]))
+    checkpoint = (run.end or {}).get("checkpoint") or (checkpoints[-1]["path"] if checkpoints else None)
+    numbers = {
+        "name": run.name,
+        "folder": str(run.folder),
+        "finished": run.end is not None,
+        "model": run.config.get("model.name"),
+        "num_parameters": run.start.get("num_parameters"),
+        "epochs": run.config.get("train.epochs"),
+        "epochs_done": max((e["epoch"] + 1 for e in run.epochs), default=0),
+        "images_per_second": median(speeds) if speeds else None,
+        "loss": run.epochs[-1].get("loss") if run.epochs else None,
+        "wall_seconds": sum(seconds.values()) if seconds else (run.end or {}).get("wall_seconds"),
+        "seconds": {kind: seconds.get(kind, 0.0) for kind in KINDS},
+        "checkpoint": str(run.folder / checkpoint) if checkpoint else None,
+    }
+    for weights in WEIGHTS:
+        evals = [e for e in run.evals if e["weights"] == weights and e.get("top1") is not None]
+        best = max(evals, key=lambda e: e["top1"], default={})
+        numbers |= {f"top1_{weights}": best.get("top1"), f"top1_{weights}_epoch": best.get("epoch")}
+    return numbers
+
+
+def _newest_config(record: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a run's newest session by dotted name."""
+    config = _by_dotted_name(record.get("config") or {})
+    changes = record["sessions"][-1].get("changes", {}) if record["sessions"] else {}
+    return config | {name[7:]: value for name, value in changes.items() if name.startswith("config.")}
+
+
+def _by_dotted_name(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _by_dotted_name(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
+    return flat
+
+
+def duration(seconds: float | None) -> str:
+    """A time as text, in the units that fit its length."""
+    if seconds is None:
+        return "–"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    if seconds < 3599.5:
+        return "{} min {:02d} s".format(*divmod(round(seconds), 60))
+    return "{} h {:02d} min".format(*divmod(round(seconds / 60), 60))

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from deit_fast.config import ModelConfig, ReportConfig, RunConfig, TrainConfig, UserError
+from deit_fast.record.clock import KINDS
+from deit_fast.record.log import EventLog
+from deit_fast.record.run import open_run, write_json
+from deit_fast.study.report import write_report
+from deit_fast.study.runs import duration, load_run, run_numbers
+
+VOID = {"meta", "img", "br"}
+EPOCHS = 4
+SECONDS = {"setup": 2.5, "compile": 0.0, "data_wait": 1.25, "compute": 80.0, "evaluation": 6.0, "checkpoint": 1.0}
+
+
+class Page(HTMLParser):
+    """A page as its texts, its attributes, and whether every element is closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.texts.append(data.strip())
+
+
+def write_epoch(log: EventLog, epoch: int, *, top1: float, ema_top1: float, loss: float | None = 1.5) -> None:
+    """Logs an epoch of two steps as the trainer does."""
+    for step in range(2 * epoch, 2 * epoch + 2):
+        log.write("step", epoch=epoch, step=step, loss=loss, lr=1e-3 / (1 + step))
+    seconds = {"compute": 20.0, "data_wait": 0.5}
+    log.write(
+        "epoch", epoch=epoch, steps=2, loss=loss, lr=1e-3, resolution=32, images=256, wall_seconds=20.5,
+        images_per_second=1000.0 + epoch, seconds=seconds,
+    )  # fmt: skip
+    log.write("eval", epoch=epoch, weights="model", top1=top1, top5=99.0, loss=0.5, num_images=360)
+    log.write("eval", epoch=epoch, weights="ema", top1=ema_top1, top5=99.5, loss=0.4, num_images=360)
+    log.write("checkpoint", epoch=epoch, path="checkpoints/last.pt", best=False)
+
+
+def write_start(log: EventLog, epoch: int = 0) -> None:
+    log.write(
+        "start", epoch=epoch, steps_per_epoch=2, world_size=1, global_batch_size=128, device="cpu", amp="off", lr=1e-3,
+        num_parameters=5_717_416,
+    )  # fmt: skip
+
+
+def make_run(folder: Path, *, finished: bool = True, epochs: int = EPOCHS, model: str = "deit_tiny") -> Path:
+    """A made-up run: top-1 of 90, 91, … % for the raw weights, best in the last epoch but one, and 2 more for EMA."""
+    config = RunConfig(model=ModelConfig(name=model), train=TrainConfig(epochs=EPOCHS))
+    with open_run(folder, config, ["deit-fast", "train", "--x=<b>&"], resume=False) as run:
+        write_start(run.log)
+        for epoch in range(epochs):
+            top1 = 90.0 + epoch if epoch < EPOCHS - 1 else 89.25
+            write_epoch(run.log, epoch, top1=top1, ema_top1=top1 + 2)
+        if finished:
+            end: dict[str, Any] = {
+                "epoch": EPOCHS - 1, "wall_seconds": 90.75, "seconds": SECONDS | {"other": 0.0}, "best_top1": 94.0,
+                "best_weights": "ema", "best_epoch": 2, "checkpoint": "checkpoints/best.pt",
+            }  # fmt: skip
+            run.log.write("end", **end)
+            run.finish(end)
+    return folder
+
+
+def report(*folders: Path, html: str = "") -> dict[str, Any]:
+    return write_report(ReportConfig(runs=tuple(map(str, folders)), html=html))
+
+
+def test_page_holds_the_numbers_of_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_run(tmp_path / "tiny")
+    result = report(folder)
+    html = folder / "report.html"
+    assert result["html"] == str(html)
+    assert capsys.readouterr().out.splitlines() == [f"report of 1 run: {html}"]
+    page = Page(html.read_text())
+    assert not page.open
+    wanted = [
+        "tiny",
+        "deit_tiny",
+        "finished",
+        "92.00 %",
+        "94.00 %",
+        "4 of 4",
+        "1,002",
+        "1 min 31 s",
+        "1 min 20 s",
+        "6.0 s",
+    ]
+    wanted += [str(folder / "checkpoints/best.pt"), "5,717,416", "94.00 % after epoch 3", "train.epochs", "torch"]
+    for text in wanted:
+        assert any(text in found for found in page.texts), text
+    assert "deit-fast train --x=<b>&" in page.texts  # escaped in the source, as it was on the page
+    (numbers,) = result["runs"]
+    assert numbers["finished"] is True
+    assert numbers["seconds"] == SECONDS | {"other": 0.0}
+    assert numbers["wall_seconds"] == 90.75
+    assert (numbers["top1_model"], numbers["top1_model_epoch"], numbers["top1_ema"]) == (92.0, 2, 94.0)
+    assert numbers["images_per_second"] == 1001.5
+    json.dumps(result, allow_nan=False)
+
+
+def test_page_is_self_contained_and_its_pictures_open(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "tiny")
+    html = Path(report(folder)["html"]).read_text()
+    page = Page(html)
+    assert not [text for text in ("http", "<script", "<link", "url(", "@import") if text in html]
+    assert not [name for _, name, _ in page.attributes if name in ("href", "srcset", "action", "data")]
+    assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
+    sources = [value for _, name, value in page.attributes if name == "src"]
+    assert len(sources) == 4
+    for source in sources:
+        kind, _, content = source.partition(",")
+        assert kind == "data:image/png;base64"
+        Image.open(io.BytesIO(base64.b64decode(content))).load()
+    with Image.open(folder / "curves.png") as image:
+        image.load()
+        assert image.format == "PNG"
+        assert min(image.size) > 500
+        assert len(set(image.convert("L").tobytes())) > 10  # something is drawn
+
+
+def test_unfinished_run_is_said_to_be_unfinished(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "tiny", finished=False, epochs=2)
+    (numbers,) = report(folder)["runs"]
+    texts = Page((folder / "report.html").read_text()).texts
+    assert "unfinished" in texts
+    assert "finished" not in texts
+    assert "2 of 4" in texts
+    assert numbers["seconds"] == {**dict.fromkeys(KINDS, 0.0), "compute": 40.0, "data_wait": 1.0}
+    assert numbers["checkpoint"] == str(folder / "checkpoints/last.pt")
+
+
+def test_epochs_trained_again_after_a_resume_count_once(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "tiny", finished=False, epochs=3)
+    config = RunConfig(model=ModelConfig(name="deit_tiny"), train=TrainConfig(epochs=9, resume=True))
+    with open_run(folder, config, ["deit-fast", "train"], resume=True) as run:
+        write_start(run.log, epoch=1)
+        write_epoch(run.log, 1, top1=70.0, ema_top1=71.0)
+    run_read = load_run(folder)
+    assert [event["step"] for event in run_read.steps] == [0, 1, 2, 3]
+    numbers = run_numbers(run_read)
+    assert (numbers["epochs_done"], numbers["epochs"]) == (2, 9)
+    assert (numbers["top1_model"], numbers["top1_ema"]) == (90.0, 92.0)  # of epoch 0: 91 of epoch 1 was replaced by 70
+    assert numbers["seconds"]["compute"] == 40.0
+
+
+def test_finished_run_that_goes_on_is_unfinished_again(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "tiny")
+    with EventLog(folder / "log.jsonl") as log:
+        write_start(log, epoch=EPOCHS)
+    assert load_run(folder).end is None
+    assert run_numbers(load_run(folder))["epochs_done"] == EPOCHS
+
+
+def test_several_runs_of_any_state_on_one_page(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "a <i>first & $x_$")
+    diverged = tmp_path / "diverged"
+    with open_run(diverged, RunConfig(), ["deit-fast", "train"], resume=False) as run:
+        write_start(run.log)
+        for step in range(2):
+            run.log.write("step", epoch=0, step=step, loss=float("nan"), lr=1e-3)
+    begun = make_run(tmp_path / "begun", finished=False, epochs=0)
+    html = tmp_path / "pages" / "all.html"
+    result = report(first, diverged, begun, html=str(html))
+    assert result["html"] == str(html)
+    texts = Page(html.read_text()).texts
+    assert {"a <i>first & $x_$", "diverged", "begun", "Report of 3 runs"} <= set(texts)
+    assert [run["epochs_done"] for run in result["runs"]] == [EPOCHS, 0, 0]
+    assert all((folder / "curves.png").is_file() for folder in (first, diverged, begun))
+    assert not (first / "report.html").exists()
+
+
+def test_bad_input_gets_one_line_and_writes_nothing(tmp_path: Path) -> None:
+    good = make_run(tmp_path / "good")
+    empty = make_run(tmp_path / "empty")
+    (empty / "log.jsonl").write_text("")
+    strange = make_run(tmp_path / "strange")
+    (strange / "log.jsonl").write_text('{"event": "epoch"}\n')
+    no_run = tmp_path / "none"
+    no_run.mkdir()
+    for folders, message in [
+        ((), "report.runs is empty"),
+        ((good, no_run), "none: not the folder of a run"),
+        ((good, tmp_path / "gone"), "gone: not the folder of a run"),
+        ((good, empty), "no events"),
+        ((good, strange), "an event 'epoch' has no 'epoch'"),
+    ]:
+        with pytest.raises(UserError, match=message) as caught:
+            report(*folders)
+        assert "\n" not in str(caught.value)
+    assert not (good / "report.html").exists()
+    assert not (good / "curves.png").exists()
+    with pytest.raises(UserError, match=r"pages: cannot be written"):
+        (tmp_path / "pages").mkdir()
+        report(good, html=str(tmp_path / "pages"))
+    write_json(good / "run.json", {"format": 9})
+    with pytest.raises(UserError, match="not a run of format 1"):
+        report(good)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "–"), (0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (3599.4, "59 min 59 s"),
+     (3599.6, "1 h 00 min"), (190_800, "53 h 00 min")],
+)  # fmt: skip
+def test_durations_are_written_in_fitting_units(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
