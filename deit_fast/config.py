@@ -273,6 +273,8 @@ def check_training(config: RunConfig, world_size: int) -> None:
     for name in ("train", "val"):
         if not getattr(data, name):
             raise UserError(f"data.{name} is not set: want the path of a beton, made by `deit-fast write`")
+    if config.train.resume and not config.run.dir:
+        raise UserError("train.resume: run.dir is not set: want the folder of the run to go on with")
     if is_mixing(augment) and data.batch_size % 2:
         raise UserError(
             f"data.batch_size={data.batch_size}: Mixup and CutMix mix pairs within a rank and want an even batch on "

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import hypothesis
 import pytest
 
 # as the command line does it: threads that wait leave their core to others
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+# started in the background by a shell, this process and its children would ignore Ctrl-C
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("deit_fast", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("deit_fast")

@@ -19,7 +19,9 @@ def create_model(config: ModelConfig, *, num_classes: int, resolution: int) -> n
     options that the architecture does not take, and on a resolution that its patch size does not divide.
     """
     if not timm.is_model(config.name):
-        near = difflib.get_close_matches(config.name, timm.list_models(), n=3, cutoff=0.5)
+        names = timm.list_models()
+        near = [name for name in names if name.startswith(config.name)][:3]
+        near = near or difflib.get_close_matches(config.name, names, n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "; `timm.list_models()` lists the names"
         raise UserError(f"model.name={config.name}: timm has no such model{hint}")
     arguments = dict(config.options)

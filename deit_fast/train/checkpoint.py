@@ -42,7 +42,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"checkpoint {path}: cannot be read, damaged or not a checkpoint ({_first_line(error)})") from error
+        raise UserError(f"checkpoint {path}: cannot be read: it is damaged, or not a checkpoint") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"checkpoint {path}: not a deit_fast checkpoint of format {FORMAT}")
     return content

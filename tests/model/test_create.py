@@ -29,9 +29,10 @@ def test_drop_path_rises_linearly() -> None:
     assert rates == pytest.approx([0.0, 0.1, 0.2])
 
 
-def test_unknown_name_gets_close_matches() -> None:
-    with pytest.raises(UserError, match=r"model\.name=deit_smal_patch16_224: .*deit_small_patch16_224"):
-        create_model(ModelConfig(name="deit_smal_patch16_224"), num_classes=10, resolution=224)
+@pytest.mark.parametrize("name", ["deit_smal_patch16_224", "deit_small"])
+def test_unknown_name_gets_close_matches(name: str) -> None:
+    with pytest.raises(UserError, match=rf"model\.name={name}: .*deit_small_.*patch16_224"):
+        create_model(ModelConfig(name=name), num_classes=10, resolution=224)
 
 
 def test_resolution_that_patches_do_not_divide() -> None:

@@ -54,7 +54,7 @@ def test_truncated_file(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "last.pt"
     save_checkpoint(path, {"state_dict": {"a": torch.arange(3)}})
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError, match="cannot be read, damaged or not a checkpoint"):
+    with pytest.raises(UserError, match="cannot be read: it is damaged, or not a checkpoint"):
         load_checkpoint(path)
 
 
