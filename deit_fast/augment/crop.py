@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from deit_fast.augment import rng
+from deit_fast.augment.compiled import compiled
 
 TRIES = 10
 PLAN_LENGTH = 9
 
 
-@njit(cache=True)
+@compiled()
 def random_resized_crop(seed, view_id, height, width, scale, ratio, resolution):  # type: ignore[no-untyped-def]
     """Plan of a random crop, as timm's RandomResizedCropAndInterpolation draws it: a share of the area uniform on scale,
     an aspect ratio log-uniform on ratio, ten tries, else the largest centred box within the range of ratios."""
@@ -43,7 +44,7 @@ def random_resized_crop(seed, view_id, height, width, scale, ratio, resolution):
     return top, left, crop_height, crop_width, resolution, resolution, np.int64(0), np.int64(0)
 
 
-@njit(cache=True)
+@compiled()
 def resized_centre_crop(height, width, resized, resolution):  # type: ignore[no-untyped-def]
     """Plan of the evaluation view, as torchvision's Resize(resized) and CenterCrop(resolution) make it: the shorter side
     becomes `resized` (>= resolution), the longer one is cut down to an integer."""
@@ -56,13 +57,13 @@ def resized_centre_crop(height, width, resized, resolution):  # type: ignore[no-
     return np.int64(0), np.int64(0), np.int64(height), np.int64(width), full_height, full_width, first_row, first_column
 
 
-@njit(cache=True)
+@compiled()
 def is_flipped(seed, view_id, probability):  # type: ignore[no-untyped-def]
     """Whether a view is mirrored left to right."""
     return rng.uniforms(seed, view_id, rng.FLIP, 0)[0] < probability
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def plan_random_views(seed, ids, heights, widths, scale, ratio, flip, resolution, plans):  # type: ignore[no-untyped-def]
     """Fills plans (B, PLAN_LENGTH) int64 with random crops and flips. ids (B,) uint64; heights, widths (N,) of all samples."""
     for i in prange(len(ids)):
@@ -72,7 +73,7 @@ def plan_random_views(seed, ids, heights, widths, scale, ratio, flip, resolution
         _store(plan, is_flipped(seed, ids[i], flip), plans[i])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def plan_centre_views(ids, heights, widths, resized, resolution, plans):  # type: ignore[no-untyped-def]
     """Fills plans (B, PLAN_LENGTH) int64 with evaluation views. ids (B,) uint64; heights, widths (N,) of all samples."""
     for i in range(len(ids)):
@@ -81,7 +82,7 @@ def plan_centre_views(ids, heights, widths, resized, resolution, plans):  # type
         _store(plan, False, plans[i])
 
 
-@njit(cache=True)
+@compiled()
 def _store(plan, flipped, row):  # type: ignore[no-untyped-def]
     row[0], row[1], row[2], row[3] = plan[0], plan[1], plan[2], plan[3]
     row[4], row[5], row[6], row[7] = plan[4], plan[5], plan[6], plan[7]

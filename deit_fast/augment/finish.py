@@ -11,16 +11,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from deit_fast.augment import rng
+from deit_fast.augment.compiled import compiled
 
 PLAIN = 0
 MIXUP = 1
 CUTMIX = 2
 
 
-@njit(cache=True)
+@compiled()
 def mixing(seed, first_id, count, height, width, repeats, alphas, probabilities):  # type: ignore[no-untyped-def]
     """How a batch is mixed: (PLAIN, MIXUP or CUTMIX, lambda, shift, y0, y1, x0, x1).
 
@@ -46,7 +47,7 @@ def mixing(seed, first_id, count, height, width, repeats, alphas, probabilities)
     return CUTMIX, lam, shift, y0, y1, x0, x1
 
 
-@njit(cache=True)
+@compiled()
 def cutmix_box(lam, centre_y, centre_x, height, width):  # type: ignore[no-untyped-def]
     """Box (y0, y1, x0, x1) with a share 1 - lam of the area around a centre, clipped to the image, as timm 1.0.31's
     `rand_bbox` has it (an odd side reaches one pixel further down and right; timm 0.3.2 cut it to an even one)."""
@@ -59,7 +60,7 @@ def cutmix_box(lam, centre_y, centre_x, height, width):  # type: ignore[no-untyp
     return y0, y1, x0, x1
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def normalize_and_mix(views, mix, mean, std, images):  # type: ignore[no-untyped-def]
     """images[i] = lam * normalised views[i] + (1 - lam) * normalised views[i + shift], or with the partner's box pasted.
 
@@ -91,7 +92,7 @@ def normalize_and_mix(views, mix, mean, std, images):  # type: ignore[no-untyped
                         out[i] = np.float32(other[i]) * factor[i] + offset[i]
 
 
-@njit(cache=True)
+@compiled()
 def soft_targets(labels, mix, smoothing, targets):  # type: ignore[no-untyped-def]
     """targets[i] = smoothed one-hot label i, mixed as the images are.
 

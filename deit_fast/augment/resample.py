@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from deit_fast.augment.compiled import compiled
 
 BILINEAR = 0
 BICUBIC = 1
@@ -27,7 +28,7 @@ def scratch_sizes(max_height: int, max_width: int, resolution: int) -> tuple[int
     return max_height * resolution * 3, coefficients, resolution * 3
 
 
-@njit(cache=True)
+@compiled()
 def _weight(kind, x):  # type: ignore[no-untyped-def]
     """Pillow's triangle filter, or its cubic convolution filter with a = -0.5."""
     x = abs(x)
@@ -41,7 +42,7 @@ def _weight(kind, x):  # type: ignore[no-untyped-def]
     return 0.0
 
 
-@njit(cache=True)
+@compiled()
 def _coefficients(kind, in_size, out_size, first, count, bounds, coefficients):  # type: ignore[no-untyped-def]
     """Fills, for outputs first to first + count - 1: bounds (count x (first input, number of inputs), flat) and
     coefficients (count x the returned stride). Scratch comes in flat so that the arrays can be of any size."""
@@ -68,12 +69,12 @@ def _coefficients(kind, in_size, out_size, first, count, bounds, coefficients): 
     return stride
 
 
-@njit(cache=True)
+@compiled()
 def _to_grey_level(accumulated):  # type: ignore[no-untyped-def]
     return np.uint8(min(max(accumulated >> _PRECISION_BITS, 0), 255))
 
 
-@njit(cache=True)
+@compiled()
 def _resample_columns(box, y0, y1, bounds, coefficients, stride, rows):  # type: ignore[no-untyped-def]
     """rows[y - y0, x] = row y of the box with its columns resampled; rows (>= y1 - y0, count, 3) uint8."""
     half = np.int32(1 << (_PRECISION_BITS - 1))
@@ -91,7 +92,7 @@ def _resample_columns(box, y0, y1, bounds, coefficients, stride, rows):  # type:
             rows[y - y0, x, 2] = _to_grey_level(blue)
 
 
-@njit(cache=True)
+@compiled()
 def _resample_rows(rows, y0, bounds, coefficients, stride, flipped, accumulator, view):  # type: ignore[no-untyped-def]
     """view = rows resampled, mirrored if asked. The sum runs along whole rows, which LLVM vectorises."""
     height, width = view.shape[0], view.shape[1]
@@ -109,7 +110,7 @@ def _resample_rows(rows, y0, bounds, coefficients, stride, flipped, accumulator,
                 view[y, target, channel] = _to_grey_level(accumulator[3 * x + channel])
 
 
-@njit(cache=True)
+@compiled()
 def resample(image, plan, kind, flipped, rows_scratch, int_scratch, accumulator, view):  # type: ignore[no-untyped-def]
     """view = what plan (see `augment.crop`) shows of image, resampled; equals Pillow's crop, resize and crop bit for bit.
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from deit_fast.augment.compiled import compiled
 
 # Operations that draw. A number once given is never changed: it is part of what a seed means.
 ORDER = 1
@@ -38,7 +39,7 @@ _VIEW_SHIFT = np.uint64(40)
 _EPOCH_SHIFT = np.uint64(48)
 
 
-@njit(cache=True)
+@compiled()
 def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     """Philox4x32 with 10 rounds: four 32-bit words (in uint64) from a counter of four and a key of two."""
     for _ in range(10):
@@ -53,7 +54,7 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     return c0, c1, c2, c3
 
 
-@njit(cache=True)
+@compiled()
 def words(seed, view_id, operation, block):  # type: ignore[no-untyped-def]
     """Four 32-bit words (in uint64) for one block of what `operation` draws for a view; block counts from 0 to 65535."""
     seed = np.uint64(seed)
@@ -63,7 +64,7 @@ def words(seed, view_id, operation, block):  # type: ignore[no-untyped-def]
     return philox(head, view_id & _MASK32, view_id >> _WORD, zero, seed & _MASK32, seed >> _WORD)
 
 
-@njit(cache=True)
+@compiled()
 def uniforms(seed, view_id, operation, block):  # type: ignore[no-untyped-def]
     """Four independent float64 uniform on [0, 1), each with 32 random bits."""
     a, b, c, d = words(seed, view_id, operation, block)
@@ -71,13 +72,13 @@ def uniforms(seed, view_id, operation, block):  # type: ignore[no-untyped-def]
     return a * unit, b * unit, c * unit, d * unit
 
 
-@njit(cache=True)
+@compiled()
 def below(uniform, count):  # type: ignore[no-untyped-def]
     """Integer 0 to count - 1 from a uniform on [0, 1)."""
     return np.int64(uniform * count)
 
 
-@njit(cache=True)
+@compiled()
 def _gamma(seed, view_id, operation, block, alpha):  # type: ignore[no-untyped-def]
     """(Gamma(alpha, 1), next unused block), after Marsaglia and Tsang, ACM TOMS 26(3), 2000; alpha < 1 by their section 6."""
     boosted = alpha + 1.0 if alpha < 1.0 else alpha
@@ -96,7 +97,7 @@ def _gamma(seed, view_id, operation, block, alpha):  # type: ignore[no-untyped-d
             return value, block
 
 
-@njit(cache=True)
+@compiled()
 def symmetric_beta(seed, view_id, operation, block, alpha):  # type: ignore[no-untyped-def]
     """Beta(alpha, alpha) in [0, 1] from blocks `block` onwards, as the ratio of two gammas; alpha > 0."""
     first, block = _gamma(seed, view_id, operation, block, alpha)
@@ -105,13 +106,13 @@ def symmetric_beta(seed, view_id, operation, block, alpha):  # type: ignore[no-u
     return first / total if total > 0.0 else 0.5
 
 
-@njit(cache=True)
+@compiled()
 def sample_of(view_id):  # type: ignore[no-untyped-def]
     """Sample number of a view id; scalar or array, uint64."""
     return view_id & _SAMPLE_MASK
 
 
-@njit(cache=True)
+@compiled()
 def view_of(view_id):  # type: ignore[no-untyped-def]
     """View number of a view id; scalar or array, uint64."""
     return (view_id >> _VIEW_SHIFT) & _VIEW_MASK
@@ -124,7 +125,7 @@ def pack_view_ids(epoch: int, samples: np.ndarray, views: np.ndarray) -> np.ndar
     return ids | np.uint64(epoch) << _EPOCH_SHIFT
 
 
-@njit(cache=True)
+@compiled()
 def _order_keys(seed, epoch, count):  # type: ignore[no-untyped-def]
     keys = np.empty(count, np.uint64)
     base = np.uint64(epoch) << _EPOCH_SHIFT

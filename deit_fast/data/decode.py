@@ -11,11 +11,12 @@ import ctypes.util
 
 import llvmlite.binding
 import numpy as np
-from numba import carray, get_thread_id, njit, prange, types
+from numba import carray, get_thread_id, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from deit_fast.augment import resample, rng
+from deit_fast.augment.compiled import compiled
 
 MODE_JPEG = 0  # FFCV's RGBImageField: metadata field `mode`
 
@@ -74,7 +75,7 @@ class DecoderHandles:
         self.close()
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def decode_jpeg(handle, encoded, height, width, pixels):  # type: ignore[no-untyped-def]
     """Status of decoding JPEG bytes (n,) uint8 into pixels (>= height * width * 3,) uint8 as RGB rows.
 
@@ -129,7 +130,7 @@ def _void_pointer(typing_context, address):  # type: ignore[no-untyped-def]
     return types.voidptr(types.intp), codegen
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@compiled(parallel=True)
 def decode_batch(ids, metadata, locations, plans, kind, layout, views, statuses):  # type: ignore[no-untyped-def]
     """Makes the views of a batch, each image by one thread.
 
@@ -153,7 +154,7 @@ def decode_batch(ids, metadata, locations, plans, kind, layout, views, statuses)
         statuses[i] = _decode_view(field["mode"], stored, height, width, plans[i], kind, handles[thread], scratch, views[i])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _decode_view(mode, stored, height, width, plan, kind, handle, scratch, view):  # type: ignore[no-untyped-def]
     pixels, rows, integers, accumulator = scratch
     size = height * width * 3

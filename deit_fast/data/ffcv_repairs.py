@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 from ffcv.memory_managers.os_cache import OSCacheManager
-from numba import njit
+
+from deit_fast.augment.compiled import compiled
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def read_mapped(address, state):  # type: ignore[no-untyped-def]
     """The bytes stored at an address of a memory-mapped beton, (n,) uint8, read-only; state: OSCacheContext's."""
     memory, addresses, sizes = state

@@ -24,6 +24,7 @@ from ffcv.pipeline.operation import Operation
 from ffcv.pipeline.state import State
 
 from deit_fast.augment import crop, finish, rng
+from deit_fast.augment.compiled import compiled
 from deit_fast.augment.resample import FILTERS
 from deit_fast.config import AugmentConfig, RankError
 from deit_fast.data import decode
@@ -137,17 +138,25 @@ class DecodeEvalViews(_DecodeViews):
 
 
 class _Mixing:
-    """The arguments of `finish.mixing` that stay the same for a run; images and targets of a batch share one."""
+    """How batches are mixed: the same for the images and the targets of a batch, given the same seed."""
 
-    def __init__(self, seed: int, augment: AugmentConfig) -> None:
-        self.seed = np.uint64(seed)
-        self.repeats = augment.repeats
-        self.alphas = (float(augment.mixup), float(augment.cutmix))
-        self.probabilities = (float(augment.mix_probability), float(augment.cutmix_probability))
+    def __init__(self, augment: AugmentConfig, seed: int | None) -> None:
+        self._seed = np.uint64(seed or 0)
+        self._repeats = augment.repeats
+        self._alphas = (float(augment.mixup), float(augment.cutmix))
+        probability = 0.0 if seed is None else float(augment.mix_probability)
+        self._probabilities = (probability, float(augment.cutmix_probability))
 
-    @classmethod
-    def off(cls) -> _Mixing:
-        return cls(0, AugmentConfig(mixup=0.0, cutmix=0.0))
+    def generate_code(self) -> Callable[..., Any]:
+        """A function (ids, height, width) -> the mix of a batch, as `finish.mixing` gives it."""
+        seed, repeats, alphas, probabilities = self._seed, self._repeats, self._alphas, self._probabilities
+        mixing = finish.mixing
+
+        def mix_of(ids, height, width):  # type: ignore[no-untyped-def]
+            return mixing(seed, ids[0], len(ids), height, width, repeats, alphas, probabilities)
+
+        compiled_or_not: Callable[..., Any] = Compiler.compile(mix_of)
+        return compiled_or_not
 
 
 class Finish(Operation):
@@ -155,7 +164,7 @@ class Finish(Operation):
 
     def __init__(self, augment: AugmentConfig, seed: int | None) -> None:
         super().__init__()
-        self._mixing = _Mixing.off() if seed is None else _Mixing(seed, augment)
+        self._mixing = _Mixing(augment, seed)
         self._mean, self._std = np.array(augment.mean), np.array(augment.std)
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
@@ -163,16 +172,12 @@ class Finish(Operation):
         return replace(previous_state, dtype=dtype), AllocationQuery(previous_state.shape, dtype)
 
     def generate_code(self) -> Callable[..., Any]:
-        seed, repeats = self._mixing.seed, self._mixing.repeats
-        alphas, probabilities = self._mixing.alphas, self._mixing.probabilities
-        mean, std = self._mean, self._std
-        mixing, normalize_and_mix = finish.mixing, finish.normalize_and_mix
+        mix_of, mean, std = self._mixing.generate_code(), self._mean, self._std
+        normalize_and_mix = finish.normalize_and_mix
 
         def finish_views(views, images, ids):  # type: ignore[no-untyped-def]
-            count = len(ids)
-            mix = mixing(seed, ids[0], count, views.shape[1], views.shape[2], repeats, alphas, probabilities)
-            normalize_and_mix(views, mix, mean, std, images)
-            return images[:count]
+            normalize_and_mix(views, mix_of(ids, views.shape[1], views.shape[2]), mean, std, images)
+            return images[: len(ids)]
 
         finish_views.with_indices = True  # type: ignore[attr-defined]
         return finish_views
@@ -191,7 +196,7 @@ class Label(IntDecoder):
         return decode_labels
 
 
-@numba.njit(cache=True)
+@compiled()
 def _take_labels(ids, column, labels):  # type: ignore[no-untyped-def]
     for i in range(len(ids)):
         labels[i, 0] = column[rng.sample_of(ids[i])]
@@ -205,7 +210,7 @@ class SoftTargets(Operation):
         self.resolution = resolution
         self._num_classes = num_classes
         self._smoothing = augment.label_smoothing
-        self._mixing = _Mixing(seed, augment)
+        self._mixing = _Mixing(augment, seed)
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
         dtype = np.dtype("<f4")
@@ -213,16 +218,12 @@ class SoftTargets(Operation):
         return state, AllocationQuery((self._num_classes,), dtype)
 
     def generate_code(self) -> Callable[..., Any]:
-        seed, repeats = self._mixing.seed, self._mixing.repeats
-        alphas, probabilities = self._mixing.alphas, self._mixing.probabilities
-        smoothing, side = self._smoothing, self.resolution
-        mixing, soft_targets = finish.mixing, finish.soft_targets
+        mix_of, smoothing, side = self._mixing.generate_code(), self._smoothing, self.resolution
+        soft_targets = finish.soft_targets
 
         def make_targets(labels, targets, ids):  # type: ignore[no-untyped-def]
-            count = len(ids)
-            mix = mixing(seed, ids[0], count, side, side, repeats, alphas, probabilities)
-            soft_targets(labels[:, 0], mix, smoothing, targets)
-            return targets[:count]
+            soft_targets(labels[:, 0], mix_of(ids, side, side), smoothing, targets)
+            return targets[: len(ids)]
 
         make_targets.with_indices = True  # type: ignore[attr-defined]
         return make_targets

@@ -1,0 +1,40 @@
+"""Takes a function, gives it compiled by Numba and cached on disk until any source that it may have taken in changes.
+
+Numba's cache of a function goes stale when the function's own file changes. But a compiled function contains those that it
+calls, from whichever file: after a change to `resample.py` the cached code of `decode.py` would go on as before. Here
+the cache's stamp covers every file of the rooms whose functions call each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+_ROOMS = ("augment", "data")
+
+
+def sources_stamp(package: Path = Path(__file__).parents[1]) -> str:
+    """A digest of name, size and time of change of every Python file in the rooms that compile functions."""
+    files = sorted(path for room in _ROOMS for path in (package / room).glob("*.py"))
+    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+_STAMP = sources_stamp()
+
+
+def compiled(*, parallel: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: numba.njit without the interpreter lock, cached on disk; parallel: `prange` loops run on all threads."""
+
+    def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
+        dispatcher: Any = numba.njit(cache=True, nogil=True, parallel=parallel)(function)
+        cache_file = dispatcher._cache._cache_file
+        assert hasattr(cache_file, "_source_stamp"), "Numba keeps its cache's stamp elsewhere"
+        cache_file._source_stamp = _STAMP
+        return dispatcher
+
+    return compile_function
