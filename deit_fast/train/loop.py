@@ -63,6 +63,12 @@ class Run:
         self._first_epoch = content["epoch"] + 1
         self._best = {key: content[key] for key in self._best}
         self._clock.add_earlier(content["seconds"])
+        if self._world.is_main:
+            # what a kill between the writing of a checkpoint and its naming left undone, or half-written
+            if content["best_epoch"] == content["epoch"]:
+                link_checkpoint(self._last_checkpoint, BEST)
+            for part in self._last_checkpoint.parent.glob(".*.part"):
+                part.unlink()
 
     def _event(self, event: str, **fields: Any) -> None:
         if self._record is not None:
@@ -181,7 +187,7 @@ class Run:
             "seconds": seconds,
             **self._best,
             "weights_sha256": digests[0],
-            "checkpoint": str(self._last_checkpoint.with_name(BEST)),
+            "checkpoint": f"checkpoints/{BEST}",  # in the folder of the run
         }
         if self._record is not None:
             self._event("end", **summary)

@@ -92,13 +92,32 @@ def test_stopped_and_resumed_ends_with_the_same_weights(
         assert torch.equal(value, last[1]["state_dict_ema"][key])
 
 
+def test_best_is_named_and_rests_are_removed_after_a_kill_in_between(
+    tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def be_killed(path: Path, name: str) -> None:
+        (path.parent / ".last.pt.123.part").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    config = tiny_run(**{"train.resume": True})
+    with monkeypatch.context() as patch:
+        patch.setattr("deit_fast.train.loop.link_checkpoint", be_killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, [])
+    checkpoints = _folder(config) / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == [".last.pt.123.part", "last.pt"]
+    summary = train(config, [])
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["best.pt", "last.pt"]
+    assert load_checkpoint(checkpoints / "best.pt")["epoch"] == summary["best_epoch"]
+
+
 def test_eval_repeats_what_training_found(finished_run: Finished) -> None:
     config, summary = finished_run
     result = evaluate_checkpoint(
         dataclasses.replace(
             RunConfig(),
             data=dataclasses.replace(config.data, resolution=224),
-            eval=dataclasses.replace(config.eval, checkpoint=summary["checkpoint"]),
+            eval=dataclasses.replace(config.eval, checkpoint=str(_folder(config) / summary["checkpoint"])),
             train=config.train,
         )
     )
