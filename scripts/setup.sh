@@ -34,9 +34,10 @@ if [ ${#missing[@]} -gt 0 ]; then
   or, with conda: conda install -c conda-forge 'opencv<5' libjpeg-turbo pkg-config cxx-compiler"
   fi
   $as_root apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive $as_root $install >.setup-apt.log 2>&1 \
-    || { tail -n 20 .setup-apt.log >&2; die "apt-get failed, see above; the command was: $as_root $install"; }
-  rm -f .setup-apt.log
+  log=$(mktemp)
+  DEBIAN_FRONTEND=noninteractive $as_root $install >"$log" 2>&1 \
+    || { tail -n 20 "$log" >&2; die "apt-get failed, see above and $log; the command was: $as_root $install"; }
+  rm -f "$log"
 fi
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
