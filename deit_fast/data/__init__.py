@@ -1,1 +1,5 @@
 """From a file of images to batches in memory: the only room that knows FFCV."""
+
+from deit_fast.data.ffcv_import import import_ffcv
+
+import_ffcv()
