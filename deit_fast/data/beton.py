@@ -36,6 +36,7 @@ class Beton:
     """
 
     path: Path
+    field_names: tuple[str, ...]
     num_samples: int
     classes: tuple[str, ...] | None
     labels: NDArray[np.int64]
@@ -78,6 +79,7 @@ def open_beton(path: str | Path) -> Beton:
     _check_images(path, images, labels, sizes)
     return Beton(
         path=path,
+        field_names=tuple(metadata),
         num_samples=len(labels),
         classes=_read_classes(path, labels),
         labels=labels.astype(np.int64),

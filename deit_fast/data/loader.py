@@ -15,6 +15,7 @@ import ffcv.loader
 import numba
 import numpy as np
 import torch
+from ffcv.loader.epoch_iterator import select_buffer
 from ffcv.pipeline.compiler import Compiler
 
 from deit_fast.augment import rng
@@ -64,7 +65,7 @@ class _Producer:
     def __init__(self, loader: Loader, batches: Sequence[np.ndarray]) -> None:
         self._loader = loader
         self._batches = batches
-        self._queue: queue.Queue[tuple[int, tuple[np.ndarray, ...]] | BaseException | None] = queue.Queue(loader.batches_ahead)
+        self._queue: queue.Queue[tuple[int, tuple[np.ndarray, ...]] | BaseException] = queue.Queue(loader.batches_ahead)
         self._stop = threading.Event()
         self._copied: list[torch.cuda.Event | None] = [None] * loader.num_slots
         self._thread = threading.Thread(target=self._run, name="deit_fast-loader", daemon=True)
@@ -83,11 +84,10 @@ class _Producer:
                     self._put((slot, self._loader.run_stages(ids, slot, context.state)))
                     if self._stop.is_set():
                         return
-            self._put(None)
         except BaseException as error:
             self._put(error)
 
-    def _put(self, item: tuple[int, tuple[np.ndarray, ...]] | BaseException | None) -> None:
+    def _put(self, item: tuple[int, tuple[np.ndarray, ...]] | BaseException) -> None:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=_POLL_SECONDS)
@@ -95,13 +95,20 @@ class _Producer:
             except queue.Full:
                 continue
 
-    def __iter__(self) -> Iterator[Batch]:
-        for ids in self._batches:
-            item = self._queue.get()
+    def _get(self) -> tuple[int, tuple[np.ndarray, ...]]:
+        while not self._stop.is_set():
+            try:
+                item = self._queue.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                continue
             if isinstance(item, BaseException):
                 raise item
-            assert item is not None
-            slot, (images_BHWC, targets) = item
+            return item
+        raise RuntimeError("this iteration of the loader was ended, by close() or by a later iteration")
+
+    def __iter__(self) -> Iterator[Batch]:
+        for ids in self._batches:
+            slot, (images_BHWC, targets) = self._get()
             yield self._to_batch(slot, images_BHWC, targets, ids)
 
     def _to_batch(self, slot: int, images_BHWC: np.ndarray, targets: np.ndarray, ids: np.ndarray) -> Batch:
@@ -119,9 +126,12 @@ class _Producer:
         return Batch(images, targets_on_device, samples, torch.from_numpy(rng.view_of(ids).astype(np.int64)))
 
     def close(self) -> None:
-        """End the thread and wait for it; it may finish the batch that it is at."""
+        """End the thread and wait for it, and for copies out of its memory; it may finish the batch that it is at."""
         self._stop.set()
         self._thread.join()
+        for copied in self._copied:
+            if copied is not None:
+                copied.synchronize()
 
 
 class Loader(ffcv.loader.Loader):
@@ -211,7 +221,7 @@ class Loader(ffcv.loader.Loader):
         }
         for kind, prefix in (("operation", "memory"), ("shared", "shared_memory")):
             for node_id, memory in self._memory[kind].items():
-                arguments[f"{prefix}_{node_id}"] = _slot_of(memory, slot, len(ids))
+                arguments[f"{prefix}_{node_id}"] = select_buffer(memory, slot, len(ids))
         stages, outputs = self.code
         for run_stage, defined in stages:
             for node_id, result in zip(defined, run_stage(**arguments), strict=False):
@@ -219,15 +229,6 @@ class Loader(ffcv.loader.Loader):
         statuses = arguments[f"memory_{self._decoder_id}"][1]
         self._decoder.check(statuses, ids, storage_state)
         return tuple(arguments[f"result_{node_id}"] for node_id in outputs)
-
-
-def _slot_of(memory: Any, slot: int, count: int) -> Any:
-    """The first count entries of a slot of an operation's memory: an array, several, or none."""
-    if memory is None:
-        return None
-    if isinstance(memory, tuple):
-        return tuple(_slot_of(part, slot, count) for part in memory)
-    return memory[slot][:count]
 
 
 def num_threads(config: DataConfig, world_size: int) -> int:
@@ -241,7 +242,7 @@ def num_threads(config: DataConfig, world_size: int) -> int:
 
 def _other_fields(beton: Beton) -> dict[str, None]:
     """Fields of the beton that are not loaded."""
-    return {name: None for name in ffcv.reader.Reader(str(beton.path)).field_names if name not in ("image", "label")}
+    return {name: None for name in beton.field_names if name not in ("image", "label")}
 
 
 def train_loader(

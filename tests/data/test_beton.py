@@ -301,7 +301,7 @@ def test_a_manifest_that_disagrees_is_refused(
 def beton_of(name: str, classes: tuple[str, ...] | None, labels: list[int]) -> Beton:
     empty = np.zeros(0, np.uint64)
     small = (empty.astype(np.uint16), empty.astype(np.uint16), empty.astype(np.uint8))
-    return Beton(Path(name), len(labels), classes, np.array(labels), *small, empty, empty)
+    return Beton(Path(name), ("image", "label"), len(labels), classes, np.array(labels), *small, empty, empty)
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,19 @@ def test_leaving_a_loop_ends_its_thread(jpeg_beton: Path) -> None:
     assert not any(thread.name == "deit_fast-loader" for thread in threading.enumerate())
 
 
+def test_going_on_with_an_ended_iteration_is_an_error(jpeg_beton: Path) -> None:
+    loader = _train(jpeg_beton)
+    first = iter(loader)
+    next(first)
+    second = iter(loader)
+    next(second)
+    with pytest.raises(RuntimeError, match="was ended"):
+        next(first)
+    loader.close()
+    with pytest.raises(RuntimeError, match="was ended"):
+        next(second)
+
+
 def test_image_that_does_not_decode_is_named(jpeg_beton: Path, tmp_path: Path) -> None:
     beton = open_beton(jpeg_beton)
     content = bytearray(jpeg_beton.read_bytes())
