@@ -3,7 +3,7 @@
 Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) as timm's `Mixup` applies them in batch mode: one of the two for the
 whole batch, one lambda, corrected to the clipped box. The partner of view i is view i + shift of the batch, cyclically: with
 shift and its complement at least the number of repeats, no view is mixed with a copy of its own image, since copies lie next
-to each other.
+to each other. A batch of fewer than twice the repeats has no such shift; it is paired half a batch apart.
 """
 
 from __future__ import annotations

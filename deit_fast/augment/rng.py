@@ -21,7 +21,6 @@ ORDER = 1
 CROP = 2
 FLIP = 3
 MIX = 4
-STORAGE = 5
 
 MAX_SAMPLES = 1 << 40
 MAX_VIEWS = 1 << 8

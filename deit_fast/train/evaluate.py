@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from deit_fast.config import ModelConfig, RunConfig, UserError
-from deit_fast.data.beton import Beton, open_beton
+from deit_fast.data.beton import Beton
 from deit_fast.data.loader import Batch, eval_loader
 from deit_fast.model.create import create_model, to_channels_last
 from deit_fast.train.checkpoint import load_checkpoint, load_weights
@@ -70,27 +69,28 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         interpolation=view["interpolation"],
     )
     augment = dataclasses.replace(config.augment, mean=tuple(view["mean"]), std=tuple(view["std"]))
-    check_classes(content["classes"], content["num_classes"], open_beton(Path(data.val)), config.eval.checkpoint)
-
     with joined_world(config.train.device) as world:
+        loader = eval_loader(data, augment, rank=world.rank, world_size=world.world_size, device=world.device)
+        check_classes(content["classes"], content["num_classes"], loader.beton, config.eval.checkpoint)
         options = ModelConfig(**content["model"])
         model = create_model(options, num_classes=content["num_classes"], resolution=data.eval_resolution)
         load_weights(model, content[key], config.eval.checkpoint)
         model = model.to(world.device).eval()
         if config.train.channels_last:
             model = to_channels_last(model)
-        loader = eval_loader(data, augment, rank=world.rank, world_size=world.world_size, device=world.device)
         amp = resolve_amp(config.train.amp, world.device)
         try:
             result = evaluate(model, loader, world, amp=amp, flip=config.eval.flip)
         finally:
             loader.close()
         if world.is_main:
+            mirrored = ", mirror images added" if config.eval.flip else ""
             print(
-                f"{content['model']['name']}, epoch {content['epoch'] + 1}, {weights} weights: top-1 {result['top1']:.2f} %, "
-                f"top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}, {result['num_images']} images"
+                f"{content['model']['name']}, epoch {content['epoch'] + 1}, {weights} weights{mirrored}: "
+                f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}, "
+                f"{result['num_images']} images"
             )
-    return {**result, "weights": weights, "checkpoint": config.eval.checkpoint, "val": data.val}
+    return {**result, "weights": weights, "flip": config.eval.flip, "checkpoint": config.eval.checkpoint, "val": data.val}
 
 
 def check_classes(classes: list[str] | None, num_classes: int, val: Beton, path: str) -> None:

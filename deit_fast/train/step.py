@@ -44,7 +44,6 @@ class TrainStep:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.amp == "fp16")
         self._seed = config.seed
         self._world = world
-        self._parameters = list(model.parameters())
         self._forward: nn.Module = model
         if world.world_size > 1:
             device_ids = [world.device] if world.device.type == "cuda" else None

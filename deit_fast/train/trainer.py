@@ -95,7 +95,6 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds of the model and its training, as tensors and plain values."""
         state: dict[str, Any] = {
-            "arch": self.config.model.name,
             "model": dataclasses.asdict(self.config.model),
             "num_classes": self.num_classes,
             "classes": list(self.classes) if self.classes is not None else None,

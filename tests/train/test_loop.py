@@ -207,13 +207,33 @@ def test_bad_input_is_refused_before_anything_is_written(tiny_run: MakeRun, chan
     assert not config.run.dir or not _folder(config).exists()
 
 
-def test_validation_set_of_other_classes_is_refused(tiny_run: MakeRun, digits: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def five_digits(digits: Path, tmp_path: Path) -> Path:
+    """A validation beton of the digits 0 to 4 alone."""
     for label in "01234":
         (tmp_path / "half").mkdir(exist_ok=True)
         (tmp_path / "half" / label).symlink_to(digits / "val" / label)
-    write_beton(WriteConfig(source=str(tmp_path / "half"), out=str(tmp_path / "half.beton"), num_workers=1))
-    with pytest.raises(UserError, match="class"):
-        train(tiny_run(**{"data.val": str(tmp_path / "half.beton")}), [])
+    beton = tmp_path / "half.beton"
+    write_beton(WriteConfig(source=str(tmp_path / "half"), out=str(beton), num_workers=1))
+    return beton
+
+
+def test_validation_set_of_other_classes_is_refused(tiny_run: MakeRun, five_digits: Path) -> None:
+    with pytest.raises(UserError, match=r"has 5 classes and .* has 10; class 5 is missing in the former"):
+        train(tiny_run(**{"data.val": str(five_digits)}), [])
+
+
+def test_checkpoint_of_other_classes_is_refused(finished_run: Finished, five_digits: Path) -> None:
+    config, summary = finished_run
+    checkpoint = str(_folder(config) / summary["checkpoint"])
+    with pytest.raises(UserError, match=r"its classes are not those of checkpoint .* \(5 and 10\)"):
+        evaluate_checkpoint(
+            dataclasses.replace(
+                config,
+                data=dataclasses.replace(config.data, val=str(five_digits)),
+                eval=dataclasses.replace(config.eval, checkpoint=checkpoint),
+            )
+        )
 
 
 def test_bench_measures_three_rates(tiny_run: MakeRun) -> None:
