@@ -19,7 +19,7 @@ _ROOMS = ("augment", "data")
 
 def sources_stamp(package: Path = Path(__file__).parents[1]) -> str:
     """A digest of name, size and time of change of every Python file in the rooms that compile functions."""
-    files = sorted(path for room in _ROOMS for path in (package / room).glob("*.py"))
+    files = sorted(path for room in _ROOMS for path in (package / room).rglob("*.py"))
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 

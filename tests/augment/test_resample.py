@@ -9,7 +9,7 @@ from torchvision.transforms import functional as F
 
 from deit_fast.augment import crop, resample
 
-PILLOW = {resample.BILINEAR: Image.Resampling.BILINEAR, resample.BICUBIC: Image.Resampling.BICUBIC}
+PILLOW = {kind: Image.Resampling[name.upper()] for name, kind in resample.FILTERS.items()}
 TORCHVISION = {
     resample.BILINEAR: F.InterpolationMode.BILINEAR,
     resample.BICUBIC: F.InterpolationMode.BICUBIC,
@@ -35,7 +35,7 @@ def _image(seed: int, height: int, width: int) -> np.ndarray:
     height=st.integers(1, 400),
     width=st.integers(1, 400),
     resolution=st.sampled_from([1, 7, 32, 97, 224]),
-    kind=st.sampled_from([resample.BILINEAR, resample.BICUBIC]),
+    kind=st.sampled_from(sorted(resample.FILTERS.values())),
     flipped=st.booleans(),
 )
 def test_random_crop_equals_pillow(seed: int, height: int, width: int, resolution: int, kind: int, flipped: bool) -> None:
@@ -67,9 +67,10 @@ def test_evaluation_view_equals_torchvision(
     np.testing.assert_array_equal(_view(image, plan, kind, False, resolution), want)
 
 
+@pytest.mark.parametrize("kind", sorted(resample.FILTERS.values()))
 @pytest.mark.parametrize("size", [(1, 1), (2000, 3), (3, 2000), (1200, 900)])
-def test_scratch_is_large_enough_for_any_shrinking(size: tuple[int, int]) -> None:
+def test_scratch_is_large_enough_for_any_shrinking(size: tuple[int, int], kind: int) -> None:
     image = _image(1, *size)
     plan = (0, 0, *size, 32, 32, 0, 0)
-    want = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC))
-    np.testing.assert_array_equal(_view(image, plan, resample.BICUBIC, False, 32), want)
+    want = np.asarray(Image.fromarray(image).resize((32, 32), PILLOW[kind]))
+    np.testing.assert_array_equal(_view(image, plan, kind, False, 32), want)
