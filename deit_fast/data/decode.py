@@ -94,6 +94,15 @@ def decode_jpeg(handle, encoded, height, width, pixels):  # type: ignore[no-unty
     return OK
 
 
+@compiled()
+def is_decodable(handle, encoded, height, width):  # type: ignore[no-untyped-def]
+    """Whether TurboJPEG takes the header of JPEG bytes (n,) uint8, and finds height x width pixels in it."""
+    header = np.zeros(4, np.int32)
+    address = header.ctypes.data
+    status = _read_header(handle, encoded.ctypes.data, encoded.size, address, address + 4, address + 8, address + 12)
+    return status == 0 and header[0] == width and header[1] == height
+
+
 class Scratch:
     """What each thread needs to make views of up to a resolution from a beton's images: a decoder and four arrays.
 

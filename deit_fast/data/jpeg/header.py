@@ -1,0 +1,270 @@
+"""Takes the bytes of a JPEG, gives what stands before its first scan, and such a header as bytes again.
+
+What is damaged, or of a kind that is not transcoded, is refused.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRANSFORMED = {0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic progressive"}  # start-of-frame markers
+_UNSUPPORTED = {0xC3: "lossless", **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical or lossless")}
+_MAX_SIDE = 65500  # libjpeg's limit
+
+
+class NotTranscodable(ValueError):
+    """Why a JPEG is not transcoded, in one short line."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component of a frame: sampling factors, and its quantisation, DC and AC tables."""
+
+    identifier: int
+    horizontal: int
+    vertical: int
+    quantization: int
+    dc: int = 0
+    ac: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What stands before the first scan of a JPEG.
+
+    process: the second byte of the start-of-frame marker; restart_interval: MCUs, 0: none; quantizations, huffman_tables:
+    their definitions by number, AC tables from 4 on; jfif, adobe: the data of these segments as far as they bear on colour,
+    empty: there is none; is_complete: the scan has all components; header_bytes: where its data start.
+    """
+
+    process: int
+    precision: int
+    width: int
+    height: int
+    components: tuple[Component, ...]
+    restart_interval: int
+    quantizations: dict[int, bytes]
+    huffman_tables: dict[int, bytes]
+    jfif: bytes
+    adobe: bytes
+    is_complete: bool
+    header_bytes: int
+
+    @property
+    def mcu(self) -> tuple[int, int]:
+        """Width and height in pixels; of a single component an MCU is one block, whatever its sampling factors are."""
+        if len(self.components) == 1:
+            return 8, 8
+        return 8 * max(c.horizontal for c in self.components), 8 * max(c.vertical for c in self.components)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """MCUs in a row, rows of MCUs."""
+        mcu_width, mcu_height = self.mcu
+        return -(-self.width // mcu_width), -(-self.height // mcu_height)
+
+    @property
+    def blocks(self) -> NDArray[np.int64]:
+        """Component, DC table and AC table (from 4 on) of each block of an MCU, (b, 3)."""
+        blocks = []
+        for place, c in enumerate(self.components):
+            blocks += [(place, c.dc, 4 + c.ac)] * (c.horizontal * c.vertical if len(self.components) > 1 else 1)
+        return np.array(blocks, np.int64)
+
+
+def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of the data of each segment up to the first start of scan."""
+    if encoded[:2] != b"\xff\xd8":
+        raise NotTranscodable("no JPEG: it does not start with FF D8")
+    at = 2
+    while True:
+        if encoded[at : at + 1] != b"\xff":
+            raise NotTranscodable(f"damaged: no marker at byte {at}")
+        while encoded[at : at + 1] == b"\xff":
+            at += 1
+        if at + 3 > len(encoded):
+            raise NotTranscodable("damaged: the header ends early")
+        marker = encoded[at]
+        if marker < 0xC0 or 0xD0 <= marker <= 0xD9 or 0xF0 <= marker <= 0xFD:
+            raise NotTranscodable(f"damaged: marker FF {marker:02X} in the header")
+        end = at + 1 + (encoded[at + 1] << 8 | encoded[at + 2])
+        if end > len(encoded) or end < at + 3:
+            raise NotTranscodable(f"damaged: the length of segment FF {marker:02X} is wrong")
+        yield marker, at + 3, end
+        if marker == 0xDA:
+            return
+        at = end
+
+
+def _tables(data: bytes, kind: str) -> Iterator[tuple[int, bytes]]:
+    """First byte and definition of each quantisation or Huffman table of a segment."""
+    at = 0
+    while at < len(data):
+        if kind == "quantisation":
+            size = 128 if data[at] >> 4 else 64
+            is_legal = data[at] & 0xEC == 0
+        else:
+            size = 16 + sum(data[at + 1 : at + 17])
+            is_legal = data[at] & 0xEC == 0 and size <= 16 + 256
+        if not is_legal or at + 1 + size > len(data):
+            raise NotTranscodable(f"damaged: {kind} table")
+        yield data[at], data[at + 1 : at + 1 + size]
+        at += 1 + size
+
+
+def _frame(marker: int, data: bytes) -> tuple[int, int, int, tuple[Component, ...]]:
+    """Precision, width, height and components of a start of frame."""
+    if marker in _UNSUPPORTED:
+        raise NotTranscodable(f"{_UNSUPPORTED[marker]}: FF {marker:02X}")
+    if len(data) < 6 or len(data) != 6 + 3 * data[5]:
+        raise NotTranscodable("damaged: the length of the frame header is wrong")
+    precision, height, width, num_components = struct.unpack_from(">BHHB", data)
+    if precision != 8:
+        raise NotTranscodable(f"{precision} bits per sample")
+    if num_components not in (1, 3):
+        raise NotTranscodable(f"{num_components} components")
+    if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
+        raise NotTranscodable(f"size {width}x{height}")
+    triples = (data[at : at + 3] for at in range(6, len(data), 3))
+    components = tuple(Component(number, factors >> 4, factors & 15, table) for number, factors, table in triples)
+    horizontal, vertical = [c.horizontal for c in components], [c.vertical for c in components]
+    factors = f"sampling factors {', '.join(f'{h}x{v}' for h, v in zip(horizontal, vertical, strict=True))}"
+    if not all(1 <= factor <= 4 for factor in horizontal + vertical):
+        raise NotTranscodable(f"damaged: {factors}")
+    blocks = sum(h * v for h, v in zip(horizontal, vertical, strict=True))
+    if num_components == 3 and blocks > 10:
+        raise NotTranscodable(f"more than 10 blocks in an MCU: {factors}")
+    if any(max(horizontal) % h for h in horizontal) or any(max(vertical) % v for v in vertical):
+        raise NotTranscodable(f"fractional {factors}")
+    if len({c.identifier for c in components}) < num_components:
+        raise NotTranscodable("damaged: two components of one name")
+    return precision, width, height, components
+
+
+def _scan(data: bytes, process: int, components: tuple[Component, ...]) -> tuple[Component, ...]:
+    """Components of a start of scan, with their Huffman tables."""
+    if not data or len(data) != 4 + 2 * data[0] or not 1 <= data[0] <= len(components):
+        raise NotTranscodable("damaged: the scan header")
+    if process in TRANSFORMED or data[0] < len(components):
+        return components
+    if data[-3:] != b"\0\x3f\0" or bytes(c.identifier for c in components) != data[1:-3:2]:
+        raise NotTranscodable("damaged: the scan header is not that of a sequential JPEG")
+    if any(tables & 0xCC for tables in data[2:-3:2]):
+        raise NotTranscodable("damaged: number of a Huffman table")
+    return tuple(
+        replace(component, dc=tables >> 4, ac=tables & 15) for component, tables in zip(components, data[2:-3:2], strict=True)
+    )
+
+
+def read_header(encoded: bytes) -> Header:
+    """What stands before the first scan; raises NotTranscodable where it is damaged or of a kind that is not transcoded."""
+    process = precision = width = height = restart_interval = header_bytes = 0
+    components: tuple[Component, ...] = ()
+    quantizations: dict[int, bytes] = {}
+    huffman_tables: dict[int, bytes] = {}
+    jfif = adobe = b""
+    is_complete = False
+    for marker, start, end in _segments(encoded):
+        data = encoded[start:end]
+        if marker == 0xDB:
+            quantizations.update((head & 15, bytes([head]) + table) for head, table in _tables(data, "quantisation"))
+        elif marker == 0xC4:
+            huffman_tables.update(((head >> 2) + (head & 3), table) for head, table in _tables(data, "Huffman"))
+        elif marker == 0xDD:
+            if len(data) != 2:
+                raise NotTranscodable("damaged: the restart interval")
+            (restart_interval,) = struct.unpack(">H", data)
+        elif marker == 0xE0 and data[:5] == b"JFIF\0" and len(data) >= 14:
+            jfif = jfif or data[:12] + b"\0\0"  # without its thumbnail
+        elif marker == 0xEE and data[:5] == b"Adobe" and len(data) >= 12:
+            adobe = data[:12]
+        elif marker == 0xDA:
+            if not components:
+                raise NotTranscodable("damaged: a scan without a frame")
+            components = _scan(data, process, components)
+            is_complete = data[0] == len(components)
+            header_bytes = end
+        elif marker in (0xDC, 0xDE, 0xDF):
+            raise NotTranscodable(f"hierarchical, or height given late: FF {marker:02X}")
+        elif marker < 0xD0 and marker not in (0xC8, 0xCC):
+            if components:
+                raise NotTranscodable("damaged: two frames")
+            process = marker
+            precision, width, height, components = _frame(marker, data)
+        elif marker == 0xC8:
+            raise NotTranscodable("damaged: marker FF C8")
+    return Header(
+        process, precision, width, height, components, restart_interval, quantizations, huffman_tables, jfif, adobe,
+        is_complete, header_bytes,
+    )  # fmt: skip
+
+
+def _segment(marker: int, *parts: bytes) -> bytes:
+    data = b"".join(parts)
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(data)) + data
+
+
+def write_header(header: Header, restart_interval: int, huffman_tables: dict[int, bytes]) -> bytes:
+    """The header of a JPEG of one scan with all components, with the restart interval and the Huffman tables given.
+
+    Only what bears on the pixels: other segments, and tables that no component uses, are left out.
+    """
+    components = header.components
+    used = [header.quantizations[number] for number in sorted({c.quantization for c in components})]
+    # extended sequential JPEGs that could as well be called baseline are: more decoders know it
+    is_baseline = all(number & 3 < 2 for number in huffman_tables) and all(table[0] < 16 for table in used)
+    process = 0xC0 if is_baseline else header.process
+    frame = [bytes((c.identifier, c.horizontal << 4 | c.vertical, c.quantization)) for c in components]
+    scan = [bytes((c.identifier, c.dc << 4 | c.ac)) for c in components]
+    return b"".join(
+        (
+            b"\xff\xd8",
+            _segment(0xE0, header.jfif) if header.jfif else b"",
+            _segment(0xEE, header.adobe) if header.adobe else b"",
+            _segment(0xDB, *used),
+            _segment(process, struct.pack(">BHHB", 8, header.height, header.width, len(components)), *frame),
+            _segment(0xC4, *(bytes((number << 2 & 16 | number & 3,)) + table for number, table in huffman_tables.items())),
+            _segment(0xDD, struct.pack(">H", restart_interval)),
+            _segment(0xDA, bytes((len(components),)), *scan, b"\0\x3f\0"),
+        )
+    )
+
+
+def jpeg_size(encoded: bytes) -> tuple[int, int]:
+    """Width and height in pixels; raises NotTranscodable where the header up to there is damaged or of another kind."""
+    for marker, start, end in _segments(encoded):
+        if 0xC0 <= marker < 0xD0 and marker not in (0xC4, 0xC8, 0xCC):
+            return _frame(marker, encoded[start:end])[1:3]
+    raise NotTranscodable("damaged: a scan without a frame")
+
+
+def exif_orientation(encoded: bytes) -> int:
+    """Orientation 1..8 from a JPEG's EXIF segment; 1 (upright) where there is none, or it is broken."""
+    try:
+        for marker, start, end in _segments(encoded):
+            if marker == 0xE1 and encoded[start : start + 6] == b"Exif\0\0":
+                return _orientation(encoded[start + 6 : end])
+    except (NotTranscodable, struct.error):
+        pass
+    return 1
+
+
+def _orientation(tiff: bytes) -> int:
+    if tiff[:4] not in (b"II*\0", b"MM\0*"):
+        return 1
+    order = "<" if tiff[:2] == b"II" else ">"
+    (directory,) = struct.unpack_from(order + "I", tiff, 4)
+    (num_entries,) = struct.unpack_from(order + "H", tiff, directory)
+    for entry in range(num_entries):
+        tag, kind, count = struct.unpack_from(order + "HHI", tiff, directory + 2 + 12 * entry)
+        if tag == 0x0112:
+            if kind not in (3, 4) or count != 1:  # a short or a long integer
+                return 1
+            (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), tiff, directory + 10 + 12 * entry)
+            return value if 1 <= value <= 8 else 1
+    return 1
