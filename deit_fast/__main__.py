@@ -75,7 +75,15 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
         case "write":
             from deit_fast.data.write import write_beton
 
-            return write_beton(config.write)
+            return write_beton(config.source, config.write)
+        case "inspect":
+            from deit_fast.data.inspect import inspect_beton
+
+            return inspect_beton(config.inspect)
+        case "verify":
+            from deit_fast.data.verify import verify_beton
+
+            return verify_beton(config.verify)
         case "train":
             from deit_fast.train.loop import train
 
@@ -84,6 +92,10 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
             from deit_fast.train.evaluate import evaluate_checkpoint
 
             return evaluate_checkpoint(config)
+        case "bench" if config.bench.kind == "write":
+            from deit_fast.study.bench_write import bench_write
+
+            return bench_write(config)
         case "bench":
             from deit_fast.study.bench import bench
 

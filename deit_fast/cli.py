@@ -28,12 +28,13 @@ from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, convert, near
 class Command:
     """What a command does and takes beside --config-file and --out: sections ("data"), single options ("train.device").
 
-    `positional` is the option that the words without dashes make up, if any.
+    `positional` is the option that the words without dashes make up, if any; `short`: options by a shorter name.
     """
 
     summary: str
     takes: tuple[str, ...]
     positional: str = ""
+    short: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def has(self, key: str) -> bool:
         """Whether the command takes the option `section.name`."""
@@ -41,7 +42,14 @@ class Command:
 
 
 COMMANDS = {
-    "write": Command("convert an image folder into a beton", ("write",)),
+    "write": Command("convert a data set into a beton", ("source", "write"), short={"resume": "write.resume"}),
+    "inspect": Command("say what is in a beton", ("inspect",), positional="inspect.beton"),
+    "verify": Command(
+        "check that a beton is whole, and optionally that it is its source",
+        ("verify",),
+        positional="verify.beton",
+        short={"against": "verify.against"},
+    ),
     "train": Command(
         "train a classifier and record the run", ("data", "augment", "model", "optim", "schedule", "train", "eval.flip", "run")
     ),
@@ -55,8 +63,9 @@ COMMANDS = {
         ),
     ),
     "bench": Command(
-        "measure the throughput of data, compute and both",
-        ("data", "augment", "model", "optim", "schedule", "train", "bench"),
+        "measure throughput: of data, compute and both in training, or of conversion",
+        ("source", "write", "data", "augment", "model", "optim", "schedule", "train", "bench"),
+        positional="bench.kind",
     ),
     "report": Command("write a page about finished runs", ("report",), positional="report.runs"),
     "demo": Command("train a small DeiT on scikit-learn's digits, from image folder to report", ("demo",)),
@@ -108,7 +117,8 @@ def overview() -> str:
 def help_text(command: str) -> str:
     """What `deit-fast COMMAND --help` prints: each option with its meaning, unit, type and default, in 100 columns."""
     taken = _command(command)
-    words = " RUN..." if taken.positional else ""
+    placeholder = _positional_placeholder(taken)
+    words = f" {placeholder}" if placeholder else ""
     lines = [
         f"usage: deit-fast {command}{words} [--config-file FILE.yaml] [--section.option=VALUE ...]",
         "",
@@ -124,11 +134,21 @@ def help_text(command: str) -> str:
             kind = re.sub("^an? ", "", param.checker.help())
             lines += _help_lines(f"--{key}", f"{param.desc} [{kind}; default: {_default(param.default)}]")
         if taken.positional in keys:
-            lines += _help_lines("RUN...", f"the same as --{taken.positional}=RUN,...")
+            lines += _help_lines(placeholder, f"the same as --{taken.positional}={placeholder.replace('...', ',...')}")
+        for name, key in taken.short.items():
+            if key in keys:
+                lines += _help_lines(f"--{name}", f"the same as --{key}")
     lines += ["", "every command:"]
     for name, (placeholder, meaning) in _COMMON.items():
         lines += _help_lines(f"--{name} {placeholder}", meaning)
     return "\n".join(lines)
+
+
+def _positional_placeholder(taken: Command) -> str:
+    """How the words without dashes are shown: RUN... where there may be several, else the option's name."""
+    if not taken.positional:
+        return ""
+    return "RUN..." if get_origin(_HINTS[taken.positional]) is tuple else taken.positional.partition(".")[2].upper()
 
 
 def _default(value: Any) -> str:
@@ -190,7 +210,7 @@ def _split(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], list[st
     taken = COMMANDS[command]
     given: dict[str, Given] = {}
     files: list[str] = []
-    runs: list[str] = []
+    runs: list[str] = []  # words without dashes
     words = list(reversed(argv))
     while words:
         word = words.pop()
@@ -199,6 +219,9 @@ def _split(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], list[st
             continue
         name, equals, value = word.partition("=")
         key = name.lstrip("-")
+        if name == f"--{key}":
+            key = taken.short.get(key, key)
+            name = f"--{key}"
         hint = _HINTS.get(key, str if key in ("config-file", "out") else None)
         if hint is None or name != f"--{key}":
             raise UserError(f"{COMMAND_LINE}: unknown option {shown(name)}; {nearest(key, [*_HINTS, *_COMMON])}")
@@ -222,7 +245,12 @@ def _split(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], list[st
     if runs and taken.positional in given:
         raise UserError(f"{COMMAND_LINE}: {taken.positional} is given twice: as an option and as {shown(runs[0])}")
     if runs:
-        given[taken.positional] = Given(runs, COMMAND_LINE)
+        if get_origin(_HINTS[taken.positional]) is tuple:
+            given[taken.positional] = Given(runs, COMMAND_LINE)
+        elif len(runs) == 1:
+            given[taken.positional] = Given(runs[0], COMMAND_LINE)
+        else:
+            raise UserError(f"{COMMAND_LINE}: {shown(runs[1])} is one word too many: want one {taken.positional}")
     out = given.pop("out", None)
     if out and not out.value:
         raise UserError(f"{COMMAND_LINE}: out is empty: want a file name")

@@ -16,6 +16,9 @@ from typing import Any, Literal
 
 Pair = tuple[float, float]
 Triple = tuple[float, float, float]
+SourceKind = Literal[
+    "folder", "imagenet", "parquet", "webdataset", "cifar10", "cifar100", "flowers102", "cars", "inat2018", "inat2019"
+]
 
 
 class UserError(ValueError):
@@ -34,22 +37,68 @@ def option(default: Any, meaning: str) -> Any:
 
 
 @dataclass(frozen=True)
-class WriteConfig:
-    """Conversion of an image folder into a beton."""
+class SourceConfig:
+    """Where images and labels come from before they are in a beton."""
 
-    source: str = option("", "image folder to convert: one folder for each class, image files inside")
+    path: str = option("", "folder, archive or shards to convert, in the layout that source.kind says")
+    kind: SourceKind = option(
+        "folder",
+        "layout: folder (one folder for each class), imagenet (the ILSVRC2012 archives), parquet and webdataset "
+        "(shards), or a data set as it is distributed",
+    )
+    split: Literal["train", "val", "test", "trainval"] = option("train", "which part of a source that has several")
+    classes: str = option(
+        "", "text file with a class name a line, in the order of the labels, instead of names that shards may carry"
+    )
+    subset: int = option(0, "take so many images only, from each class its share, for trials; 0: all")
+    seed: int = option(0, "seed of the choice of source.subset")
+
+
+@dataclass(frozen=True)
+class WriteConfig:
+    """Conversion of a source into a beton."""
+
     out: str = option("", "beton to write; its manifest goes beside it as OUT.json")
-    mode: Literal["jpg", "raw", "proportion"] = option(
-        "jpg", "how images are stored: jpg (JPEG), raw (uint8 pixels), proportion (JPEG for write.jpeg_share of them)"
+    mode: Literal["jpg", "raw", "proportion", "smart"] = option(
+        "jpg",
+        "how images are stored: jpg (JPEG), raw (uint8 pixels), proportion (JPEG for write.jpeg_share of them), smart "
+        "(raw where the JPEG would not be smaller than write.smart_share of the pixels)",
     )
     jpeg_share: float = option(0.5, "share of images stored as JPEG in mode proportion, 0 to 1")
-    jpeg_quality: int = option(90, "JPEG quality, 1 to 100")
-    max_resolution: int = option(0, "longest side of a stored image in pixels; larger ones are scaled down; 0: any")
+    smart_share: float = option(0.5, "in mode smart, a JPEG is kept if smaller than this share of the raw pixels' bytes")
+    jpeg_quality: int = option(90, "quality of a JPEG that must be encoded, 1 to 100; JPEGs that need no change keep theirs")
+    subsampling: Literal["4:2:0", "4:2:2", "4:4:4"] = option("4:2:0", "chroma subsampling of a JPEG that must be encoded")
+    optimize: bool = option(False, "Huffman tables optimised for each JPEG: smaller files, slower conversion")
+    max_resolution: int = option(0, "largest side of a stored image in pixels; larger ones are scaled down; 0: any")
+    resize_side: Literal["longest", "shortest"] = option("longest", "the side that write.max_resolution is about")
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "hamming", "box"] = option(
+        "bicubic", "filter that scales down, as Pillow computes it, antialiased"
+    )
+    exif_orientation: Literal["ignore", "apply"] = option(
+        "ignore", "whether an image is turned as its EXIF data say (torchvision and timm ignore that)"
+    )
     on_error: Literal["fail", "skip"] = option(
         "fail", "what a file that is no image does: end the conversion (fail), or be named in the manifest only (skip)"
     )
     num_workers: int = option(0, "processes that convert; 0: one for each core")
     seed: int = option(0, "seed of the choice of images stored as JPEG in mode proportion")
+    resume: bool = option(False, "go on with an interrupted conversion from its finished parts (where there is one)")
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """What is in a beton."""
+
+    beton: str = option("", "beton to describe")
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Check of a beton."""
+
+    beton: str = option("", "beton to check")
+    against: str = option("", "source to compare the images with, read as the manifest says it was; empty: none")
+    num_workers: int = option(0, "processes that check; 0: one for each core")
 
 
 @dataclass(frozen=True)
@@ -165,8 +214,11 @@ class RunSection:
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """Throughput of data, compute and both."""
+    """Throughput."""
 
+    kind: Literal["train", "write"] = option(
+        "train", "train: images per second of data alone, compute alone and both; write: of conversion, beside stock FFCV's"
+    )
     steps: int = option(30, "steps in one measurement")
     rounds: int = option(5, "measurements of each kind, interleaved; the median is reported")
 
@@ -190,7 +242,10 @@ class DemoConfig:
 class RunConfig:
     """All that a command was asked to do. `out` is where a command that measures or reports puts its result as JSON."""
 
+    source: SourceConfig = field(default_factory=SourceConfig)
     write: WriteConfig = field(default_factory=WriteConfig)
+    inspect: InspectConfig = field(default_factory=InspectConfig)
+    verify: VerifyConfig = field(default_factory=VerifyConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -211,11 +266,15 @@ class RunConfig:
 
 # (section.option, what is wanted, test): ranges of single options, checked for every command that uses the section
 _RANGES: tuple[tuple[str, str, Any], ...] = (
+    ("source.subset", ">= 0", lambda v: v >= 0),
+    ("source.seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63),
     ("write.jpeg_share", "0 to 1", lambda v: 0 <= v <= 1),
+    ("write.smart_share", "above 0", lambda v: v > 0),
     ("write.jpeg_quality", "1 to 100", lambda v: 1 <= v <= 100),
     ("write.max_resolution", ">= 0", lambda v: v >= 0),
     ("write.num_workers", ">= 0", lambda v: v >= 0),
     ("write.seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63),
+    ("verify.num_workers", ">= 0", lambda v: v >= 0),
     ("data.batch_size", ">= 1", lambda v: v >= 1),
     ("data.eval_batch_size", ">= 0", lambda v: v >= 0),
     ("data.resolution", "1 to 4096", lambda v: 1 <= v <= 4096),

@@ -110,7 +110,11 @@ def test_a_parse_leaves_nothing_behind() -> None:
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
-        ("trian", [], "unknown command trian: want one of write, train, eval, bench, report, demo; nearest: train"),
+        (
+            "trian",
+            [],
+            "unknown command trian: want one of write, inspect, verify, train, eval, bench, report, demo; nearest: train",
+        ),
         ("train", ["--data.batchsize=3"], "unknown option --data.batchsize; nearest: data.batch_size"),
         ("train", ["--data.res=3"], "unknown option --data.res; nearest: data.resolution"),
         ("train", ["--dat.train=a"], "unknown option --dat.train; nearest: data.train"),

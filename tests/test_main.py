@@ -18,7 +18,15 @@ from deit_fast import __version__
 from deit_fast.cli import COMMANDS, help_text, overview, parse
 from deit_fast.config import RunConfig, UserError
 
-OPTION = {"write": "write.out=a", "train": "data.val=a", "eval": "data.val=a", "bench": "data.val=a", "demo": "demo.dir=a"}
+OPTION = {
+    "write": "write.out=a",
+    "inspect": "inspect.beton=a",
+    "verify": "verify.beton=a",
+    "train": "data.val=a",
+    "eval": "data.val=a",
+    "bench": "data.val=a",
+    "demo": "demo.dir=a",
+}
 Work = Callable[[str, RunConfig, list[str]], dict[str, Any]]
 
 
@@ -69,9 +77,7 @@ def test_no_command_prints_the_overview(capsys: pytest.CaptureFixture[str]) -> N
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run(capsys, "trian")
     assert (status, out) == (2, "")
-    assert err == (
-        "deit-fast trian: unknown command trian: want one of write, train, eval, bench, report, demo; nearest: train\n"
-    )
+    assert err == (f"deit-fast trian: unknown command trian: want one of {', '.join(COMMANDS)}; nearest: train\n")
 
 
 @pytest.mark.parametrize(
@@ -181,11 +187,14 @@ def test_an_out_that_is_a_device_is_refused(capsys: pytest.CaptureFixture[str], 
 @pytest.mark.parametrize(
     ("command", "module", "function", "wanted"),
     [
-        ("write", "data.write", "write_beton", lambda config, words: (config.write,)),
+        ("write", "data.write", "write_beton", lambda config, words: (config.source, config.write)),
+        ("inspect", "data.inspect", "inspect_beton", lambda config, words: (config.inspect,)),
+        ("verify", "data.verify", "verify_beton", lambda config, words: (config.verify,)),
         ("train", "train.loop", "train", lambda config, words: (config, ["deit-fast", *words])),
         ("eval", "train.evaluate", "evaluate_checkpoint", lambda config, words: (config,)),
         ("bench", "study.bench", "bench", lambda config, words: (config,)),
-        ("report", "study.report", "write_report", lambda config, words: (config.report,)),
+        ("bench write", "study.bench_write", "bench_write", lambda config, words: (config,)),
+        ("report run", "study.report", "write_report", lambda config, words: (config.report,)),
         ("demo", "study.demo", "demo", lambda config, words: (config.demo,)),
     ],
 )
@@ -201,9 +210,9 @@ def test_each_command_calls_its_function(
 
     setattr(stand_in, function, record)
     monkeypatch.setitem(sys.modules, f"deit_fast.{module}", stand_in)
-    words = [command, "run"] if command == "report" else [command, f"--{OPTION[command]}"]
+    words = command.split() if " " in command else [command, f"--{OPTION[command]}"]
     assert command_line.main(words) == 0
-    assert calls == [wanted(parse(command, words[1:]), words)]
+    assert calls == [wanted(parse(words[0], words[1:]), words)]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,16 @@
-"""Takes ImageNet as image folders, gives two betons: train and val become OUT_FOLDER/train.beton and val.beton.
+"""Takes ImageNet as archives or as image folders, gives two betons: OUT/train.beton and OUT/val.beton.
 
-    python write_datasets/write_imagenet.py IMAGENET_FOLDER OUT_FOLDER [--write.OPTION=VALUE ...]
+    python write_datasets/write_imagenet.py IMAGENET OUT [--write.OPTION=VALUE ...] [--source.subset=N]
 
-IMAGENET_FOLDER/train and IMAGENET_FOLDER/val are in torchvision's layout: one folder for each class, the same ones in
-both. Images whose longest side is over 500 pixels are scaled down to that, and all are stored as JPEG of quality 90,
-unless --write.max_resolution, --write.jpeg_quality or --write.mode on the command line say otherwise; `deit-fast write
---help` lists the options.
+IMAGENET is the folder that holds either
+    ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, as they are distributed; or
+    train/ and val/ in torchvision's layout: one folder for each class, the same ones in both.
+Archives are read where they are: nothing is unpacked. Classes, labels and the order of the images are the same both ways.
+
+A JPEG whose longest side is within 500 pixels keeps its pixels exactly: it is passed through, not decoded and encoded
+again. Larger images are scaled down to 500 pixels and encoded as JPEG of quality 90. Other limits and qualities:
+--write.max_resolution (0: none), --write.jpeg_quality; `deit-fast write --help` lists all options. --source.subset=N takes
+N images of each of the two sets, from each class its share.
 """
 
 from __future__ import annotations
@@ -13,62 +18,39 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from deit_fast.__main__ import main as deit_fast
+from conversion import Betons, convert, from_source
+
 from deit_fast.config import UserError
-from deit_fast.data.sources import class_folders
+from deit_fast.data.sources.folder import class_folders
+from deit_fast.data.sources.imagenet import TRAIN, VAL
 
 DEFAULTS = {"--write.max_resolution": "500", "--write.jpeg_quality": "90"}
 
 
 def main(argv: list[str]) -> int:
     """Converts both sets; gives the exit status, 0 when both betons are there."""
-    if "--help" in argv or "-h" in argv:
-        print(__doc__)
-        return 0
-    try:
-        source, out, options = _split(argv)
-        _check_source(source)
-        _make_folder(out)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for name in ("train", "val"):
-        status = deit_fast(["write", f"--write.source={source / name}", f"--write.out={out / name}.beton", *options])
-        if status != 0:
-            return status
-    return 0
+    return convert(argv, __doc__, DEFAULTS, betons)
 
 
-def _split(argv: list[str]) -> tuple[Path, Path, list[str]]:
-    """The two folders, and the options with the defaults for those that are not given."""
-    if len(argv) < 2 or any(word.startswith("-") for word in argv[:2]):
-        raise UserError("usage: write_imagenet.py IMAGENET_FOLDER OUT_FOLDER [--write.OPTION=VALUE ...]")
-    options = argv[2:]
-    given = {word.partition("=")[0] for word in options}
-    for name in ("--write.source", "--write.out"):
-        if name in given:
-            raise UserError(f"{name} is not an option here: the two folders say where images come from and betons go")
-    defaults = [f"{name}={value}" for name, value in DEFAULTS.items() if name not in given]
-    return Path(argv[0]), Path(argv[1]), defaults + options
-
-
-def _check_source(source: Path) -> None:
-    """Raises UserError where train or val is missing, or their class folders differ."""
-    train, val = (class_folders(source / name) for name in ("train", "val"))
+def betons(imagenet: Path) -> Betons:
+    """Raises UserError where there are neither both archives nor image folders with the same classes."""
+    archives = {name: imagenet / name for name in (TRAIN, VAL)}
+    if any(archive.is_file() for archive in archives.values()):
+        missing = [str(archive) for archive in archives.values() if not archive.is_file()]
+        if missing:
+            raise UserError(f"{missing[0]}: no such file; want both archives, {TRAIN} and {VAL}, in one folder")
+        return {split: from_source(imagenet, "imagenet", split) for split in ("train", "val")}
+    if not (imagenet / "train").is_dir():
+        raise UserError(f"{imagenet}: has neither the archive {TRAIN} nor a folder train/; see --help for the layouts")
+    train, val = (class_folders(imagenet / split) for split in ("train", "val"))
     differing = sorted(set(train) ^ set(val))
     if differing:
         where = "train" if differing[0] in train else "val"
         raise UserError(
-            f"{source}: train has {len(train)} class folders and val has {len(val)}; {differing[0]!r} is in {where} "
+            f"{imagenet}: train has {len(train)} class folders and val has {len(val)}; {differing[0]!r} is in {where} "
             "alone; want the same class folders in both"
         )
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made a folder: {error.strerror}") from error
+    return {split: from_source(imagenet / split, "folder", split) for split in ("train", "val")}
 
 
 if __name__ == "__main__":

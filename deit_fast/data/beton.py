@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from ffcv.fields import IntField, RGBImageField
+from ffcv.fields import BytesField, IntField, NDArrayField, RGBImageField
 from ffcv.types import (
     ALLOC_TABLE_TYPE,
     CURRENT_VERSION,
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from deit_fast.config import UserError
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
+_MANIFEST_FORMATS = (1, 2)  # that can be read: 1 has no digests and no word on single images
 JPEG_MODE, RAW_MODE = 0, 1  # FFCV's IMAGE_MODES, as they stand in the file
 
 
@@ -144,7 +145,7 @@ def _read_structure(path: Path, file: BinaryIO) -> tuple[dict[str, NDArray[Any]]
     metadata_start = HeaderType.itemsize + num_fields * FieldDescType.itemsize
     if metadata_start > file_bytes:
         raise _damaged(path, f"{file_bytes} bytes, too few for the descriptors of {num_fields} fields")
-    names, metadata_type = _read_fields(path, _read_array(file, FieldDescType, num_fields, HeaderType.itemsize))
+    names, metadata_type, num_stored = _read_fields(path, _read_array(file, FieldDescType, num_fields, HeaderType.itemsize))
     if num_samples == 0:
         raise UserError(f"{path}: has no images")
     metadata_end = metadata_start + num_samples * metadata_type.itemsize
@@ -153,20 +154,25 @@ def _read_structure(path: Path, file: BinaryIO) -> tuple[dict[str, NDArray[Any]]
     if not metadata_end <= table_start <= file_bytes:
         raise _damaged(path, f"{file_bytes} bytes are too few for {num_samples} samples and a table at {table_start}")
     num_rows, rest = divmod(file_bytes - table_start, ALLOC_TABLE_TYPE.itemsize)
-    if rest or not num_samples <= num_rows <= num_samples * num_fields:
+    if rest or num_rows != num_samples * num_stored:
         raise _damaged(path, f"its allocation table has {num_rows} rows and {rest} bytes for {num_samples} samples")
 
     table = _read_array(file, ALLOC_TABLE_TYPE, num_rows, table_start)
     within = (table["ptr"] >= metadata_end) & (table["ptr"] <= table_start)
     within &= table["size"] <= table_start - np.minimum(table["ptr"], table_start)  # a sum could overflow
     if not within.all():
-        raise _damaged(path, f"row {int(np.argmin(within))} of its allocation table lies outside the data")
+        row = int(np.argmin(within))
+        of_sample = f", of sample {row}," if num_stored == 1 else ""
+        raise _damaged(path, f"row {row} of its allocation table{of_sample} lies outside the data")
     metadata = _read_array(file, metadata_type, num_samples, metadata_start)
     return {name: metadata[column] for name, column in zip(names, metadata_type.names or (), strict=True)}, table
 
 
-def _read_fields(path: Path, descriptors: NDArray[Any]) -> tuple[list[str], np.dtype[Any]]:
-    """Names of the fields and the type of a row of metadata, after checking that there are images and labels."""
+def _read_fields(path: Path, descriptors: NDArray[Any]) -> tuple[list[str], np.dtype[Any], int]:
+    """Names of the fields, the type of a row of metadata, and how many rows of the allocation table a sample has.
+
+    Checks that there are images and labels.
+    """
     unknown = [int(type_id) for type_id in descriptors["type_id"] if TYPE_ID_HANDLER.get(int(type_id)) is None]
     if unknown:
         raise _not_a_beton(path, f"field type {unknown[0]} is none of FFCV's")
@@ -181,7 +187,8 @@ def _read_fields(path: Path, descriptors: NDArray[Any]) -> tuple[list[str], np.d
         if type(described.get(name)) is not kind:
             listed = ", ".join(f"{name!r} ({type(field).__name__})" for name, field in described.items())
             raise UserError(f"{path}: has no {kind.__name__} named {name!r}, its fields are {listed}")
-    return names, metadata_type
+    num_stored = sum(isinstance(field, RGBImageField | BytesField | NDArrayField) for field in fields)
+    return names, metadata_type, num_stored
 
 
 def _stored_sizes(path: Path, images: NDArray[Any], table: NDArray[Any]) -> NDArray[np.uint64]:
@@ -209,8 +216,8 @@ def _check_images(path: Path, images: NDArray[Any], labels: NDArray[Any], sizes:
             raise _damaged(path, f"the {name} of sample {int(np.argmin(valid))} is none that an image can have")
 
 
-def _read_classes(path: Path, labels: NDArray[Any]) -> tuple[str, ...] | None:
-    """Class names from the manifest beside the beton, None where there is none."""
+def read_manifest(path: Path) -> dict[str, Any] | None:
+    """The manifest beside a beton, None where there is none; raises UserError for one that cannot be read or is none."""
     manifest = manifest_path(path)
     if not manifest.exists():
         return None
@@ -220,13 +227,25 @@ def _read_classes(path: Path, labels: NDArray[Any]) -> tuple[str, ...] | None:
         raise UserError(f"{manifest}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{manifest}: is not JSON: {error}; move it away, or convert the beton again") from error
-    if not isinstance(content, dict) or content.get("format") != MANIFEST_FORMAT:
+    if not isinstance(content, dict) or content.get("format") not in _MANIFEST_FORMATS:
         raise UserError(f"{manifest}: is no manifest of format {MANIFEST_FORMAT}; move it away, or convert again")
+    return content
+
+
+def _read_classes(path: Path, labels: NDArray[Any]) -> tuple[str, ...] | None:
+    """Class names from the manifest beside the beton, None where there is none."""
+    manifest = manifest_path(path)
+    content = read_manifest(path)
+    if content is None:
+        return None
     num_samples, classes = content.get("num_samples"), content.get("classes")
     if num_samples != len(labels):
         raise UserError(f"{manifest}: says {num_samples} samples, {path.name} has {len(labels)}; convert it again")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise UserError(f"{manifest}: classes are not a list of names; convert the beton again")
     if labels.max() >= len(classes):
-        raise UserError(f"{manifest}: has {len(classes)} classes, {path.name} has label {labels.max()}; convert again")
+        sample = int(np.argmax(labels))
+        raise UserError(
+            f"{manifest}: has {len(classes)} classes, {path.name} has label {labels[sample]} for sample {sample}; convert again"
+        )
     return tuple(classes)

@@ -1,4 +1,4 @@
-"""Takes an image folder, gives a beton that stock FFCV reads, and a manifest that says what is in it."""
+"""Takes a source, gives a beton that stock FFCV reads, and a manifest that says what is in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,40 +20,110 @@ import numpy as np
 import PIL
 
 import deit_fast
-from deit_fast.config import UserError, WriteConfig
-from deit_fast.data.beton import JPEG_MODE, MANIFEST_FORMAT, RAW_MODE, Beton, manifest_path, open_beton
-from deit_fast.data.sources import BadImage, ImageFolder, open_image_folder
-from deit_fast.data.writer import DISK_FULL, ENDING_SIGNALS, BetonWriter
+from deit_fast.config import DataConfig, SourceConfig, UserError, WriteConfig
+from deit_fast.data.beton import MANIFEST_FORMAT, manifest_path
+from deit_fast.data.conversion import Conversion, convert_parts, estimated_bytes
+from deit_fast.data.forecast import forecast_line, loader_memory
+from deit_fast.data.index import structure_digest
+from deit_fast.data.partial import PartialBeton, finish_publishing, partial_paths
+from deit_fast.data.progress import Progress
+from deit_fast.data.sources import open_source
+from deit_fast.data.sources.base import Source
+from deit_fast.data.workers import DISK_FULL, ENDING_SIGNALS
+
+# settings that change how a conversion runs, and not what comes of it
+_NOT_IN_THE_BYTES = ("out", "on_error", "num_workers", "resume")
 
 
-def write_beton(config: WriteConfig) -> dict[str, Any]:
-    """Converts config.source into the beton config.out and its manifest, prints a summary, gives the manifest.
+def write_beton(source_config: SourceConfig, config: WriteConfig) -> dict[str, Any]:
+    """Converts a source into the beton config.out and its manifest, prints a summary, gives the manifest.
 
-    Both files come under their final names only when complete, so an earlier beton stays until then; whatever ends the
-    conversion before, Ctrl-C and SIGTERM included, leaves neither files nor processes behind. Raises UserError for what
-    the user can mend, and WorkerError, naming the image, where a worker process fails or dies.
+    The bytes of the beton are a function of the source and the settings, whatever the number of workers, and however
+    often the conversion was interrupted and resumed. Beton and manifest come under their final names only when complete
+    and on the disk. Whatever ends the conversion before, Ctrl-C and SIGTERM included, leaves no process, and on the disk
+    only OUT.partial and OUT.partial.parts with what is finished; a line on stderr says so. Raises UserError for what the
+    user can mend, and WorkerError, naming the image, for a defect in a worker.
     """
     started = time.perf_counter()
     out = _output_path(config)
-    if not config.source:
-        raise UserError("write.source is not set: want an image folder with one folder for each class")
-    folder = open_image_folder(Path(config.source))
-    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    with _ending_signals_raise():
-        try:
-            skipped = BetonWriter(partial, folder, config).write()
-            _sync(partial)
-            manifest = _manifest(config, folder, open_beton(partial), skipped)
-            manifest["wall_seconds"] = round(time.perf_counter() - started, 3)
-            _publish(partial, out, json.dumps(manifest, indent=2))
-        except OSError as error:
-            if error.errno in DISK_FULL:
-                raise UserError(f"{out}: cannot be written: {os.strerror(error.errno)}") from error
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
+    source = open_source(source_config)
+    try:
+        with _ending_signals_raise():
+            manifest = _published_before(out, config) or _convert(source, source_config, config, out, started)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise UserError(f"{out}: cannot be written: {os.strerror(error.errno)}") from error
+        raise
+    finally:
+        source.close()
     _print_summary(out, manifest)
     return manifest
+
+
+def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, out: Path, started: float) -> dict[str, Any]:
+    conversion = Conversion(source, config)
+    settings = _settings(source, source_config, config)
+    num_workers = max(1, min(config.num_workers or len(os.sched_getaffinity(0)), conversion.num_parts))
+    partial = PartialBeton(out, settings, source.num_samples, config.resume)
+    try:
+        with Progress(source.num_samples) as progress:
+            if partial.has_parts:
+                partial.take_up(num_workers, progress.found)
+            _check_space(out, estimated_bytes(conversion), partial)
+            convert_parts(conversion, partial, num_workers, progress)
+        if partial.num_samples == 0:
+            raise UserError(f"{source.location}: none of its {source.num_samples} files is an image; {_first_odd(partial)}")
+        partial.finish()
+        manifest = {
+            "format": MANIFEST_FORMAT,
+            "versions": settings["versions"],
+            "source": {**dataclasses.asdict(source_config), "path": str(Path(source.location).resolve())},
+            "settings": dataclasses.asdict(config),
+            "classes": list(source.classes),
+            "file_bytes": partial.path.stat().st_size,
+            **partial.totals.facts(len(source.classes)),
+        }
+        manifest["digests"]["structure"] = structure_digest(partial.path, partial.num_samples, partial.end)
+        manifest["wall_seconds"] = round(time.perf_counter() - started, 3)
+        partial.publish(json.dumps(manifest, indent=1))
+        return manifest
+    except BaseException:
+        kept = partial.abandon()
+        if kept:
+            print(kept, file=sys.stderr)
+        raise
+    finally:
+        partial.close()
+
+
+def _first_odd(partial: PartialBeton) -> str:
+    odd = partial.totals.odd[0]
+    return f"{odd['name']}: {odd['reason']}"
+
+
+def _published_before(out: Path, config: WriteConfig) -> dict[str, Any] | None:
+    """The manifest of a beton whose conversion was killed between giving beton and manifest their names; gives it its name."""
+    partial, parts, manifest = partial_paths(out)
+    if not config.resume or partial.exists() or not (out.exists() and parts.exists() and manifest.exists()):
+        return None
+    content: dict[str, Any] = json.loads(manifest.read_bytes())
+    finish_publishing(out, manifest, parts)
+    return content
+
+
+def _settings(source: Source, source_config: SourceConfig, config: WriteConfig) -> dict[str, Any]:
+    """All that the bytes of the beton depend on."""
+    write = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_IN_THE_BYTES}
+    return {
+        "versions": {
+            "deit_fast": deit_fast.__version__,
+            "ffcv": importlib.metadata.version("ffcv"),
+            "numpy": np.__version__,
+            "pillow": PIL.__version__,
+        },
+        "source": {"kind": source_config.kind, "num_samples": source.num_samples, "digest": source.digest()},
+        "write": write,
+    }
 
 
 def _output_path(config: WriteConfig) -> Path:
@@ -66,6 +138,16 @@ def _output_path(config: WriteConfig) -> Path:
     if not os.access(out.parent, os.W_OK | os.X_OK):
         raise UserError(f"write.out={config.out}: the folder {out.parent} cannot be written to")
     return out
+
+
+def _check_space(out: Path, wanted_bytes: int, partial: PartialBeton) -> None:
+    """Raises UserError where the beton will not fit on the disk, by what a few of its images come to."""
+    free_bytes = shutil.disk_usage(out.parent).free + partial.end
+    if wanted_bytes > free_bytes:
+        raise UserError(
+            f"{out}: will take about {wanted_bytes / 1e9:,.3g} GB, and {free_bytes / 1e9:,.3g} GB are free there; choose "
+            "another disk, or write.max_resolution, write.jpeg_quality or source.subset for a smaller one"
+        )
 
 
 @contextmanager
@@ -94,69 +176,26 @@ def _ending_signals_raise() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _sync(path: Path) -> None:
-    """Waits until the file, or the names in the folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _publish(partial: Path, out: Path, manifest_text: str) -> None:
-    """Gives the manifest, then the beton its final name. Where that fails, what lay there before is as it was."""
-    manifest = manifest_path(out)
-    earlier = manifest.read_text(encoding="utf-8") if manifest.exists() else None
-    _write_manifest(manifest, manifest_text)
-    try:
-        partial.replace(out)
-    except BaseException:
-        manifest.unlink()
-        if earlier is not None:
-            _write_manifest(manifest, earlier)
-        raise
-    _sync(out.parent)
-
-
-def _write_manifest(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        _sync(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _manifest(config: WriteConfig, folder: ImageFolder, beton: Beton, skipped: list[BadImage]) -> dict[str, Any]:
-    return {
-        "format": MANIFEST_FORMAT,
-        "versions": {
-            "deit_fast": deit_fast.__version__,
-            "ffcv": importlib.metadata.version("ffcv"),
-            "numpy": np.__version__,
-            "pillow": PIL.__version__,
-        },
-        "source": str(folder.root.resolve()),
-        "settings": dataclasses.asdict(config),
-        "classes": list(folder.classes),
-        "images_per_class": np.bincount(beton.labels, minlength=len(folder.classes)).tolist(),
-        "num_samples": beton.num_samples,
-        "num_jpeg": int((beton.modes == JPEG_MODE).sum()),
-        "num_raw": int((beton.modes == RAW_MODE).sum()),
-        "file_bytes": beton.path.stat().st_size,
-        "mean_width": float(beton.widths.mean()),
-        "mean_height": float(beton.heights.mean()),
-        "max_width": int(beton.widths.max()),
-        "max_height": int(beton.heights.max()),
-        "skipped": [{"path": bad.path, "reason": bad.reason} for bad in skipped],
-    }
-
-
 def _print_summary(out: Path, manifest: dict[str, Any]) -> None:
-    num_samples, num_skipped = manifest["num_samples"], len(manifest["skipped"])
-    stored = f"{manifest['num_jpeg']:,} JPEG, {manifest['num_raw']:,} raw"
+    num_samples, odd = manifest["num_samples"], manifest["num_odd"]
+    stored = f"{manifest['num_jpeg']:,} JPEG, {manifest['num_exact']:,} of them with their source's pixels; "
+    stored += f"{manifest['num_raw']:,} raw"
     size = f"{manifest['file_bytes'] / 1e6:,.1f} MB"
-    images_per_second = (num_samples + num_skipped) / manifest["wall_seconds"]
+    images_per_second = (num_samples + odd["skipped"]) / manifest["wall_seconds"]
     print(f"wrote {out}: {num_samples:,} images ({stored}) in {len(manifest['classes']):,} classes, {size}")
-    print(f"{manifest['wall_seconds']:,.1f} s, {images_per_second:,.0f} images/s, {num_skipped:,} skipped")
+    data, num_threads = DataConfig(), len(os.sched_getaffinity(0))
+    memory = loader_memory(
+        num_samples,
+        len(manifest["classes"]),
+        manifest["height"]["max"],
+        manifest["width"]["max"],
+        manifest["max_pixels"],
+        manifest["file_bytes"],
+        data,
+        num_threads,
+    )
+    print(
+        f"{manifest['wall_seconds']:,.1f} s, {images_per_second:,.0f} images/s; {odd['converted']:,} odd files converted, "
+        f"{odd['repaired']:,} repaired, {odd['skipped']:,} skipped"
+    )
+    print(forecast_line(memory, data, num_threads))

@@ -39,7 +39,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     print(f"wrote {num_train} training and {num_val} validation images, {_SIDE}x{_SIDE} JPEG, to {digits}")
 
     for split in ("train", "val"):
-        _run("write", f"--write.source={digits / split}", f"--write.out={digits / split}.beton", "--write.jpeg_quality=95")
+        _run("write", f"--source.path={digits / split}", f"--write.out={digits / split}.beton")
     data = [
         f"--config-file={os.path.relpath(_CONFIG_FILE)}",
         f"--data.train={digits / 'train.beton'}",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deit_fast.config import WriteConfig
+from deit_fast.config import SourceConfig, WriteConfig
 from deit_fast.data.write import write_beton
 
 
@@ -43,4 +43,4 @@ def make_images_with_bad_ones(root: Path) -> Path:
 
 def convert(source: Path, out: Path, **options: Any) -> dict[str, Any]:
     """write_beton with two workers, unless options say otherwise; gives the manifest."""
-    return write_beton(WriteConfig(**{"source": str(source), "out": str(out), "num_workers": 2, **options}))
+    return write_beton(SourceConfig(path=str(source)), WriteConfig(**{"out": str(out), "num_workers": 2, **options}))

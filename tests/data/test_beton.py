@@ -15,7 +15,7 @@ from ffcv.writer import MIN_PAGE_SIZE, DatasetWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deit_fast.config import UserError, WriteConfig
+from deit_fast.config import SourceConfig, UserError, WriteConfig
 from deit_fast.data.beton import Beton, check_same_classes, manifest_path, open_beton
 from deit_fast.data.write import write_beton
 from tests.data.image_folders import make_images, smooth_image
@@ -46,7 +46,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ours")
     out = folder / "set.beton"
     source = make_images(folder / "images")
-    write_beton(WriteConfig(source=str(source), out=str(out), mode="proportion", num_workers=2))
+    write_beton(SourceConfig(path=str(source)), WriteConfig(out=str(out), mode="proportion", num_workers=2))
     return out
 
 
@@ -283,8 +283,8 @@ def test_flipped_bytes_raise_nothing_but_user_errors(
     [
         (lambda manifest: "{", "is not JSON"),
         (lambda manifest: "[" * 100_000, "is not JSON"),
-        (lambda manifest: "[1, 2]", "is no manifest of format 1"),
-        (lambda manifest: json.dumps(manifest | {"format": 2}), "is no manifest of format 1"),
+        (lambda manifest: "[1, 2]", "is no manifest of format 2"),
+        (lambda manifest: json.dumps(manifest | {"format": 3}), "is no manifest of format 2"),
         (lambda manifest: json.dumps(manifest | {"num_samples": 11}), "says 11 samples, set.beton has 12"),
         (lambda manifest: json.dumps(manifest | {"classes": "cat"}), "classes are not a list of names"),
         (lambda manifest: json.dumps(manifest | {"classes": ["cat", "dog"]}), "has 2 classes, set.beton has label 2"),

@@ -1,10 +1,8 @@
-"""What write_beton stores is what Pillow sees, stock FFCV reads it, and nothing is left of a conversion that fails."""
+"""What write_beton stores is what Pillow sees, stock FFCV reads it, and its bytes depend on nothing but source and settings."""
 
 from __future__ import annotations
 
-import io
 import json
-import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -13,32 +11,15 @@ from ffcv.fields.basics import IntDecoder
 from ffcv.fields.rgb_image import SimpleRGBImageDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.reader import Reader
-from numpy.typing import NDArray
 from PIL import Image
 
-from deit_fast.config import UserError, WriteConfig
-from deit_fast.data import writer
+from deit_fast.config import SourceConfig, UserError, WriteConfig
+from deit_fast.data import layout
 from deit_fast.data.beton import open_beton
 from tests.data.image_folders import convert, make_images, make_images_with_bad_ones, smooth_image
-
-FORK = multiprocessing.get_context("fork")
+from tests.data.stored import stored_images
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def stored_images(path: Path) -> list[tuple[str, NDArray[np.uint8]]]:
-    """(mode, pixels) of each sample: found through FFCV's Reader, JPEG decoded by Pillow."""
-    reader, content = Reader(str(path)), path.read_bytes()
-    sizes = {int(row["ptr"]): int(row["size"]) for row in reader.alloc_table}
-    images = []
-    for row in reader.metadata["f0"]:
-        stored = content[int(row["data_ptr"]) : int(row["data_ptr"]) + sizes[int(row["data_ptr"])]]
-        if row["mode"] == 0:
-            images.append(("jpg", np.asarray(Image.open(io.BytesIO(stored)))))
-        else:
-            pixels = np.frombuffer(stored, dtype=np.uint8).reshape(row["height"], row["width"], 3)
-            images.append(("raw", pixels))
-    return images
 
 
 @pytest.mark.parametrize("os_cache", [True, False])
@@ -87,18 +68,16 @@ def test_jpeg_quality_is_the_one_asked_for(tmp_path: Path) -> None:
     assert errors[95] < errors[30] < 6
 
 
-def test_content_does_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
-    source = make_images(tmp_path / "images", {"cat": 40, "dog": 50})
-    stored = []
-    for num_workers in (1, 3):
+def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    source = make_images(tmp_path / "images", {"cat": 140, "dog": 150}, height=16, width=20)
+    contents = []
+    for num_workers in (1, 2, 5):
         path = tmp_path / f"{num_workers}.beton"
-        convert(source, path, mode="proportion", jpeg_share=0.3, seed=7, num_workers=num_workers)
-        stored.append(stored_images(path))
-    for one, three in zip(*stored, strict=True):
-        assert one[0] == three[0]
-        np.testing.assert_array_equal(one[1], three[1])
-    modes = [mode for mode, _ in stored[0]]
-    assert 12 <= modes.count("jpg") <= 42  # 27 expected of 90, standard deviation 4.3
+        manifest = convert(source, path, mode="proportion", jpeg_share=0.3, seed=7, num_workers=num_workers)
+        contents.append((path.read_bytes(), manifest["digests"]))
+    assert contents[0] == contents[1] == contents[2]
+    modes = [mode for mode, _ in stored_images(tmp_path / "1.beton")]
+    assert 56 <= modes.count("jpg") <= 118  # 87 expected of 290, standard deviation 7.8
     convert(source, tmp_path / "other.beton", mode="proportion", jpeg_share=0.3, seed=8)
     assert [mode for mode, _ in stored_images(tmp_path / "other.beton")] != modes
 
@@ -111,7 +90,7 @@ def test_a_share_of_none_or_all_is_exact(tmp_path: Path, share: float, wanted: s
 
 
 def test_images_larger_than_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "PAGE_BYTES", 1 << 21)
+    monkeypatch.setattr(layout, "PAGE_BYTES", 1 << 21)
     source = make_images(tmp_path / "images", {"small": 6}, height=300, width=400)
     make_images(tmp_path / "images" / "mixed", {"large": 3}, height=1100, width=1400)  # 4.6 MB: 3 pages, 8 MiB header
     make_images(tmp_path / "images" / "mixed", {"medium": 6}, height=700, width=800)  # 1.7 MB: 1 page
@@ -137,38 +116,55 @@ def test_manifest_says_what_is_in_the_beton(tmp_path: Path, capsys: pytest.Captu
     manifest = convert(source, out, mode="raw", max_resolution=80)
     assert json.loads((tmp_path / "set.beton.json").read_text()) == manifest
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 2
-    assert printed[0].startswith(f"wrote {out}: 13 images (0 JPEG, 13 raw) in 3 classes, ")
-    assert printed[1].endswith(" 0 skipped")
+    assert printed[0].startswith(
+        f"wrote {out}: 13 images (0 JPEG, 0 of them with their source's pixels; 13 raw) in 3 classes, "
+    )
+    assert printed[1].endswith("; 0 odd files converted, 0 repaired, 0 skipped")
     assert manifest.pop("wall_seconds") > 0
     assert set(manifest.pop("versions")) == {"deit_fast", "ffcv", "numpy", "pillow"}
-    settings = manifest.pop("settings")
-    assert WriteConfig(**settings) == WriteConfig(
-        source=str(source), out=str(out), mode="raw", max_resolution=80, num_workers=2
-    )
+    assert WriteConfig(**manifest.pop("settings")) == WriteConfig(out=str(out), mode="raw", max_resolution=80, num_workers=2)
+    assert SourceConfig(**manifest.pop("source")) == SourceConfig(path=str(source))
+    digests = manifest.pop("digests")
+    assert (len(digests["blocks"]), len(digests["structure"])) == (1, 64)
+    pixels = np.concatenate([image.reshape(-1, 3) for _, image in stored_images(out)]) / 255
+    values = manifest.pop("pixel_values")
+    assert values["num_images"] == 13
+    np.testing.assert_allclose(values["mean"], pixels.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(values["std"], pixels.std(axis=0), atol=1e-6)
+    small, wide = 64 * 48 * 3, 80 * 16 * 3
     assert manifest == {
-        "format": 1,
-        "source": str(source),
+        "format": 2,
         "classes": ["cat", "dog", "elk"],
         "images_per_class": [5, 4, 4],
         "num_samples": 13,
         "num_jpeg": 0,
         "num_raw": 13,
+        "num_exact": 0,
+        "num_tiles": 0,
         "file_bytes": out.stat().st_size,
-        "mean_width": pytest.approx((12 * 64 + 80) / 13),
-        "mean_height": pytest.approx((12 * 48 + 16) / 13),
-        "max_width": 80,
-        "max_height": 48,
-        "skipped": [],
-    }
+        "stored_bytes": {
+            "total": 12 * small + wide, "mean": pytest.approx((12 * small + wide) / 13), "min": wide, "max": small
+        },
+        "width": {"mean": pytest.approx((12 * 64 + 80) / 13), "min": 64, "max": 80},
+        "height": {"mean": pytest.approx((12 * 48 + 16) / 13), "min": 16, "max": 48},
+        "mean_pixels": pytest.approx((12 * small + wide) / 39),
+        "max_pixels": 64 * 48,
+        "exif_orientations": {},
+        "num_odd": {"converted": 0, "repaired": 0, "skipped": 0},
+        "odd": [],
+    }  # fmt: skip
 
 
 def test_bad_images_are_left_out_and_named(tmp_path: Path) -> None:
     source = make_images_with_bad_ones(tmp_path / "images")
     manifest = convert(source, tmp_path / "set.beton", mode="raw", on_error="skip", num_workers=3)
     beton = open_beton(tmp_path / "set.beton")
-    assert [Path(bad["path"]).name for bad in manifest["skipped"]] == ["0002x.jpg", "0000a.png", "zz.jpeg"]
-    assert [bad["reason"][:12] for bad in manifest["skipped"]] == ["not an image", "OSError: ima", "empty file"]
+    assert [(line["name"], line["what"], line["sample"]) for line in manifest["odd"]] == [
+        ("cat/0002x.jpg", "skipped", None),
+        ("dog/0000a.png", "skipped", None),
+        ("elk/zz.jpeg", "skipped", None),
+    ]
+    assert [line["reason"][:12] for line in manifest["odd"]] == ["not an image", "OSError: ima", "empty file"]
     assert beton.num_samples == manifest["num_samples"] == 12
     assert beton.labels.tolist() == [0] * 5 + [1] * 4 + [2] * 3
     assert manifest["images_per_class"] == [5, 4, 3]
@@ -186,8 +182,8 @@ def test_sides_that_the_format_cannot_hold(tmp_path: Path, mode: str, width: int
     (tmp_path / "images" / "cat").mkdir(parents=True)
     Image.new("RGB", (width, 2)).save(tmp_path / "images" / "cat" / "wide.png")
     if fits:
-        assert convert(tmp_path / "images", tmp_path / "set.beton", mode=mode)["max_width"] == width
+        assert convert(tmp_path / "images", tmp_path / "set.beton", mode=mode)["width"]["max"] == width
         return
     with pytest.raises(UserError, match=rf"wide\.png: {width}x2 pixels .*write\.max_resolution"):
         convert(tmp_path / "images", tmp_path / "set.beton", mode=mode)
-    assert convert(tmp_path / "images", tmp_path / "set.beton", mode=mode, max_resolution=1000)["max_width"] == 1000
+    assert convert(tmp_path / "images", tmp_path / "set.beton", mode=mode, max_resolution=1000)["width"]["max"] == 1000

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deit_fast.config import RunConfig, WriteConfig
+from deit_fast.config import RunConfig, SourceConfig, WriteConfig
 from deit_fast.data.write import write_beton
 from deit_fast.study.demo import make_digits
 from deit_fast.train.loop import train
@@ -23,7 +23,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("digits")
     make_digits(folder)
     for split in ("train", "val"):
-        write_beton(WriteConfig(source=str(folder / split), out=str(folder / f"{split}.beton"), num_workers=1))
+        write_beton(SourceConfig(path=str(folder / split)), WriteConfig(out=str(folder / f"{split}.beton"), num_workers=1))
     return folder
 
 

@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 
-from deit_fast.config import RunConfig, UserError, WriteConfig
+from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
 from deit_fast.data.write import write_beton
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import read_events
@@ -214,7 +214,7 @@ def five_digits(digits: Path, tmp_path: Path) -> Path:
         (tmp_path / "half").mkdir(exist_ok=True)
         (tmp_path / "half" / label).symlink_to(digits / "val" / label)
     beton = tmp_path / "half.beton"
-    write_beton(WriteConfig(source=str(tmp_path / "half"), out=str(beton), num_workers=1))
+    write_beton(SourceConfig(path=str(tmp_path / "half")), WriteConfig(out=str(beton), num_workers=1))
     return beton
 
 

@@ -1,0 +1,213 @@
+"""Takes an image as its source has it, gives the bytes that the beton stores for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deit_fast.augment import resample
+from deit_fast.config import UserError, WriteConfig
+from deit_fast.data.beton import JPEG_MODE, RAW_MODE
+from deit_fast.data.decode import OK, DecoderHandles, decode_jpeg, is_decodable
+from deit_fast.data.jpeg import (
+    NotTranscodable,
+    Tiling,
+    Transcoder,
+    exif_orientation,
+    jpeg_size,
+    restart_interval,
+    sampling_mcu,
+    tiling_of,
+)
+from deit_fast.data.pixels import decode, encode_jpeg, histograms, stored_size, turn
+
+MAX_IMAGE_BYTES = 1 << 29  # pixels of one image; a worker holds a few copies at a time
+MAX_SIDE = {JPEG_MODE: 65500, RAW_MODE: 65535}  # libjpeg's limit; uint16 in the metadata
+_JPEG_START = b"\xff\xd8\xff"
+
+
+@dataclass(frozen=True)
+class Odd:
+    """What was wrong with an image, and what came of it: converted from another format, repaired, or skipped."""
+
+    what: Literal["converted", "repaired", "skipped"]
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class StoredImage:
+    """An image as the beton stores it: `mode` JPEG_MODE or RAW_MODE, `tiling` None for raw pixels.
+
+    `is_exact`: a JPEG whose pixels are the source's, never decoded. `orientation`: EXIF's of the source, 1 to 8.
+    `histograms` (3, 256) int64 or None where they were not asked for.
+    """
+
+    stored: bytes
+    mode: int
+    width: int
+    height: int
+    tiling: Tiling | None
+    is_exact: bool
+    orientation: int
+    odd: Odd | None
+    histograms: NDArray[np.int64] | None
+
+
+def storage_mode(config: WriteConfig, sample: int) -> str:
+    """'jpg', 'raw' or 'smart' for a sample: in mode proportion a draw keyed by (seed, sample), the same in any process."""
+    if config.mode != "proportion":
+        return config.mode
+    key = np.array([config.seed % 2**64, sample], dtype=np.uint64)
+    return "jpg" if np.random.Generator(np.random.Philox(key=key)).random() < config.jpeg_share else "raw"
+
+
+class Converter:
+    """What one process needs to convert images: scratch memory, decoders, and what to do."""
+
+    def __init__(self, config: WriteConfig) -> None:
+        self.config = config
+        self._transcoder = Transcoder(optimize=config.optimize)
+        self._handles = DecoderHandles(1)
+        self._pixels = np.empty(0, np.uint8)
+        self._scratch: tuple[NDArray[Any], ...] = (np.empty(0, np.uint8), np.empty(0, np.int32), np.empty(0, np.int32))
+
+    def close(self) -> None:
+        self._transcoder.close()
+        self._handles.close()
+
+    def convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
+        """Stores an image as config wants it: losslessly where it is a JPEG that needs no change, else encoded anew.
+
+        content: encoded bytes, or RGB pixels (height, width, 3) uint8. Raises BadImage for what does not decode, and
+        UserError for an image that no beton can hold.
+        """
+        orientation = exif_orientation(content) if isinstance(content, bytes) and _is_jpeg(content) else 1
+        mode = storage_mode(self.config, sample)
+        refusal = ""
+        if mode != "raw" and isinstance(content, bytes) and _is_jpeg(content) and not self._turns(orientation):
+            passed = self._pass_through(content, mode, orientation, with_histograms)
+            if isinstance(passed, StoredImage):
+                return passed
+            refusal = passed
+        pixels, odd, orientation = self._decode(content, name, orientation, refusal)
+        if self._turns(orientation):
+            pixels = np.asarray(turn(Image.fromarray(pixels), orientation))
+        width, height = stored_size(pixels.shape[1], pixels.shape[0], self.config)
+        _check_size(name, width, height, JPEG_MODE if mode == "jpg" else RAW_MODE)
+        if (height, width) != pixels.shape[:2]:
+            pixels = self._resized(pixels, height, width)
+        counts = histograms(pixels) if with_histograms else None
+        stored = self._encode(pixels, mode)
+        return dataclasses.replace(stored, orientation=orientation, odd=odd, histograms=counts)
+
+    def _turns(self, orientation: int) -> bool:
+        return orientation != 1 and self.config.exif_orientation == "apply"
+
+    def _pass_through(self, encoded: bytes, mode: str, orientation: int, with_histograms: bool) -> StoredImage | str:
+        """The JPEG with restart markers; or why it must be decoded, "" where that is as it should be."""
+        try:
+            size = jpeg_size(encoded)
+            if stored_size(size[0], size[1], self.config) != size or max(size) > MAX_SIDE[JPEG_MODE]:
+                return ""
+            transcoded = self._transcoder.transcode(encoded)
+            stored = transcoded.encoded
+            self._check_decodable(stored, transcoded.width, transcoded.height)
+            counts = histograms(self._decode_plain(stored)) if with_histograms else None
+        except NotTranscodable as error:
+            return str(error)
+        if mode == "smart" and not self._is_worth_it(len(stored), transcoded.width, transcoded.height):
+            return ""
+        width, height = transcoded.width, transcoded.height
+        return StoredImage(stored, JPEG_MODE, width, height, transcoded.tiling, True, orientation, None, counts)
+
+    def _check_decodable(self, encoded: bytes, width: int, height: int) -> None:
+        if not is_decodable(self._handles.pointers[0], np.frombuffer(encoded, np.uint8), height, width):
+            self._renew_decoder()
+            raise NotTranscodable("chroma subsampling that TurboJPEG does not decode")
+
+    def _renew_decoder(self) -> None:
+        """A decoder that has met a broken header stays in the middle of it, and would refuse all that comes."""
+        self._handles.close()
+        self._handles = DecoderHandles(1)
+
+    def _is_worth_it(self, jpeg_bytes: int, width: int, height: int) -> bool:
+        return jpeg_bytes < self.config.smart_share * 3 * width * height
+
+    def _decode(
+        self, content: bytes | NDArray[np.uint8], name: str, orientation: int, refusal: str
+    ) -> tuple[NDArray[np.uint8], Odd | None, int]:
+        """The image's pixels (height, width, 3) uint8, what was odd about it, and its EXIF orientation."""
+        if not isinstance(content, bytes):
+            return content, None, 1
+        if _is_jpeg(content) and not refusal:
+            try:
+                return self._decode_plain(content), None, orientation
+            except NotTranscodable as error:
+                refusal = str(error)
+        # Pillow is the judge of all that is no sound JPEG of grey levels or RGB
+        decoded = decode(content, name)
+        pixels = np.asarray(decoded.pixels)
+        if decoded.kind:
+            return pixels, Odd("converted", decoded.kind), decoded.orientation
+        return pixels, _odd(refusal), decoded.orientation
+
+    def _decode_plain(self, encoded: bytes) -> NDArray[np.uint8]:
+        """Pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call uses again: Pillow's pixels."""
+        width, height = jpeg_size(encoded)
+        num_bytes = 3 * width * height
+        if num_bytes > MAX_IMAGE_BYTES:
+            raise NotTranscodable(f"{width}x{height} pixels are too many")
+        if self._pixels.size < num_bytes:
+            self._pixels = np.empty(num_bytes, np.uint8)
+        source = np.frombuffer(encoded, np.uint8)
+        if decode_jpeg(self._handles.pointers[0], source, height, width, self._pixels) != OK:
+            self._renew_decoder()
+            raise NotTranscodable("damaged: TurboJPEG does not decode it without a warning")
+        return self._pixels[:num_bytes].reshape(height, width, 3)
+
+    def _resized(self, pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+        """The pixels as Pillow resizes them."""
+        old_height, old_width = pixels.shape[:2]
+        sizes = resample.scratch_sizes(old_height, old_width, max(height, width))
+        if any(scratch.size < size for scratch, size in zip(self._scratch, sizes, strict=True)):
+            self._scratch = tuple(np.empty(size, scratch.dtype) for scratch, size in zip(self._scratch, sizes, strict=True))
+        resized = np.empty((height, width, 3), np.uint8)
+        plan = (0, 0, old_height, old_width, height, width, 0, 0)
+        resample.resample(pixels, plan, resample.FILTERS[self.config.interpolation], False, *self._scratch, resized)
+        return resized
+
+    def _encode(self, pixels: NDArray[np.uint8], mode: str) -> StoredImage:
+        height, width = pixels.shape[:2]
+        if mode != "raw":
+            mcu_width, _ = sampling_mcu(self.config.subsampling)
+            interval = restart_interval(-(-width // mcu_width), mcu_width)
+            stored = encode_jpeg(Image.fromarray(pixels), self.config, interval)
+            if mode == "jpg" or self._is_worth_it(len(stored), width, height):
+                return StoredImage(stored, JPEG_MODE, width, height, tiling_of(stored), False, 1, None, None)
+        return StoredImage(pixels.tobytes(), RAW_MODE, width, height, None, False, 1, None, None)
+
+
+def _odd(refusal: str) -> Odd | None:
+    """What is said of a JPEG that Pillow decodes, and that our own decoding or transcoding has refused."""
+    if not refusal:
+        return None
+    if refusal.startswith("damaged"):
+        return Odd("repaired", f"{refusal}; decoded as far as Pillow can, and encoded again")
+    return Odd("converted", refusal)
+
+
+def _is_jpeg(content: bytes) -> bool:
+    return content[:3] == _JPEG_START
+
+
+def _check_size(name: str, width: int, height: int, mode: int) -> None:
+    if max(width, height) > MAX_SIDE[mode] or 3 * width * height > MAX_IMAGE_BYTES:
+        raise UserError(
+            f"{name}: {width}x{height} pixels are too many for a beton: want sides of at most {MAX_SIDE[mode]} and "
+            f"{MAX_IMAGE_BYTES // 3:,} pixels; write.max_resolution scales images down"
+        )

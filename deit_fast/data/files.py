@@ -1,0 +1,58 @@
+"""Takes bytes and a place in a file, writes or reads all of them, or raises."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+_MOST_PIECES = 1024  # in one write
+_ONE_WRITE = 1 << 30  # Linux writes 2 GiB less a page at most at once
+
+
+def write_at(descriptor: int, content: bytes, offset: int) -> None:
+    """Writes all of content at a file offset; raises OSError, ENOSPC where the system takes a part and then nothing."""
+    view = memoryview(content)
+    while view.nbytes:
+        written = os.pwrite(descriptor, view[:_ONE_WRITE], offset)
+        if written == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view, offset = view[written:], offset + written
+
+
+def write_pieces_at(descriptor: int, pieces: list[bytes], offset: int) -> None:
+    """Writes pieces one after another from a file offset on, without joining them first; raises as write_at does."""
+    for first in range(0, len(pieces), _MOST_PIECES):
+        some = pieces[first : first + _MOST_PIECES]
+        num_bytes = sum(map(len, some))
+        if os.pwritev(descriptor, some, offset) != num_bytes:  # a full disk, or more than one write takes
+            write_at(descriptor, b"".join(some), offset)
+        offset += num_bytes
+
+
+def read_at(descriptor: int, num_bytes: int, offset: int) -> bytes:
+    """So many bytes from a file offset; fewer only where the file ends."""
+    pieces = []
+    while num_bytes and (piece := os.pread(descriptor, min(num_bytes, _ONE_WRITE), offset)):
+        pieces.append(piece)
+        num_bytes, offset = num_bytes - len(piece), offset + len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def sync(path: Path) -> None:
+    """Waits until the file, or the names in the folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file and waits until it is on the disk; leaves none where that fails."""
+    try:
+        path.write_text(text, encoding="utf-8")
+        sync(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

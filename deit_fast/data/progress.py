@@ -1,0 +1,63 @@
+"""Takes how far a conversion has come, gives a line on the terminal, or one in the log every now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+_LOG_SECONDS = 30.0
+
+
+class Progress:
+    """Rate, bytes, time left and odd files so far, on stderr; used in a `with` block.
+
+    On a terminal a bar that is drawn again and again; elsewhere a line every half minute, so that a log stays readable.
+    """
+
+    def __init__(self, total: int, what: str = "images") -> None:
+        self._total = total
+        self._what = what
+        self._is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, unit=f" {what}", disable=not self._is_terminal)
+        self._done = self._found = self._bytes = self._odd = 0
+        self._started = self._printed = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._bar.close()
+
+    def found(self, num_samples: int) -> None:
+        """So many were done by an earlier process; they do not count for the rate."""
+        self._found += num_samples
+        if self._is_terminal:
+            self._bar.initial += num_samples
+        self._bar.update(num_samples)
+
+    def add(self, num_samples: int, num_bytes: int = 0, num_odd: int = 0) -> None:
+        """So many more are done, which made so many bytes, and so many of them odd."""
+        self._done += num_samples
+        self._bytes += num_bytes
+        self._odd += num_odd
+        self._bar.set_postfix_str(self._details(), refresh=False)
+        self._bar.update(num_samples)
+        now = time.monotonic()
+        if not self._is_terminal and now - self._printed >= _LOG_SECONDS:
+            self._printed = now
+            print(self._line(now), file=sys.stderr, flush=True)
+
+    def _details(self) -> str:
+        return f"{self._bytes / 1e9:,.2f} GB, {self._odd:,} odd"
+
+    def _line(self, now: float) -> str:
+        rate = self._done / (now - self._started)
+        done = self._done + self._found
+        left = (self._total - done) / rate if rate else float("inf")
+        return (
+            f"{done:,} of {self._total:,} {self._what}, {rate:,.0f} a second, about {left / 60:,.1f} minutes left, "
+            f"{self._details()}"
+        )

@@ -1,0 +1,135 @@
+"""Takes a kind of source, gives what every source has in common: classes, labels, names, and bytes one image at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+SAMPLES_PER_PART = 64
+MAX_SAMPLES_PER_PART = 512
+
+
+class Source(ABC):
+    """Labelled images, read by number.
+
+    `classes` are the names in the order of the labels, `labels` (num_samples,) int32 positions in them, and `location`
+    is what people know the source by. Opened in one process, a source can be read in any number of processes forked
+    from it at the same time: nothing that reading changes is shared between them.
+    """
+
+    location: str
+    classes: tuple[str, ...]
+    labels: NDArray[np.int32]
+
+    @property
+    def num_samples(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def name(self, sample: int) -> str:
+        """What people know the image by: a path, or a path within an archive or shard."""
+
+    @abstractmethod
+    def read(self, sample: int) -> bytes | NDArray[np.uint8]:
+        """The encoded bytes of an image, or where the source has none its RGB pixels (height, width, 3) uint8.
+
+        Raises OSError where it cannot be read, and nothing else for what users may have in their files.
+        """
+
+    def block_starts(self) -> NDArray[np.int64] | None:
+        """First sample of each block that must be read as a whole to get at one of its images; None: there are none."""
+        return None
+
+    def part_starts(self) -> NDArray[np.int64]:
+        """First sample of each part, a run of samples that one process converts; ascending, the first is 0.
+
+        The same for the same source, whatever the machine: SAMPLES_PER_PART each, or so many whole blocks as make that
+        up; a block is cut where its parts would be over MAX_SAMPLES_PER_PART.
+        """
+        blocks = self.block_starts()
+        if blocks is None:
+            return np.arange(0, self.num_samples, SAMPLES_PER_PART)
+        starts, part = [0], 0
+        for start, end in zip(blocks, [*blocks[1:], self.num_samples], strict=True):
+            if start - part >= SAMPLES_PER_PART:
+                part = int(start)
+                starts.append(part)
+            while end - part > MAX_SAMPLES_PER_PART:
+                part += MAX_SAMPLES_PER_PART
+                starts.append(part)
+        return np.array(starts, dtype=np.int64)
+
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of classes, labels and names: two sources that differ in them differ in this."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        digest.update(np.ascontiguousarray(self.labels, "<i4").tobytes())
+        for sample in range(self.num_samples):
+            digest.update(self.name(sample).encode(errors="surrogateescape") + b"\0")
+        return digest.hexdigest()
+
+    def close(self) -> None:  # noqa: B027  (a source without open files need not have its own)
+        """Lets go of open files; there may be none."""
+
+
+class Names:
+    """Many strings in two arrays: a list of a million paths takes four times the memory, and forked processes copy it."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        encoded = [name.encode(errors="surrogateescape") for name in names]
+        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
+        self._text = b"".join(encoded)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> str:
+        start = self._ends[index - 1] if index > 0 else 0
+        return self._text[start : self._ends[index]].decode(errors="surrogateescape")
+
+
+class Subset(Source):
+    """Some samples of a source, in the source's order."""
+
+    def __init__(self, source: Source, samples: NDArray[np.int64]) -> None:
+        self.source = source
+        self.samples = np.sort(samples)
+        self.location = source.location
+        self.classes = source.classes
+        self.labels = source.labels[self.samples]
+
+    def name(self, sample: int) -> str:
+        return self.source.name(int(self.samples[sample]))
+
+    def read(self, sample: int) -> bytes | NDArray[np.uint8]:
+        return self.source.read(int(self.samples[sample]))
+
+    def block_starts(self) -> NDArray[np.int64] | None:
+        blocks = self.source.block_starts()
+        if blocks is None:
+            return None
+        starts = np.unique(np.searchsorted(self.samples, blocks))
+        return starts[starts < self.num_samples]
+
+    def close(self) -> None:
+        self.source.close()
+
+
+def stratified(labels: NDArray[np.int32], num_classes: int, count: int, seed: int) -> NDArray[np.int64]:
+    """Sorted numbers of `count` samples, from each class its share of them, drawn without replacement.
+
+    Shares are rounded down, and those with the largest remainders rounded up until the sum is count. The same for the
+    same labels, count and seed.
+    """
+    sizes = np.bincount(labels, minlength=num_classes)
+    exact = sizes * (count / len(labels))
+    shares = np.floor(exact).astype(np.int64)
+    order = np.lexsort((np.arange(num_classes), shares - exact))  # the largest remainder first, then the smaller label
+    shares[order[: count - int(shares.sum())]] += 1
+    generator = np.random.Generator(np.random.Philox(seed))
+    by_label = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    chosen = [generator.permutation(samples)[:share] for samples, share in zip(by_label, shares, strict=True)]
+    return np.sort(np.concatenate(chosen))
