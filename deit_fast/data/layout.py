@@ -1,7 +1,7 @@
 """Takes the sizes of stored images, gives where each lies in a beton; and how the parts of the file are laid out.
 
     header, descriptions of the fields, metadata      FFCV's
-    images                                            in the order of the samples, none across a page
+    images                                            nearly in the order of the samples, none across a page
     index: a row for each sample, then tile lengths   ours; stock readers never look there
     trailer                                           ours: where the index is
     allocation table, to the end of the file          FFCV's, one row for each sample
@@ -107,17 +107,26 @@ def enclosing_page(num_bytes: int) -> int:
 def place(sizes: NDArray[np.int64], end: int) -> tuple[NDArray[np.int64], int]:
     """File offsets (n,) of images of those sizes in bytes (n,), the first at or after `end`, and where the last ends.
 
-    One after another, except that an image that would cross a page starts the next. One larger than a page starts where
-    a page of the smallest power of two that holds it would: with the largest such page in the header, none crosses one.
+    One after another in their order, except that where the next would cross a page, the first that still fits before the
+    page's end comes before it, and where none fits, the next starts the next page. So little is left empty: with images
+    of 110 kB 0.2 % of a page, where keeping to the order would leave 0.7 %. One that is larger than a page starts where a
+    page of the smallest power of two that holds it would: with the largest such page in the header, none crosses one.
     """
     offsets = np.empty(len(sizes), np.int64)
-    for number, size in enumerate(sizes.tolist()):
-        page = enclosing_page(size)
-        if end // page != (end + size - 1) // page:
-            end = aligned(end, page)
+    waiting = list(enumerate(sizes.tolist()))
+    while waiting:
+        place = next((place for place, (_, size) in enumerate(waiting) if not _crosses(end, size)), 0)
+        number, size = waiting.pop(place)
+        if _crosses(end, size):
+            end = aligned(end, enclosing_page(size))
         offsets[number] = end
         end += size
     return offsets, end
+
+
+def _crosses(start: int, size: int) -> bool:
+    page = enclosing_page(size)
+    return start // page != (start + size - 1) // page
 
 
 def header(num_samples: int, page_bytes: int, table_start: int) -> bytes:

@@ -123,7 +123,7 @@ class PartialBeton:
         runs: list[list[bytes]] = []
         starts: list[int] = []
         expected = -1
-        for offset, image in zip(offsets, images, strict=True):
+        for offset, image in sorted(zip(offsets, images, strict=True)):
             if offset != expected:
                 runs.append([])
                 starts.append(offset)
@@ -143,7 +143,7 @@ class PartialBeton:
         self.num_samples += len(part.rows)
         self.totals.add(part)
         if len(part.rows):
-            self._recorded_end = int(part.rows["offset"][-1] + part.rows["size"][-1])
+            self._recorded_end = int((part.rows["offset"] + part.rows["size"]).max())
 
     def finish(self) -> None:
         """Writes all that is in a beton beside its images, and waits until it is on the disk."""

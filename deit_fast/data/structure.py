@@ -156,11 +156,12 @@ def _index_problems(beton: Beton, index: Index, table_start: int, manifest: dict
     for sample in _blamed(np.append(starts, len(index.lengths)) != wanted):
         yield Problem(sample, "its tile lengths do not lie in the index where its row says")
 
-    offsets, sizes = beton.offsets.astype(np.int64), beton.sizes.astype(np.int64)
+    order = np.argsort(beton.offsets, kind="stable")
+    offsets, sizes = beton.offsets[order].astype(np.int64), beton.sizes[order].astype(np.int64)
     wanted = np.append(_first_offset(beton, manifest), offsets + sizes)
     wanted[:-1] = _places(wanted[:-1], sizes)
-    for sample in _blamed(np.append(offsets, index.data_end) != wanted):
-        yield Problem(sample, "its image does not lie where the images before it and its size put it")
+    for place in _blamed(np.append(offsets, index.data_end) != wanted):
+        yield Problem(int(order[place]), "its image does not lie where the images before it and its size put it")
 
     index_start = layout.aligned(index.data_end, layout.ALIGNMENT)
     lengths_start = index_start + num_samples * layout.INDEX_TYPE.itemsize
@@ -177,7 +178,7 @@ def _first_offset(beton: Beton, manifest: dict[str, Any] | None) -> int:
     skipped = (manifest or {}).get("num_odd")
     if isinstance(skipped, dict) and isinstance(skipped.get("skipped"), int):
         return layout.data_start(beton.num_samples + skipped["skipped"])
-    return int(beton.offsets[0])
+    return int(beton.offsets.min())
 
 
 def _places(ends: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
