@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -22,6 +23,7 @@ from deit_fast.record.run import write_bytes
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `deit-fast *argv` (without argv: the words of this process) and gives the exit status."""
     _let_waiting_threads_sleep()
+    _make_streams_take_anything()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
         print(overview(), file=sys.stderr)
@@ -48,6 +50,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain(command, "interrupted", 130)
     return 0
+
+
+def _make_streams_take_anything() -> None:
+    """What cannot be written in the terminal's encoding, as a file name may, is escaped; a closed stream swallows all."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  (open to the end of the process)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _let_waiting_threads_sleep() -> None:

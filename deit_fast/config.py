@@ -82,7 +82,7 @@ class WriteConfig:
     )
     num_workers: int = option(0, "processes that convert; 0: one for each core")
     seed: int = option(0, "seed of the choice of images stored as JPEG in mode proportion")
-    resume: bool = option(False, "go on with an interrupted conversion from its finished parts (where there is one)")
+    resume: bool = option(False, "go on with an interrupted conversion from its finished parts; its source must be as it was")
 
 
 @dataclass(frozen=True)

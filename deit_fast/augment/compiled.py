@@ -7,7 +7,9 @@ the cache's stamp covers every file of the rooms whose functions call each other
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,26 @@ def sources_stamp(package: Path = Path(__file__).parents[1]) -> str:
 _STAMP = sources_stamp()
 
 
+@functools.cache
+def _say_that_nothing_is_cached() -> None:
+    print(
+        "deit_fast: no folder can be written to for compiled functions: they are compiled anew in each process, which takes "
+        "a minute; NUMBA_CACHE_DIR=FOLDER names one",
+        file=sys.stderr,
+    )
+
+
 def compiled(*, parallel: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: numba.njit without the interpreter lock, cached on disk; parallel: `prange` loops run on all threads."""
 
     def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
-        dispatcher: Any = numba.njit(cache=True, nogil=True, parallel=parallel)(function)
+        try:
+            dispatcher: Any = numba.njit(cache=True, nogil=True, parallel=parallel)(function)
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+            _say_that_nothing_is_cached()
+            return numba.njit(nogil=True, parallel=parallel)(function)
         cache_file = dispatcher._cache._cache_file
         assert hasattr(cache_file, "_source_stamp"), "Numba keeps its cache's stamp elsewhere"
         cache_file._source_stamp = _STAMP

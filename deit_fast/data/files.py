@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 _MOST_PIECES = 1024  # in one write
@@ -56,3 +57,20 @@ def write_text(path: Path, text: str) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def read_file(path: str | Path) -> bytes:
+    """All of a regular file; raises OSError, and never waits, for a pipe, a device or a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        return read_at(descriptor, status.st_size, 0)
+    finally:
+        os.close(descriptor)
+
+
+def printable(text: str) -> str:
+    """The text on one line: control characters and bytes that are no text are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deit_fast.config import DataConfig, InspectConfig, UserError, WriteConfig
 from deit_fast.data.beton import JPEG_MODE, Beton, manifest_path, open_beton, read_manifest
+from deit_fast.data.files import printable
 from deit_fast.data.forecast import forecast_line, loader_memory
 from deit_fast.data.index import Index, read_index
 
@@ -52,7 +53,7 @@ def inspect_beton(config: InspectConfig) -> dict[str, Any]:
         ) from error
     rows += [("memory", forecast_line(memory, data, num_threads))]
     width = max(len(name) for name, _ in rows)
-    print("\n".join(f"{name:<{width}}   {value}" for name, value in rows))
+    print("\n".join(printable(f"{name:<{width}}   {value}") for name, value in rows))
     return result
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from deit_fast.data.jpeg import Tiling
 
+LAYOUT_VERSION = 1  # of `place`: with another, a conversion that an earlier version began cannot be gone on with
 PAGE_BYTES = 8 << 20  # FFCV's default; readers of betons larger than memory fetch whole pages
 ALIGNMENT = 64  # of the index, in bytes
 
@@ -115,8 +116,8 @@ def place(sizes: NDArray[np.int64], end: int) -> tuple[NDArray[np.int64], int]:
     offsets = np.empty(len(sizes), np.int64)
     waiting = list(enumerate(sizes.tolist()))
     while waiting:
-        place = next((place for place, (_, size) in enumerate(waiting) if not _crosses(end, size)), 0)
-        number, size = waiting.pop(place)
+        fitting = next((index for index, (_, size) in enumerate(waiting) if not _crosses(end, size)), 0)
+        number, size = waiting.pop(fitting)
         if _crosses(end, size):
             end = aligned(end, enclosing_page(size))
         offsets[number] = end

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ class PartialBeton:
     """OUT.partial, whose images are those of the parts in OUT.partial.parts, and which becomes OUT.
 
     Opened for new, or with `resume` where an earlier conversion ended; raises UserError where that one had other settings
-    or another source, where another process is at it, and where it is there and `resume` is not asked for.
+    or another source, where another process is at it, and where it is there and `resume` is not asked for. `published` is
+    the manifest where the conversion to be resumed had come to its end, else None.
     """
 
     def __init__(self, out: Path, settings: dict[str, Any], num_source_samples: int, resume: bool) -> None:
@@ -37,19 +40,46 @@ class PartialBeton:
         self.num_parts = self.num_samples = 0
         self.end = self._recorded_end = layout.data_start(num_source_samples)
         self.totals = Totals()
+        self.published: dict[str, Any] | None = None
         self._lock = self._locked()
         try:
-            parts = PartsFile.reopen(self.parts_path) if self.parts_path.exists() else None
-            if parts is not None and next(iter(parts), None) is None:
-                parts.close()
-                parts = None  # nothing in it is finished
+            parts = self._finished_parts()
+            if parts is not None and not self.path.exists() and self.out.exists() and self.manifest_partial_path.exists():
+                self._publish_for_the_killed(parts, settings if resume else {})
+                parts = None
             if parts is not None:
                 self._check(parts, settings, resume)
             self._parts = parts or PartsFile(self.parts_path, settings)
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            if parts is None:  # whatever lies there is recorded nowhere, and would show in the gaps
+                os.ftruncate(self._descriptor, 0)
         except BaseException:
             os.close(self._lock)
             raise
+
+    def _finished_parts(self) -> PartsFile | None:
+        """The record of an earlier conversion, None where there is nothing finished in it."""
+        parts = PartsFile.reopen(self.parts_path)
+        if parts is not None and next(iter(parts), None) is None:
+            parts.close()
+            return None
+        return parts
+
+    def _publish_for_the_killed(self, parts: PartsFile, settings: dict[str, Any]) -> None:
+        """Ends a conversion that was killed when the beton had its name, and the manifest had not.
+
+        `published` becomes the manifest if the settings are those of that conversion: then there is nothing to do.
+        """
+        try:
+            manifest = json.loads(self.manifest_partial_path.read_bytes())
+        except ValueError as error:
+            raise UserError(f"{self.manifest_partial_path}: is damaged: delete it, and {self.parts_path.name}") from error
+        is_same = parts.settings == settings
+        parts.close()
+        finish_publishing(self.out, self.manifest_partial_path, self.parts_path)
+        os.close(self._lock)
+        self._lock = self._locked()
+        self.published = manifest if is_same else None
 
     def _locked(self) -> int:
         """A descriptor of the parts' file, which is made if need be, that holds the lock on this conversion."""
@@ -103,9 +133,10 @@ class PartialBeton:
             number, part = request
             return number, len(part.rows), _is_stored(self._descriptor, part)
 
-        for number, num_samples, is_sound in map_unordered(enumerate(self._parts), num_workers, check, str):
-            sound[number] = is_sound
-            note(num_samples)
+        with closing(map_unordered(enumerate(self._parts), num_workers, check, str)) as answers:
+            for number, num_samples, is_sound in answers:
+                sound[number] = is_sound
+                note(num_samples)
         num_sound = num_recorded if sound.all() else int(np.argmin(sound))
         self._parts.truncate(num_sound)
         for part in self._parts:
@@ -154,7 +185,7 @@ class PartialBeton:
         lengths_end = lengths_start + self.totals.length_bytes
         table_start = layout.aligned(lengths_end, 8) + layout.TRAILER_TYPE.itemsize
         header = layout.header(num_samples, layout.enclosing_page(self.totals.largest), table_start)
-        os.ftruncate(self._descriptor, self.end)  # so that the gaps are zero, whatever an earlier attempt left there
+        os.ftruncate(self._descriptor, self.end)  # an earlier attempt to finish may have written more behind that
         write_at(self._descriptor, header, 0)
         first = lengths_bytes = 0
         for part in self._parts:

@@ -14,6 +14,7 @@ from deit_fast.data import layout
 from deit_fast.data.against import Comparison, known_source, open_comparison
 from deit_fast.data.beton import Beton, open_beton, read_manifest
 from deit_fast.data.check import Answer, Checker
+from deit_fast.data.files import printable
 from deit_fast.data.index import Index, read_index, structure_digest
 from deit_fast.data.manifest import SAMPLES_PER_BLOCK, Totals
 from deit_fast.data.parts import Part
@@ -35,7 +36,7 @@ def verify_beton(config: VerifyConfig) -> dict[str, Any]:
     result = check_beton(config)
     problems = result["problems"]
     for problem in problems[:_PRINTED_PROBLEMS]:
-        print(problem["what"] if problem["sample"] is None else f"{problem['name']}: {problem['what']}")
+        print(printable(problem["what"] if problem["sample"] is None else f"{problem['name']}: {problem['what']}"))
     if len(problems) > _PRINTED_PROBLEMS:
         print(f"… and {len(problems) - _PRINTED_PROBLEMS:,} more")
     print(_summary(result))

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -138,7 +138,7 @@ class Workers:
                 pipe.send(("failed", traceback.format_exc()))
 
 
-def map_unordered(requests: Iterable[Any], num_workers: int, handle: Handler, describe: Callable[[int], str]) -> Iterator[Any]:
+def map_unordered(requests: Iterable[Any], num_workers: int, handle: Handler, describe: Callable[[int], str]) -> Generator[Any]:
     """The answers to all requests, as they come, each computed in one of num_workers processes; raises as Workers do."""
     remaining = iter(requests)
     with Workers(num_workers, handle, describe) as workers:

@@ -21,16 +21,18 @@ import PIL
 
 import deit_fast
 from deit_fast.config import DataConfig, SourceConfig, UserError, WriteConfig
+from deit_fast.data import layout
 from deit_fast.data.beton import MANIFEST_FORMAT, manifest_path
 from deit_fast.data.conversion import Conversion, convert_parts, estimated_bytes
 from deit_fast.data.forecast import forecast_line, loader_memory
 from deit_fast.data.index import structure_digest
-from deit_fast.data.partial import PartialBeton, finish_publishing, partial_paths
+from deit_fast.data.partial import PartialBeton
 from deit_fast.data.progress import Progress
 from deit_fast.data.sources import open_source
 from deit_fast.data.sources.base import Source
 from deit_fast.data.workers import DISK_FULL, ENDING_SIGNALS
 
+_SPACE_MARGIN = 0.95  # the estimate may be over by some per cent: what is nearly enough is tried
 # settings that change how a conversion runs, and not what comes of it
 _NOT_IN_THE_BYTES = ("out", "on_error", "num_workers", "resume")
 
@@ -49,14 +51,21 @@ def write_beton(source_config: SourceConfig, config: WriteConfig) -> dict[str, A
     source = open_source(source_config)
     try:
         with _ending_signals_raise():
-            manifest = _published_before(out, config) or _convert(source, source_config, config, out, started)
+            manifest = _convert(source, source_config, config, out, started)
     except OSError as error:
         if error.errno in DISK_FULL:
             raise UserError(f"{out}: cannot be written: {os.strerror(error.errno)}") from error
         raise
+    except SystemExit as error:
+        if isinstance(error.code, int) and error.code > 128:
+            print(f"deit-fast write: ended by {signal.Signals(error.code - 128).name}", file=sys.stderr)
+        raise
     finally:
         source.close()
-    _print_summary(out, manifest)
+    try:
+        _print_summary(out, manifest)
+    except OSError as error:
+        raise UserError(f"wrote {out}, but its summary could not be printed: {error.strerror}") from error
     return manifest
 
 
@@ -66,6 +75,9 @@ def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, o
     num_workers = max(1, min(config.num_workers or len(os.sched_getaffinity(0)), conversion.num_parts))
     partial = PartialBeton(out, settings, source.num_samples, config.resume)
     try:
+        if partial.published is not None:
+            partial.abandon()
+            return partial.published
         with Progress(source.num_samples) as progress:
             if partial.has_parts:
                 partial.take_up(num_workers, progress.found)
@@ -87,10 +99,10 @@ def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, o
         manifest["wall_seconds"] = round(time.perf_counter() - started, 3)
         partial.publish(json.dumps(manifest, indent=1))
         return manifest
-    except BaseException:
+    except BaseException as error:
         kept = partial.abandon()
-        if kept:
-            print(kept, file=sys.stderr)
+        if kept or isinstance(error, KeyboardInterrupt | SystemExit):
+            print(kept or f"{out}: nothing is kept of the conversion", file=sys.stderr)
         raise
     finally:
         partial.close()
@@ -99,16 +111,6 @@ def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, o
 def _first_odd(partial: PartialBeton) -> str:
     odd = partial.totals.odd[0]
     return f"{odd['name']}: {odd['reason']}"
-
-
-def _published_before(out: Path, config: WriteConfig) -> dict[str, Any] | None:
-    """The manifest of a beton whose conversion was killed between giving beton and manifest their names; gives it its name."""
-    partial, parts, manifest = partial_paths(out)
-    if not config.resume or partial.exists() or not (out.exists() and parts.exists() and manifest.exists()):
-        return None
-    content: dict[str, Any] = json.loads(manifest.read_bytes())
-    finish_publishing(out, manifest, parts)
-    return content
 
 
 def _settings(source: Source, source_config: SourceConfig, config: WriteConfig) -> dict[str, Any]:
@@ -121,6 +123,7 @@ def _settings(source: Source, source_config: SourceConfig, config: WriteConfig) 
             "numpy": np.__version__,
             "pillow": PIL.__version__,
         },
+        "layout": {"version": layout.LAYOUT_VERSION},
         "source": {"kind": source_config.kind, "num_samples": source.num_samples, "digest": source.digest()},
         "write": write,
     }
@@ -130,6 +133,7 @@ def _output_path(config: WriteConfig) -> Path:
     if not config.out:
         raise UserError("write.out is not set: want the path of the beton to write")
     out = Path(config.out)
+    out = out.resolve() if out.is_symlink() else out
     for path in (out, manifest_path(out)):
         if path.exists() and not path.is_file():
             raise UserError(f"write.out={config.out}: {path} is {'a folder' if path.is_dir() else 'not a file'}")
@@ -143,9 +147,9 @@ def _output_path(config: WriteConfig) -> Path:
 def _check_space(out: Path, wanted_bytes: int, partial: PartialBeton) -> None:
     """Raises UserError where the beton will not fit on the disk, by what a few of its images come to."""
     free_bytes = shutil.disk_usage(out.parent).free + partial.end
-    if wanted_bytes > free_bytes:
+    if _SPACE_MARGIN * wanted_bytes > free_bytes:
         raise UserError(
-            f"{out}: will take about {wanted_bytes / 1e9:,.3g} GB, and {free_bytes / 1e9:,.3g} GB are free there; choose "
+            f"{out}: will take about {wanted_bytes / 1e6:,.1f} MB, and {free_bytes / 1e6:,.1f} MB are free there; choose "
             "another disk, or write.max_resolution, write.jpeg_quality or source.subset for a smaller one"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -139,9 +140,14 @@ def test_killed_between_the_two_names(source: Path, whole: tuple[bytes, float], 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "set.beton", "set.beton.partial.json", "set.beton.partial.parts"
     ]  # fmt: skip
-    convert_all(source, out)
-    assert out.read_bytes() == whole[0]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["set.beton", "set.beton.json"]
+    for options in ({"resume": True, "jpeg_quality": 80}, {"resume": True}, {}):  # to be resumed; others; and anew
+        again = tmp_path / "again"
+        shutil.copytree(tmp_path, again)
+        manifest = convert(source, again / "set.beton", on_error="skip", **options)
+        assert manifest["settings"]["jpeg_quality"] == options.get("jpeg_quality", 90)
+        assert ((again / "set.beton").read_bytes() == whole[0]) == ("jpeg_quality" in options)
+        assert sorted(path.name for path in again.iterdir()) == ["set.beton", "set.beton.json"]
+        shutil.rmtree(again)
 
 
 def test_another_source_is_not_gone_on_with(source: Path, tmp_path: Path) -> None:
@@ -151,3 +157,9 @@ def test_another_source_is_not_gone_on_with(source: Path, tmp_path: Path) -> Non
     np.save(tmp_path / "x.npy", smooth_image(0))
     with pytest.raises(ValueError, match=r"set\.beton\.partial: cannot be resumed: source\.digest was '"):
         convert_all(other, out)
+
+
+def test_what_an_unrecorded_part_left_does_not_show(source: Path, whole: tuple[bytes, float], tmp_path: Path) -> None:
+    (tmp_path / "set.beton.partial").write_bytes(b"\x55" * 3_000_000)  # killed before the first record
+    convert_all(source, tmp_path / "set.beton")
+    assert (tmp_path / "set.beton").read_bytes() == whole[0]

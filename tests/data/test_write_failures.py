@@ -248,9 +248,29 @@ def test_too_little_space_is_seen_before_any_work(tmp_path: Path, monkeypatch: p
     source = make_images(tmp_path / "images", {"cat": 40})
     usage = type("Usage", (), {"free": 300_000})
     monkeypatch.setattr("deit_fast.data.write.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"set\.beton: will take about 0\.000\d+ GB, and 0\.0003\d* GB are free there"):
+    with pytest.raises(UserError, match=r"set\.beton: will take about 0\.4 MB, and 0\.3 MB are free there"):
         convert(source, tmp_path / "set.beton", mode="raw")
     assert names_in(tmp_path) == ["images"]
+
+
+def test_a_pipe_in_a_class_folder_does_not_hang(tmp_path: Path) -> None:
+    source = make_images(tmp_path / "images")
+    os.mkfifo(source / "cat" / "pipe.jpg")
+    (source / "dog" / "device.jpg").symlink_to("/dev/zero")
+    manifest = convert(source, tmp_path / "set.beton", on_error="skip")
+    assert [(odd["name"], odd["reason"]) for odd in manifest["odd"]] == [
+        ("cat/pipe.jpg", "cannot be read: is not a regular file"),
+        ("dog/device.jpg", "cannot be read: is not a regular file"),
+    ]
+
+
+def test_a_link_to_another_disk_is_followed(tmp_path: Path) -> None:
+    source = make_images(tmp_path / "images")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "set.beton").symlink_to(tmp_path / "disk" / "real.beton")
+    convert(source, tmp_path / "set.beton")
+    assert names_in(tmp_path / "disk") == ["real.beton", "real.beton.json"]
+    assert open_beton(tmp_path / "set.beton").num_samples == 12
 
 
 def test_two_at_once_on_one_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
@@ -68,7 +69,7 @@ class Source(ABC):
         digest = hashlib.sha256(repr(self.classes).encode())
         digest.update(np.ascontiguousarray(self.labels, "<i4").tobytes())
         for sample in range(self.num_samples):
-            digest.update(self.name(sample).encode(errors="surrogateescape") + b"\0")
+            digest.update(os.fsencode(self.name(sample)) + b"\0")
         return digest.hexdigest()
 
     def close(self) -> None:  # noqa: B027  (a source without open files need not have its own)
@@ -79,7 +80,7 @@ class Names:
     """Many strings in two arrays: a list of a million paths takes four times the memory, and forked processes copy it."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        encoded = [name.encode(errors="surrogateescape") for name in names]
+        encoded = [os.fsencode(name) for name in names]
         self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
         self._text = b"".join(encoded)
 
@@ -88,7 +89,7 @@ class Names:
 
     def __getitem__(self, index: int) -> str:
         start = self._ends[index - 1] if index > 0 else 0
-        return self._text[start : self._ends[index]].decode(errors="surrogateescape")
+        return os.fsdecode(self._text[start : self._ends[index]])
 
 
 class Subset(Source):

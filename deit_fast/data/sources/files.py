@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_fast.config import UserError
+from deit_fast.data.files import read_file
 from deit_fast.data.sources.archives import Archive, tar_members
 from deit_fast.data.sources.base import Names, Source
 
@@ -67,7 +68,7 @@ class Folder(Files):
         self.names = Names(sorted(names))
 
     def read(self, number: int) -> bytes:
-        return (self._root.parent / self.names[number]).read_bytes()
+        return read_file(self._root.parent / self.names[number])
 
     def close(self) -> None:
         pass

@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from deit_fast.config import UserError
+from deit_fast.data.files import read_file
 from deit_fast.data.sources.base import Names, Source
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
@@ -42,8 +43,7 @@ class ImageFolder(Source):
         return self._names[sample]
 
     def read(self, sample: int) -> bytes:
-        with open(f"{self._root}/{self._names[sample]}", "rb", buffering=0) as file:  # noqa: PTH123  (a third of the time)
-            return file.read()
+        return read_file(f"{self._root}/{self._names[sample]}")
 
 
 def class_folders(root: Path) -> tuple[str, ...]:
