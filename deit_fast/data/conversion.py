@@ -35,7 +35,7 @@ class Conversion:
         self.starts = source.part_starts().tolist()
         # images whose grey levels are counted, which a JPEG that passes as it is must be decoded for: all of a small set,
         # and every 64th of a large one
-        self._histogram_every = min(max(source.num_samples // 64, 1), 64)
+        self._histogram_every = min(max(source.num_samples // 32, 1), 64)
         self.converter = Converter(config)
 
     @property

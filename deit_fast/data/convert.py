@@ -111,9 +111,10 @@ class Converter:
     def _pass_through(self, encoded: bytes, mode: str, orientation: int, with_histograms: bool) -> StoredImage | str:
         """The JPEG with restart markers; or why it must be decoded, "" where that is as it should be."""
         try:
-            size = jpeg_size(encoded)
-            if stored_size(size[0], size[1], self.config) != size or max(size) > MAX_SIDE[JPEG_MODE]:
-                return ""
+            if self.config.max_resolution:
+                size = jpeg_size(encoded)
+                if stored_size(size[0], size[1], self.config) != size:
+                    return ""
             transcoded = self._transcoder.transcode(encoded)
             stored = transcoded.encoded
             self._check_decodable(stored, transcoded.width, transcoded.height)
