@@ -44,8 +44,11 @@ class PartialBeton:
         self._lock = self._locked()
         try:
             parts = self._finished_parts()
-            if parts is not None and not self.path.exists() and self.out.exists() and self.manifest_partial_path.exists():
-                self._publish_for_the_killed(parts, settings if resume else {})
+            if parts is not None and not self.path.exists():
+                # the beton has its name already, or the images were deleted: then their record is worth nothing
+                if self.out.exists() and self.manifest_partial_path.exists():
+                    self._publish_for_the_killed(parts, settings if resume else {})
+                parts.close()
                 parts = None
             if parts is not None:
                 self._check(parts, settings, resume)
@@ -75,7 +78,6 @@ class PartialBeton:
         except ValueError as error:
             raise UserError(f"{self.manifest_partial_path}: is damaged: delete it, and {self.parts_path.name}") from error
         is_same = parts.settings == settings
-        parts.close()
         finish_publishing(self.out, self.manifest_partial_path, self.parts_path)
         os.close(self._lock)
         self._lock = self._locked()

@@ -159,6 +159,15 @@ def test_another_source_is_not_gone_on_with(source: Path, tmp_path: Path) -> Non
         convert_all(other, out)
 
 
+def test_a_record_without_its_images_is_started_anew(source: Path, whole: tuple[bytes, float], tmp_path: Path) -> None:
+    out = tmp_path / "set.beton"
+    interrupted(source, out)
+    (tmp_path / "set.beton.partial").unlink()
+    convert(source, out, on_error="skip", jpeg_quality=80)
+    assert out.read_bytes() == whole[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set.beton", "set.beton.json"]
+
+
 def test_what_an_unrecorded_part_left_does_not_show(source: Path, whole: tuple[bytes, float], tmp_path: Path) -> None:
     (tmp_path / "set.beton.partial").write_bytes(b"\x55" * 3_000_000)  # killed before the first record
     convert_all(source, tmp_path / "set.beton")
