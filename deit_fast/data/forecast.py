@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -42,6 +43,17 @@ def loader_memory(
         "scratch": num_threads * _scratch_bytes(max_height, max_width, max_pixels, data.resolution),
         "batches": _batch_bytes(num_classes, data),
     }
+
+
+def forecast(facts: dict[str, Any], num_classes: int) -> tuple[dict[str, int], str]:
+    """loader_memory with the defaults of `data` and a thread for each core, and that in one line.
+
+    facts: of a beton, as its manifest has them: num_samples, height and width with their max, max_pixels, file_bytes.
+    """
+    data, num_threads = DataConfig(), len(os.sched_getaffinity(0))
+    largest = (facts["height"]["max"], facts["width"]["max"], facts["max_pixels"])
+    memory = loader_memory(facts["num_samples"], num_classes, *largest, facts["file_bytes"], data, num_threads)
+    return memory, forecast_line(memory, data, num_threads)
 
 
 def forecast_line(memory: dict[str, int], data: DataConfig, num_threads: int) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_fast.config import DataConfig, InspectConfig, UserError, WriteConfig
+from deit_fast.config import InspectConfig, UserError, WriteConfig
 from deit_fast.data.beton import JPEG_MODE, Beton, manifest_path, open_beton, read_manifest
 from deit_fast.data.files import printable
-from deit_fast.data.forecast import forecast_line, loader_memory
+from deit_fast.data.forecast import forecast
 from deit_fast.data.index import Index, read_index
 
 _PRINTED_ODD_FILES = 10
@@ -29,19 +28,9 @@ def inspect_beton(config: InspectConfig) -> dict[str, Any]:
         raise UserError("inspect.beton is not set: want the beton to describe")
     beton = open_beton(Path(config.beton))
     manifest = read_manifest(beton.path)
-    data, num_threads = DataConfig(), len(os.sched_getaffinity(0))
     content = _contents(beton)
     tiles = _tiles(beton, read_index(beton))
-    memory = loader_memory(
-        beton.num_samples,
-        beton.num_classes,
-        content["height"]["max"],
-        content["width"]["max"],
-        content["max_pixels"],
-        content["file_bytes"],
-        data,
-        num_threads,
-    )
+    memory, forecast_line = forecast(content, beton.num_classes)
     result = {**content, "tiles": tiles, "manifest": manifest, "memory": memory}
     rows = [*_content_rows(content), *_tile_rows(tiles)]
     try:
@@ -51,7 +40,7 @@ def inspect_beton(config: InspectConfig) -> dict[str, Any]:
             f"{manifest_path(beton.path)}: has not the entries of a manifest ({type(error).__name__}: {error}); move it away, "
             "or convert the beton again"
         ) from error
-    rows += [("memory", forecast_line(memory, data, num_threads))]
+    rows += [("memory", forecast_line)]
     width = max(len(name) for name, _ in rows)
     print("\n".join(printable(f"{name:<{width}}   {value}") for name, value in rows))
     return result

@@ -20,11 +20,11 @@ import numpy as np
 import PIL
 
 import deit_fast
-from deit_fast.config import DataConfig, SourceConfig, UserError, WriteConfig
+from deit_fast.config import SourceConfig, UserError, WriteConfig
 from deit_fast.data import layout
 from deit_fast.data.beton import MANIFEST_FORMAT, manifest_path
 from deit_fast.data.conversion import Conversion, convert_parts, estimated_bytes
-from deit_fast.data.forecast import forecast_line, loader_memory
+from deit_fast.data.forecast import forecast
 from deit_fast.data.index import structure_digest
 from deit_fast.data.partial import PartialBeton
 from deit_fast.data.progress import Progress
@@ -187,19 +187,8 @@ def _print_summary(out: Path, manifest: dict[str, Any]) -> None:
     size = f"{manifest['file_bytes'] / 1e6:,.1f} MB"
     images_per_second = (num_samples + odd["skipped"]) / manifest["wall_seconds"]
     print(f"wrote {out}: {num_samples:,} images ({stored}) in {len(manifest['classes']):,} classes, {size}")
-    data, num_threads = DataConfig(), len(os.sched_getaffinity(0))
-    memory = loader_memory(
-        num_samples,
-        len(manifest["classes"]),
-        manifest["height"]["max"],
-        manifest["width"]["max"],
-        manifest["max_pixels"],
-        manifest["file_bytes"],
-        data,
-        num_threads,
-    )
     print(
         f"{manifest['wall_seconds']:,.1f} s, {images_per_second:,.0f} images/s; {odd['converted']:,} odd files converted, "
         f"{odd['repaired']:,} repaired, {odd['skipped']:,} skipped"
     )
-    print(forecast_line(memory, data, num_threads))
+    print(forecast(manifest, len(manifest["classes"]))[1])
