@@ -47,7 +47,7 @@ def _turn_block(typing_context, source, source_stride, target, target_stride):  
 
 
 @intrinsic
-def _void_pointer(typing_context, address):  # type: ignore[no-untyped-def]
+def void_pointer(typing_context, address):  # type: ignore[no-untyped-def]
     """A pointer from an integer."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -68,6 +68,6 @@ def turn(source, source_stride, num_lines, num_columns, target, target_stride): 
         for j in range(0, whole_columns, BLOCK):
             _turn_block(source + i * source_stride + j, source_stride, target + j * target_stride + i, target_stride)
     for i in range(num_lines):
-        line = carray(_void_pointer(source + i * source_stride), (num_columns,), types.uint8)
+        line = carray(void_pointer(source + i * source_stride), (num_columns,), types.uint8)
         for j in range(whole_columns if i < whole_lines else 0, num_columns):
-            carray(_void_pointer(target + j * target_stride), (num_lines,), types.uint8)[i] = line[j]
+            carray(void_pointer(target + j * target_stride), (num_lines,), types.uint8)[i] = line[j]

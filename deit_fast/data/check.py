@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from deit_fast.data import layout
 from deit_fast.data.against import Comparison
 from deit_fast.data.beton import JPEG_MODE, Beton
-from deit_fast.data.decode import OK, DecoderHandles, decode_jpeg, reason
+from deit_fast.data.decode import OK, JpegDecoder, reason
 from deit_fast.data.files import read_at
 from deit_fast.data.index import Index, sample_rows
 from deit_fast.data.jpeg import NotTranscodable, tiling_of
@@ -41,15 +41,14 @@ class Checker:
         self.index = index
         self.comparison = comparison
         self._file = beton.path.open("rb")
-        self._handles = DecoderHandles(1)
-        self._pixels = np.empty(0, np.uint8)
+        self._decoder = JpegDecoder()
 
     def __enter__(self) -> Checker:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-        self._handles.close()
+        self._decoder.close()
         if self.comparison is not None:
             self.comparison.close()
 
@@ -108,16 +107,11 @@ class Checker:
     def _decode(self, stored: bytes, height: int, width: int) -> str:
         """Why the JPEG does not decode to that size, empty where it does."""
         try:
-            if self._pixels.size < 3 * height * width:  # not touched, and so not taken, before the JPEG's own size fits
-                self._pixels = np.empty(3 * height * width, np.uint8)
-            encoded = np.frombuffer(stored, np.uint8)
-            status = decode_jpeg(self._handles.pointers[0], encoded, height, width, self._pixels)
+            # its memory is not touched, and so not taken, before the JPEG's own size fits
+            status, _ = self._decoder.decode(stored, height, width)
             if status == OK:
                 return ""
-            # a header that cannot be read leaves TurboJPEG in the middle of it, and what comes next fails as well
-            self._handles.close()
-            self._handles = DecoderHandles(1)
-            return reason(int(status), encoded, height, width)
+            return reason(status, np.frombuffer(stored, np.uint8), height, width)
         except MemoryError:
             return f"there is no memory for {width}x{height} pixels"
 

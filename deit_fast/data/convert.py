@@ -13,7 +13,7 @@ from PIL import Image
 from deit_fast.augment import resample
 from deit_fast.config import UserError, WriteConfig
 from deit_fast.data.beton import JPEG_MODE, RAW_MODE
-from deit_fast.data.decode import OK, DecoderHandles, decode_jpeg, is_decodable
+from deit_fast.data.decode import OK, JpegDecoder
 from deit_fast.data.jpeg import (
     NotTranscodable,
     Tiling,
@@ -72,13 +72,12 @@ class Converter:
     def __init__(self, config: WriteConfig) -> None:
         self.config = config
         self._transcoder = Transcoder(optimize=config.optimize)
-        self._handles = DecoderHandles(1)
-        self._pixels = np.empty(0, np.uint8)
+        self._decoder = JpegDecoder()
         self._scratch: tuple[NDArray[Any], ...] = (np.empty(0, np.uint8), np.empty(0, np.int32), np.empty(0, np.int32))
 
     def close(self) -> None:
         self._transcoder.close()
-        self._handles.close()
+        self._decoder.close()
 
     def convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
         """Stores an image as config wants it: losslessly where it is a JPEG that needs no change, else encoded anew.
@@ -96,7 +95,7 @@ class Converter:
             refusal = passed
         pixels, odd, orientation = self._decode(content, name, orientation, refusal)
         if self._turns(orientation):
-            pixels = np.asarray(turn(Image.fromarray(pixels), orientation))
+            pixels = np.array(turn(Image.fromarray(pixels), orientation))
         width, height = stored_size(pixels.shape[1], pixels.shape[0], self.config)
         _check_size(name, width, height, JPEG_MODE if mode == "jpg" else RAW_MODE)
         if (height, width) != pixels.shape[:2]:
@@ -127,14 +126,8 @@ class Converter:
         return StoredImage(stored, JPEG_MODE, width, height, transcoded.tiling, True, orientation, None, counts)
 
     def _check_decodable(self, encoded: bytes, width: int, height: int) -> None:
-        if not is_decodable(self._handles.pointers[0], np.frombuffer(encoded, np.uint8), height, width):
-            self._renew_decoder()
+        if not self._decoder.takes(encoded, height, width):
             raise NotTranscodable("chroma subsampling that TurboJPEG does not decode")
-
-    def _renew_decoder(self) -> None:
-        """A decoder that has met a broken header stays in the middle of it, and would refuse all that comes."""
-        self._handles.close()
-        self._handles = DecoderHandles(1)
 
     def _is_worth_it(self, jpeg_bytes: int, width: int, height: int) -> bool:
         return jpeg_bytes < self.config.smart_share * 3 * width * height
@@ -144,7 +137,7 @@ class Converter:
     ) -> tuple[NDArray[np.uint8], Odd | None, int]:
         """The image's pixels (height, width, 3) uint8, what was odd about it, and its EXIF orientation."""
         if not isinstance(content, bytes):
-            return content, None, 1
+            return np.require(content, np.uint8, ["C", "W"]), None, 1
         if _is_jpeg(content) and not refusal:
             try:
                 return self._decode_plain(content), None, orientation
@@ -152,7 +145,7 @@ class Converter:
                 refusal = str(error)
         # Pillow is the judge of all that is no sound JPEG of grey levels or RGB
         decoded = decode(content, name)
-        pixels = np.asarray(decoded.pixels)
+        pixels = np.array(decoded.pixels)  # a copy: for arrays that cannot be written to, Numba would compile all again
         if decoded.kind:
             return pixels, Odd("converted", decoded.kind), decoded.orientation
         return pixels, _odd(refusal), decoded.orientation
@@ -160,16 +153,12 @@ class Converter:
     def _decode_plain(self, encoded: bytes) -> NDArray[np.uint8]:
         """Pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call uses again: Pillow's pixels."""
         width, height = jpeg_size(encoded)
-        num_bytes = 3 * width * height
-        if num_bytes > MAX_IMAGE_BYTES:
+        if 3 * width * height > MAX_IMAGE_BYTES:
             raise NotTranscodable(f"{width}x{height} pixels are too many")
-        if self._pixels.size < num_bytes:
-            self._pixels = np.empty(num_bytes, np.uint8)
-        source = np.frombuffer(encoded, np.uint8)
-        if decode_jpeg(self._handles.pointers[0], source, height, width, self._pixels) != OK:
-            self._renew_decoder()
+        status, pixels = self._decoder.decode(encoded, height, width)
+        if status != OK:
             raise NotTranscodable("damaged: TurboJPEG does not decode it without a warning")
-        return self._pixels[:num_bytes].reshape(height, width, 3)
+        return pixels
 
     def _resized(self, pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
         """The pixels as Pillow resizes them."""

@@ -12,11 +12,10 @@ import ctypes.util
 import llvmlite.binding
 import numpy as np
 from numba import carray, get_thread_id, prange, types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from deit_fast.augment import resample, rng
 from deit_fast.augment.compiled import compiled
+from deit_fast.augment.turn import void_pointer
 
 MODE_JPEG = 0  # FFCV's RGBImageField: metadata field `mode`
 
@@ -103,6 +102,39 @@ def is_decodable(handle, encoded, height, width):  # type: ignore[no-untyped-def
     return status == 0 and header[0] == width and header[1] == height
 
 
+class JpegDecoder:
+    """Decodes one JPEG after another for Python code, in memory that it keeps."""
+
+    def __init__(self) -> None:
+        self._handles = DecoderHandles(1)
+        self._pixels = np.empty(0, np.uint8)
+
+    def decode(self, encoded: bytes, height: int, width: int) -> tuple[int, np.ndarray]:
+        """Status as decode_jpeg gives it, and pixels (height, width, 3) uint8, valid if OK, until the next call."""
+        if self._pixels.size < 3 * height * width:
+            self._pixels = np.empty(3 * height * width, np.uint8)
+        source = np.frombuffer(encoded, np.uint8)
+        status = int(decode_jpeg(self._handles.pointers[0], source, height, width, self._pixels))
+        if status != OK:
+            self._renew()
+        return status, self._pixels[: 3 * height * width].reshape(height, width, 3)
+
+    def takes(self, encoded: bytes, height: int, width: int) -> bool:
+        """Whether the header is one of that size that TurboJPEG decodes."""
+        is_taken = bool(is_decodable(self._handles.pointers[0], np.frombuffer(encoded, np.uint8), height, width))
+        if not is_taken:
+            self._renew()
+        return is_taken
+
+    def _renew(self) -> None:
+        """A decoder that has met a broken header stays in the middle of it, and would refuse all that comes."""
+        self._handles.close()
+        self._handles = DecoderHandles(1)
+
+    def close(self) -> None:
+        self._handles.close()
+
+
 class Scratch:
     """What each thread needs to make views of up to a resolution from a beton's images: a decoder and four arrays.
 
@@ -129,16 +161,6 @@ class Scratch:
         )
 
 
-@intrinsic
-def _void_pointer(typing_context, address):  # type: ignore[no-untyped-def]
-    """A pointer from an integer."""
-
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.intp), codegen
-
-
 @compiled(parallel=True)
 def decode_batch(ids, metadata, locations, plans, kind, layout, views, statuses):  # type: ignore[no-untyped-def]
     """Makes the views of a batch, each image by one thread.
@@ -149,16 +171,16 @@ def decode_batch(ids, metadata, locations, plans, kind, layout, views, statuses)
     """
     num_threads, handles_at, pixels_at, num_pixels, rows_at, num_rows = layout[:6]
     integers_at, num_integers, accumulators_at, num_accumulators = layout[6:]
-    handles = carray(_void_pointer(handles_at), (num_threads,), np.uint64)
-    pixels = carray(_void_pointer(pixels_at), (num_threads, num_pixels), np.uint8)
-    rows = carray(_void_pointer(rows_at), (num_threads, num_rows), np.uint8)
-    integers = carray(_void_pointer(integers_at), (num_threads, num_integers), np.int32)
-    accumulators = carray(_void_pointer(accumulators_at), (num_threads, num_accumulators), np.int32)
+    handles = carray(void_pointer(handles_at), (num_threads,), np.uint64)
+    pixels = carray(void_pointer(pixels_at), (num_threads, num_pixels), np.uint8)
+    rows = carray(void_pointer(rows_at), (num_threads, num_rows), np.uint8)
+    integers = carray(void_pointer(integers_at), (num_threads, num_integers), np.int32)
+    accumulators = carray(void_pointer(accumulators_at), (num_threads, num_accumulators), np.int32)
     for i in prange(len(ids)):
         thread = get_thread_id()
         field = metadata[rng.sample_of(ids[i])]
         height, width = np.int64(field["height"]), np.int64(field["width"])
-        stored = carray(_void_pointer(locations[i, 0]), (locations[i, 1],), np.uint8)
+        stored = carray(void_pointer(locations[i, 0]), (locations[i, 1],), np.uint8)
         scratch = (pixels[thread], rows[thread], integers[thread], accumulators[thread])
         statuses[i] = _decode_view(field["mode"], stored, height, width, plans[i], kind, handles[thread], scratch, views[i])
 

@@ -109,8 +109,8 @@ def place(sizes: NDArray[np.int64], end: int) -> tuple[NDArray[np.int64], int]:
     """File offsets (n,) of images of those sizes in bytes (n,), the first at or after `end`, and where the last ends.
 
     One after another in their order, except that where the next would cross a page, the first that still fits before the
-    page's end comes before it, and where none fits, the next starts the next page. So little is left empty: with images
-    of 110 kB 0.2 % of a page, where keeping to the order would leave 0.7 %. One that is larger than a page starts where a
+    page's end comes before it, and where none fits, the next starts the next page. So little is left empty: betons of
+    photographs of 110 kB became 0.3 % smaller by that. One that is larger than a page starts where a
     page of the smallest power of two that holds it would: with the largest such page in the header, none crosses one.
     """
     offsets = np.empty(len(sizes), np.int64)

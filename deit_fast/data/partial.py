@@ -37,7 +37,7 @@ class PartialBeton:
         self.out = out
         self.path, self.parts_path, self.manifest_partial_path = partial_paths(out)
         self.num_source_samples = num_source_samples
-        self.num_parts = self.num_samples = 0
+        self.num_parts = 0
         self.end = self._recorded_end = layout.data_start(num_source_samples)
         self.totals = Totals()
         self.published: dict[str, Any] | None = None
@@ -119,6 +119,11 @@ class PartialBeton:
                     )
 
     @property
+    def num_samples(self) -> int:
+        """Images of the finished parts."""
+        return self.totals.num_samples
+
+    @property
     def has_parts(self) -> bool:
         """Whether there is something of an earlier conversion, which take_up looks through."""
         return next(iter(self._parts), None) is not None
@@ -173,7 +178,6 @@ class PartialBeton:
 
     def _count(self, part: Part) -> None:
         self.num_parts += 1
-        self.num_samples += len(part.rows)
         self.totals.add(part)
         if len(part.rows):
             self._recorded_end = int((part.rows["offset"] + part.rows["size"]).max())
