@@ -119,7 +119,25 @@ class DataConfig:
         0.0,
         "side of the evaluation crop over the shorter side of the resized image, up to 1; 0: 0.875, in eval the checkpoint's",
     )
-    interpolation: Literal["bicubic", "bilinear"] = option("bicubic", "resampling filter, as Pillow computes it")
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "box", "hamming"] = option(
+        "bicubic", "resampling filter, as Pillow computes it, antialiased; turning and shearing use it where it is bilinear"
+    )
+    dct_scaling: bool = option(
+        False, "decode JPEGs at 1/2, 1/4 or 1/8 where a crop stays larger than the view: faster, other pixels than Pillow's"
+    )
+    dtype: Literal["float32", "float16", "bfloat16", "uint8"] = option(
+        "float32",
+        "type of the images in a batch; uint8: grey levels, neither normalised nor erased nor mixed",
+    )
+    subset: int = option(0, "train on so many images only, from each class its share, chosen by train.seed; 0: all")
+    order: Literal["random", "chunks"] = option(
+        "random",
+        "order of a training epoch: random, or chunks: from a window of the file that moves on, for betons larger than memory",
+    )
+    window_gb: float = option(4.0, "bytes of the beton that data.order=chunks holds in memory on a node, in units of 1e9")
+    on_error: Literal["fail", "replace"] = option(
+        "fail", "what a training image that does not decode does: end the run (fail), or be replaced by the next and counted"
+    )
     num_workers: int = option(0, "threads that prepare batches on one rank; 0: this rank's share of the cores")
     batches_ahead: int = option(3, "batches prepared ahead of the trainer")
 
@@ -131,9 +149,31 @@ class AugmentConfig:
     repeats: int = option(3, "views of one image in a global batch (repeated augmentation); 1: off")
     crop_scale: Pair = option((0.08, 1.0), "range of the area of a random crop, as a share of the image's")
     crop_ratio: Pair = option((3 / 4, 4 / 3), "range of the aspect ratio of a random crop, width over height")
+    crop: Literal["random", "simple"] = option(
+        "random",
+        "random: a box of random area and aspect ratio, resized (timm's RandomResizedCrop); simple: the shorter side resized, "
+        "then a random square of it, padded by 4 pixels (DeiT III)",
+    )
     flip: float = option(0.5, "probability of a horizontal flip")
+    auto_augment: str = option(
+        "rand-m9-mstd0.5-inc1",
+        "policy as timm writes it: rand-..., original..., v0..., or 3a for DeiT III's 3-Augment; empty: none",
+    )
+    color_jitter: float = option(
+        0.0, "range of the factors of brightness, contrast and saturation around 1, after the policy; 0: none"
+    )
+    erase: float = option(0.25, "probability that a box of a view is erased")
+    erase_mode: Literal["pixel", "rand", "const"] = option(
+        "pixel", "what is put there: normal noise for each value (pixel) or each channel (rand), or zero, the mean (const)"
+    )
     mixup: float = option(0.8, "alpha of Mixup's Beta(alpha, alpha); 0: no Mixup")
     cutmix: float = option(1.0, "alpha of CutMix's Beta(alpha, alpha); 0: no CutMix")
+    cutmix_minmax: Pair = option(
+        (0.0, 0.0), "smallest and largest side of CutMix's box, as shares of the view's, instead of a Beta's; 0, 0: off"
+    )
+    mix_mode: Literal["batch", "pair", "elem"] = option(
+        "batch", "what shares one lambda: the batch, two views that are each other's partners (pair), or nothing (elem)"
+    )
     mix_probability: float = option(1.0, "probability that a batch is mixed at all")
     cutmix_probability: float = option(0.5, "probability that a mixed batch gets CutMix, where both are on")
     label_smoothing: float = option(0.1, "label smoothing: this much of each target is spread evenly over all classes")
@@ -282,12 +322,17 @@ _RANGES: tuple[tuple[str, str, Any], ...] = (
     ("data.ramp", "0 <= start < end <= 1", lambda v: 0 <= v[0] < v[1] <= 1),
     ("data.eval_resolution", "0 to 4096", lambda v: 0 <= v <= 4096),
     ("data.eval_crop_ratio", "0 to 1", lambda v: 0 <= v <= 1),
+    ("data.subset", ">= 0", lambda v: v >= 0),
+    ("data.window_gb", "above 0", lambda v: v > 0),
     ("data.num_workers", ">= 0", lambda v: v >= 0),
     ("data.batches_ahead", ">= 1", lambda v: v >= 1),
     ("augment.repeats", "1 to 255", lambda v: 1 <= v <= 255),
     ("augment.crop_scale", "0 < low <= high <= 1", lambda v: 0 < v[0] <= v[1] <= 1),
     ("augment.crop_ratio", "0 < low <= high", lambda v: 0 < v[0] <= v[1]),
     ("augment.flip", "0 to 1", lambda v: 0 <= v <= 1),
+    ("augment.color_jitter", ">= 0", lambda v: v >= 0),
+    ("augment.erase", "0 to 1", lambda v: 0 <= v <= 1),
+    ("augment.cutmix_minmax", "0 <= low <= high < 1", lambda v: 0 <= v[0] <= v[1] < 1),
     ("augment.mixup", ">= 0", lambda v: v >= 0),
     ("augment.cutmix", ">= 0", lambda v: v >= 0),
     ("augment.mix_probability", "0 to 1", lambda v: 0 <= v <= 1),
@@ -350,7 +395,8 @@ def check_training(config: RunConfig, world_size: int) -> None:
 
 def is_mixing(augment: AugmentConfig) -> bool:
     """Whether any batch can come out mixed."""
-    return augment.mix_probability > 0 and (augment.mixup > 0 or augment.cutmix > 0)
+    cuts = augment.cutmix > 0 or augment.cutmix_minmax != (0.0, 0.0)
+    return augment.mix_probability > 0 and (augment.mixup > 0 or cuts)
 
 
 def eval_batch_size(data: DataConfig) -> int:

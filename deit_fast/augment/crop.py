@@ -1,8 +1,9 @@
 """Takes the size of an image, gives the box that a view shows of it.
 
 A plan is (top, left, height, width, full_height, full_width, first_row, first_column): resize the box of the image to
-full_height x full_width, of which rows and columns from first_row and first_column on are the view. All are integers. As a
-row of an array it has one more: 1 if the view is mirrored left to right, else 0.
+full_height x full_width, of which rows and columns from first_row and first_column on are the view; where it reaches beyond,
+it is padded by reflection. All are integers. As a row of an array it has one more: 1 if the view is mirrored left to right,
+else 0.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
 
 from deit_fast.augment import rng
 from deit_fast.augment.compiled import compiled
@@ -58,18 +58,53 @@ def resized_centre_crop(height, width, resized, resolution):  # type: ignore[no-
 
 
 @compiled()
+def simple_random_crop(seed, view_id, height, width, resolution, padding):  # type: ignore[no-untyped-def]
+    """Plan of DeiT III's simple random crop (arXiv 2204.07118; facebookresearch/deit, augment.py): the shorter side becomes
+    `resolution`, the image is padded by reflection on each side, and a random square of the side `resolution` cut out."""
+    top, left, height, width, full_height, full_width, _, _ = resized_centre_crop(height, width, resolution, resolution)
+    u0, u1, _, _ = rng.uniforms(seed, view_id, rng.CROP, 0)
+    first_row = rng.below(u0, full_height + 2 * padding - resolution + 1) - padding
+    first_column = rng.below(u1, full_width + 2 * padding - resolution + 1) - padding
+    return top, left, height, width, full_height, full_width, first_row, first_column
+
+
+@compiled()
+def _axis(start, size, full, first, origin, denominator):  # type: ignore[no-untyped-def]
+    low = start // denominator
+    limit = -(-(start + size) // denominator) - low
+    return low - origin // denominator, start / denominator - low, size / denominator, limit, full, first
+
+
+@compiled()
+def axes(plan, origin_row, origin_column, denominator):  # type: ignore[no-untyped-def]
+    """(vertical, horizontal) axis, see `augment.resample`, of a plan (8 integers).
+
+    For pixels that begin at a row and a column of the image, and of whose size they are 1 / denominator (1, 2, 4 or 8, of
+    which the origin is a multiple). (0, 0, 1) is the whole image.
+    """
+    vertical = _axis(plan[0], plan[2], plan[4], plan[6], origin_row, denominator)
+    return vertical, _axis(plan[1], plan[3], plan[5], plan[7], origin_column, denominator)
+
+
+@compiled()
 def is_flipped(seed, view_id, probability):  # type: ignore[no-untyped-def]
     """Whether a view is mirrored left to right."""
     return rng.uniforms(seed, view_id, rng.FLIP, 0)[0] < probability
 
 
-@compiled(parallel=True)
-def plan_random_views(seed, ids, heights, widths, scale, ratio, flip, resolution, plans):  # type: ignore[no-untyped-def]
-    """Fills plans (B, PLAN_LENGTH) int64 with random crops and flips. ids (B,) uint64; heights, widths (N,) of all samples."""
-    for i in prange(len(ids)):
+@compiled()
+def plan_random_views(seed, ids, heights, widths, scale, ratio, padding, flip, resolution, plans):  # type: ignore[no-untyped-def]
+    """Fills plans (B, PLAN_LENGTH) int64 with random crops and flips. ids (B,) uint64; heights, widths (N,) of all samples.
+
+    padding: of `simple_random_crop`; negative for `random_resized_crop`, which scale and ratio are for.
+    """
+    for i in range(len(ids)):
         sample = rng.sample_of(ids[i])
         height, width = np.int64(heights[sample]), np.int64(widths[sample])
-        plan = random_resized_crop(seed, ids[i], height, width, scale, ratio, resolution)
+        if padding < 0:
+            plan = random_resized_crop(seed, ids[i], height, width, scale, ratio, resolution)
+        else:
+            plan = simple_random_crop(seed, ids[i], height, width, resolution, padding)
         _store(plan, is_flipped(seed, ids[i], flip), plans[i])
 
 

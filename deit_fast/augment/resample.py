@@ -2,6 +2,11 @@
 
 Pillow (src/libImaging/Resample.c) resizes in two passes, columns first, each with coefficients in 22-bit fixed point and a
 result rounded to uint8. Only the rows and columns that the view shows are computed.
+
+An axis says how one direction of a view is made, as (start, offset, length, limit, full, first): output i of `full` shows the
+part of the axis around offset + (i + 0.5) * length / full, in pixels from `start` on; pixels from 0 to limit - 1 there take
+part; the view begins at output `first`. Outputs before 0 and from `full` on mirror those within, as padding with
+reflection does. start, limit, full, first: int64; offset, length: float64.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import numpy as np
 
 from deit_fast.augment.compiled import compiled
 from deit_fast.augment.turn import BLOCK, turn
+from deit_fast.augment.weigh import PRECISION_BITS, weigh, weigh_turned
 
 BILINEAR = 0
 BICUBIC = 1
@@ -20,18 +26,16 @@ HAMMING = 3
 LANCZOS = 4
 FILTERS = {"bilinear": BILINEAR, "bicubic": BICUBIC, "box": BOX, "hamming": HAMMING, "lanczos": LANCZOS}
 
-_PRECISION_BITS = 22
 
+def scratch_sizes(max_height: int, max_width: int, max_outputs: int) -> tuple[int, int]:
+    """Lengths of the scratch arrays of `resample`: (uint8 rows between the passes and turned ones, int32 coefficients).
 
-def scratch_sizes(max_height: int, max_width: int, max_outputs: int) -> tuple[int, int, int]:
-    """Lengths of the scratch arrays of `resample`: (uint8 rows between the passes, int32 coefficients, int32 accumulator).
-
-    max_outputs: the larger side of a view. An output pixel takes 2 bounds and 2 ceil(3 max(scale, 1)) + 1 coefficients
-    at most (Lanczos), and scale x outputs is the input: 6 inputs + 9 outputs.
+    max_outputs: the larger side of a view, which no `full` of its axes may be below. An output pixel takes 2 bounds and
+    2 ceil(3 max(scale, 1)) + 1 coefficients at most (Lanczos), and scale x outputs is the input: 6 inputs + 9 outputs.
     """
     coefficients = 6 * (max_height + max_width) + 2 * (7 + 2) * max_outputs
     rows = max_height * max_outputs * 3 + 3 * BLOCK * (max_width + max_outputs)
-    return rows, coefficients, max(max_outputs * 3, 3 * BLOCK)
+    return rows, coefficients
 
 
 @compiled()
@@ -72,116 +76,135 @@ def _weight(kind, x):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _coefficients(kind, in_size, out_size, first, count, bounds, coefficients):  # type: ignore[no-untyped-def]
-    """Fills, for outputs first to first + count - 1: bounds (count x (first input, number of inputs), flat) and
-    coefficients (count x the returned stride). Scratch comes in flat so that the arrays can be of any size."""
-    scale = in_size / out_size
-    filter_scale = max(scale, 1.0)
-    support = _support(kind) * filter_scale
-    stride = np.int64(math.ceil(support)) * 2 + 1
+def _shown(index, full):  # type: ignore[no-untyped-def]
+    """The output that is shown in place of one that may lie outside 0 to full - 1."""
+    if index < 0:
+        index = -index
+    return index if index < full else 2 * (full - 1) - index
+
+
+@compiled()
+def _taps(kind, axis, index):  # type: ignore[no-untyped-def]
+    """(first pixel, end of the pixels, centre) of what output `index` sees of an axis; Pillow's rounding."""
+    _, offset, length, limit, full, _ = axis
+    scale = length / full
+    support = _support(kind) * max(scale, 1.0)
+    centre = offset + (index + 0.5) * scale
+    low = max(np.int64(centre - support + 0.5), np.int64(0))
+    return low, min(np.int64(centre + support + 0.5), limit), centre
+
+
+@compiled()
+def reach(kind, axis, count):  # type: ignore[no-untyped-def]
+    """(first, end) of the pixels, counted from 0 of the image, that a view of `count` outputs of an axis sees."""
+    start, _, _, _, full, first = axis
+    low, high = max(first, np.int64(0)), min(first + count, full) - 1
+    if first < 0:
+        high = max(high, -first)
+    if first + count > full:
+        low = min(low, 2 * full - 1 - first - count)
+    return start + _taps(kind, axis, low)[0], start + _taps(kind, axis, high)[1]
+
+
+@compiled()
+def _coefficients(kind, axis, count, mirrored, bounds, coefficients):  # type: ignore[no-untyped-def]
+    """Fills, for each output of a view: bounds (count x (first pixel, number of pixels), flat) and coefficients (count x the
+    returned stride). Scratch comes in flat so that the arrays can be of any size."""
+    _, _, length, _, full, first = axis
+    filter_scale = max(length / full, 1.0)
+    stride = np.int64(math.ceil(_support(kind) * filter_scale)) * 2 + 1
     for i in range(count):
-        centre = (first + i + 0.5) * scale
-        low = max(np.int64(centre - support + 0.5), np.int64(0))
-        taps = min(np.int64(centre + support + 0.5), np.int64(in_size)) - low
+        low, high, centre = _taps(kind, axis, _shown(first + (count - 1 - i if mirrored else i), full))
         total = 0.0
-        for k in range(taps):
+        for k in range(high - low):
             total += _weight(kind, (k + low - centre + 0.5) * (1.0 / filter_scale))
-        for k in range(taps):
+        for k in range(high - low):
             weight = _weight(kind, (k + low - centre + 0.5) * (1.0 / filter_scale))
             if total != 0.0:
                 weight /= total
             # rounded half away from zero, as Pillow's normalize_coeffs_8bpc does
-            weight *= 1 << _PRECISION_BITS
+            weight *= 1 << PRECISION_BITS
             coefficients[i * stride + k] = np.int32(weight - 0.5) if weight < 0 else np.int32(weight + 0.5)
         bounds[2 * i] = low
-        bounds[2 * i + 1] = taps
+        bounds[2 * i + 1] = high - low
     return stride
 
 
 @compiled()
-def _to_grey_level(accumulated):  # type: ignore[no-untyped-def]
-    return np.uint8(min(max(accumulated >> _PRECISION_BITS, 0), 255))
+def _extent(bounds, count):  # type: ignore[no-untyped-def]
+    """(first, end) of the pixels that any output sees."""
+    low, high = bounds[0], bounds[0] + bounds[1]
+    for i in range(1, count):
+        low = min(low, bounds[2 * i])
+        high = max(high, bounds[2 * i] + bounds[2 * i + 1])
+    return np.int64(low), np.int64(high)
 
 
 @compiled()
-def _resample_columns(image, top, left, y0, y1, bounds, coefficients, stride, scratch, accumulator, rows):  # type: ignore[no-untyped-def]
-    """rows[y - y0, x] = row top + y of the image with its columns from left on resampled; rows (y1 - y0, count, 3) uint8.
+def _resample_columns(image, top, left, y0, y1, count, bounds, coefficients, stride, scratch, rows):  # type: ignore[no-untyped-def]
+    """Row y - y0 of rows = row top + y of the image with its columns from left on resampled; rows (y1 - y0, 3 count), flat.
 
-    Sixteen rows at a time are turned, so that what is multiplied by one coefficient lies side by side: 48 values, which
-    LLVM takes as vectors. scratch: (16 * 3 * (columns that bounds speak of + count),) uint8.
+    Sixteen rows at a time are turned, so that what is multiplied by one coefficient lies side by side: 48 values, which are
+    three vectors. scratch: (48 * (columns that bounds speak of + count),) uint8.
     """
-    num_outputs, image_width = rows.shape[1], image.shape[1]
+    image_width = image.shape[1]
     start = image.reshape(image.size).ctypes.data  # which Numba refuses for an array that is not contiguous
-    first, last = bounds[0], bounds[2 * num_outputs - 2] + bounds[2 * num_outputs - 1]
+    first, last = _extent(bounds, count)
     width = 3 * BLOCK
-    tile, turned = scratch[: (last - first) * width], scratch[(last - first) * width :]
-    sums = accumulator[:width]
+    tile = scratch.ctypes.data
+    turned = tile + (last - first) * width
+    weights = coefficients.ctypes.data
     for y in range(y0, y1, BLOCK):
         num_rows = min(BLOCK, y1 - y)
         source = start + 3 * ((top + y) * image_width + left + first)
-        turn(source, 3 * image_width, num_rows, 3 * (last - first), tile.ctypes.data, BLOCK)
-        for x in range(num_outputs):
-            low, taps = bounds[2 * x] - first, bounds[2 * x + 1]
-            sums[:] = 1 << (_PRECISION_BITS - 1)
-            # four taps at a time: the sums lie in memory, and would be waited for once a tap
-            for k in range(0, taps - 3, 4):
-                weight0, weight1 = coefficients[x * stride + k], coefficients[x * stride + k + 1]
-                weight2, weight3 = coefficients[x * stride + k + 2], coefficients[x * stride + k + 3]
-                values = tile[(low + k) * width : (low + k + 4) * width]
-                for i in range(width):
-                    first_two = weight0 * np.int32(values[i]) + weight1 * np.int32(values[width + i])
-                    last_two = weight2 * np.int32(values[2 * width + i]) + weight3 * np.int32(values[3 * width + i])
-                    sums[i] += first_two + last_two
-            for k in range(taps - taps % 4, taps):
-                weight = coefficients[x * stride + k]
-                values = tile[(low + k) * width : (low + k + 1) * width]
-                for i in range(width):
-                    sums[i] += weight * np.int32(values[i])
-            levels = turned[x * width : (x + 1) * width]
-            for i in range(width):
-                levels[i] = _to_grey_level(sums[i])
-        target = rows.ctypes.data + (y - y0) * 3 * num_outputs
-        turn(turned.ctypes.data, BLOCK, 3 * num_outputs, num_rows, target, 3 * num_outputs)
+        turn(source, 3 * image_width, num_rows, 3 * (last - first), tile, BLOCK)
+        for x in range(count):
+            low, taps = np.int64(bounds[2 * x]) - first, np.int64(bounds[2 * x + 1])
+            weigh_turned(tile + low * width, width, weights + 4 * x * stride, taps, turned + x * width)
+        turn(turned, BLOCK, 3 * count, num_rows, rows.ctypes.data + (y - y0) * 3 * count, 3 * count)
 
 
 @compiled()
-def _resample_rows(rows, y0, bounds, coefficients, stride, flipped, accumulator, view):  # type: ignore[no-untyped-def]
-    """view = rows resampled, mirrored if asked. The sum runs along whole rows, which LLVM vectorises."""
-    height, width = view.shape[0], view.shape[1]
-    for y in range(height):
-        low, taps = bounds[2 * y] - y0, bounds[2 * y + 1]
-        accumulator[: width * 3] = 1 << (_PRECISION_BITS - 1)
-        for k in range(taps):
-            weight = coefficients[y * stride + k]
-            row = rows[low + k].reshape(width * 3)
-            for i in range(width * 3):
-                accumulator[i] += weight * np.int32(row[i])
-        for x in range(width):
-            target = width - 1 - x if flipped else x
-            for channel in range(3):
-                view[y, target, channel] = _to_grey_level(accumulator[3 * x + channel])
+def resample(image, vertical, horizontal, kind, mirrored, rows_scratch, int_scratch, view):  # type: ignore[no-untyped-def]
+    """view = what two axes show of image, resampled; equals Pillow's crop, resize and crop bit for bit.
 
-
-@compiled()
-def resample(image, plan, kind, flipped, rows_scratch, int_scratch, accumulator, view):  # type: ignore[no-untyped-def]
-    """view = what plan (see `augment.crop`) shows of image, resampled; equals Pillow's crop, resize and crop bit for bit.
-
-    image (H, W, 3) uint8, contiguous; view (height, width, 3) uint8, written; kind: one of FILTERS; flipped mirrors it left to
-    right. The scratch arrays are of the lengths of `scratch_sizes`, and hold nothing between calls.
+    image (H, W, 3) uint8, contiguous, of which axes may see all pixels in their `reach`; view (height, width, 3) uint8,
+    contiguous, written; kind: one of FILTERS; mirrored: left to right. The scratch arrays are of the lengths of
+    `scratch_sizes`, and hold nothing between calls.
     """
-    top, left, height, width, full_height, full_width, first_row, first_column = plan
     out_height, out_width = view.shape[0], view.shape[1]
-
     row_bounds = int_scratch[: 2 * out_height]
     column_bounds = int_scratch[2 * out_height : 2 * (out_height + out_width)]
     coefficients = int_scratch[2 * (out_height + out_width) :]
-    row_stride = _coefficients(kind, height, full_height, first_row, out_height, row_bounds, coefficients)
+    row_stride = _coefficients(kind, vertical, out_height, False, row_bounds, coefficients)
     column_coefficients = coefficients[row_stride * out_height :]
-    column_stride = _coefficients(kind, width, full_width, first_column, out_width, column_bounds, column_coefficients)
+    column_stride = _coefficients(kind, horizontal, out_width, mirrored, column_bounds, column_coefficients)
 
-    y0 = row_bounds[0]
-    y1 = row_bounds[2 * out_height - 2] + row_bounds[2 * out_height - 1]
-    rows = rows_scratch[: (y1 - y0) * out_width * 3].reshape(y1 - y0, out_width, 3)
-    scratch = rows_scratch[rows.size :]
-    _resample_columns(image, top, left, y0, y1, column_bounds, column_coefficients, column_stride, scratch, accumulator, rows)
-    _resample_rows(rows, y0, row_bounds, coefficients, row_stride, flipped, accumulator, view)
+    y0, y1 = _extent(row_bounds, out_height)
+    length = 3 * out_width
+    rows, scratch = rows_scratch, rows_scratch[(y1 - y0) * length :]
+    _resample_columns(
+        image, vertical[0], horizontal[0], y0, y1, out_width, column_bounds, column_coefficients, column_stride, scratch, rows
+    )
+    for y in range(out_height):
+        source = rows.ctypes.data + (row_bounds[2 * y] - y0) * length
+        weights = coefficients.ctypes.data + 4 * y * row_stride
+        weigh(source, length, weights, np.int64(row_bounds[2 * y + 1]), view.ctypes.data + y * length, length)
+
+
+def resize(
+    image: np.ndarray, height: int, width: int, kind: int = BICUBIC, box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """(height, width, 3) uint8: Pillow's `resize((width, height), box=box)` of image (H, W, 3) uint8, bit for bit.
+
+    box: left, upper, right and lower edge in pixels, the whole image by default; pixels around it take part.
+    """
+    # Pillow holds a box in single precision, and subtracts its edges there
+    left, upper, right, lower = (np.float32(edge) for edge in box or (0, 0, image.shape[1], image.shape[0]))
+    vertical = (0, float(upper), float(lower - upper), image.shape[0], height, 0)
+    horizontal = (0, float(left), float(right - left), image.shape[1], width, 0)
+    sizes = scratch_sizes(image.shape[0], image.shape[1], max(height, width))
+    rows, integers = (np.empty(size, dtype) for size, dtype in zip(sizes, (np.uint8, np.int32), strict=True))
+    view = np.empty((height, width, 3), np.uint8)
+    resample(np.ascontiguousarray(image), vertical, horizontal, kind, False, rows, integers, view)
+    return view

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from deit_fast.data import layout
 from deit_fast.data.against import Comparison
 from deit_fast.data.beton import JPEG_MODE, Beton
-from deit_fast.data.decode import OK, JpegDecoder, reason
 from deit_fast.data.files import read_at
 from deit_fast.data.index import Index, sample_rows
 from deit_fast.data.jpeg import NotTranscodable, tiling_of
 from deit_fast.data.structure import Problem, Region
+from deit_fast.data.turbojpeg import OK, JpegDecoder, reason
 
 _PIECE = 1 << 24
 

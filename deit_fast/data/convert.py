@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deit_fast.augment import resample
+from deit_fast.augment import crop, resample
 from deit_fast.config import UserError, WriteConfig
 from deit_fast.data.beton import JPEG_MODE, RAW_MODE
-from deit_fast.data.decode import OK, JpegDecoder
 from deit_fast.data.jpeg import (
     NotTranscodable,
     Tiling,
@@ -25,6 +24,7 @@ from deit_fast.data.jpeg import (
     tiling_of,
 )
 from deit_fast.data.pixels import decode, encode_jpeg, histograms, stored_size, turn
+from deit_fast.data.turbojpeg import OK, JpegDecoder
 
 MAX_IMAGE_BYTES = 1 << 29  # pixels of one image; a worker holds a few copies at a time
 MAX_SIDE = {JPEG_MODE: 65500, RAW_MODE: 65535}  # libjpeg's limit; uint16 in the metadata
@@ -73,7 +73,7 @@ class Converter:
         self.config = config
         self._transcoder = Transcoder(optimize=config.optimize)
         self._decoder = JpegDecoder()
-        self._scratch: tuple[NDArray[Any], ...] = (np.empty(0, np.uint8), np.empty(0, np.int32), np.empty(0, np.int32))
+        self._scratch: tuple[NDArray[Any], ...] = (np.empty(0, np.uint8), np.empty(0, np.int32))
 
     def close(self) -> None:
         self._transcoder.close()
@@ -167,8 +167,8 @@ class Converter:
         if any(scratch.size < size for scratch, size in zip(self._scratch, sizes, strict=True)):
             self._scratch = tuple(np.empty(size, scratch.dtype) for scratch, size in zip(self._scratch, sizes, strict=True))
         resized = np.empty((height, width, 3), np.uint8)
-        plan = (0, 0, old_height, old_width, height, width, 0, 0)
-        resample.resample(pixels, plan, resample.FILTERS[self.config.interpolation], False, *self._scratch, resized)
+        whole = crop.axes((0, 0, old_height, old_width, height, width, 0, 0), 0, 0, 1)
+        resample.resample(pixels, *whole, resample.FILTERS[self.config.interpolation], False, *self._scratch, resized)
         return resized
 
     def _encode(self, pixels: NDArray[np.uint8], mode: str) -> StoredImage:

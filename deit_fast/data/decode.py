@@ -1,215 +1,276 @@
-"""Takes the stored bytes of images and a plan for each, gives the views that the plans show.
+"""Takes the stored bytes of images and a plan for each view, gives the views that the plans show.
 
-JPEG bytes go through TurboJPEG with its accurate DCT and fancy upsampling, so that pixels equal Pillow's; its return codes
-are kept. The library's functions are called by name from compiled code, which can therefore be cached on disk.
+Views of one image that stand next to each other are made together: the image is decoded once for them. Of a JPEG with tiles
+only those under the crops are decoded, for all crops at once or for some apart, whichever takes fewer tiles. Raw pixels are
+resampled from where they lie.
 """
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
+from dataclasses import dataclass
+from typing import Any
 
-import llvmlite.binding
 import numpy as np
-from numba import carray, get_thread_id, prange, types
+from numba import carray, prange
 
-from deit_fast.augment import resample, rng
+from deit_fast.augment import crop, resample, rng
 from deit_fast.augment.compiled import compiled
+from deit_fast.augment.share_out import take
 from deit_fast.augment.turn import void_pointer
+from deit_fast.data import layout, tiles, turbojpeg
+from deit_fast.data.beton import JPEG_MODE, Beton
+from deit_fast.data.index import Index
 
-MODE_JPEG = 0  # FFCV's RGBImageField: metadata field `mode`
+OTHER_LENGTH = 100
+OTHER_TILES = 101
+_TILES_OF_A_CALL = 1  # what starting the decoder costs, in tiles
+_MOST_APART = 8  # views of an image of which it is tried whether to decode for some of them apart
 
-OK = 0
-UNREADABLE_HEADER = 1
-OTHER_SIZE = 2
-UNDECODABLE = 3
-OTHER_LENGTH = 4
-
-_RGB = 0  # TJPF_RGB
-_ACCURATE_DCT = 4096  # TJFLAG_ACCURATEDCT
-
-
-def _load_turbojpeg() -> ctypes.CDLL:
-    name = ctypes.util.find_library("turbojpeg")
-    if name is None:
-        raise ImportError("libturbojpeg is not installed (Debian: libturbojpeg0-dev; conda: libjpeg-turbo)")
-    library = ctypes.CDLL(name)
-    library.tjInitDecompress.restype = ctypes.c_void_p
-    library.tjDestroy.argtypes = [ctypes.c_void_p]
-    library.tjGetErrorStr2.argtypes = [ctypes.c_void_p]
-    library.tjGetErrorStr2.restype = ctypes.c_char_p
-    # makes its symbols known to the linker of Numba's compiled code
-    llvmlite.binding.load_library_permanently(name)
-    return library
+# the index as compiled code reads it, which knows no bytes without a type
+_ROW_TYPE = np.dtype([(item[0], "<u8" if item[0] == "digest" else item[1]) for item in layout.INDEX_TYPE.descr])
 
 
-_turbojpeg = _load_turbojpeg()
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """What decoding needs to know of a beton's images beside FFCV's metadata; `places` are addresses for compiled code.
 
-# pointers travel as integers of their size
-_read_header = types.ExternalFunction(
-    "tjDecompressHeader3",
-    types.int32(types.uintp, types.uintp, types.uintp, types.uintp, types.uintp, types.uintp, types.uintp),
-)
-_decompress = types.ExternalFunction(
-    "tjDecompress2",
-    types.int32(
-        types.uintp, types.uintp, types.uintp, types.uintp, types.int32, types.int32, types.int32, types.int32, types.int32
-    ),
-)
-
-
-class DecoderHandles:
-    """One TurboJPEG decompressor for each thread; `pointers` (num_threads,) uint64. `close` frees them."""
-
-    def __init__(self, num_threads: int) -> None:
-        self.pointers = np.array([_turbojpeg.tjInitDecompress() or 0 for _ in range(num_threads)], np.uint64)
-        assert self.pointers.all()
-
-    def close(self) -> None:
-        for pointer in self.pointers:
-            _turbojpeg.tjDestroy(int(pointer))
-        self.pointers = self.pointers[:0]
-
-    def __del__(self) -> None:
-        self.close()
-
-
-@compiled()
-def decode_jpeg(handle, encoded, height, width, pixels):  # type: ignore[no-untyped-def]
-    """Status of decoding JPEG bytes (n,) uint8 into pixels (>= height * width * 3,) uint8 as RGB rows.
-
-    OK only if the header says height x width and TurboJPEG decoded to the end without error or warning; else one of the
-    reasons above, and the pixels are not to be used. Nothing outside the two arrays is read or written.
+    places: (address of the index's rows, number of rows, address of the tile lengths, number of bytes of these); zeros without
+    an index: then images are decoded whole.
     """
-    header = np.zeros(4, np.int32)
-    address = header.ctypes.data
-    source = encoded.ctypes.data
-    if _read_header(handle, source, encoded.size, address, address + 4, address + 8, address + 12) != 0:
-        return UNREADABLE_HEADER
-    if header[0] != width or header[1] != height:
-        return OTHER_SIZE
-    if _decompress(handle, source, encoded.size, pixels.ctypes.data, width, 3 * width, height, _RGB, _ACCURATE_DCT) != 0:
-        return UNDECODABLE
-    return OK
+
+    max_height: int
+    max_width: int
+    max_jpeg_pixels: int
+    max_jpeg_bytes: int
+    places: tuple[int, int, int, int]
+    index: Index | None
 
 
-@compiled()
-def is_decodable(handle, encoded, height, width):  # type: ignore[no-untyped-def]
-    """Whether TurboJPEG takes the header of JPEG bytes (n,) uint8, and finds height x width pixels in it."""
-    header = np.zeros(4, np.int32)
-    address = header.ctypes.data
-    status = _read_header(handle, encoded.ctypes.data, encoded.size, address, address + 4, address + 8, address + 12)
-    return status == 0 and header[0] == width and header[1] == height
-
-
-class JpegDecoder:
-    """Decodes one JPEG after another for Python code, in memory that it keeps."""
-
-    def __init__(self) -> None:
-        self._handles = DecoderHandles(1)
-        self._pixels = np.empty(0, np.uint8)
-
-    def decode(self, encoded: bytes, height: int, width: int) -> tuple[int, np.ndarray]:
-        """Status as decode_jpeg gives it, and pixels (height, width, 3) uint8, valid if OK, until the next call."""
-        if self._pixels.size < 3 * height * width:
-            self._pixels = np.empty(3 * height * width, np.uint8)
-        source = np.frombuffer(encoded, np.uint8)
-        status = int(decode_jpeg(self._handles.pointers[0], source, height, width, self._pixels))
-        if status != OK:
-            self._renew()
-        return status, self._pixels[: 3 * height * width].reshape(height, width, 3)
-
-    def takes(self, encoded: bytes, height: int, width: int) -> bool:
-        """Whether the header is one of that size that TurboJPEG decodes."""
-        is_taken = bool(is_decodable(self._handles.pointers[0], np.frombuffer(encoded, np.uint8), height, width))
-        if not is_taken:
-            self._renew()
-        return is_taken
-
-    def _renew(self) -> None:
-        """A decoder that has met a broken header stays in the middle of it, and would refuse all that comes."""
-        self._handles.close()
-        self._handles = DecoderHandles(1)
-
-    def close(self) -> None:
-        self._handles.close()
+def stored_of(beton: Beton, index: Index | None) -> Stored:
+    """The Stored of a beton and its index, if it has one."""
+    is_jpeg = beton.modes == JPEG_MODE
+    pixels = beton.heights.astype(np.int64) * beton.widths
+    places = (0, 0, 0, 0)
+    if index is not None:
+        places = (index.rows.ctypes.data, len(index.rows), index.lengths.ctypes.data, len(index.lengths))
+    return Stored(
+        int(beton.heights.max()),
+        int(beton.widths.max()),
+        int(pixels[is_jpeg].max(initial=0)),
+        int(beton.sizes[is_jpeg].max(initial=0)),
+        places,
+        index,
+    )
 
 
 class Scratch:
-    """What each thread needs to make views of up to a resolution from a beton's images: a decoder and four arrays.
+    """What each worker needs to make views of up to a resolution from stored images: a decoder and four arrays.
 
-    heights, widths (N,): of all images. `layout` says where it lies in memory, as integers, which compiled code may keep:
-    ((address of the decoders' pointers, address and elements per thread of each array ...)).
+    `layout` says where it lies in memory, as integers, which compiled code may keep: (number of workers, address of the
+    decoders' pointers, address and elements per worker of each array ...).
     """
 
-    def __init__(self, num_threads: int, heights: np.ndarray, widths: np.ndarray, resolution: int) -> None:
-        max_pixels = int((heights.astype(np.int64) * widths).max())
-        rows, integers, accumulator = resample.scratch_sizes(int(heights.max()), int(widths.max()), resolution)
+    def __init__(self, num_workers: int, stored: Stored, resolution: int) -> None:
         self.resolution = resolution
-        self._handles = DecoderHandles(num_threads)
-        self._arrays = (
-            np.empty((num_threads, 3 * max_pixels), np.uint8),
-            np.empty((num_threads, rows), np.uint8),
-            np.empty((num_threads, integers), np.int32),
-            np.empty((num_threads, accumulator), np.int32),
-        )
+        self._handles = turbojpeg.DecoderHandles(num_workers)
+        sizes = scratch_sizes(stored, resolution)
+        types = (np.uint8, np.uint8, np.uint8, np.int32)
+        self._arrays: list[np.ndarray[Any, Any]] = [
+            np.empty((num_workers, size), kind) for size, kind in zip(sizes, types, strict=True)
+        ]
         places = [(array.ctypes.data, array.shape[1]) for array in self._arrays]
-        self.layout: tuple[int, ...] = (
-            num_threads,
-            self._handles.pointers.ctypes.data,
-            *(number for place in places for number in place),
-        )
+        pointers = self._handles.pointers.ctypes.data
+        self.layout: tuple[int, ...] = (num_workers, pointers, *(number for place in places for number in place))
+
+
+def scratch_sizes(stored: Stored, resolution: int) -> tuple[int, int, int, int]:
+    """Elements of a worker's arrays: uint8 pixels, uint8 JPEG of the tiles, uint8 rows and int32 of `augment.resample`."""
+    rows, integers = resample.scratch_sizes(stored.max_height, stored.max_width, resolution)
+    return 3 * stored.max_jpeg_pixels, stored.max_jpeg_bytes, rows, integers
+
+
+def scratch_bytes(stored: Stored, resolution: int) -> int:
+    """Bytes of a worker's arrays."""
+    *byte_sizes, integers = scratch_sizes(stored, resolution)
+    return sum(byte_sizes) + np.dtype(np.int32).itemsize * integers
 
 
 @compiled(parallel=True)
-def decode_batch(ids, metadata, locations, plans, kind, layout, views, statuses):  # type: ignore[no-untyped-def]
-    """Makes the views of a batch, each image by one thread.
+def decode_batch(ids, metadata, locations, places, plans, kind, max_denominator, layout, views, statuses):  # type: ignore[no-untyped-def]
+    """Makes the views of a batch, each image by one worker.
 
     ids (B,) uint64 view ids; metadata (N,): FFCV's of all images; locations (B, 2) int64: address and number of bytes of each
-    stored image; plans (B, 9) int64, see `augment.crop`; kind: resampling filter; layout: of a `Scratch`. Written: views
+    stored image; places: of a `Stored`; plans (B, 9) int64, see `augment.crop`; kind: resampling filter; max_denominator: 1,
+    or up to 8 for DCT-scaled decoding where crops are that much larger than views; layout: of a `Scratch`. Written: views
     (B, h, w, 3) uint8, zero where an image does not decode, and statuses (B,) int32.
     """
-    num_threads, handles_at, pixels_at, num_pixels, rows_at, num_rows = layout[:6]
-    integers_at, num_integers, accumulators_at, num_accumulators = layout[6:]
-    handles = carray(void_pointer(handles_at), (num_threads,), np.uint64)
-    pixels = carray(void_pointer(pixels_at), (num_threads, num_pixels), np.uint8)
-    rows = carray(void_pointer(rows_at), (num_threads, num_rows), np.uint8)
-    integers = carray(void_pointer(integers_at), (num_threads, num_integers), np.int32)
-    accumulators = carray(void_pointer(accumulators_at), (num_threads, num_accumulators), np.int32)
-    for i in prange(len(ids)):
-        thread = get_thread_id()
-        field = metadata[rng.sample_of(ids[i])]
-        height, width = np.int64(field["height"]), np.int64(field["width"])
-        stored = carray(void_pointer(locations[i, 0]), (locations[i, 1],), np.uint8)
-        scratch = (pixels[thread], rows[thread], integers[thread], accumulators[thread])
-        statuses[i] = _decode_view(field["mode"], stored, height, width, plans[i], kind, handles[thread], scratch, views[i])
+    count = len(ids)
+    starts = np.empty(count + 1, np.int64)
+    num_groups = 0
+    for i in range(count):
+        if i == 0 or rng.sample_of(ids[i]) != rng.sample_of(ids[i - 1]):
+            starts[num_groups] = i
+            num_groups += 1
+    starts[num_groups] = count
+    counter = np.zeros(1, np.int64)
+    for worker in prange(layout[0]):
+        group = take(counter.ctypes.data)
+        while group < num_groups:
+            first, end = starts[group], starts[group + 1]
+            field = metadata[rng.sample_of(ids[first])]
+            _decode_group(
+                rng.sample_of(ids[first]), field["mode"], np.int64(field["height"]), np.int64(field["width"]),
+                locations[first], places, plans[first:end], kind, max_denominator, worker, layout,
+                views[first:end], statuses[first:end],
+            )  # fmt: skip
+            group = take(counter.ctypes.data)
 
 
 @compiled()
-def _decode_view(mode, stored, height, width, plan, kind, handle, scratch, view):  # type: ignore[no-untyped-def]
-    pixels, rows, integers, accumulator = scratch
-    size = height * width * 3
-    if mode == MODE_JPEG:
-        status = decode_jpeg(handle, stored, height, width, pixels)
-        image = pixels[:size].reshape(height, width, 3)
+def _decode_group(sample, mode, height, width, location, places, plans, kind, max_denominator, worker, layout, views, statuses):  # type: ignore[no-untyped-def]
+    """The views of one image."""
+    count = len(plans)
+    stored = carray(void_pointer(location[0]), (location[1],), np.uint8)
+    if mode != JPEG_MODE:
+        whole = (np.int64(0), np.int64(0), height, width)
+        for i in range(count):
+            statuses[i] = turbojpeg.OK if stored.size == height * width * 3 else OTHER_LENGTH
+            _show(stored, whole, 1, plans[i], kind, worker, layout, views[i], statuses[i])
+        return
+    grid, header_bytes, lengths, length_bytes = _tiles_of(sample, width, height, places)
+    blocks = np.empty((count, 4), np.int64)
+    cluster = np.arange(count)
+    if grid[0] > 0:
+        for i in range(count):
+            vertical, horizontal = crop.axes(_box(plans[i]), 0, 0, 1)
+            y0, y1 = resample.reach(kind, vertical, np.int64(views.shape[1]))
+            x0, x1 = resample.reach(kind, horizontal, np.int64(views.shape[2]))
+            _store_block(tiles.tiles_under(grid, y0, y1, x0, x1), blocks[i])
+        _cluster(blocks, cluster)
     else:
-        status = OK if stored.size == size else OTHER_LENGTH
-        image = (stored if status == OK else pixels)[:size].reshape(height, width, 3)
-    if status == OK:
-        box = (plan[0], plan[1], plan[2], plan[3], plan[4], plan[5], plan[6], plan[7])
-        resample.resample(image, box, kind, plan[8] != 0, rows, integers, accumulator, view)
-    else:
+        cluster[:] = 0
+    for i in range(count):
+        if cluster[i] == i:
+            denominator = _denominator(plans, cluster, i, max_denominator)
+            status, window = _decode_window(
+                stored, height, width, grid, header_bytes, lengths, length_bytes, blocks[i], denominator, worker, layout
+            )
+            pixels = carray(void_pointer(layout[2] + worker * layout[3]), (layout[3],), np.uint8)
+            for j in range(i, count):
+                if cluster[j] == i:
+                    statuses[j] = status
+                    _show(pixels, window, denominator, plans[j], kind, worker, layout, views[j], status)
+
+
+@compiled()
+def _tiles_of(sample, width, height, places):  # type: ignore[no-untyped-def]
+    """(grid, bytes of the header, lengths of the tiles as bytes, bytes of each) of a stored JPEG."""
+    rows_at, num_rows, lengths_at, num_lengths = places
+    nothing = np.empty(0, np.uint8)
+    if rows_at == 0:
+        return tiles.NO_TILES, np.int64(0), nothing, np.int64(0)
+    row = carray(void_pointer(rows_at), (num_rows,), _ROW_TYPE)[sample]
+    num_tiles, length_bytes = np.int64(row["num_tiles"]), np.int64(row["length_bytes"])
+    mcu_width, mcu_height = np.int64(row["mcu_width"]), np.int64(row["mcu_height"])
+    grid = tiles.grid_of(np.int64(row["interval"]), num_tiles, mcu_width, mcu_height, width, height)
+    start, size = np.int64(row["lengths_start"]), num_tiles * length_bytes
+    if grid[0] == 0 or start + size > num_lengths:
+        return tiles.NO_TILES, np.int64(0), nothing, np.int64(0)
+    lengths = carray(void_pointer(lengths_at + start), (size,), np.uint8)
+    return grid, np.int64(row["header_bytes"]), lengths, length_bytes
+
+
+@compiled()
+def _store_block(block, row):  # type: ignore[no-untyped-def]
+    row[0], row[1], row[2], row[3] = block
+
+
+@compiled()
+def _block(row):  # type: ignore[no-untyped-def]
+    return row[0], row[1], row[2], row[3]
+
+
+@compiled()
+def _box(plan):  # type: ignore[no-untyped-def]
+    return plan[0], plan[1], plan[2], plan[3], plan[4], plan[5], plan[6], plan[7]
+
+
+@compiled()
+def _cluster(blocks, cluster):  # type: ignore[no-untyped-def]
+    """Joins views whose tiles are fewer together than apart: cluster[i] becomes the first view that i is decoded with,
+    blocks[cluster[i]] the tiles of all of them."""
+    count = len(cluster)
+    best = np.int64(0)
+    while best >= 0:
+        best = np.int64(-1)
+        first = second = np.int64(0)
+        for i in range(count):
+            if cluster[i] == i:
+                for j in range(i + 1, count):
+                    if cluster[j] == j:
+                        together = tiles.num_tiles_of(tiles.union(_block(blocks[i]), _block(blocks[j])))
+                        apart = tiles.num_tiles_of(_block(blocks[i])) + tiles.num_tiles_of(_block(blocks[j]))
+                        saved = apart + _TILES_OF_A_CALL - together
+                        if saved > best or (count > _MOST_APART and best < 0):
+                            best, first, second = max(saved, np.int64(0)), i, j
+        if best >= 0:
+            _store_block(tiles.union(_block(blocks[first]), _block(blocks[second])), blocks[first])
+            for j in range(count):
+                if cluster[j] == second:
+                    cluster[j] = first
+
+
+@compiled()
+def _denominator(plans, cluster, number, max_denominator):  # type: ignore[no-untyped-def]
+    """The largest of 1, 2, 4, 8 at which no view of a cluster is made from fewer pixels than it has."""
+    denominator = np.int64(1)
+    while denominator < max_denominator:
+        for i in range(len(plans)):
+            is_small = plans[i, 2] < 2 * denominator * plans[i, 4] or plans[i, 3] < 2 * denominator * plans[i, 5]
+            if cluster[i] == number and is_small:
+                return denominator
+        denominator *= 2
+    return denominator
+
+
+@compiled()
+def _decode_window(stored, height, width, grid, header_bytes, lengths, length_bytes, block, denominator, worker, layout):  # type: ignore[no-untyped-def]
+    """(status, (first row, first column, height, width)) of the part of a JPEG that is then in the worker's pixels."""
+    handles = carray(void_pointer(layout[1]), (layout[0],), np.uint64)
+    pixels = carray(void_pointer(layout[2] + worker * layout[3]), (layout[3],), np.uint8)
+    window = (np.int64(0), np.int64(0), height, width)
+    encoded = stored
+    status = turbojpeg.OK
+    if grid[0] > 0 and tiles.num_tiles_of(_block(block)) * length_bytes < lengths.size:
+        window = tiles.pixels_of(grid, _block(block))
+        out = carray(void_pointer(layout[4] + worker * layout[5]), (layout[5],), np.uint8)
+        num_bytes = tiles.cut(stored, header_bytes, lengths, length_bytes, grid, _block(block), out)
+        if num_bytes < 0:
+            status = OTHER_TILES
+        encoded = out[: max(num_bytes, 0)]
+    if status == turbojpeg.OK:
+        status = turbojpeg.decode_scaled(handles[worker], encoded, window[2], window[3], denominator, pixels)
+        if status != turbojpeg.OK:
+            handles[worker] = turbojpeg.renewed(handles[worker])
+    return status, window
+
+
+@compiled()
+def _show(pixels, window, denominator, plan, kind, worker, layout, view, status):  # type: ignore[no-untyped-def]
+    """Resamples a view from decoded pixels (n,) uint8 of a window of its image; zeros if they are not to be used."""
+    if status != turbojpeg.OK:
         view[:] = 0
-    return status
+        return
+    rows = carray(void_pointer(layout[6] + worker * layout[7]), (layout[7],), np.uint8)
+    integers = carray(void_pointer(layout[8] + 4 * worker * layout[9]), (layout[9],), np.int32)
+    height, width = -(-window[2] // denominator), -(-window[3] // denominator)
+    image = pixels[: height * width * 3].reshape(height, width, 3)
+    vertical, horizontal = crop.axes(_box(plan), window[0], window[1], denominator)
+    resample.resample(image, vertical, horizontal, kind, plan[8] != 0, rows, integers, view)
 
 
-def reason(status: int, stored: np.ndarray, height: int, width: int) -> str:
+def reason(status: int, stored: np.ndarray, mode: int, height: int, width: int) -> str:
     """Why an image did not decode, in words, from the status and the stored bytes (n,) uint8."""
-    if status == OTHER_LENGTH:
+    if mode != JPEG_MODE:
         return f"{stored.size} bytes are stored, {height * width * 3} are wanted for {width}x{height} pixels"
-    if status == OTHER_SIZE:
-        return f"the JPEG's own size is not {width}x{height}"
-    handles = DecoderHandles(1)
-    decode_jpeg(handles.pointers[0], stored, height, width, np.empty(height * width * 3, np.uint8))
-    text: bytes = _turbojpeg.tjGetErrorStr2(int(handles.pointers[0]))
-    return text.decode(errors="replace")
+    return turbojpeg.reason(status, stored, height, width) or "its tiles do not lie where the beton's index says"

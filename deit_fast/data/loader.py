@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ffcv.loader
 import numba
 import numpy as np
 import torch
-from ffcv.loader.epoch_iterator import select_buffer
-from ffcv.pipeline.compiler import Compiler
+from ffcv.pipeline.operation import Operation
 
 from deit_fast.augment import rng
-from deit_fast.config import AugmentConfig, DataConfig, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
+from deit_fast.config import AugmentConfig, DataConfig, RankError, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
 from deit_fast.data import order
 from deit_fast.data.beton import Beton, open_beton
-from deit_fast.data.ops import DecodeEvalViews, DecodeTrainViews, Finish, Label, SoftTargets
+from deit_fast.data.decode import Stored, stored_of
+from deit_fast.data.decode_ops import DecodeEvalViews, DecodeTrainViews
+from deit_fast.data.index import read_index
+from deit_fast.data.ops import Finish, Label, SoftTargets
+from deit_fast.data.pipeline import MappedBeton, Pipeline
 
 _POLL_SECONDS = 0.1  # how often a blocked thread looks whether it is to stop
 
@@ -31,8 +34,8 @@ _POLL_SECONDS = 0.1  # how often a blocked thread looks whether it is to stop
 class Batch:
     """Views of one rank. The tensors are valid until the next batch is asked for: their memory is used again.
 
-    images: (B, 3, H, W) float32, channels-last in memory, normalised. targets: (B, C) float32 soft targets in training,
-    (B,) int64 labels in evaluation. samples: (B,) int64, on the CPU. views: (B,) int64, on the CPU.
+    images: (B, 3, H, W) of data.dtype, channels-last in memory; normalised unless uint8. targets: (B, C) float32 soft targets
+    in training, (B,) int64 labels in evaluation. samples: (B,) int64, on the CPU. views: (B,) int64, on the CPU.
     """
 
     images: torch.Tensor
@@ -41,18 +44,14 @@ class Batch:
     views: torch.Tensor
 
 
-@contextmanager
-def _generating_code() -> Iterator[None]:
-    """FFCV generates code without compiling it: our operations call functions that are compiled already.
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A batch in the memory of a slot, as arrays; ids (B,) uint64 are those of the views that it shows."""
 
-    FFCV also sets PyTorch's number of threads; that is put back."""
-    torch_threads = torch.get_num_threads()
-    Compiler.set_enabled(False)
-    try:
-        yield
-    finally:
-        Compiler.set_enabled(True)
-        torch.set_num_threads(torch_threads)
+    slot: int
+    images: np.ndarray
+    targets: np.ndarray
+    ids: np.ndarray
 
 
 class _Producer:
@@ -65,7 +64,7 @@ class _Producer:
     def __init__(self, loader: Loader, batches: Sequence[np.ndarray]) -> None:
         self._loader = loader
         self._batches = batches
-        self._queue: queue.Queue[tuple[int, tuple[np.ndarray, ...]] | BaseException] = queue.Queue(loader.batches_ahead)
+        self._queue: queue.Queue[_Made | BaseException] = queue.Queue(loader.batches_ahead)
         self._stop = threading.Event()
         self._copied: list[torch.cuda.Event | None] = [None] * loader.num_slots
         self._thread = threading.Thread(target=self._run, name="deit_fast-loader", daemon=True)
@@ -74,20 +73,18 @@ class _Producer:
     def _run(self) -> None:
         try:
             numba.set_num_threads(self._loader.num_workers)
-            with self._loader.memory_manager.schedule_epoch([rng.sample_of(ids) for ids in self._batches]) as context:
-                for number, ids in enumerate(self._batches):
-                    slot = number % self._loader.num_slots
-                    copied = self._copied[slot]
-                    if copied is not None:
-                        copied.synchronize()
-                    context.start_batch(number)
-                    self._put((slot, self._loader.run_stages(ids, slot, context.state)))
-                    if self._stop.is_set():
-                        return
+            for number, ids in enumerate(self._batches):
+                slot = number % self._loader.num_slots
+                copied = self._copied[slot]
+                if copied is not None:
+                    copied.synchronize()
+                self._put(self._loader.make_batch(ids, slot))
+                if self._stop.is_set():
+                    return
         except BaseException as error:
             self._put(error)
 
-    def _put(self, item: tuple[int, tuple[np.ndarray, ...]] | BaseException) -> None:
+    def _put(self, item: _Made | BaseException) -> None:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=_POLL_SECONDS)
@@ -95,7 +92,7 @@ class _Producer:
             except queue.Full:
                 continue
 
-    def _get(self) -> tuple[int, tuple[np.ndarray, ...]]:
+    def _get(self) -> _Made:
         while not self._stop.is_set():
             try:
                 item = self._queue.get(timeout=_POLL_SECONDS)
@@ -107,23 +104,25 @@ class _Producer:
         raise RuntimeError("this iteration of the loader was ended, by close() or by a later iteration")
 
     def __iter__(self) -> Iterator[Batch]:
-        for ids in self._batches:
-            slot, (images_BHWC, targets) = self._get()
-            yield self._to_batch(slot, images_BHWC, targets, ids)
+        for _ in self._batches:
+            yield self._to_batch(self._get())
 
-    def _to_batch(self, slot: int, images_BHWC: np.ndarray, targets: np.ndarray, ids: np.ndarray) -> Batch:
+    def _to_batch(self, made: _Made) -> Batch:
         device = self._loader.device
-        images = torch.from_numpy(images_BHWC).to(device, non_blocking=True).permute(0, 3, 1, 2)
-        targets_on_device = torch.from_numpy(targets).to(device, non_blocking=True)
+        images_BHWC = torch.from_numpy(made.images)
+        if self._loader.is_bfloat16:
+            images_BHWC = images_BHWC.view(torch.bfloat16)
+        images = images_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
+        targets = torch.from_numpy(made.targets).to(device, non_blocking=True)
         if device.type == "cuda":
             # the slot is filled again only after the copies out of it are done
             event = torch.cuda.Event()
             event.record()
-            self._copied[slot] = event
+            self._copied[made.slot] = event
         if not self._loader.is_training:
-            targets_on_device = targets_on_device[:, 0]
-        samples = torch.from_numpy(rng.sample_of(ids).astype(np.int64))
-        return Batch(images, targets_on_device, samples, torch.from_numpy(rng.view_of(ids).astype(np.int64)))
+            targets = targets[:, 0]
+        samples = torch.from_numpy(rng.sample_of(made.ids).astype(np.int64))
+        return Batch(images, targets, samples, torch.from_numpy(rng.view_of(made.ids).astype(np.int64)))
 
     def close(self) -> None:
         """End the thread and wait for it, and for copies out of its memory; it may finish the batch that it is at."""
@@ -134,43 +133,43 @@ class _Producer:
                 copied.synchronize()
 
 
-class Loader(ffcv.loader.Loader):
-    """Batches of one epoch at a time on one rank. One iteration at a time: a new one ends the one before."""
+class Loader:
+    """Batches of one epoch at a time on one rank. One iteration at a time: a new one ends the one before.
+
+    `num_replaced` counts the images that did not decode and were replaced by others, in all epochs so far.
+    """
 
     def __init__(
         self,
         beton: Beton,
-        pipelines: dict[str, Any],
+        image_operations: Sequence[Operation],
+        label_operations: Sequence[Operation],
         batches_of_epoch: Callable[[int, int], Sequence[np.ndarray]],
         *,
+        config: DataConfig,
         batch_size: int,
         num_workers: int,
-        batches_ahead: int,
         device: torch.device,
         is_training: bool,
     ) -> None:
         self.beton = beton
         self.device = device
         self.is_training = is_training
-        self.num_slots = batches_ahead + 2  # those ahead, one with the consumer, one being filled
-        self._sized = [op for pipeline in pipelines.values() for op in pipeline or () if hasattr(op, "resolution")]
-        self._decoder = pipelines["image"][0]
+        self.is_bfloat16 = config.dtype == "bfloat16"
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.batches_ahead = config.batches_ahead
+        self.num_slots = num_slots(config)
+        self.num_replaced = 0
+        self._replaces = is_training and config.on_error == "replace"
+        self._sized = [op for op in (*image_operations, *label_operations) if hasattr(op, "resolution")]
+        mapped = MappedBeton(beton)
+        self._images, self._labels = Pipeline(image_operations, mapped, "image"), Pipeline(label_operations, mapped, "label")
+        self._decoder: Any = image_operations[0]
         self._batches_of_epoch = batches_of_epoch
         self._epoch, self._first_step = 0, 0
-        self._memory: dict[str, dict[int, Any]] | None = None
+        self._is_prepared = False
         self._producer: _Producer | None = None
-        self.code: tuple[list[Any], list[int]] | None
-        with _generating_code():
-            super().__init__(
-                str(beton.path),
-                batch_size=batch_size,
-                num_workers=num_workers,
-                os_cache=True,
-                pipelines=pipelines,
-                batches_ahead=batches_ahead,
-                drop_last=False,
-            )
-        self._decoder_id = next(node.id for node in self.graph.nodes if getattr(node, "decoder", None) is self._decoder)
 
     def set_epoch(self, epoch: int, first_step: int = 0) -> None:
         """The next iteration shows this epoch, from its first_step on."""
@@ -183,18 +182,17 @@ class Loader(ffcv.loader.Loader):
         self.close()
         for operation in self._sized:
             operation.resolution = resolution
-        self.code, self._memory = None, None
+        self._is_prepared = False
 
     def __len__(self) -> int:
         return len(self._batches_of_epoch(self._epoch, self._first_step))
 
     def __iter__(self) -> Iterator[Batch]:
         self.close()
-        with _generating_code():
-            if self.code is None:
-                self.generate_code()
-            if self._memory is None:
-                self._memory = self.graph.allocate_memory(self.batch_size, self.num_slots)
+        if not self._is_prepared:
+            for pipeline in (self._images, self._labels):
+                pipeline.prepare(self.batch_size, self.num_slots, pinned=self.device.type == "cuda")
+            self._is_prepared = True
         producer = _Producer(self, self._batches_of_epoch(self._epoch, self._first_step))
         self._producer = producer
         try:
@@ -208,27 +206,49 @@ class Loader(ffcv.loader.Loader):
             self._producer.close()
             self._producer = None
 
-    def run_stages(self, ids: np.ndarray, slot: int, storage_state: Any) -> tuple[np.ndarray, ...]:
-        """FFCV's stages on one batch: images (B, H, W, 3) float32 and targets or labels, in the slot's memory.
+    def make_batch(self, ids: np.ndarray, slot: int) -> _Made:
+        """A batch in the slot's memory. ids (B,) uint64. Raises RankError if an image does not decode and is to be fatal."""
+        with _one_at_a_time():
+            views = self._images.decode(ids, slot, slice(0, len(ids)))
+            ids = self._replaced(ids, slot)
+            return _Made(slot, self._images.run_rest(views, ids, slot), self._labels.run(ids, slot), ids)
 
-        ids (B,) uint64. Raises RankError, from `_DecodeViews.check`, if an image does not decode."""
-        assert self._memory is not None
-        assert self.code is not None
-        arguments: dict[str, Any] = {
-            "batch_indices": ids,
-            "storage_state": storage_state,
-            "metadata": self.reader.metadata,
-        }
-        for kind, prefix in (("operation", "memory"), ("shared", "shared_memory")):
-            for node_id, memory in self._memory[kind].items():
-                arguments[f"{prefix}_{node_id}"] = select_buffer(memory, slot, len(ids))
-        stages, outputs = self.code
-        for run_stage, defined in stages:
-            for node_id, result in zip(defined, run_stage(**arguments), strict=False):
-                arguments[f"result_{node_id}"] = result
-        statuses = arguments[f"memory_{self._decoder_id}"][1]
-        self._decoder.check(statuses, ids, storage_state)
-        return tuple(arguments[f"result_{node_id}"] for node_id in outputs)
+    def _replaced(self, ids: np.ndarray, slot: int) -> np.ndarray:
+        """The ids, those of images that did not decode replaced by the next in the beton that does, and its view decoded."""
+        _, statuses, locations, _ = self._images.memory(0, slot, slice(0, len(ids)))
+        for tries in range(self.beton.num_samples + 1):
+            failures = self._decoder.failures(statuses, ids, locations) if statuses.any() else []
+            if not failures:
+                break
+            if not self._replaces or tries == self.beton.num_samples:
+                raise RankError(
+                    f"{failures[0][1]}; the beton is damaged, write it again, or let data.on_error=replace put others in place"
+                )
+            ids = ids.copy()
+            for position, line in failures:
+                self.num_replaced += 1
+                following = (int(rng.sample_of(ids[position])) + 1) % self.beton.num_samples
+                print(f"deit_fast: {line}; sample {following} stands in for it", file=sys.stderr)
+                ids[position] = ids[position] - rng.sample_of(ids[position]) + np.uint64(following)
+                here = slice(position, position + 1)
+                self._images.decode(ids[here], slot, here)
+        return ids
+
+
+_turn = threading.Lock()
+
+
+def _one_at_a_time() -> AbstractContextManager[Any]:
+    """Numba's simplest threading layer, its last resort, ends the process if two threads start parallel work at once."""
+    return _turn if numba.config.THREADING_LAYER == "workqueue" or _layer() == "workqueue" else nullcontext()
+
+
+def _layer() -> str:
+    try:
+        layer: str = numba.threading_layer()
+        return layer
+    except ValueError:  # before anything ran in parallel
+        return "workqueue"
 
 
 def num_threads(config: DataConfig, world_size: int) -> int:
@@ -240,9 +260,19 @@ def num_threads(config: DataConfig, world_size: int) -> int:
     return config.num_workers or max(1, available // local_ranks)
 
 
-def _other_fields(beton: Beton) -> dict[str, None]:
-    """Fields of the beton that are not loaded."""
-    return {name: None for name in beton.field_names if name not in ("image", "label")}
+def num_slots(config: DataConfig) -> int:
+    """Batches in memory at a time: those ahead, one with the consumer, one being filled."""
+    return config.batches_ahead + 2
+
+
+def train_operations(
+    config: DataConfig, augment: AugmentConfig, stored: Stored, num_classes: int, *, seed: int, num_workers: int
+) -> tuple[list[Operation], list[Operation]]:
+    """The operations that make training batches of images and of targets."""
+    decoder = DecodeTrainViews(
+        stored, config.resolution, seed, augment, config.interpolation, dct_scaling=config.dct_scaling, num_workers=num_workers
+    )
+    return [decoder, Finish(augment, seed)], [Label(), SoftTargets(num_classes, config.resolution, augment, seed)]
 
 
 def train_loader(
@@ -264,18 +294,16 @@ def train_loader(
         )
         return list(ids)
 
-    pipelines = {
-        "image": [DecodeTrainViews(config.resolution, seed, augment, config.interpolation), Finish(augment, seed)],
-        "label": [Label(), SoftTargets(beton.num_classes, config.resolution, augment, seed)],
-        **_other_fields(beton),
-    }
+    workers = num_threads(config, world_size)
+    stored = stored_of(beton, read_index(beton))
+    operations = train_operations(config, augment, stored, beton.num_classes, seed=seed, num_workers=workers)
     return Loader(
         beton,
-        pipelines,
+        *operations,
         batches_of_epoch,
+        config=config,
         batch_size=config.batch_size,
-        num_workers=num_threads(config, world_size),
-        batches_ahead=config.batches_ahead,
+        num_workers=workers,
         device=device,
         is_training=True,
     )
@@ -285,24 +313,24 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
     """Batches of config.val: every image of the set exactly once over all ranks. Of augment only mean and std matter."""
     beton = open_beton(Path(config.val))
     batch_size = eval_batch_size(config)
-    resolution = eval_resolution(config)
 
     def batches_of_epoch(epoch: int, first_step: int) -> Sequence[np.ndarray]:
         batches = order.eval_batches(beton.num_samples, batch_size=batch_size, rank=rank, world_size=world_size)
         return batches[first_step:]
 
-    pipelines = {
-        "image": [DecodeEvalViews(resolution, eval_crop_ratio(config), config.interpolation), Finish(augment, None)],
-        "label": [Label()],
-        **_other_fields(beton),
-    }
+    workers = num_threads(config, world_size)
+    stored = stored_of(beton, read_index(beton))
+    decoder = DecodeEvalViews(
+        stored, eval_resolution(config), eval_crop_ratio(config), config.interpolation, num_workers=workers
+    )
     return Loader(
         beton,
-        pipelines,
+        [decoder, Finish(augment, None)],
+        [Label()],
         batches_of_epoch,
+        config=config,
         batch_size=batch_size,
-        num_workers=num_threads(config, world_size),
-        batches_ahead=config.batches_ahead,
+        num_workers=workers,
         device=device,
         is_training=False,
     )

@@ -1,11 +1,6 @@
-"""Takes FFCV pipelines, gives them our operations: decoding to views, normalising and mixing, labels and soft targets.
+"""Takes FFCV pipelines, gives them our operations behind the decoders: normalising and mixing, labels and soft targets.
 
-Each is an ordinary FFCV operation. A batch index may be a plain sample number, or a view id (see `augment.rng`): the epoch
-and the view number in it key the random numbers, so an operation keeps no state between batches. Where view ids are used,
-the labels must come through `Label`, which takes the sample number out of them.
-
-The code that an operation generates is a few calls of functions that are compiled once and cached on disk. A stock loader
-compiles these calls too, which takes seconds; `data.loader.Loader` runs them as they are.
+Each is an ordinary FFCV operation; see `decode_ops` for what they have in common.
 """
 
 from __future__ import annotations
@@ -14,127 +9,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numba
 import numpy as np
 from ffcv.fields.basics import IntDecoder
-from ffcv.fields.rgb_image import SimpleRGBImageDecoder
 from ffcv.pipeline.allocation_query import AllocationQuery
 from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.operation import Operation
 from ffcv.pipeline.state import State
 
-from deit_fast.augment import crop, finish, rng
+from deit_fast.augment import finish, rng
 from deit_fast.augment.compiled import compiled
-from deit_fast.augment.resample import FILTERS
-from deit_fast.config import AugmentConfig, RankError
-from deit_fast.data import decode
-from deit_fast.data.ffcv_repairs import repair_ffcv
-
-
-class _DecodeViews(SimpleRGBImageDecoder):
-    """Decodes stored images and resamples what a plan shows of each; gives uint8 (resolution, resolution, 3), RGB.
-
-    FFCV recognises a decoder by its class, hence the base class. Unlike FFCV's decoders it decodes with the accurate DCT,
-    resamples as Pillow does, and keeps the status of each image, which `check` turns into an error.
-    """
-
-    def __init__(self, resolution: int, interpolation: str) -> None:
-        super().__init__()
-        repair_ffcv()
-        self.resolution = resolution
-        self._filter = FILTERS[interpolation]
-        self._scratch: decode.Scratch | None = None
-
-    def _make_plans(self) -> Callable[..., None]:
-        """A compilable function (ids, heights, widths, resolution, plans) that fills plans."""
-        raise NotImplementedError
-
-    def declare_state_and_memory(self, previous_state: State) -> tuple[State, tuple[AllocationQuery, ...]]:
-        shape = (self.resolution, self.resolution, 3)
-        dtype = np.dtype("<u1")
-        state = replace(previous_state, jit_mode=True, shape=shape, dtype=dtype)
-        statuses = AllocationQuery((), np.dtype("<i4"))
-        locations = AllocationQuery((2,), np.dtype("<i8"))
-        plans = AllocationQuery((crop.PLAN_LENGTH,), np.dtype("<i8"))
-        return state, (AllocationQuery(shape, dtype), statuses, locations, plans)
-
-    def generate_code(self) -> Callable[..., Any]:
-        if self._scratch is None or self._scratch.resolution != self.resolution:
-            heights, widths = self.metadata["height"], self.metadata["width"]
-            self._scratch = decode.Scratch(numba.config.NUMBA_NUM_THREADS, heights, widths, self.resolution)
-        scratch = self._scratch
-        layout, kind, read = scratch.layout, self._filter, self.memory_read
-        make_plans = Compiler.compile(self._make_plans())
-        decode_batch = decode.decode_batch
-        sample_of = rng.sample_of
-
-        @numba.njit(nogil=True)
-        def locate(ids, metadata, storage_state, locations):  # type: ignore[no-untyped-def]
-            for i in range(len(ids)):
-                stored = read(metadata[sample_of(ids[i])]["data_ptr"], storage_state)
-                locations[i, 0], locations[i, 1] = stored.ctypes.data, stored.size
-
-        def decode_views(ids, memory, metadata, storage_state):  # type: ignore[no-untyped-def]
-            views, statuses, locations, plans = memory
-            locate(ids, metadata, storage_state, locations)
-            make_plans(ids, metadata["height"], metadata["width"], views.shape[1], plans)
-            decode_batch(ids, metadata, locations, plans, kind, layout, views, statuses)
-            return views[: len(ids)]
-
-        decode_views.scratch = scratch  # type: ignore[attr-defined]  # lives as long as the code that points into it
-        return decode_views
-
-    def check(self, statuses: np.ndarray, ids: np.ndarray, storage_state: Any) -> None:
-        """Raises RankError naming the sample, its offset and the reason if an image of the batch did not decode.
-
-        statuses (B,) int32: what the decoder left in its second buffer; ids (B,) uint64; storage_state: FFCV's."""
-        failed = np.flatnonzero(statuses)
-        if not failed.size:
-            return
-        sample = int(rng.sample_of(ids[failed[0]]))
-        field = self.metadata[sample]
-        stored = np.array(self.memory_read(field["data_ptr"], storage_state))
-        why = decode.reason(int(statuses[failed[0]]), stored, int(field["height"]), int(field["width"]))
-        raise RankError(
-            f"sample {sample} (offset {int(field['data_ptr'])}, {stored.size} bytes) does not decode: {why}; "
-            "the beton is damaged, write it again"
-        )
-
-
-class DecodeTrainViews(_DecodeViews):
-    """Random views: RandomResizedCrop and horizontal flip of each image, keyed by the seed and the view id."""
-
-    def __init__(self, resolution: int, seed: int, augment: AugmentConfig, interpolation: str = "bicubic") -> None:
-        super().__init__(resolution, interpolation)
-        self._seed = np.uint64(seed)
-        self._augment = augment
-
-    def _make_plans(self) -> Callable[..., None]:
-        seed, scale, ratio = self._seed, self._augment.crop_scale, self._augment.crop_ratio
-        flip = float(self._augment.flip)
-        plan_random_views = crop.plan_random_views
-
-        def make_plans(ids, heights, widths, resolution, plans):  # type: ignore[no-untyped-def]
-            plan_random_views(seed, ids, heights, widths, scale, ratio, flip, resolution, plans)
-
-        return make_plans
-
-
-class DecodeEvalViews(_DecodeViews):
-    """The evaluation view: shorter side resized to resolution / crop_ratio (cut down to an integer), centre crop."""
-
-    def __init__(self, resolution: int, crop_ratio: float = 0.875, interpolation: str = "bicubic") -> None:
-        super().__init__(resolution, interpolation)
-        self._resized = int(resolution / crop_ratio)
-
-    def _make_plans(self) -> Callable[..., None]:
-        resized = self._resized
-        plan_centre_views = crop.plan_centre_views
-
-        def make_plans(ids, heights, widths, resolution, plans):  # type: ignore[no-untyped-def]
-            plan_centre_views(ids, heights, widths, resized, resolution, plans)
-
-        return make_plans
+from deit_fast.config import AugmentConfig
 
 
 class _Mixing:

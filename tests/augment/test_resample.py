@@ -18,9 +18,9 @@ TORCHVISION = {
 
 def _view(image: np.ndarray, plan: tuple[int, ...], kind: int, flipped: bool, resolution: int) -> np.ndarray:
     sizes = resample.scratch_sizes(image.shape[0], image.shape[1], resolution)
-    rows, integers, accumulator = (np.empty(size, dtype) for size, dtype in zip(sizes, ("u1", "i4", "i4"), strict=True))
+    rows, integers = (np.empty(size, dtype) for size, dtype in zip(sizes, ("u1", "i4"), strict=True))
     view = np.empty((resolution, resolution, 3), np.uint8)
-    resample.resample(image, plan, kind, flipped, rows, integers, accumulator, view)
+    resample.resample(image, *crop.axes(plan, 0, 0, 1), kind, flipped, rows, integers, view)
     return view
 
 
@@ -74,3 +74,63 @@ def test_scratch_is_large_enough_for_any_shrinking(size: tuple[int, int], kind: 
     plan = (0, 0, *size, 32, 32, 0, 0)
     want = np.asarray(Image.fromarray(image).resize((32, 32), PILLOW[kind]))
     np.testing.assert_array_equal(_view(image, plan, kind, False, 32), want)
+
+
+@settings(max_examples=100)
+@given(
+    seed=st.integers(0, 1000),
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    out_height=st.integers(1, 70),
+    out_width=st.integers(1, 70),
+    edges=st.tuples(*(st.floats(0, 1),) * 4),
+    kind=st.sampled_from(sorted(resample.FILTERS.values())),
+)
+def test_resize_of_a_box_equals_pillow(
+    seed: int, height: int, width: int, out_height: int, out_width: int, edges: tuple[float, ...], kind: int
+) -> None:
+    image = _image(seed, height, width)
+    left, right = sorted((edges[0] * width, edges[1] * width))
+    upper, lower = sorted((edges[2] * height, edges[3] * height))
+    box = None if min(right - left, lower - upper) < 0.01 else (left, upper, right, lower)
+    want = np.asarray(Image.fromarray(image).resize((out_width, out_height), PILLOW[kind], box=box))
+    np.testing.assert_array_equal(resample.resize(image, out_height, out_width, kind, box), want)
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 1000),
+    height=st.integers(8, 120),
+    width=st.integers(8, 120),
+    resolution=st.sampled_from([9, 32, 97]),
+    flipped=st.booleans(),
+)
+def test_simple_random_crop_equals_torchvision(seed: int, height: int, width: int, resolution: int, flipped: bool) -> None:
+    image = _image(seed, height, width)
+    plan = crop.simple_random_crop(0, np.uint64(seed), height, width, resolution, 4)
+    resized = F.resize(Image.fromarray(image), [resolution], interpolation=F.InterpolationMode.BICUBIC)
+    padded = np.asarray(F.pad(resized, [4], padding_mode="reflect"))
+    row, column = plan[6] + 4, plan[7] + 4
+    want = padded[row : row + resolution, column : column + resolution]
+    assert want.shape == (resolution, resolution, 3)
+    view = _view(image, plan, resample.BICUBIC, flipped, resolution)
+    np.testing.assert_array_equal(view, want[:, ::-1] if flipped else want)
+
+
+@given(
+    start=st.integers(0, 5),
+    size=st.integers(1, 300),
+    full=st.integers(1, 300),
+    first=st.integers(-4, 50),
+    count=st.integers(1, 60),
+    kind=st.sampled_from(sorted(resample.FILTERS.values())),
+)
+def test_reach_is_what_the_outputs_see(start: int, size: int, full: int, first: int, count: int, kind: int) -> None:
+    first = min(first, full - 1 + 4)
+    count = max(1, min(count, full + 4 - first))
+    if not (-first < full and 2 * (full - 1) - (first + count - 1) >= 0 and first + count > 0 and first < full):
+        return
+    axis = (start, 0.0, float(size), size, full, first)
+    seen = [resample._taps(kind, axis, resample._shown(first + i, full))[:2] for i in range(count)]
+    want = (start + min(low for low, _ in seen), start + max(high for _, high in seen))
+    assert resample.reach(kind, axis, count) == want

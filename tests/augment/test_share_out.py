@@ -7,7 +7,7 @@ from deit_fast.augment.share_out import take
 
 
 @njit(parallel=True)
-def share(num_workers, num_pieces, times_taken):
+def share(num_workers, num_pieces, times_taken):  # type: ignore[no-untyped-def]
     counter = np.zeros(1, np.int64)
     for _ in prange(num_workers):
         piece = take(counter.ctypes.data)

@@ -19,7 +19,7 @@ from torchvision import transforms
 
 from deit_fast.augment import crop, rng
 from deit_fast.config import AugmentConfig, DataConfig, UserError
-from deit_fast.data import ops
+from deit_fast.data import decode_ops, ops
 from deit_fast.data.beton import open_beton
 from deit_fast.data.loader import Loader, eval_loader, train_loader
 
@@ -231,7 +231,7 @@ def test_exception_in_the_thread_reaches_the_loop(jpeg_beton: Path, monkeypatch:
     def fail(*_: object) -> None:
         raise RuntimeError("made up")
 
-    monkeypatch.setattr(loader, "run_stages", fail)
+    monkeypatch.setattr(loader, "make_batch", fail)
     with pytest.raises(RuntimeError, match="made up"):
         list(loader)
 
@@ -254,7 +254,7 @@ def test_more_threads_than_cores_is_an_error(jpeg_beton: Path) -> None:
 def test_operations_run_in_a_stock_loader(jpeg_beton: Path) -> None:
     plain = AugmentConfig(mixup=0, cutmix=0)
     pipelines = {
-        "image": [ops.DecodeTrainViews(32, 3, plain), ops.Finish(plain, 3), ffcv.transforms.ToTensor()],
+        "image": [decode_ops.DecodeTrainViews(str(jpeg_beton), 32, 3, plain), ops.Finish(plain, 3), ffcv.transforms.ToTensor()],
         "label": [ops.Label(), ops.SoftTargets(NUM_CLASSES, 32, plain, 3), ffcv.transforms.ToTensor()],
     }
     stock = ffcv.loader.Loader(str(jpeg_beton), batch_size=10, num_workers=2, pipelines=pipelines, drop_last=False)

@@ -21,10 +21,10 @@ from PIL import Image
 from deit_fast.config import SourceConfig, UserError, WriteConfig
 from deit_fast.data.beton import open_beton
 from deit_fast.data.convert import Converter
-from deit_fast.data.decode import DecoderHandles, decode_jpeg
 from deit_fast.data.ffcv_repairs import repair_ffcv
 from deit_fast.data.index import read_index
 from deit_fast.data.pixels import BadImage, decode
+from deit_fast.data.turbojpeg import DecoderHandles, decode_jpeg
 from deit_fast.data.write import write_beton
 from tests.data.image_folders import smooth_image
 from tests.data.odd_files import encoded, make_odd_files

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_fast.data import decode
+from deit_fast.data import turbojpeg
 from deit_fast.data.jpeg import bitstream, entropy, huffman
 from deit_fast.data.jpeg.header import (
     TRANSFORMED,
@@ -108,7 +108,7 @@ class _Transformer:
     """TurboJPEG's lossless transform to sequential JPEGs of one scan."""
 
     def __init__(self) -> None:
-        self._library: Any = decode._turbojpeg
+        self._library: Any = turbojpeg.turbojpeg
         self._library.tjInitTransform.restype = ctypes.c_void_p
         self._library.tjFree.argtypes = [ctypes.c_void_p]
         self._handle: int | None = self._library.tjInitTransform()
@@ -152,7 +152,7 @@ class Transcoder:
         self._tables = huffman.HuffmanTables()
         self._new_tables = huffman.CodeTables()
         self._transformer: _Transformer | None = None
-        self._decoder: decode.DecoderHandles | None = None
+        self._decoder: turbojpeg.DecoderHandles | None = None
         self._arrays: dict[str, NDArray[Any]] = {}
 
     def close(self) -> None:
@@ -190,12 +190,12 @@ class Transcoder:
         return out
 
     def _have_same_pixels(self, source: bytes, out: Transcoded) -> bool:
-        self._decoder = self._decoder or decode.DecoderHandles(1)
+        self._decoder = self._decoder or turbojpeg.DecoderHandles(1)
         pixels = self._array("pixels", np.uint8, 2 * out.height * out.width * 3)
         halves = pixels[: 2 * out.height * out.width * 3].reshape(2, -1)
         for encoded, half in zip((source, out.encoded), halves, strict=True):
             data = np.frombuffer(encoded, np.uint8)
-            if decode.decode_jpeg(self._decoder.pointers[0], data, out.height, out.width, half) != decode.OK:
+            if turbojpeg.decode_jpeg(self._decoder.pointers[0], data, out.height, out.width, half) != turbojpeg.OK:
                 return False
         return np.array_equal(*halves)
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deit_fast.data import decode, jpeg
+from deit_fast.data import jpeg, turbojpeg
 
 needs_programs = pytest.mark.skipif(shutil.which("jpegtran") is None, reason="libjpeg-turbo-progs is not installed")
 
@@ -62,10 +62,10 @@ def turbo_pixels(encoded: bytes) -> np.ndarray | None:
     """None: TurboJPEG knows only the usual sampling factors."""
     width, height = jpeg.jpeg_size(encoded)
     out = np.empty(height * width * 3, np.uint8)
-    handles = decode.DecoderHandles(1)
-    status = decode.decode_jpeg(handles.pointers[0], np.frombuffer(encoded, np.uint8), height, width, out)
-    assert status in (decode.OK, decode.UNREADABLE_HEADER)
-    return None if status == decode.UNREADABLE_HEADER else out.reshape(height, width, 3)
+    handles = turbojpeg.DecoderHandles(1)
+    status = turbojpeg.decode_jpeg(handles.pointers[0], np.frombuffer(encoded, np.uint8), height, width, out)
+    assert status in (turbojpeg.OK, turbojpeg.UNREADABLE_HEADER)
+    return None if status == turbojpeg.UNREADABLE_HEADER else out.reshape(height, width, 3)
 
 
 def check(transcoder: jpeg.Transcoder, source: bytes, *, is_usual: bool = True) -> jpeg.Transcoded:
