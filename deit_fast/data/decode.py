@@ -249,9 +249,7 @@ def _decode_window(stored, height, width, grid, header_bytes, lengths, length_by
             status = OTHER_TILES
         encoded = out[: max(num_bytes, 0)]
     if status == turbojpeg.OK:
-        status = turbojpeg.decode_scaled(handles[worker], encoded, window[2], window[3], denominator, pixels)
-        if status != turbojpeg.OK:
-            handles[worker] = turbojpeg.renewed(handles[worker])
+        status = turbojpeg.decode_scaled(handles, worker, encoded, window[2], window[3], denominator, pixels)
     return status, window
 
 

@@ -64,8 +64,7 @@ class DecoderHandles:
 
     def renew(self) -> None:
         """Put new decoders in the place of ones that met a broken header."""
-        for number, pointer in enumerate(self.pointers):
-            self.pointers[number] = renewed(pointer)
+        self.pointers[:] = [renewed(pointer) for pointer in self.pointers]
 
     def close(self) -> None:
         for pointer in self.pointers:
@@ -84,19 +83,50 @@ def renewed(handle):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def decode_jpeg(handle, encoded, height, width, pixels):  # type: ignore[no-untyped-def]
-    """decode_scaled at full size."""
-    return decode_scaled(handle, encoded, height, width, 1, pixels)
+def is_self_contained(encoded):  # type: ignore[no-untyped-def]
+    """Whether a JPEG is of one scan and defines all tables before it.
+
+    Of any other, a decoder would take what it lacks from the image that it decoded before: that is what libjpeg has
+    abbreviated JPEGs for.
+    """
+    at, quantizations, huffmans = np.int64(2), np.int64(0), np.int64(0)
+    num_components, wanted_quantizations = np.int64(-1), np.int64(0)
+    while at + 4 <= encoded.size and encoded[at] == 0xFF:
+        marker = np.int64(encoded[at + 1])
+        start, end = at + 4, at + 2 + (np.int64(encoded[at + 2]) << 8 | np.int64(encoded[at + 3]))
+        if end < start or end > encoded.size:
+            return False
+        if marker == 0xDB:
+            while start < end:
+                quantizations |= 1 << (np.int64(encoded[start]) & 15)
+                start += 1 + (128 if encoded[start] >= 16 else 64)
+        elif marker == 0xC4:
+            while start + 17 <= end:
+                huffmans |= 1 << (np.int64(encoded[start]) & 31)
+                num_symbols = np.int64(0)
+                for k in range(1, 17):
+                    num_symbols += np.int64(encoded[start + k])
+                start += 17 + num_symbols
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if start + 6 > end or start + 6 + 3 * np.int64(encoded[start + 5]) > end or num_components >= 0:
+                return False
+            num_components = np.int64(encoded[start + 5])
+            for k in range(num_components):
+                wanted_quantizations |= 1 << (np.int64(encoded[start + 8 + 3 * k]) & 15)
+        elif marker == 0xDA:
+            if start >= end or encoded[start] != num_components or start + 1 + 2 * num_components > end:
+                return False
+            for k in range(num_components):
+                tables = np.int64(encoded[start + 2 + 2 * k])
+                if not (huffmans >> (tables >> 4 & 15) & 1 and huffmans >> (16 | tables & 15) & 1):
+                    return False
+            return wanted_quantizations & ~quantizations == 0
+        at = end
+    return False
 
 
 @compiled()
-def decode_scaled(handle, encoded, height, width, denominator, pixels):  # type: ignore[no-untyped-def]
-    """Status of decoding JPEG bytes (n,) uint8 into pixels (>= h * w * 3,) uint8 as RGB rows, h and w the sides of the JPEG
-    over denominator (1, 2, 4 or 8; a DCT of so much fewer coefficients), rounded up.
-
-    OK only if the header says height x width and TurboJPEG decoded to the end without error or warning; else one of the
-    reasons above, and the pixels are not to be used. Nothing outside the two arrays is read or written.
-    """
+def _decode(handle, encoded, height, width, denominator, pixels):  # type: ignore[no-untyped-def]
     header = np.zeros(4, np.int32)
     address = header.ctypes.data
     source = encoded.ctypes.data
@@ -108,6 +138,29 @@ def decode_scaled(handle, encoded, height, width, denominator, pixels):  # type:
     if _decompress(handle, source, encoded.size, pixels.ctypes.data, width, 3 * width, height, _RGB, _ACCURATE_DCT) != 0:
         return UNDECODABLE
     return OK
+
+
+@compiled()
+def decode_scaled(handles, number, encoded, height, width, denominator, pixels):  # type: ignore[no-untyped-def]
+    """Status of decoding JPEG bytes (n,) uint8 into pixels (>= h * w * 3,) uint8 as RGB rows, h and w the sides of the JPEG
+    over denominator (1, 2, 4 or 8; a DCT of so much fewer coefficients), rounded up.
+
+    handles (m,) uint64: `DecoderHandles.pointers`, of which decoder `number` is used, and renewed where an image could leave
+    something to the next. OK only if the header says height x width and TurboJPEG decoded to the end without error or warning;
+    else one of the reasons above, and the pixels are not to be used. Nothing outside the arrays is read or written.
+    """
+    if not is_self_contained(encoded):
+        handles[number] = renewed(handles[number])
+    status = _decode(handles[number], encoded, height, width, denominator, pixels)
+    if status != OK:
+        handles[number] = renewed(handles[number])
+    return status
+
+
+@compiled()
+def decode_jpeg(handles, encoded, height, width, pixels):  # type: ignore[no-untyped-def]
+    """decode_scaled at full size, with the first decoder."""
+    return decode_scaled(handles, 0, encoded, height, width, 1, pixels)
 
 
 @compiled()
@@ -131,9 +184,7 @@ class JpegDecoder:
         if self._pixels.size < 3 * height * width:
             self._pixels = np.empty(3 * height * width, np.uint8)
         source = np.frombuffer(encoded, np.uint8)
-        status = int(decode_jpeg(self._handles.pointers[0], source, height, width, self._pixels))
-        if status != OK:
-            self._handles.renew()
+        status = int(decode_jpeg(self._handles.pointers, source, height, width, self._pixels))
         return status, self._pixels[: 3 * height * width].reshape(height, width, 3)
 
     def takes(self, encoded: bytes, height: int, width: int) -> bool:
@@ -152,7 +203,7 @@ def reason(status: int, encoded: np.ndarray, height: int, width: int) -> str:
     if status == OTHER_SIZE:
         return f"the JPEG's own size is not {width}x{height}"
     handles = DecoderHandles(1)
-    if decode_jpeg(handles.pointers[0], encoded, height, width, np.empty(height * width * 3, np.uint8)) == OK:
+    if _decode(handles.pointers[0], encoded, height, width, 1, np.empty(height * width * 3, np.uint8)) == OK:
         return ""
     text: bytes = turbojpeg.tjGetErrorStr2(int(handles.pointers[0]))
     return text.decode(errors="replace")

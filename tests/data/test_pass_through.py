@@ -15,9 +15,11 @@ from ffcv.loader import Loader, OrderOption
 from ffcv.pipeline.allocation_query import AllocationQuery
 from ffcv.pipeline.state import State
 from ffcv.reader import Reader
+from numba import carray
 from numpy.typing import NDArray
 from PIL import Image
 
+from deit_fast.augment.turn import void_pointer
 from deit_fast.config import SourceConfig, UserError, WriteConfig
 from deit_fast.data.beton import open_beton
 from deit_fast.data.convert import Converter
@@ -51,7 +53,7 @@ class AccurateDecoder(SimpleRGBImageDecoder):
 
     def generate_code(self) -> Any:
         read, imdecode = self.memory_read, decode_jpeg
-        pointer = int(self._handles.pointers[0])
+        address = self._handles.pointers.ctypes.data  # FFCV would compile an array as a constant
 
         def decode_all(indices, destination, metadata, storage_state):  # type: ignore[no-untyped-def]
             for slot in range(len(indices)):
@@ -59,7 +61,8 @@ class AccurateDecoder(SimpleRGBImageDecoder):
                 height, width = np.int64(field["height"]), np.int64(field["width"])
                 destination[slot] = 0
                 pixels = np.empty(3 * height * width, np.uint8)
-                if imdecode(pointer, read(field["data_ptr"], storage_state), height, width, pixels) == 0:
+                handles = carray(void_pointer(address), (1,), np.uint64)
+                if imdecode(handles, read(field["data_ptr"], storage_state), height, width, pixels) == 0:
                     destination[slot, :height, :width] = pixels.reshape((height, width, 3))
             return destination[: len(indices)]
 

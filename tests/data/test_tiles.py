@@ -34,7 +34,7 @@ def _grid(transcoded: Transcoded, **changes: int) -> tuple[int, ...]:
 def _decode(encoded: np.ndarray, height: int, width: int) -> np.ndarray:
     pixels = np.empty(height * width * 3, np.uint8)
     handles = turbojpeg.DecoderHandles(1)
-    assert turbojpeg.decode_jpeg(handles.pointers[0], encoded, height, width, pixels) == turbojpeg.OK
+    assert turbojpeg.decode_jpeg(handles.pointers, encoded, height, width, pixels) == turbojpeg.OK
     return pixels.reshape(height, width, 3)
 
 

@@ -19,7 +19,7 @@ def _jpeg(seed: int, height: int, width: int, **options: object) -> np.ndarray:
 def _decode(encoded: np.ndarray, height: int, width: int) -> tuple[int, np.ndarray]:
     handles = turbojpeg.DecoderHandles(1)
     pixels = np.full(height * width * 3 + 64, 77, np.uint8)
-    status = turbojpeg.decode_jpeg(handles.pointers[0], encoded, height, width, pixels)
+    status = turbojpeg.decode_jpeg(handles.pointers, encoded, height, width, pixels)
     assert (pixels[height * width * 3 :] == 77).all(), "written past the end"
     return status, pixels[: height * width * 3].reshape(height, width, 3)
 
@@ -67,3 +67,24 @@ def test_flipped_bytes_never_crash() -> None:
             reported += 1
             assert turbojpeg.reason(status, damaged, 48, 48)
     assert reported > 100
+
+
+def test_nothing_of_one_image_is_left_for_the_next() -> None:
+    """libjpeg keeps tables for abbreviated JPEGs: without its own, an image would decode with those of another."""
+    handles = turbojpeg.DecoderHandles(1)
+    pixels = np.empty(48 * 48 * 3, np.uint8)
+    whole = _jpeg(3, 48, 48)
+    for marker in (b"\xff\xdb", b"\xff\xc4"):
+        content = whole.tobytes()
+        start = content.index(marker)
+        length = int.from_bytes(content[start + 2 : start + 4])
+        lacking = np.frombuffer(content[:start] + content[start + 2 + length :], np.uint8)
+        assert not turbojpeg.is_self_contained(lacking)
+        assert turbojpeg.decode_jpeg(handles.pointers, whole, 48, 48, pixels) == turbojpeg.OK
+        assert turbojpeg.decode_jpeg(handles.pointers, lacking, 48, 48, pixels) == turbojpeg.UNDECODABLE
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"subsampling": 0}])
+def test_ordinary_jpegs_are_self_contained(options: dict[str, object]) -> None:
+    assert turbojpeg.is_self_contained(_jpeg(0, 30, 40, **options))
+    assert not turbojpeg.is_self_contained(_jpeg(0, 30, 40, progressive=True, **options))  # of several scans

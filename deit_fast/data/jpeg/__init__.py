@@ -195,7 +195,7 @@ class Transcoder:
         halves = pixels[: 2 * out.height * out.width * 3].reshape(2, -1)
         for encoded, half in zip((source, out.encoded), halves, strict=True):
             data = np.frombuffer(encoded, np.uint8)
-            if turbojpeg.decode_jpeg(self._decoder.pointers[0], data, out.height, out.width, half) != turbojpeg.OK:
+            if turbojpeg.decode_jpeg(self._decoder.pointers, data, out.height, out.width, half) != turbojpeg.OK:
                 return False
         return np.array_equal(*halves)
 

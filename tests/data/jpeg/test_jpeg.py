@@ -63,7 +63,7 @@ def turbo_pixels(encoded: bytes) -> np.ndarray | None:
     width, height = jpeg.jpeg_size(encoded)
     out = np.empty(height * width * 3, np.uint8)
     handles = turbojpeg.DecoderHandles(1)
-    status = turbojpeg.decode_jpeg(handles.pointers[0], np.frombuffer(encoded, np.uint8), height, width, out)
+    status = turbojpeg.decode_jpeg(handles.pointers, np.frombuffer(encoded, np.uint8), height, width, out)
     assert status in (turbojpeg.OK, turbojpeg.UNREADABLE_HEADER)
     return None if status == turbojpeg.UNREADABLE_HEADER else out.reshape(height, width, 3)
 
