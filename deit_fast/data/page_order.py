@@ -35,7 +35,7 @@ class Chunks:
 
     samples (n,) int64, by file offset; chunk c is samples[first_samples[c] : first_samples[c + 1]] and the ranges
     first_ranges[c] to first_ranges[c + 1]; a range is starts to ends, in bytes of the file, multiples of 4096. num_bytes
-    (chunks,) int64: all ranges of a chunk together. All but num_bytes are one longer where they name firsts.
+    (chunks,) int64: all ranges of a chunk together.
     """
 
     samples: NDArray[np.int64]
@@ -120,23 +120,28 @@ def _spread(samples, first_samples, chunk_starts, reach, seed, base):  # type: i
     return shuffled, places
 
 
+def reach_bytes(chunks: Chunks, window_bytes: int) -> int:
+    """How far the images of a chunk may be spread along the line. Raises UserError where not even two chunks fit."""
+    largest = int(chunks.num_bytes.max())
+    if window_bytes < 2 * largest:
+        raise UserError(
+            f"window of {window_bytes} bytes: want at least {2 * largest}, twice what is read of the beton in one piece; "
+            "some GB mix well"
+        )
+    # chunks whose starts lie within this reach are together smaller than it and the last of them
+    return window_bytes - largest
+
+
 def sample_stream(chunks: Chunks, *, seed: int, epoch: int, window_bytes: int = WINDOW_BYTES) -> NDArray[np.int64]:
     """All samples of the chunks once, int64 (n,), in the order of this epoch: a function of these arguments alone.
 
     At no point are chunks of more than window_bytes begun and not done. Raises UserError where two chunks do not fit.
     """
-    largest = int(chunks.num_bytes.max())
-    if window_bytes < 2 * largest:
-        raise UserError(
-            f"window of {window_bytes} bytes: want at least {2 * largest}, twice the largest stretch of the beton that is read "
-            "at once; some GB mix well"
-        )
+    reach = float(reach_bytes(chunks, window_bytes))
     order = rng.permutation(seed, epoch, len(chunks))
     num_bytes = chunks.num_bytes[order]
     chunk_starts = np.empty(len(chunks), np.float64)
     chunk_starts[order] = np.cumsum(num_bytes) - num_bytes
-    # chunks whose starts lie within `reach` are together smaller than it and the last of them
-    reach = float(window_bytes - largest)
     base = rng.pack_view_ids(epoch, np.zeros(1, np.uint64), np.zeros(1, np.uint64))[0]
     shuffled, places = _spread(chunks.samples, chunks.first_samples, chunk_starts, reach, np.uint64(seed), base)
     stream: NDArray[np.int64] = shuffled[np.argsort(places, kind="stable")]
@@ -194,7 +199,7 @@ def mixing_statistics(labels: NDArray[np.int64], stream: NDArray[np.int64], batc
         float((deviations[:-lag] * deviations[lag:]).sum() / (num_batches - lag) / freedom)
         for lag in range(1, min(17, num_batches))
     ]
-    correlations = [covariance / float(chi_squares.mean()) for covariance in covariances] or [0.0]
+    correlations = [covariance / (float(chi_squares.mean()) or 1.0) for covariance in covariances] or [0.0]
     return {
         "distinct_classes": float((counts > 0).sum(axis=1).mean()),
         "chi_square": float(chi_squares.mean()),

@@ -1,35 +1,135 @@
 """The order against DeiT's rule, and its properties over ranks and epochs."""
 
+import math
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from deit_fast.augment import rng
 from deit_fast.config import UserError
 from deit_fast.data import order
+from deit_fast.data.order import TrainOrder
+
+KINDS: tuple[Literal["random", "pages"], ...] = ("random", "pages")
 
 
-def _deit_stream(permutation: np.ndarray, repeats: int, ranks: int) -> list[np.ndarray]:
-    """What each rank gets from DeiT's sampler: every index `repeats` times in a row, padded, dealt by stride."""
-    stream = np.repeat(permutation, repeats)
+def _deit_sampler(permutation: NDArray[np.int64], ranks: int) -> list[NDArray[np.int64]]:
+    """What each rank gets from DeiT's sampler: every index three times in a row, padded, dealt by stride, cut."""
+    stream = np.repeat(permutation, 3)
     padding = -len(stream) % ranks
     stream = np.concatenate([stream, stream[:padding]])
-    return [stream[rank::ranks] for rank in range(ranks)]
+    kept = math.floor(len(permutation) // 256 * 256 / ranks)
+    return [stream[rank::ranks][:kept] for rank in range(ranks)]
 
 
-@pytest.mark.parametrize(("ranks", "batch_size", "repeats"), [(1, 32, 3), (2, 16, 3), (4, 8, 2), (8, 4, 3)])
-def test_global_batches_are_deits(ranks: int, batch_size: int, repeats: int) -> None:
-    count = 1000
-    ours = [
-        order.train_batches(count, seed=5, epoch=2, batch_size=batch_size, repeats=repeats, rank=rank, world_size=ranks)
-        for rank in range(ranks)
-    ]
-    theirs = _deit_stream(rng.permutation(5, 2, count), repeats, ranks)
-    for step in range(len(ours[0])):
+def _order(
+    count: int,
+    rank: int,
+    ranks: int,
+    *,
+    batch_size: int = 8,
+    repeats: int = 3,
+    kind: Literal["random", "pages"] = "random",
+    subset: NDArray[np.int64] | None = None,
+) -> TrainOrder:
+    """Order of a file of images of 10,000 bytes, in chunks of six, of which six are in the window."""
+    sizes = np.full(count, 10_000, np.uint64)
+    return order.train_order(
+        np.cumsum(sizes) - sizes, sizes, subset=subset, kind=kind, seed=5, batch_size=batch_size, repeats=repeats, rank=rank,
+        world_size=ranks, window_bytes=400_000, chunk_bytes=65_536,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1000, 1024, 1281, 300])
+@pytest.mark.parametrize(("ranks", "batch_size"), [(1, 32), (2, 16), (4, 64), (8, 32), (3, 7)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_global_batches_are_deits(count: int, ranks: int, batch_size: int, kind: Literal["random", "pages"]) -> None:
+    orders = [_order(count, rank, ranks, batch_size=batch_size, kind=kind) for rank in range(ranks)]
+    ours = [rank_order.batches(2) for rank_order in orders]
+    theirs = _deit_sampler(orders[0].stream(2), ranks)
+    steps = len(theirs[0]) // batch_size
+    assert steps <= orders[0].steps_per_epoch
+    if batch_size * ranks % 256 == 0:
+        assert steps == orders[0].steps_per_epoch
+    for step in range(steps):
         our_batch = np.concatenate([rng.sample_of(ids[step]) for ids in ours])
         their_batch = np.concatenate([samples[step * batch_size : (step + 1) * batch_size] for samples in theirs])
         assert sorted(our_batch.tolist()) == sorted(their_batch.tolist())
+
+
+def test_imagenets_epoch_has_deits_length() -> None:
+    assert order.steps_per_epoch(1_281_167, 128, 8) == 1251
+
+
+@given(
+    count=st.integers(64, 500),
+    kind=st.sampled_from(KINDS),
+    is_subset=st.booleans(),
+    repeats=st.integers(1, 4),
+    first_step=st.integers(0, 5),
+    epoch=st.integers(0, 3),
+)
+def test_ranks_share_out_the_global_batch_whatever_their_number(
+    count: int, kind: Literal["random", "pages"], is_subset: bool, repeats: int, first_step: int, epoch: int
+) -> None:
+    subset = np.arange(0, count, 2) if is_subset else None
+    whole = _order(count, 0, 1, batch_size=24, repeats=repeats, kind=kind, subset=subset).batches(epoch)
+    parts = [
+        _order(count, rank, 3, batch_size=8, repeats=repeats, kind=kind, subset=subset).batches(epoch, first_step)
+        for rank in range(3)
+    ]
+    # what is shown does not depend on the ranks, and resuming shows the rest of it
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole[first_step:])
+    assert len(np.unique(whole)) == whole.size
+    samples = rng.sample_of(whole.ravel())
+    assert subset is None or np.isin(samples, subset).all()
+    assert len(samples) // repeats <= len(np.unique(samples)) <= -(-len(samples) // repeats)
+
+
+@pytest.mark.parametrize("first_step", [0, 7])
+def test_all_ranks_read_from_one_window(first_step: int) -> None:
+    orders = [_order(1200, rank, 2, kind="pages") for rank in range(2)]
+    schedule = orders[0].read_schedule(0, first_step)
+    assert schedule is not None
+    other = orders[1].read_schedule(0, first_step)
+    assert other is not None
+    np.testing.assert_array_equal(schedule.starts, other.starts)
+    for step in range(first_step, orders[0].steps_per_epoch):
+        held = (schedule.first_steps <= step) & (step <= schedule.last_steps)
+        # the window, and what comes and goes within the step: 16 views are at most 7 images
+        assert (schedule.ends - schedule.starts)[held].sum() <= 400_000 + 7 * 65_536
+        for rank_order in orders:
+            samples = rng.sample_of(rank_order.batches(0)[step])
+            starts = samples.astype(np.int64)[:, None] * 10_000
+            inside = (schedule.starts[held] <= starts) & (starts + 10_000 <= schedule.ends[held])
+            assert inside.any(axis=1).all()
+    assert _order(1200, 0, 2).read_schedule(0) is None
+
+
+def test_a_subset_takes_each_class_its_share() -> None:
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    subset = order.choose_subset(labels, 100, seed=0)
+    assert np.bincount(labels[subset]).tolist() == [60, 30, 10]
+    assert (np.diff(subset) > 0).all()
+    np.testing.assert_array_equal(subset, order.choose_subset(labels, 100, seed=0))
+    assert not np.array_equal(subset, order.choose_subset(labels, 100, seed=1))
+    with pytest.raises(UserError, match="subset of 1001 images: want 1 to 1000"):
+        order.choose_subset(labels, 1001, seed=0)
+
+
+def test_an_order_that_cannot_be_is_an_error_when_made() -> None:
+    with pytest.raises(UserError, match=r"data\.batch_size=8 on 2 rank\(s\) is more than the 15 training images"):
+        _order(1200, 0, 2, subset=np.arange(15))
+    sizes = np.full(100, 1 << 19, np.uint64)
+    with pytest.raises(UserError, match="want at least 2097152"):
+        order.train_order(
+            np.cumsum(sizes) - sizes, sizes, kind="pages", seed=0, batch_size=8, repeats=1, rank=0, world_size=1,
+            window_bytes=1 << 20,
+        )  # fmt: skip
 
 
 @given(
