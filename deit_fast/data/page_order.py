@@ -21,6 +21,8 @@ from deit_fast.augment import rng
 from deit_fast.augment.compiled import compiled
 from deit_fast.config import UserError
 
+# Of ImageNet sorted by class, global batches of 341 different images cannot be told from those of a full shuffle with these,
+# and of 1024 hardly: chi-square 1.012 instead of 1 (records/2026-11-21-loader). A window of 1 GB wants chunks of 256 KiB.
 CHUNK_BYTES = 1 << 20
 WINDOW_BYTES = 4 << 30
 

@@ -64,6 +64,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def _share_resident(mapped: np.memmap, starts: NDArray[np.int64]) -> float:
+    """How much of the images that start there is in the page cache."""
+    pages = starts // mmap.PAGESIZE * mmap.PAGESIZE
+    return sum(resident_bytes(mapped, int(page), IMAGE_BYTES) for page in pages) / (len(pages) * IMAGE_BYTES)
+
+
 def schedule_of(rows: list[tuple[int, int, int, int]]) -> ReadSchedule:
     columns: NDArray[np.int64] = np.array(rows, np.int64).T
     return ReadSchedule(*columns)
@@ -73,17 +79,17 @@ def test_what_is_asked_for_comes_and_what_is_done_goes(big_file: Path, mapped: n
     early, late = (4 * MB, 20 * MB, 0, 3), (40 * MB, 41 * MB, 8, 9)
     ahead = ReadAhead(big_file, mapped, schedule_of([early, late]), steps_ahead=2, steps_behind=1)
     ahead.advance(0)
-    # all 16 MB, though the kernel cuts a single request short
-    wait_until(lambda: resident_bytes(mapped, 4 * MB, 16 * MB) == 16 * MB)
-    assert resident_bytes(mapped) == 16 * MB
+    # all 16 MB, though the kernel cuts a single request short; it may also take single pages away again at any time
+    wait_until(lambda: resident_bytes(mapped, 4 * MB, 16 * MB) > 15 * MB)
+    assert resident_bytes(mapped) <= 16 * MB
     for step in range(1, 5):
         ahead.advance(step)
     time.sleep(0.2)
-    assert resident_bytes(mapped) == 16 * MB
+    assert 15 * MB < resident_bytes(mapped) <= 16 * MB
     ahead.advance(5)
     wait_until(lambda: resident_bytes(mapped) == 0)
     ahead.advance(6)
-    wait_until(lambda: resident_bytes(mapped, 40 * MB, MB) == MB)
+    wait_until(lambda: resident_bytes(mapped, 40 * MB, MB) > 0.9 * MB)
     ahead.close()
     assert resident_bytes(mapped) == 0
     ahead.close()
@@ -102,6 +108,20 @@ def test_a_page_shared_with_a_range_in_use_stays(big_file: Path, mapped: np.memm
     assert resident_bytes(mapped) == 0
 
 
+def test_pages_leave_memory_with_the_last_that_maps_them(big_file: Path, mapped: np.memmap) -> None:
+    other = np.memmap(big_file, np.uint8, mode="r")  # as another rank's process has it
+    schedule = schedule_of([(0, 4 * MB, 0, 0)])
+    ours, others = (ReadAhead(big_file, each, schedule, steps_ahead=0, steps_behind=0) for each in (mapped, other))
+    for ahead in (ours, others):
+        ahead.advance(0)
+    wait_until(lambda: resident_bytes(mapped) > 3 * MB)
+    other[: 4 * MB].max()
+    ours.close()
+    assert resident_bytes(other) > 3 * MB
+    others.close()
+    assert resident_bytes(other) == 0
+
+
 def test_an_epoch_by_pages_reads_everything_within_the_window(big_file: Path, mapped: np.memmap) -> None:
     count = FILE_BYTES // IMAGE_BYTES
     sizes = np.full(count, IMAGE_BYTES, np.uint64)
@@ -114,17 +134,17 @@ def test_an_epoch_by_pages_reads_everything_within_the_window(big_file: Path, ma
     most = 0
     for step in range(steps[-1] + 1):
         ahead.advance(step)
-        for sample in stream[steps == step]:
-            start = int(offsets[sample])
-            page = start // mmap.PAGESIZE * mmap.PAGESIZE
-            wait_until(lambda page=page: resident_bytes(mapped, page, IMAGE_BYTES) >= IMAGE_BYTES)  # type: ignore[misc]
+        starts = offsets[stream[steps == step]].astype(np.int64)
+        wait_until(lambda starts=starts: _share_resident(mapped, starts) > 0.9)  # type: ignore[misc]
+        for start in starts.tolist():
             first = -(-start // 8)
             words = mapped[first * 8 : (start + IMAGE_BYTES) // 8 * 8].view(np.int64)
             np.testing.assert_array_equal(words, np.arange(first, first + len(words)))
         most = max(most, resident_bytes(mapped))
     ahead.close()
-    # a step's share of the file is 1 MB; four of them are under way, or on their way out
-    assert window_bytes / 2 < most < window_bytes + 6 * MB
+    # a step's share of the file is 1 MB, and four of them are under way or on their way out; the rest is for pages that the
+    # kernel took away, which come back with all of the device's readahead
+    assert window_bytes / 2 < most < window_bytes + 30 * MB
     assert resident_bytes(mapped) == 0
 
 
@@ -134,6 +154,9 @@ def test_a_platform_without_the_calls_reads_as_ever(big_file: Path, mapped: np.m
 
     class PlainMap:
         """A mapping as Python has it where there is no madvise."""
+
+        def __len__(self) -> int:
+            return FILE_BYTES
 
     ahead = ReadAhead(big_file, mapped, schedule, steps_ahead=0, steps_behind=0)
     monkeypatch.setattr(ahead, "_map", PlainMap())
@@ -152,6 +175,5 @@ def test_an_error_in_the_thread_reaches_the_caller(big_file: Path, mapped: np.me
     wait_until(lambda: ahead._error is not None)
     with pytest.raises(OSError, match="Bad file descriptor"):
         ahead.advance(2)
-    ahead._num_asked = 0
     ahead._file = os.open(big_file, os.O_RDONLY)
     ahead.close()
