@@ -73,15 +73,13 @@ def test_nothing_of_one_image_is_left_for_the_next() -> None:
     """libjpeg keeps tables for abbreviated JPEGs: without its own, an image would decode with those of another."""
     handles = turbojpeg.DecoderHandles(1)
     pixels = np.empty(48 * 48 * 3, np.uint8)
-    whole = _jpeg(3, 48, 48)
-    for marker in (b"\xff\xdb", b"\xff\xc4"):
-        content = whole.tobytes()
-        start = content.index(marker)
-        length = int.from_bytes(content[start + 2 : start + 4])
-        lacking = np.frombuffer(content[:start] + content[start + 2 + length :], np.uint8)
-        assert not turbojpeg.is_self_contained(lacking)
-        assert turbojpeg.decode_jpeg(handles.pointers, whole, 48, 48, pixels) == turbojpeg.OK
-        assert turbojpeg.decode_jpeg(handles.pointers, lacking, 48, 48, pixels) == turbojpeg.UNDECODABLE
+    content = _jpeg(3, 48, 48, quality=30).tobytes()
+    start = content.index(b"\xff\xdb")
+    length = int.from_bytes(content[start + 2 : start + 4])
+    lacking = np.frombuffer(content[:start] + content[start + 2 + length :], np.uint8)
+    assert not turbojpeg.is_self_contained(lacking)
+    assert turbojpeg.decode_jpeg(handles.pointers, _jpeg(4, 48, 48), 48, 48, pixels) == turbojpeg.OK
+    assert turbojpeg.decode_jpeg(handles.pointers, lacking, 48, 48, pixels) == turbojpeg.UNDECODABLE
 
 
 @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"subsampling": 0}])
