@@ -130,11 +130,11 @@ class DataConfig:
         "type of the images in a batch; uint8: grey levels, neither normalised nor erased nor mixed",
     )
     subset: int = option(0, "train on so many images only, from each class its share, chosen by train.seed; 0: all")
-    order: Literal["random", "chunks"] = option(
+    order: Literal["random", "pages"] = option(
         "random",
-        "order of a training epoch: random, or chunks: from a window of the file that moves on, for betons larger than memory",
+        "order of a training epoch: random; or pages, for betons larger than memory: from a window that moves over the file",
     )
-    window_gb: float = option(4.0, "bytes of the beton that data.order=chunks holds in memory on a node, in units of 1e9")
+    window_gb: float = option(4.0, "part of the beton that data.order=pages holds in a node's memory, in units of 1e9 bytes")
     on_error: Literal["fail", "replace"] = option(
         "fail", "what a training image that does not decode does: end the run (fail), or be replaced by the next and counted"
     )

@@ -6,7 +6,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,17 @@ from ffcv.pipeline.operation import Operation
 
 from deit_fast.augment import rng
 from deit_fast.config import AugmentConfig, DataConfig, RankError, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
-from deit_fast.data import order
 from deit_fast.data.beton import Beton, open_beton
 from deit_fast.data.decode import Stored, stored_of
 from deit_fast.data.decode_ops import DecodeEvalViews, DecodeTrainViews
 from deit_fast.data.index import read_index
 from deit_fast.data.ops import Finish, Label, SoftTargets
+from deit_fast.data.order import EvalOrder, TrainOrder, choose_subset, train_order
+from deit_fast.data.page_order import CHUNK_BYTES
 from deit_fast.data.pipeline import MappedBeton, Pipeline
+from deit_fast.data.readahead import ReadAhead
 
+_LEAST_CHUNK_BYTES = 128 << 10  # what Linux reads at once
 _POLL_SECONDS = 0.1  # how often a blocked thread looks whether it is to stop
 
 
@@ -61,9 +64,10 @@ class _Producer:
     ever, and outlives a loop that was left early. Here an exception is raised in the consumer, and `close` ends the thread.
     """
 
-    def __init__(self, loader: Loader, batches: Sequence[np.ndarray]) -> None:
+    def __init__(self, loader: Loader, batches: Sequence[np.ndarray], read_ahead: ReadAhead | None) -> None:
         self._loader = loader
         self._batches = batches
+        self._read_ahead = read_ahead
         self._queue: queue.Queue[_Made | BaseException] = queue.Queue(loader.batches_ahead)
         self._stop = threading.Event()
         self._copied: list[torch.cuda.Event | None] = [None] * loader.num_slots
@@ -78,6 +82,8 @@ class _Producer:
                 copied = self._copied[slot]
                 if copied is not None:
                     copied.synchronize()
+                if self._read_ahead is not None:
+                    self._read_ahead.advance(self._loader.first_step + number)
                 self._put(self._loader.make_batch(ids, slot))
                 if self._stop.is_set():
                     return
@@ -128,6 +134,8 @@ class _Producer:
         """End the thread and wait for it, and for copies out of its memory; it may finish the batch that it is at."""
         self._stop.set()
         self._thread.join()
+        if self._read_ahead is not None:
+            self._read_ahead.close()
         for copied in self._copied:
             if copied is not None:
                 copied.synchronize()
@@ -144,7 +152,7 @@ class Loader:
         beton: Beton,
         image_operations: Sequence[Operation],
         label_operations: Sequence[Operation],
-        batches_of_epoch: Callable[[int, int], Sequence[np.ndarray]],
+        order: TrainOrder | EvalOrder,
         *,
         config: DataConfig,
         batch_size: int,
@@ -163,17 +171,18 @@ class Loader:
         self.num_replaced = 0
         self._replaces = is_training and config.on_error == "replace"
         self._sized = [op for op in (*image_operations, *label_operations) if hasattr(op, "resolution")]
-        mapped = MappedBeton(beton)
-        self._images, self._labels = Pipeline(image_operations, mapped, "image"), Pipeline(label_operations, mapped, "label")
+        self._mapped = MappedBeton(beton)
+        self._images = Pipeline(image_operations, self._mapped, "image")
+        self._labels = Pipeline(label_operations, self._mapped, "label")
         self._decoder: Any = image_operations[0]
-        self._batches_of_epoch = batches_of_epoch
-        self._epoch, self._first_step = 0, 0
+        self.order = order
+        self._epoch, self.first_step = 0, 0
         self._is_prepared = False
         self._producer: _Producer | None = None
 
     def set_epoch(self, epoch: int, first_step: int = 0) -> None:
         """The next iteration shows this epoch, from its first_step on."""
-        self._epoch, self._first_step = epoch, first_step
+        self._epoch, self.first_step = epoch, first_step
 
     def set_resolution(self, resolution: int) -> None:
         """The side of a view in pixels from the next iteration on."""
@@ -185,7 +194,7 @@ class Loader:
         self._is_prepared = False
 
     def __len__(self) -> int:
-        return len(self._batches_of_epoch(self._epoch, self._first_step))
+        return max(0, self.order.steps_per_epoch - self.first_step)
 
     def __iter__(self) -> Iterator[Batch]:
         self.close()
@@ -193,7 +202,11 @@ class Loader:
             for pipeline in (self._images, self._labels):
                 pipeline.prepare(self.batch_size, self.num_slots, pinned=self.device.type == "cuda")
             self._is_prepared = True
-        producer = _Producer(self, self._batches_of_epoch(self._epoch, self._first_step))
+        schedule = self.order.read_schedule(self._epoch, self.first_step)
+        read_ahead = None
+        if schedule is not None:
+            read_ahead = ReadAhead(self.beton.path, self._mapped.memory, schedule, steps_behind=self.num_slots)
+        producer = _Producer(self, list(self.order.batches(self._epoch, self.first_step)), read_ahead)
         self._producer = producer
         try:
             yield from producer
@@ -216,18 +229,20 @@ class Loader:
     def _replaced(self, ids: np.ndarray, slot: int) -> np.ndarray:
         """The ids, those of images that did not decode replaced by the next in the beton that does, and its view decoded."""
         _, statuses, locations, _ = self._images.memory(0, slot, slice(0, len(ids)))
+        if not statuses.any():
+            return ids
         for tries in range(self.beton.num_samples + 1):
-            failures = self._decoder.failures(statuses, ids, locations) if statuses.any() else []
+            failures = self._decoder.failures(statuses, ids, locations)
             if not failures:
                 break
-            if not self._replaces or tries == self.beton.num_samples:
+            if not self._replaces or tries == self.beton.num_samples or isinstance(self.order, EvalOrder):
                 raise RankError(
                     f"{failures[0][1]}; the beton is damaged, write it again, or let data.on_error=replace put others in place"
                 )
             ids = ids.copy()
             for position, line in failures:
                 self.num_replaced += 1
-                following = (int(rng.sample_of(ids[position])) + 1) % self.beton.num_samples
+                following = self.order.sample_after(int(rng.sample_of(ids[position])))
                 print(f"deit_fast: {line}; sample {following} stands in for it", file=sys.stderr)
                 ids[position] = ids[position] - rng.sample_of(ids[position]) + np.uint64(following)
                 here = slice(position, position + 1)
@@ -281,26 +296,28 @@ def train_loader(
     """Augmented batches of config.train for one rank. Raises UserError on a beton that cannot be used."""
     beton = open_beton(Path(config.train))
 
-    def batches_of_epoch(epoch: int, first_step: int) -> Sequence[np.ndarray]:
-        ids: np.ndarray = order.train_batches(
-            beton.num_samples,
-            seed=seed,
-            epoch=epoch,
-            batch_size=config.batch_size,
-            repeats=augment.repeats,
-            rank=rank,
-            world_size=world_size,
-            first_step=first_step,
-        )
-        return list(ids)
-
+    subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
+    window_bytes = round(config.window_gb * 1e9)
+    order = train_order(
+        beton.offsets,
+        beton.sizes,
+        subset=subset,
+        kind=config.order,
+        seed=seed,
+        batch_size=config.batch_size,
+        repeats=augment.repeats,
+        rank=rank,
+        world_size=world_size,
+        window_bytes=window_bytes,
+        chunk_bytes=min(CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, window_bytes >> 12)),
+    )
     workers = num_threads(config, world_size)
     stored = stored_of(beton, read_index(beton))
     operations = train_operations(config, augment, stored, beton.num_classes, seed=seed, num_workers=workers)
     return Loader(
         beton,
         *operations,
-        batches_of_epoch,
+        order,
         config=config,
         batch_size=config.batch_size,
         num_workers=workers,
@@ -314,10 +331,7 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
     beton = open_beton(Path(config.val))
     batch_size = eval_batch_size(config)
 
-    def batches_of_epoch(epoch: int, first_step: int) -> Sequence[np.ndarray]:
-        batches = order.eval_batches(beton.num_samples, batch_size=batch_size, rank=rank, world_size=world_size)
-        return batches[first_step:]
-
+    order = EvalOrder(beton.num_samples, batch_size, rank, world_size)
     workers = num_threads(config, world_size)
     stored = stored_of(beton, read_index(beton))
     decoder = DecodeEvalViews(
@@ -327,7 +341,7 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
         beton,
         [decoder, Finish(augment, None)],
         [Label()],
-        batches_of_epoch,
+        order,
         config=config,
         batch_size=batch_size,
         num_workers=workers,

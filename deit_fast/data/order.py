@@ -88,6 +88,10 @@ class TrainOrder:
         )
         return ids
 
+    def sample_after(self, sample: int) -> int:
+        """The next one that is shown, by its number; the first after the last."""
+        return int(self.samples[np.searchsorted(self.samples, sample, side="right") % len(self.samples)])
+
     def read_schedule(self, epoch: int, first_step: int = 0) -> ReadSchedule | None:
         """Which ranges of the beton all ranks together need when, from first_step on; None in random order: all, always."""
         if self.chunks is None:
@@ -127,15 +131,24 @@ def train_order(
     return TrainOrder(samples, len(offsets), chunks, seed, batch_size, repeats, rank, world_size, window_bytes)
 
 
-def train_batches(
-    num_samples: int, *, seed: int, epoch: int, batch_size: int, repeats: int, rank: int, world_size: int, first_step: int = 0
-) -> NDArray[np.uint64]:
-    """View ids of a rank's batches of all samples in random order, from first_step on: as of `TrainOrder.batches`."""
-    order = TrainOrder(np.arange(num_samples), num_samples, None, seed, batch_size, repeats, rank, world_size, 0)
-    return order.batches(epoch, first_step)
+@dataclass(frozen=True)
+class EvalOrder:
+    """Which images one rank shows in an evaluation: over all ranks every image once."""
 
+    num_samples: int
+    batch_size: int
+    rank: int
+    world_size: int
 
-def eval_batches(num_samples: int, *, batch_size: int, rank: int, world_size: int) -> list[np.ndarray]:
-    """Sample numbers of a rank's batches, uint64, the last one shorter: every sample once over all ranks."""
-    samples = np.arange(rank, num_samples, world_size, dtype=np.uint64)
-    return [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of this rank."""
+        return -(-len(range(self.rank, self.num_samples, self.world_size)) // self.batch_size)
+
+    def batches(self, epoch: int, first_step: int = 0) -> list[NDArray[np.uint64]]:
+        """Sample numbers of this rank's batches from first_step on, uint64, the last one shorter; the same in any epoch."""
+        samples = np.arange(self.rank, self.num_samples, self.world_size, dtype=np.uint64)
+        return [samples[start : start + self.batch_size] for start in range(0, len(samples), self.batch_size)][first_step:]
+
+    def read_schedule(self, epoch: int, first_step: int = 0) -> None:
+        """None: an evaluation reads the file from its beginning to its end, which the kernel sees by itself."""

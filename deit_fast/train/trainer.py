@@ -13,7 +13,6 @@ from torch import nn
 from deit_fast.config import RunConfig, UserError, eval_crop_ratio, eval_resolution
 from deit_fast.data.beton import check_same_classes
 from deit_fast.data.loader import Batch, eval_loader, train_loader
-from deit_fast.data.order import steps_per_epoch
 from deit_fast.model.create import create_model, has_fixed_resolution, to_channels_last
 from deit_fast.train import optim, schedule
 from deit_fast.train.checkpoint import check_architecture, load_weights
@@ -44,7 +43,7 @@ class Trainer:
         check_same_classes(beton, self.eval_loader.beton)
         self.classes, self.num_classes = beton.classes, beton.num_classes
         self.global_batch_size = data.batch_size * world.world_size
-        self.steps_per_epoch = steps_per_epoch(beton.num_samples, data.batch_size, world.world_size)
+        self.steps_per_epoch = len(self.train_loader)
         self.peak_lr = schedule.peak_lr(config.optim, self.global_batch_size)
 
         torch.manual_seed(seed)  # the same first weights on every rank

@@ -132,6 +132,17 @@ def test_an_order_that_cannot_be_is_an_error_when_made() -> None:
         )  # fmt: skip
 
 
+def _train_order(count: int, **options: int) -> order.TrainOrder:
+    offsets = np.arange(count, dtype=np.uint64) * 1000
+    return order.train_order(offsets, np.full(count, 1000, np.uint64), **options)  # type: ignore[arg-type]
+
+
+def test_what_stands_in_for_a_sample_is_of_the_subset() -> None:
+    subset = np.array([2, 5, 9])
+    shuffled = order.TrainOrder(subset, 12, None, 0, 1, 1, 0, 1, 0)
+    assert [shuffled.sample_after(sample) for sample in (2, 5, 9)] == [5, 9, 2]
+
+
 @given(
     count=st.integers(1, 400),
     batch_size=st.integers(1, 16),
@@ -145,7 +156,7 @@ def test_each_view_is_shown_at_most_once(count: int, batch_size: int, repeats: i
             order.steps_per_epoch(count, batch_size, ranks)
         return
     batches = [
-        order.train_batches(count, seed=1, epoch=epoch, batch_size=batch_size, repeats=repeats, rank=rank, world_size=ranks)
+        _train_order(count, seed=1, batch_size=batch_size, repeats=repeats, rank=rank, world_size=ranks).batches(epoch)
         for rank in range(ranks)
     ]
     ids = np.concatenate(batches).ravel()
@@ -160,20 +171,18 @@ def test_each_view_is_shown_at_most_once(count: int, batch_size: int, repeats: i
 
 
 def test_epochs_differ_and_resuming_goes_on() -> None:
-    def batches(epoch: int, first_step: int = 0) -> np.ndarray:
-        return order.train_batches(
-            100, seed=0, epoch=epoch, batch_size=8, repeats=3, rank=1, world_size=2, first_step=first_step
-        )
-
-    assert not np.array_equal(batches(0), batches(1))
-    np.testing.assert_array_equal(batches(4)[2:], batches(4, first_step=2))
+    shuffled = _train_order(100, seed=0, batch_size=8, repeats=3, rank=1, world_size=2)
+    assert not np.array_equal(shuffled.batches(0), shuffled.batches(1))
+    np.testing.assert_array_equal(shuffled.batches(4)[2:], shuffled.batches(4, first_step=2))
 
 
 @given(count=st.integers(0, 200), batch_size=st.integers(1, 16), ranks=st.integers(1, 8))
 def test_evaluation_shows_each_image_once(count: int, batch_size: int, ranks: int) -> None:
     shown: list[int] = []
     for rank in range(ranks):
-        batches = order.eval_batches(count, batch_size=batch_size, rank=rank, world_size=ranks)
+        evaluation = order.EvalOrder(count, batch_size, rank, ranks)
+        batches = evaluation.batches(0)
+        assert len(batches) == evaluation.steps_per_epoch
         assert all(0 < len(batch) <= batch_size for batch in batches)
         shown += [int(sample) for batch in batches for sample in batch]
     assert sorted(shown) == list(range(count))
