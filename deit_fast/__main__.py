@@ -108,6 +108,10 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
             from deit_fast.study.bench_write import bench_write
 
             return bench_write(config)
+        case "bench" if config.bench.kind == "loader":
+            from deit_fast.study.bench_loader import bench_loader
+
+            return bench_loader(config)
         case "bench":
             from deit_fast.study.bench import bench
 

@@ -63,7 +63,7 @@ COMMANDS = {
         ),
     ),
     "bench": Command(
-        "measure throughput: of data, compute and both in training, or of conversion",
+        "measure throughput: of data, compute and both in training, of conversion, or of the data path",
         ("source", "write", "data", "augment", "model", "optim", "schedule", "train", "bench"),
         positional="bench.kind",
     ),

@@ -256,11 +256,23 @@ class RunSection:
 class BenchConfig:
     """Throughput."""
 
-    kind: Literal["train", "write"] = option(
-        "train", "train: images per second of data alone, compute alone and both; write: of conversion, beside stock FFCV's"
+    kind: Literal["train", "write", "loader"] = option(
+        "train",
+        "train: images per second of data alone, compute alone and both; write: of conversion, beside stock FFCV's; "
+        "loader: views per second of the data path, by stage and by threads, and beside other loaders",
     )
-    steps: int = option(30, "steps in one measurement")
+    steps: int = option(30, "train: steps in one measurement")
     rounds: int = option(5, "measurements of each kind, interleaved; the median is reported")
+    seconds: float = option(3.0, "loader: length of one measurement at least, in seconds")
+    against: tuple[str, ...] = option((), "loader: rivals to measure beside ours, of timm, ffcv (stock FFCV) and dali")
+    work: tuple[str, ...] = option(
+        (), "loader: what to measure, of stages, threads, recipe3, recipe1, crop, raw and evaluation; empty: all"
+    )
+    threads: int = option(
+        0, "loader: measured with 1, 2, 4 threads and so on up to so many, rivals with so many; 0: one for each core"
+    )
+    images: int = option(2048, "loader: take so many images at most, from each class its share; 0: all")
+    chart: str = option("", "loader: PNG to draw the result in; empty: beside --out, where that is given")
 
 
 @dataclass(frozen=True)
@@ -356,6 +368,9 @@ _RANGES: tuple[tuple[str, str, Any], ...] = (
     ("train.eval_every", ">= 1", lambda v: v >= 1),
     ("bench.steps", ">= 1", lambda v: v >= 1),
     ("bench.rounds", ">= 1", lambda v: v >= 1),
+    ("bench.seconds", "above 0", lambda v: v > 0),
+    ("bench.threads", ">= 0", lambda v: v >= 0),
+    ("bench.images", ">= 0", lambda v: v >= 0),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import os
 import statistics
@@ -17,6 +18,7 @@ from deit_fast.data.sources import open_source
 from deit_fast.data.stock import write_with_stock_ffcv
 from deit_fast.data.write import write_beton
 from deit_fast.record.run import hardware, versions
+from deit_fast.study.interleave import interleaved, spread
 
 _RESIZED_SIDE = 256  # pixels, the longest side of the second comparison
 
@@ -47,22 +49,24 @@ def bench_write(config: RunConfig) -> dict[str, Any]:
 
 
 def _compare(source: SourceConfig, write: WriteConfig, rounds: int) -> dict[str, Any]:
-    seconds: dict[str, list[float]] = {"deit_fast": [], "ffcv": []}
     num_bytes: dict[str, int] = {}
     num_samples = 0
-    for number in range(rounds + 1):
-        for kind, measured in seconds.items():
-            with tempfile.TemporaryDirectory() as folder:
-                out = Path(folder) / "set.beton"
-                started = time.perf_counter()
-                with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-                    if kind == "ffcv":
-                        write_with_stock_ffcv(open_source(source), out, write, write.num_workers)
-                    else:
-                        num_samples = write_beton(source, dataclasses.replace(write, out=str(out)))["num_samples"]
-                if number > 0:
-                    measured.append(time.perf_counter() - started)
-                num_bytes[kind] = out.stat().st_size
+
+    def seconds_of(kind: str) -> float:
+        nonlocal num_samples
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "set.beton"
+            started = time.perf_counter()
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                if kind == "ffcv":
+                    write_with_stock_ffcv(open_source(source), out, write, write.num_workers)
+                else:
+                    num_samples = write_beton(source, dataclasses.replace(write, out=str(out)))["num_samples"]
+            seconds = time.perf_counter() - started
+            num_bytes[kind] = out.stat().st_size
+        return seconds
+
+    seconds = interleaved({kind: functools.partial(seconds_of, kind) for kind in ("deit_fast", "ffcv")}, rounds)
     rates = {kind: [num_samples / each for each in measured] for kind, measured in seconds.items()}
     medians = {kind: statistics.median(each) for kind, each in rates.items()}
     return {
@@ -77,7 +81,6 @@ def _compare(source: SourceConfig, write: WriteConfig, rounds: int) -> dict[str,
 def _table(name: str, result: dict[str, Any]) -> str:
     lines = [f"{name}: {result['num_images']:,} images"]
     for kind, values in result["rounds"].items():
-        spread = f"{min(values):,.0f} to {max(values):,.0f}, {len(values)} rounds"
         size = f"{result['file_bytes'][kind] / 1e6:,.1f} MB"
-        lines.append(f"  {kind:10} {result['images_per_second'][kind]:8,.0f} images/s   ({spread})   {size}")
+        lines.append(f"  {kind:10} {result['images_per_second'][kind]:8,.0f} images/s   ({spread(values)})   {size}")
     return "\n".join([*lines, f"  {result['ratio']:.2f} times stock FFCV's"])

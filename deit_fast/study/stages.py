@@ -1,0 +1,145 @@
+"""Takes some images of a beton, gives each stage of the data path as a function that takes all of them through it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_fast.augment import crop, finish, resample, rng
+from deit_fast.augment.resample import FILTERS
+from deit_fast.config import AugmentConfig
+from deit_fast.data.beton import JPEG_MODE, Beton
+from deit_fast.data.decode import OK, JpegDecoder
+
+_SEED = np.uint64(0)
+
+
+@dataclass(frozen=True, eq=False)
+class StageInput:
+    """What the stages work on. Image i is `samples[i]` of the beton: its stored bytes, its pixels, its view of the recipe.
+
+    pixels: (height, width, 3) uint8 each; ids (n,) uint64; plans (n, PLAN_LENGTH) int64, see `augment.crop`; views (n,
+    resolution, resolution, 3) uint8.
+    """
+
+    beton: Beton
+    samples: NDArray[np.int64]
+    stored: list[bytes]
+    pixels: list[NDArray[np.uint8]]
+    ids: NDArray[np.uint64]
+    plans: NDArray[np.int64]
+    views: NDArray[np.uint8]
+    kind: int
+    augment: AugmentConfig
+
+
+Stage = Callable[[StageInput], Callable[[], None]]
+
+
+def stage_input(beton: Beton, count: int, resolution: int, interpolation: str, augment: AugmentConfig) -> StageInput:
+    """Up to `count` images, evenly from the whole beton, taken through the path as far as later stages want them."""
+    samples = np.linspace(0, beton.num_samples - 1, min(count, beton.num_samples)).astype(np.int64)
+    memory = np.memmap(beton.path, np.uint8, "r")
+    decoder = JpegDecoder()
+    stored, pixels = [], []
+    for sample in samples:
+        start, size = int(beton.offsets[sample]), int(beton.sizes[sample])
+        height, width = int(beton.heights[sample]), int(beton.widths[sample])
+        stored.append(memory[start : start + size].tobytes())
+        if beton.modes[sample] == JPEG_MODE:
+            pixels.append(decoder.decode(stored[-1], height, width)[1].copy())
+        else:
+            pixels.append(np.frombuffer(stored[-1], np.uint8).reshape(height, width, 3))
+    decoder.close()
+    ids = rng.pack_view_ids(0, samples.astype(np.uint64), np.zeros(len(samples), np.int64))
+    plans = np.empty((len(samples), crop.PLAN_LENGTH), np.int64)
+    heights, widths = beton.heights, beton.widths
+    flip = float(augment.flip)
+    crop.plan_random_views(_SEED, ids, heights, widths, augment.crop_scale, augment.crop_ratio, flip, resolution, plans)
+    views = np.empty((len(samples), resolution, resolution, 3), np.uint8)
+    given = StageInput(beton, samples, stored, pixels, ids, plans, views, FILTERS[interpolation], augment)
+    _resample(given)()
+    return given
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Compiled functions called in the block run on the calling thread alone."""
+    num_threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(num_threads)
+
+
+def _read(given: StageInput) -> Callable[[], None]:
+    memory = np.memmap(given.beton.path, np.uint8, "r")
+    places = [(int(given.beton.offsets[sample]), int(given.beton.sizes[sample])) for sample in given.samples]
+    into = np.empty(max(size for _, size in places), np.uint8)
+
+    def run() -> None:
+        for start, size in places:
+            np.copyto(into[:size], memory[start : start + size])
+
+    return run
+
+
+def _decode(given: StageInput) -> Callable[[], None]:
+    decoder = JpegDecoder()
+    are_jpegs = given.beton.modes[given.samples] == JPEG_MODE
+    images = [
+        (content, *pixels.shape[:2])
+        for content, pixels, is_jpeg in zip(given.stored, given.pixels, are_jpegs, strict=True)
+        if is_jpeg
+    ]
+
+    def run() -> None:
+        for content, height, width in images:
+            status, _ = decoder.decode(content, height, width)
+            assert status == OK
+
+    return run
+
+
+def _resample(given: StageInput) -> Callable[[], None]:
+    max_height, max_width = (max(image.shape[axis] for image in given.pixels) for axis in (0, 1))
+    rows, integers, accumulator = resample.scratch_sizes(max_height, max_width, given.views.shape[1])
+    scratch = (np.empty(rows, np.uint8), np.empty(integers, np.int32), np.empty(accumulator, np.int32))
+    boxes = [tuple(plan[:8].tolist()) for plan in given.plans]
+    flips = [bool(plan[8]) for plan in given.plans]
+
+    def run() -> None:
+        for image, box, is_flipped, view in zip(given.pixels, boxes, flips, given.views, strict=True):
+            resample.resample(image, box, given.kind, is_flipped, *scratch, view)
+
+    return run
+
+
+def _finish(given: StageInput) -> Callable[[], None]:
+    augment = given.augment
+    count, height, width = given.views.shape[:3]
+    alphas = (float(augment.mixup), float(augment.cutmix))
+    probabilities = (float(augment.mix_probability), float(augment.cutmix_probability))
+    mix = finish.mixing(_SEED, given.ids[0], count, height, width, augment.repeats, alphas, probabilities)
+    mean, std = np.array(augment.mean), np.array(augment.std)
+    images = np.empty(given.views.shape, np.float32)
+
+    def run() -> None:
+        finish.normalize_and_mix(given.views, mix, mean, std, images)
+
+    return run
+
+
+# in the order of the path; each works on what the ones before leave
+STAGES: dict[str, Stage] = {
+    "read": _read,
+    "decode": _decode,
+    "resample": _resample,
+    "finish": _finish,
+}
