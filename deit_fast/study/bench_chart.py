@@ -57,6 +57,7 @@ def _draw_works(axes: Axes, works: dict[str, Any]) -> None:
             named.add(name)
             ratio = work["ratios"].get(name)
             text = f"{system['views_per_second']:,.0f}" + (f"   ours {ratio['median']:.2f} times" if ratio else "")
+            text += f", without {system['lacks']}" if system["lacks"] else ""
             _bar(axes, y, system, text, _COLORS[name], label)
             y += 1
         ticks.append((first + y - 1) / 2)

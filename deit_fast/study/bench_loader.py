@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from deit_fast.config import RunConfig, UserError, is_mixing
+from deit_fast.config import DataConfig, RunConfig, UserError, is_mixing
 from deit_fast.data.beton import open_beton
 from deit_fast.data.loader import num_threads
 from deit_fast.record.run import hardware, versions, write_bytes
@@ -43,7 +43,7 @@ def bench_loader(config: RunConfig) -> dict[str, Any]:
     parts = _check(config)
     chart = _chart_path(config)
     rivals, left_out = _installed(config.bench.against)
-    num_cores = num_threads(dataclasses.replace(config.data, num_workers=config.bench.threads), 1)
+    num_cores = config.bench.threads or _available_cores()
     result: dict[str, Any] = {"stages": {}, "threads": {}, "works": {}, "left_out": left_out, "num_cores": num_cores}
     with tempfile.TemporaryDirectory(prefix="deit_fast-bench-") as scratch:
         files = None
@@ -84,7 +84,13 @@ def _check(config: RunConfig) -> list[str]:
             raise UserError(f"bench.{option}={','.join(given)}: names one twice; want each once")
     if data.batch_size % 2 and (is_mixing(config.augment) or bench.against):
         raise UserError(f"data.batch_size={data.batch_size}: Mixup mixes pairs; want an even number")
+    if bench.threads > _available_cores():
+        raise UserError(f"bench.threads={bench.threads}: want at most the {_available_cores()} cores of this machine, or 0")
     return [part for part in _PARTS if not bench.work or part in bench.work]
+
+
+def _available_cores() -> int:
+    return num_threads(DataConfig(), 1)
 
 
 def _chart_path(config: RunConfig) -> Path | None:
@@ -140,7 +146,8 @@ def _stages(beton: Path, config: RunConfig) -> dict[str, Any]:
         return num_runs * num_views / elapsed
 
     with on_one_thread():
-        runs = {name: functools.partial(rate, make(given)) for name, make in STAGES.items()}
+        made = {name: make(given) for name, make in STAGES.items()}
+        runs = {name: functools.partial(rate, run) for name, run in made.items() if run is not None}
         rounds = interleaved(runs, config.bench.rounds)
     return {
         name: {**_figures(values), "milliseconds_per_view": 1000 / statistics.median(values)} for name, values in rounds.items()
@@ -179,7 +186,8 @@ def _compare(
         measures = {name: functools.partial(views_per_second, system, config.bench.seconds) for name, system in systems.items()}
         rounds = interleaved(measures, config.bench.rounds)
     figures = {
-        name: {**_figures(rounds[name]), "version": system.version, "does": system.does} for name, system in systems.items()
+        name: {**_figures(rounds[name]), "version": system.version, "does": system.does, "lacks": system.lacks}
+        for name, system in systems.items()
     }
     ratios = {}
     for name in systems:
@@ -213,5 +221,7 @@ def _work_table(found: dict[str, Any]) -> str:
         if name in found["ratios"]:
             ratio = found["ratios"][name]
             line += f"   ours is {ratio['median']:.2f} times as fast ({ratio['min']:.2f} to {ratio['max']:.2f})"
+        if system["lacks"]:
+            line += f"; without {system['lacks']}"
         lines.append(line)
     return "\n".join(lines)

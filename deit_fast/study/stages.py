@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deit_fast.augment import crop, finish, resample, rng
 from deit_fast.augment.resample import FILTERS
-from deit_fast.config import AugmentConfig
+from deit_fast.config import AugmentConfig, UserError
 from deit_fast.data.beton import JPEG_MODE, Beton
 from deit_fast.data.decode import OK, JpegDecoder
 
@@ -38,12 +38,18 @@ class StageInput:
     augment: AugmentConfig
 
 
-Stage = Callable[[StageInput], Callable[[], None]]
+# makes the function, or None where the beton has nothing for it to do
+Stage = Callable[[StageInput], Callable[[], None] | None]
 
 
 def stage_input(beton: Beton, count: int, resolution: int, interpolation: str, augment: AugmentConfig) -> StageInput:
-    """Up to `count` images, evenly from the whole beton, taken through the path as far as later stages want them."""
-    samples = np.linspace(0, beton.num_samples - 1, min(count, beton.num_samples)).astype(np.int64)
+    """Up to `count` images, evenly from the whole beton, taken through the path as far as later stages want them.
+
+    Only JPEGs, where the beton has any: all stages then work on the same images. Raises UserError if one does not decode.
+    """
+    jpegs = np.flatnonzero(beton.modes == JPEG_MODE)
+    candidates = jpegs if jpegs.size else np.arange(beton.num_samples)
+    samples = candidates[np.linspace(0, len(candidates) - 1, min(count, len(candidates))).astype(np.int64)]
     memory = np.memmap(beton.path, np.uint8, "r")
     decoder = JpegDecoder()
     stored, pixels = [], []
@@ -52,7 +58,10 @@ def stage_input(beton: Beton, count: int, resolution: int, interpolation: str, a
         height, width = int(beton.heights[sample]), int(beton.widths[sample])
         stored.append(memory[start : start + size].tobytes())
         if beton.modes[sample] == JPEG_MODE:
-            pixels.append(decoder.decode(stored[-1], height, width)[1].copy())
+            status, decoded = decoder.decode(stored[-1], height, width)
+            if status != OK:
+                raise UserError(f"{beton.path}: sample {sample} does not decode; `deit-fast verify` says more")
+            pixels.append(decoded.copy())
         else:
             pixels.append(np.frombuffer(stored[-1], np.uint8).reshape(height, width, 3))
     decoder.close()
@@ -90,19 +99,15 @@ def _read(given: StageInput) -> Callable[[], None]:
     return run
 
 
-def _decode(given: StageInput) -> Callable[[], None]:
+def _decode(given: StageInput) -> Callable[[], None] | None:
+    if given.beton.modes[given.samples[0]] != JPEG_MODE:
+        return None
     decoder = JpegDecoder()
-    are_jpegs = given.beton.modes[given.samples] == JPEG_MODE
-    images = [
-        (content, *pixels.shape[:2])
-        for content, pixels, is_jpeg in zip(given.stored, given.pixels, are_jpegs, strict=True)
-        if is_jpeg
-    ]
+    images = [(content, *pixels.shape[:2]) for content, pixels in zip(given.stored, given.pixels, strict=True)]
 
     def run() -> None:
         for content, height, width in images:
-            status, _ = decoder.decode(content, height, width)
-            assert status == OK
+            decoder.decode(content, height, width)
 
     return run
 

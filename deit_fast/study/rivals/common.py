@@ -60,7 +60,8 @@ class System:
 
     `batches` gives the number of views of one batch after another, without end. `ahead`: batches that lie ready after a
     pause, which the clock has not seen made. `group`: batches that are finished at about the same time, one by each of
-    several workers; only whole groups are counted. `does`: what it was told to do, for the record.
+    several workers; only whole groups are counted. `does`: what it was told to do, for the record; `lacks`: what of the
+    work it leaves out, which makes it faster than it would be.
     """
 
     version: str | None
@@ -69,6 +70,7 @@ class System:
     ahead: int
     close: Callable[[], None]
     group: int = 1
+    lacks: str = ""
 
 
 def views_per_second(system: System, seconds: float) -> float:

@@ -59,9 +59,9 @@ def open_dali(work: Work, setting: Setting) -> System:
     endless = batches()  # holds the pipeline, whose threads end with it
     does = "image_random_crop, resize (cubic, antialiased), flip"
     if work.kind == "recipe":
-        does += f", RandAugment of 15 operations (2, each with probability 0.5, magnitude {_MAGNITUDE}, linear), normalise;"
-        does += " without random erasing, Mixup and CutMix"
-    return System(dali.version, does, endless, ahead=_QUEUE_DEPTH + 1, close=endless.close)
+        does += f", RandAugment of 15 operations (2, each with probability 0.5, magnitude {_MAGNITUDE}, linear), normalise"
+    lacks = "random erasing, Mixup and CutMix" if work.kind == "recipe" else ""
+    return System(dali.version, does, endless, ahead=_QUEUE_DEPTH + 1, close=endless.close, lacks=lacks)
 
 
 def _import_dali() -> SimpleNamespace:
