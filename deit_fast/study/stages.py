@@ -14,9 +14,10 @@ from deit_fast.augment import crop, finish, resample, rng
 from deit_fast.augment.resample import FILTERS
 from deit_fast.config import AugmentConfig, UserError
 from deit_fast.data.beton import JPEG_MODE, Beton
-from deit_fast.data.decode import OK, JpegDecoder
+from deit_fast.data.turbojpeg import OK, JpegDecoder
 
 _SEED = np.uint64(0)
+_NO_PADDING = -1  # crops of random area and aspect ratio
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +68,8 @@ def stage_input(beton: Beton, count: int, resolution: int, interpolation: str, a
     decoder.close()
     ids = rng.pack_view_ids(0, samples.astype(np.uint64), np.zeros(len(samples), np.int64))
     plans = np.empty((len(samples), crop.PLAN_LENGTH), np.int64)
-    heights, widths = beton.heights, beton.widths
-    flip = float(augment.flip)
-    crop.plan_random_views(_SEED, ids, heights, widths, augment.crop_scale, augment.crop_ratio, flip, resolution, plans)
+    scale, ratio, flip = augment.crop_scale, augment.crop_ratio, float(augment.flip)
+    crop.plan_random_views(_SEED, ids, beton.heights, beton.widths, scale, ratio, _NO_PADDING, flip, resolution, plans)
     views = np.empty((len(samples), resolution, resolution, 3), np.uint8)
     given = StageInput(beton, samples, stored, pixels, ids, plans, views, FILTERS[interpolation], augment)
     _resample(given)()
@@ -114,14 +114,14 @@ def _decode(given: StageInput) -> Callable[[], None] | None:
 
 def _resample(given: StageInput) -> Callable[[], None]:
     max_height, max_width = (max(image.shape[axis] for image in given.pixels) for axis in (0, 1))
-    rows, integers, accumulator = resample.scratch_sizes(max_height, max_width, given.views.shape[1])
-    scratch = (np.empty(rows, np.uint8), np.empty(integers, np.int32), np.empty(accumulator, np.int32))
-    boxes = [tuple(plan[:8].tolist()) for plan in given.plans]
+    rows, integers = resample.scratch_sizes(max_height, max_width, given.views.shape[1])
+    scratch = (np.empty(rows, np.uint8), np.empty(integers, np.int32))
+    axes = [crop.axes(tuple(plan[:8].tolist()), 0, 0, 1) for plan in given.plans]
     flips = [bool(plan[8]) for plan in given.plans]
 
     def run() -> None:
-        for image, box, is_flipped, view in zip(given.pixels, boxes, flips, given.views, strict=True):
-            resample.resample(image, box, given.kind, is_flipped, *scratch, view)
+        for image, of_image, is_flipped, view in zip(given.pixels, axes, flips, given.views, strict=True):
+            resample.resample(image, *of_image, given.kind, is_flipped, *scratch, view)
 
     return run
 

@@ -50,8 +50,8 @@ def ours_evaluating(data: DataConfig, augment: AugmentConfig) -> System:
 
 def _only_crop_and_flip(data: DataConfig, augment: AugmentConfig) -> tuple[DataConfig, AugmentConfig]:
     """Configurations that give views as they are after crop and flip, and labels as they are."""
-    plain = dataclasses.replace(augment, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
-    return data, plain
+    plain = dataclasses.replace(augment, auto_augment="", erase=0.0, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
+    return dataclasses.replace(data, dtype="uint8"), plain
 
 
 def _system(loader: Loader, data: DataConfig, does: str) -> System:
