@@ -56,8 +56,9 @@ def _draw_works(axes: Axes, works: dict[str, Any]) -> None:
             label = None if name in named else _LABELS[name]
             named.add(name)
             ratio = work["ratios"].get(name)
-            text = f"{system['views_per_second']:,.0f}" + (f"   ours {ratio['median']:.2f} times" if ratio else "")
-            text += f", without {system['lacks']}" if system["lacks"] else ""
+            # before the ratio: it is the rival that does less
+            text = f"{system['views_per_second']:,.0f}" + (f" without {system['lacks']}" if system["lacks"] else "")
+            text += f"   ours {ratio['median']:.2f} times" if ratio else ""
             _bar(axes, y, system, text, _COLORS[name], label)
             y += 1
         ticks.append((first + y - 1) / 2)

@@ -218,10 +218,10 @@ def _work_table(found: dict[str, Any]) -> str:
     lines = [found["title"]]
     for name, system in found["systems"].items():
         line = f"  {name:22}{system['views_per_second']:10,.0f} views/s   ({spread(system['rounds'])})"
+        if system["lacks"]:
+            line += f"   without {system['lacks']};"
         if name in found["ratios"]:
             ratio = found["ratios"][name]
             line += f"   ours is {ratio['median']:.2f} times as fast ({ratio['min']:.2f} to {ratio['max']:.2f})"
-        if system["lacks"]:
-            line += f"; without {system['lacks']}"
         lines.append(line)
     return "\n".join(lines)
