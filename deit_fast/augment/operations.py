@@ -1,0 +1,182 @@
+"""Takes views and what each operation is set to, gives the views as Pillow's operations make them.
+
+The numbers of the operations, and what their one argument means, are in `operation_codes`. What happens to a pixel is in
+`pixel`; here are the loops over a view, over flat memory wherever neighbours do not matter, so that LLVM makes them vectors.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from deit_fast.augment import operation_codes as codes_of
+from deit_fast.augment import pixel
+from deit_fast.augment.blur import blur, blur_bytes
+from deit_fast.augment.compiled import compiled
+from deit_fast.augment.share_out import take
+from deit_fast.augment.warp import rotate, shift_columns, shift_rows, warp_bytes
+
+_CHANNELS = 3
+_STRIPE = 192  # bytes: whole pixels, and whole vector registers
+_TABLES = 4  # histograms of a channel, taken in turns: an increment need not wait for the one before
+
+
+def scratch_bytes(height: int, width: int) -> int:
+    """Length of the uint8 scratch that `apply` needs for a view of this size."""
+    histograms = 4 * _TABLES * _CHANNELS * 256 + _CHANNELS * 256
+    two_rows = 2 * _CHANNELS * width
+    most = max(histograms, two_rows, warp_bytes(height, width), blur_bytes(height, width))
+    return -(-most // 64) * 64
+
+
+@compiled()
+def _invert(levels):  # type: ignore[no-untyped-def]
+    for i in range(levels.size):
+        levels[i] = pixel.inverted(levels[i])
+
+
+@compiled()
+def _solarize(levels, threshold):  # type: ignore[no-untyped-def]
+    threshold = np.int32(math.ceil(min(max(threshold, 0.0), 256.0)))
+    for i in range(levels.size):
+        levels[i] = pixel.solarized(levels[i], threshold)
+
+
+@compiled()
+def _solarize_add(levels, added):  # type: ignore[no-untyped-def]
+    added = np.int32(added)
+    for i in range(levels.size):
+        levels[i] = pixel.solarize_added(levels[i], added)
+
+
+@compiled()
+def _posterize(levels, bits):  # type: ignore[no-untyped-def]
+    mask = pixel.posterize_mask(bits)
+    for i in range(levels.size):
+        levels[i] = pixel.posterized(levels[i], mask)
+
+
+@compiled()
+def _extremes(levels, lows, highs):  # type: ignore[no-untyped-def]
+    """Least and greatest level at each place of a stripe. Two loops: as one, LLVM does not make vectors of it."""
+    lows[:] = 255
+    highs[:] = 0
+    for start in range(0, levels.size, _STRIPE):
+        stripe = levels[start : start + _STRIPE]
+        for i in range(stripe.size):
+            lows[i] = min(lows[i], stripe[i])
+        for i in range(stripe.size):
+            highs[i] = max(highs[i], stripe[i])
+
+
+@compiled()
+def _auto_contrast(levels):  # type: ignore[no-untyped-def]
+    """Extremes and lines are kept for each place of a stripe: a place has the same channel in every stripe."""
+    lows, highs = np.empty(_STRIPE, np.uint8), np.empty(_STRIPE, np.uint8)
+    scales, offsets = np.empty(_STRIPE, np.float64), np.empty(_STRIPE, np.float64)
+    _extremes(levels, lows, highs)
+    changes = False
+    for channel in range(_CHANNELS):
+        low, high = np.int64(lows[channel::_CHANNELS].min()), np.int64(highs[channel::_CHANNELS].max())
+        scale, offset = pixel.contrast_line(low, high)
+        scales[channel::_CHANNELS], offsets[channel::_CHANNELS] = scale, offset
+        changes |= scale != 1.0
+    for start in range(0, levels.size if changes else 0, _STRIPE):
+        stripe = levels[start : start + _STRIPE]
+        for i in range(stripe.size):
+            stripe[i] = pixel.stretched(stripe[i], scales[i], offsets[i])
+
+
+@compiled()
+def _equalize(levels, scratch):  # type: ignore[no-untyped-def]
+    counts = scratch[: 4 * _TABLES * _CHANNELS * 256].view(np.uint32)
+    tables = scratch[4 * _TABLES * _CHANNELS * 256 :][: _CHANNELS * 256]
+    counts[:] = 0
+    step = _TABLES * _CHANNELS
+    whole = levels.size - levels.size % step
+    for start in range(0, whole, step):
+        for i in range(step):
+            counts[np.uint64(256 * i) + levels[start + i]] += np.uint32(1)
+    for i in range(whole, levels.size):
+        counts[256 * (i - whole) + levels[i]] += np.uint32(1)
+    for channel in range(_CHANNELS):
+        for level in range(256):
+            for table in range(1, _TABLES):
+                counts[256 * channel + level] += counts[256 * (_CHANNELS * table + channel) + level]
+        _equalizing_table(counts[256 * channel :][:256], tables[256 * channel :][:256])
+    for i in range(0, levels.size, _CHANNELS):
+        levels[i] = tables[np.uint64(levels[i])]
+        levels[i + 1] = tables[np.uint64(256) + levels[i + 1]]
+        levels[i + 2] = tables[np.uint64(512) + levels[i + 2]]
+
+
+@compiled()
+def _equalizing_table(counts, table):  # type: ignore[no-untyped-def]
+    brightest = 255
+    while counts[brightest] == 0:
+        brightest -= 1
+    step = pixel.equalize_step(counts.sum(), counts[brightest])
+    num_darker = np.int64(0)
+    for level in range(256):
+        table[level] = pixel.equalized(num_darker, step) if step > 0 else level
+        num_darker += np.int64(counts[level])
+
+
+@compiled()
+def _grey(view):  # type: ignore[no-untyped-def]
+    levels = view.reshape(view.size)
+    for i in range(view.size // _CHANNELS):
+        grey = pixel.luma(levels[3 * i], levels[3 * i + 1], levels[3 * i + 2])
+        levels[3 * i] = grey
+        levels[3 * i + 1] = grey
+        levels[3 * i + 2] = grey
+
+
+@compiled()
+def _color(view, factor):  # type: ignore[no-untyped-def]
+    levels = view.reshape(view.size)
+    for i in range(view.size // _CHANNELS):
+        red, green, blue = levels[3 * i], levels[3 * i + 1], levels[3 * i + 2]
+        grey = pixel.luma(red, green, blue)
+        levels[3 * i] = pixel.blended(grey, red, factor)
+        levels[3 * i + 1] = pixel.blended(grey, green, factor)
+        levels[3 * i + 2] = pixel.blended(grey, blue, factor)
+
+
+@compiled()
+def _brightness(levels, factor):  # type: ignore[no-untyped-def]
+    for i in range(levels.size):
+        levels[i] = pixel.blended(np.int32(0), levels[i], factor)
+
+
+@compiled()
+def _contrast(view, factor):  # type: ignore[no-untyped-def]
+    levels = view.reshape(view.size)
+    total = np.int64(0)
+    for i in range(view.size // _CHANNELS):
+        total += pixel.luma(levels[3 * i], levels[3 * i + 1], levels[3 * i + 2])
+    mean = pixel.mean_level(total, view.size // _CHANNELS)
+    for i in range(view.size):
+        levels[i] = pixel.blended(mean, levels[i], factor)
+
+
+@compiled()
+def _sharpness(view, factor, scratch):  # type: ignore[no-untyped-def]
+    """One loop over all rows but the outermost, from a copy, and the outermost columns put back."""
+    length, size = view.shape[1] * _CHANNELS, view.size
+    if view.shape[0] < 3 or view.shape[1] < 3:
+        return
+    levels, copy = view.reshape(size), scratch[:size]
+    copy[:] = levels
+    above, row, below, out = copy, copy[length:], copy[2 * length :], levels[length + _CHANNELS :]
+    for i in range(size - 2 * length - 2 * _CHANNELS):
+        before = np.int32(above[i]) + np.int32(row[i]) + np.int32(below[i])
+        at = np.int32(above[i + 3]) + np.int32(row[i + 3]) + np.int32(below[i + 3])
+        after = np.int32(above[i + 6]) + np.int32(row[i + 6]) + np.int32(below[i + 6])
+        out[i] = pixel.blended(pixel.smoothed(before + at + after, row[i + 3]), row[i + 3], factor)
+    for y in range(1, view.shape[0] - 1):
+        for i in range(_CHANNELS):
+            levels[y * length + i] = copy[y * length + i]
+            levels[(y + 1) * length - _CHANNELS + i] = copy[(y + 1) * length - _CHANNELS + i]
