@@ -16,7 +16,9 @@ from deit_fast.augment import pixel
 from deit_fast.augment.blur import blur, blur_bytes
 from deit_fast.augment.compiled import compiled
 from deit_fast.augment.share_out import take
-from deit_fast.augment.warp import rotate, shift_columns, shift_rows, warp_bytes
+from deit_fast.augment.rotation import rotate
+from deit_fast.augment.vectors import copy_bytes
+from deit_fast.augment.warp import shift_columns, shift_rows, shift_all, warp_bytes
 
 _CHANNELS = 3
 _STRIPE = 192  # bytes: whole pixels, and whole vector registers
@@ -26,8 +28,8 @@ _TABLES = 4  # histograms of a channel, taken in turns: an increment need not wa
 def scratch_bytes(height: int, width: int) -> int:
     """Length of the uint8 scratch that `apply` needs for a view of this size."""
     histograms = 4 * _TABLES * _CHANNELS * 256 + _CHANNELS * 256
-    two_rows = 2 * _CHANNELS * width
-    most = max(histograms, two_rows, warp_bytes(height, width), blur_bytes(height, width))
+    sharpness = (height + 2) * _CHANNELS * width
+    most = max(histograms, sharpness, warp_bytes(height, width), blur_bytes(height, width))
     return -(-most // 64) * 64
 
 
@@ -164,19 +166,16 @@ def _contrast(view, factor):  # type: ignore[no-untyped-def]
 
 @compiled()
 def _sharpness(view, factor, scratch):  # type: ignore[no-untyped-def]
-    """One loop over all rows but the outermost, from a copy, and the outermost columns put back."""
-    length, size = view.shape[1] * _CHANNELS, view.size
-    if view.shape[0] < 3 or view.shape[1] < 3:
-        return
-    levels, copy = view.reshape(size), scratch[:size]
-    copy[:] = levels
-    above, row, below, out = copy, copy[length:], copy[2 * length :], levels[length + _CHANNELS :]
-    for i in range(size - 2 * length - 2 * _CHANNELS):
-        before = np.int32(above[i]) + np.int32(row[i]) + np.int32(below[i])
-        at = np.int32(above[i + 3]) + np.int32(row[i + 3]) + np.int32(below[i + 3])
-        after = np.int32(above[i + 6]) + np.int32(row[i + 6]) + np.int32(below[i + 6])
-        out[i] = pixel.blended(pixel.smoothed(before + at + after, row[i + 3]), row[i + 3], factor)
-    for y in range(1, view.shape[0] - 1):
-        for i in range(_CHANNELS):
-            levels[y * length + i] = copy[y * length + i]
-            levels[(y + 1) * length - _CHANNELS + i] = copy[(y + 1) * length - _CHANNELS + i]
+    """From a copy; the outermost rows and columns stay. Sums of three rows are made once for each byte, in 16 bits."""
+    height, length, size = view.shape[0], view.shape[1] * _CHANNELS, view.size
+    columns, copy = scratch[: 2 * length].view(np.uint16), scratch[2 * length :][:size]
+    copy_bytes(view, copy)
+    for y in range(1, height - 1):
+        above, row, below = copy[(y - 1) * length :], copy[y * length :], copy[(y + 1) * length :]
+        out = view[y].reshape(length)
+        for i in range(length):
+            columns[i] = np.uint16(above[i]) + np.uint16(row[i]) + np.uint16(below[i])
+        out, row = out[_CHANNELS:], row[_CHANNELS:]
+        for i in range(length - 2 * _CHANNELS):
+            smooth = pixel.smoothed(columns[i] + columns[i + 3] + columns[i + 6], row[i])
+            out[i] = pixel.blended(smooth, row[i], factor)

@@ -107,9 +107,10 @@ def smoothed(nine, centre):  # type: ignore[no-untyped-def]
     """ImageFilter.SMOOTH: from the sum of a pixel and its eight neighbours, and the pixel.
 
     Pillow sums weights of 1/13 and 5/13 in float32 and rounds. Multiples of 1/13 lie at least 1/26 from where that changes.
-    n // 13 is n * 5042 >> 16 for all n that occur.
+    n // 13 is n * 5042 >> 16 for all n that occur. In 16 bits, since twice as many fit into a vector as of 32.
     """
-    return np.int32(np.uint32(np.int32(nine) + 4 * np.int32(centre) + 6) * np.uint32(5042) >> np.uint32(16))
+    total = np.uint16(np.uint16(nine) + np.uint16(np.uint16(4) * np.uint16(centre)) + np.uint16(6))
+    return np.uint16(np.uint32(np.uint32(total) * np.uint32(5042)) >> np.uint32(16))
 
 
 @compiled()
@@ -173,8 +174,8 @@ def neighbour_weights(distance, bicubic):  # type: ignore[no-untyped-def]
 @compiled()
 def interpolated(before, level, after, second_after, weights):  # type: ignore[no-untyped-def]
     """Between a pixel and the one after, float32. The weights go with differences: where all are equal, so is the result."""
-    first = weights[0] * np.float32(before - level)
-    value = np.float32(level) + first
-    value += weights[1] * np.float32(after - level)
-    value += weights[2] * np.float32(second_after - level)
+    base = np.float32(level)
+    value = base + weights[0] * (np.float32(before) - base)
+    value += weights[1] * (np.float32(after) - base)
+    value += weights[2] * (np.float32(second_after) - base)
     return value

@@ -1,9 +1,187 @@
-"""stub"""
+"""Takes a view, gives it rotated, sheared or shifted, as Pillow's affine maps with bilinear or bicubic filter make it.
+
+Which pixels come from within the view is decided in float64 and in Pillow's order of operations, so that no pixel is filled
+that Pillow interpolates, or the other way round. The interpolation is in float32 (`pixel.interpolated`): at most one level
+off. Neighbours beyond the edge are the pixel at the edge.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deit_fast.augment import pixel
 from deit_fast.augment.compiled import compiled
-def warp_bytes(h,w): return 0
+from deit_fast.augment.vectors import LANES, between_rows, copy_bytes
+
+CHANNELS = 3
+QUAD = 4  # bytes of a pixel in a copy for rotation
+PAD = 2  # neighbours lie up to so many pixels outside
+
+
+def warp_bytes(height: int, width: int) -> int:
+    """Scratch that the functions here need: a copy with a margin, four bytes to a pixel, and 36 bytes for each column."""
+    return (height + 2 * PAD) * (width + 2 * PAD) * QUAD + (36 + CHANNELS) * width + 16 * LANES
+
+
 @compiled()
-def rotate(): pass
+def _first_column(step, term, offset, bound, count):  # type: ignore[no-untyped-def]
+    """First column from which on the coordinate is at least the bound (step > 0), or below it (step < 0); else count."""
+    estimate = (bound - offset - term) / step - 0.5
+    column = np.int64(min(max(estimate, 0.0), np.float64(count)))
+    while column > 0 and (pixel.source_coordinate(step, term, offset, column - 1) >= bound) == (step > 0.0):
+        column -= 1
+    while column < count and (pixel.source_coordinate(step, term, offset, column) >= bound) != (step > 0.0):
+        column += 1
+    return column
+
+
 @compiled()
-def shift_rows(): pass
+def columns_within(step, term, offset, size, count):  # type: ignore[no-untyped-def]
+    """The columns (first, end) of `count` whose coordinate lies in [0, size). Rounding keeps order, so they are a range."""
+    if step == 0.0:
+        coordinate = pixel.source_coordinate(step, term, offset, 0)
+        return np.int64(0), np.int64(count if 0.0 <= coordinate < size else 0)
+    low = _first_column(step, term, offset, 0.0, count)
+    high = _first_column(step, term, offset, np.float64(size), count)
+    return min(low, high), max(low, high)
+
+
 @compiled()
-def shift_columns(): pass
+def fill_pattern(fill, pattern):  # type: ignore[no-untyped-def]
+    """pattern (3 W,) uint8 = a row of the colour `fill`, a tuple of three."""
+    for i in range(0, pattern.size, CHANNELS):
+        pattern[i], pattern[i + 1], pattern[i + 2] = fill
+
+
+@compiled()
+def fill_outside(row, first, end, pattern):  # type: ignore[no-untyped-def]
+    """The columns of a row (flat) before `first` and from `end` on take the pattern; first <= end."""
+    copy_bytes(pattern[: CHANNELS * first], row[: CHANNELS * first])
+    copy_bytes(pattern[CHANNELS * end :], row[CHANNELS * end :])
+
+
+@compiled()
+def _interpolate(taps, stride, weights, out):  # type: ignore[no-untyped-def]
+    """out = between taps `stride` and twice `stride` bytes on; flat uint8, the same weights for all."""
+    level, after, second_after = taps[stride:], taps[2 * stride :], taps[3 * stride :]
+    for i in range(out.size):
+        out[i] = pixel.clipped(pixel.interpolated(taps[i], level[i], after[i], second_after[i], weights))
+
+
+@compiled()
+def shift_rows(view, factor, pixels, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
+    """Row y moves by factor * (y + 0.5) + pixels to the left: shear_x and translate_x; view (H, W, 3) uint8, in place."""
+    height, width, length = view.shape[0], view.shape[1], view.shape[1] * CHANNELS
+    margin = PAD * CHANNELS
+    pattern, source = scratch[:length], scratch[length:][: length + 2 * margin]
+    fill_pattern(fill, pattern)
+    for y in range(height):
+        row = view[y].reshape(length)
+        term = factor * (np.float64(y) + 0.5)
+        first, end = columns_within(1.0, term, pixels, width, width)
+        if first < end:
+            copy_bytes(row, source[margin:])
+            for i in range(margin):
+                source[i] = row[i % CHANNELS]
+                source[margin + length + i] = row[length - CHANNELS + i % CHANNELS]
+            index, distance = pixel.split_coordinate(pixel.source_coordinate(1.0, term, pixels, first))
+            taps = source[CHANNELS * (index - 1 + PAD) :]
+            weights = pixel.neighbour_weights(distance, bicubic)
+            _interpolate(taps, CHANNELS, weights, row[CHANNELS * first : CHANNELS * end])
+        fill_outside(row, first, end, pattern)
+
+
+@compiled()
+def _copy_with_rows(view, source):  # type: ignore[no-untyped-def]
+    """source = the rows of the view, flat, with the first and the last one twice more."""
+    length = view.shape[1] * CHANNELS
+    copy_bytes(view, source[PAD * length :])
+    for i in range(PAD):
+        copy_bytes(view[0], source[i * length :])
+        copy_bytes(view[-1], source[(PAD + i) * length + view.size :])
+
+
+@compiled()
+def shift_all(view, pixels, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
+    """All pixels move up by `pixels`: translate_y."""
+    height, length = view.shape[0], view.shape[1] * CHANNELS
+    pattern, source = scratch[:length], scratch[length:]
+    fill_pattern(fill, pattern)
+    first, end = columns_within(1.0, 0.0, pixels, height, height)
+    if first < end:
+        _copy_with_rows(view, source)
+        index, distance = pixel.split_coordinate(pixel.source_coordinate(1.0, 0.0, pixels, first))
+        taps = source[(index - 1 + PAD) * length :]
+        weights = pixel.neighbour_weights(distance, bicubic)
+        _interpolate(taps, length, weights, view[first:end].reshape((end - first) * length))
+    for y in range(height):
+        if not first <= y < end:
+            copy_bytes(pattern, view[y])
+
+
+@compiled()
+def shift_columns(view, factor, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
+    """Column x moves up by factor * (x + 0.5): shear_y.
+
+    Columns that move by the same whole number of rows are done together, 16 bytes wide from the top down. What is written
+    too far to the right is written again with the columns there.
+    """
+    height, width, length = view.shape[0], view.shape[1], view.shape[1] * CHANNELS
+    pattern, tail, rest = scratch[:length], scratch[length:][:LANES], scratch[length + LANES :]
+    fill_pattern(fill, pattern)
+    source_size = (height + 2 * PAD) * length + LANES
+    source, weights = rest[:source_size], floats(rest, source_size, 3 * (length + LANES))
+    _copy_with_rows(view, source)
+    begin = 0
+    while begin < width:
+        shift, _ = _shift_of_column(factor, begin, height)
+        end = begin
+        while end < width:
+            other, distance = _shift_of_column(factor, end, height)
+            if other != shift:
+                break
+            three = pixel.neighbour_weights(distance, bicubic)
+            for i in range(CHANNELS * end, CHANNELS * end + CHANNELS):
+                weights[i], weights[length + LANES + i], weights[2 * (length + LANES) + i] = three
+            end += 1
+        _shift_band(view, source, shift, CHANNELS * begin, CHANNELS * end, weights, tail)
+        begin = end
+    for y in range(height):
+        first, end = columns_within(factor, np.float64(y) + 0.5, 0.0, height, width)
+        fill_outside(view[y].reshape(length), first, end, pattern)
+
+
+@compiled()
+def floats(scratch, start, count):  # type: ignore[no-untyped-def]
+    """count float32 in the scratch from the next multiple of 4 bytes after start on."""
+    start += -(scratch.ctypes.data + start) % 4
+    return scratch[start : start + 4 * count].view(np.float32)
+
+
+@compiled()
+def _shift_of_column(factor, column, height):  # type: ignore[no-untyped-def]
+    """(whole rows, rest) that a column moves up. Rounding differs between rows, but not by anything that float32 shows."""
+    row = height // 2
+    coordinate = pixel.source_coordinate(factor, np.float64(row) + 0.5, 0.0, column)
+    index, distance = pixel.split_coordinate(coordinate)
+    return np.int64(index) - row, distance
+
+
+@compiled()
+def _shift_band(view, source, shift, begin, end, weights, tail):  # type: ignore[no-untyped-def]
+    """Bytes begin to end of each row, from so many rows further down in the source."""
+    height, length = view.shape[0], view.shape[1] * CHANNELS
+    first, last = max(0, -shift - 1), min(height - 1, height - 1 - shift)
+    weights_stride = 4 * (length + LANES)
+    for start in range(begin, end, LANES):
+        weights_at = weights.ctypes.data + 4 * start
+        source_at = source.ctypes.data + (shift - 1 + PAD) * length + start
+        for y in range(first, last + 1):
+            if start + LANES <= length:
+                target = view.ctypes.data + y * length + start
+                between_rows(source_at + y * length, length, weights_at, weights_stride, target)
+            else:
+                between_rows(source_at + y * length, length, weights_at, weights_stride, tail.ctypes.data)
+                row = view[y].reshape(length)
+                for i in range(start, length):
+                    row[i] = tail[i - start]
