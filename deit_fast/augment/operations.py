@@ -179,3 +179,65 @@ def _sharpness(view, factor, scratch):  # type: ignore[no-untyped-def]
         for i in range(length - 2 * _CHANNELS):
             smooth = pixel.smoothed(columns[i] + columns[i + 3] + columns[i + 6], row[i])
             out[i] = pixel.blended(smooth, row[i], factor)
+
+
+@compiled()
+def apply(code, argument, bicubic, fill, view, scratch):  # type: ignore[no-untyped-def]
+    """One operation, in place.
+
+    code: one of `operation_codes`; argument float64, of the meaning that stands there; bicubic: whether affine operations
+    interpolate so, else bilinearly; fill: three ints, the colour of what lies outside; view (H, W, 3) uint8, contiguous;
+    scratch (scratch_bytes(H, W),) uint8, which holds nothing between calls.
+    """
+    levels = view.reshape(view.size)
+    factor = np.float32(argument)
+    if code == codes_of.AUTO_CONTRAST:
+        _auto_contrast(levels)
+    elif code == codes_of.EQUALIZE:
+        _equalize(levels, scratch)
+    elif code == codes_of.INVERT:
+        _invert(levels)
+    elif code == codes_of.ROTATE:
+        rotate(view, argument, bicubic, fill, scratch)
+    elif code == codes_of.POSTERIZE:
+        _posterize(levels, argument)
+    elif code == codes_of.SOLARIZE:
+        _solarize(levels, argument)
+    elif code == codes_of.SOLARIZE_ADD:
+        _solarize_add(levels, argument)
+    elif code == codes_of.COLOR:
+        _color(view, factor)
+    elif code == codes_of.CONTRAST:
+        _contrast(view, factor)
+    elif code == codes_of.BRIGHTNESS:
+        _brightness(levels, factor)
+    elif code == codes_of.SHARPNESS:
+        _sharpness(view, factor, scratch)
+    elif code == codes_of.SHEAR_X:
+        shift_rows(view, argument, 0.0, bicubic, fill, scratch)
+    elif code == codes_of.SHEAR_Y:
+        shift_columns(view, argument, bicubic, fill, scratch)
+    elif code == codes_of.TRANSLATE_X:
+        shift_rows(view, 0.0, argument, bicubic, fill, scratch)
+    elif code == codes_of.TRANSLATE_Y:
+        shift_all(view, argument, bicubic, fill, scratch)
+    elif code == codes_of.GREY:
+        _grey(view)
+    elif code == codes_of.BLUR:
+        blur(view, argument, scratch)
+
+
+@compiled(parallel=True)
+def apply_all(codes, arguments, bicubic, fill, views, scratch):  # type: ignore[no-untyped-def]
+    """`apply` to a batch: S operations after each other on each view, views shared out among the rows of the scratch.
+
+    codes (B, S) int32; arguments (B, S) float64; views (B, H, W, 3) uint8, in place; scratch (num_workers,
+    scratch_bytes(H, W)) uint8. What comes out does not depend on the number of workers.
+    """
+    counter = np.zeros(1, np.int64)
+    for worker in prange(scratch.shape[0]):
+        view = take(counter.ctypes.data)
+        while view < views.shape[0]:
+            for step in range(codes.shape[1]):
+                apply(codes[view, step], arguments[view, step], bicubic, fill, views[view], scratch[worker])
+            view = take(counter.ctypes.data)

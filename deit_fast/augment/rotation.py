@@ -8,8 +8,8 @@ import numpy as np
 
 from deit_fast.augment import pixel
 from deit_fast.augment.compiled import compiled
-from deit_fast.augment.vectors import QUAD, between_quads, copy_bytes
-from deit_fast.augment.warp import CHANNELS, PAD, columns_within, fill_outside, fill_pattern, floats
+from deit_fast.augment.vectors import QUAD, between_quads, copy_bytes, floats
+from deit_fast.augment.warp import CHANNELS, PAD, columns_within, fill_outside, fill_pattern
 
 
 @compiled()

@@ -11,10 +11,9 @@ import numpy as np
 
 from deit_fast.augment import pixel
 from deit_fast.augment.compiled import compiled
-from deit_fast.augment.vectors import LANES, between_rows, copy_bytes
+from deit_fast.augment.vectors import LANES, QUAD, between_rows, copy_bytes, floats
 
 CHANNELS = 3
-QUAD = 4  # bytes of a pixel in a copy for rotation
 PAD = 2  # neighbours lie up to so many pixels outside
 
 
@@ -149,13 +148,6 @@ def shift_columns(view, factor, bicubic, fill, scratch):  # type: ignore[no-unty
     for y in range(height):
         first, end = columns_within(factor, np.float64(y) + 0.5, 0.0, height, width)
         fill_outside(view[y].reshape(length), first, end, pattern)
-
-
-@compiled()
-def floats(scratch, start, count):  # type: ignore[no-untyped-def]
-    """count float32 in the scratch from the next multiple of 4 bytes after start on."""
-    start += -(scratch.ctypes.data + start) % 4
-    return scratch[start : start + 4 * count].view(np.float32)
 
 
 @compiled()
