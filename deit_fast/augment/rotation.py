@@ -1,4 +1,8 @@
-"""Takes a view and degrees, gives it rotated about its centre as Pillow's Image.rotate does it."""
+"""Takes a view and degrees, gives it rotated about its centre as Pillow's Image.rotate does it.
+
+For each pixel, 16 neighbours are loaded from a copy with four bytes to a pixel, as four vectors; first the four rows are
+combined, then the four columns, which are then quarters of a vector.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import math
 
 import numpy as np
 
+from deit_fast.augment import operation_codes as codes
 from deit_fast.augment import pixel
 from deit_fast.augment.compiled import compiled
 from deit_fast.augment.vectors import QUAD, between_quads, copy_bytes, floats
@@ -13,7 +18,7 @@ from deit_fast.augment.warp import CHANNELS, PAD, columns_within, fill_outside, 
 
 
 @compiled()
-def _round_15(value):  # type: ignore[no-untyped-def]
+def round_to_15(value):  # type: ignore[no-untyped-def]
     """Python's round(value, 15) of a number from -1 to 1, to the bit.
 
     value * 10^15 is rounded to a multiple of 1/8 before it is rounded to an integer: halves need the error of the product.
@@ -40,11 +45,23 @@ def _round_15(value):  # type: ignore[no-untyped-def]
 def rotation(degrees, height, width):  # type: ignore[no-untyped-def]
     """The affine map (a, b, c, d, e, f) of Image.rotate: x from a x + b y + c, y from d x + e y + f, at pixels' centres."""
     angle = -math.radians(degrees % 360.0)
-    cosine, sine = _round_15(math.cos(angle)), _round_15(math.sin(angle))
+    cosine, sine = round_to_15(math.cos(angle)), round_to_15(math.sin(angle))
     centre_x, centre_y = width / 2.0, height / 2.0
     x_offset = cosine * -centre_x + sine * -centre_y + 0.0 + centre_x
     y_offset = -sine * -centre_x + cosine * -centre_y + 0.0 + centre_y
     return cosine, sine, x_offset, -sine, cosine, y_offset
+
+
+@compiled()
+def affine_map(code, argument, height, width):  # type: ignore[no-untyped-def]
+    """The map of any affine operation of `operation_codes`, as `rotation` has it; not for multiples of 90 degrees."""
+    if code == codes.ROTATE:
+        return rotation(argument, height, width)
+    x_row = argument if code == codes.SHEAR_X else 0.0
+    x_offset = argument if code == codes.TRANSLATE_X else 0.0
+    y_column = argument if code == codes.SHEAR_Y else 0.0
+    y_offset = argument if code == codes.TRANSLATE_Y else 0.0
+    return 1.0, x_row, x_offset, y_column, 1.0, y_offset
 
 
 @compiled()
