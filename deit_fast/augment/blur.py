@@ -23,18 +23,19 @@ _MARGIN = _NEAR + 1  # lines before the first and after the last
 
 def blur_bytes(height: int, width: int) -> int:
     """Scratch that `blur` needs: two copies with margins, and 4 bytes for each byte of a row."""
-    views = 2 * (height + 2 * _MARGIN) * width * _CHANNELS
-    rows = 2 * (width + 2 * _MARGIN) * _CHANNELS
-    return views + rows + 4 * width * _CHANNELS + 4
+    rows, columns = height * (width + 2 * _MARGIN), (height + 2 * _MARGIN) * width
+    return (2 * max(rows, columns) + 4 * width) * _CHANNELS + 4
 
 
 @compiled()
-def _repeat_edges(lines, stride, size):  # type: ignore[no-untyped-def]
-    """Fills the margins of lines (size bytes between margins of _MARGIN lines) with the first and the last line."""
-    first, after = _MARGIN * stride, _MARGIN * stride + size
-    for i in range(_MARGIN):
-        copy_bytes(lines[first : first + stride], lines[i * stride :])
-        copy_bytes(lines[after - stride : after], lines[after + i * stride :])
+def _repeat_edges(lines, stride, pitch):  # type: ignore[no-untyped-def]
+    """Fills the margins of _MARGIN lines at both ends of each `pitch` bytes with the first and the last line between them."""
+    margin = _MARGIN * stride
+    for start in range(0, lines.size, pitch):
+        group = lines[start : start + pitch]
+        for i in range(margin):
+            group[i] = group[margin + i % stride]
+            group[pitch - margin + i] = group[pitch - margin - stride + i % stride]
 
 
 @compiled()
@@ -70,47 +71,47 @@ def _wide_box(lines, stride, radius, weight, end_weight, totals, out):  # type: 
 
 
 @compiled()
-def _three_near_boxes(lines, other, stride, box, out):  # type: ignore[no-untyped-def]
-    """out = three boxes of lines with margins; both lines and other, of the same length, are written."""
+def _three_near_boxes(levels, num_groups, stride, box, scratch):  # type: ignore[no-untyped-def]
+    """Three boxes in place, for radius 0 or 1, down the lines of `stride` bytes of each of so many equal parts of levels.
+
+    All parts are one loop; what it makes of the margins between them is written over.
+    """
     radius, weight, end_weight = box
-    size, margin = out.size, _MARGIN * stride
-    for _ in range(_PASSES - 1):
-        _repeat_edges(lines, stride, size)
-        _near_box(lines, stride, radius, weight, end_weight, other[margin : margin + size])
+    size, margin = levels.size // num_groups, _MARGIN * stride
+    pitch = size + 2 * margin
+    whole = pitch * num_groups
+    lines, other = scratch[:whole], scratch[whole : 2 * whole]
+    for group in range(num_groups):
+        copy_bytes(levels[group * size : (group + 1) * size], lines[group * pitch + margin :])
+    for _ in range(_PASSES):
+        _repeat_edges(lines, stride, pitch)
+        _near_box(lines, stride, radius, weight, end_weight, other[margin : whole - margin])
         lines, other = other, lines
-    _repeat_edges(lines, stride, size)
-    _near_box(lines, stride, radius, weight, end_weight, out)
+    for group in range(num_groups):
+        copy_bytes(lines[group * pitch + margin :][:size], levels[group * size :])
 
 
 @compiled()
-def _three_wide_boxes(lines, other, stride, box, totals, out):  # type: ignore[no-untyped-def]
-    """out = three boxes of lines without margins; both lines and other are written."""
+def _three_wide_boxes(levels, num_groups, stride, box, scratch):  # type: ignore[no-untyped-def]
+    """The same for any radius, part by part."""
     radius, weight, end_weight = box
-    _wide_box(lines, stride, radius, weight, end_weight, totals, other[: out.size])
-    _wide_box(other, stride, radius, weight, end_weight, totals, lines[: out.size])
-    _wide_box(lines, stride, radius, weight, end_weight, totals, out)
+    size = levels.size // num_groups
+    totals = floats(scratch, size, stride).view(np.uint32)
+    for start in range(0, levels.size, size):
+        lines, other = levels[start : start + size], scratch[:size]
+        for _ in range(_PASSES):
+            copy_bytes(lines, other)
+            _wide_box(other, stride, radius, weight, end_weight, totals, lines)
 
 
 @compiled()
 def blur(view, sigma, scratch):  # type: ignore[no-untyped-def]
     """view (H, W, 3) uint8 blurred in place; sigma >= 0: the standard deviation in pixels."""
-    height, length, size = view.shape[0], view.shape[1] * _CHANNELS, view.size
-    box = pixel.box_weights(sigma)
-    near = box[0] <= _NEAR
-    row_margin = _MARGIN * _CHANNELS if near else 0
-    view_margin = _MARGIN * length if near else 0
-    row_size, view_size = length + 2 * row_margin, size + 2 * view_margin
-    lines, other = scratch[:view_size], scratch[view_size : 2 * view_size]
-    row, other_row = scratch[2 * view_size :][:row_size], scratch[2 * view_size + row_size :][:row_size]
-    totals = floats(scratch, 2 * (view_size + row_size), length).view(np.uint32)
-    for y in range(height):
-        copy_bytes(view[y], row[row_margin:])
-        out = lines[view_margin + y * length :][:length]
-        if near:
-            _three_near_boxes(row, other_row, _CHANNELS, box, out)
+    levels, box = view.reshape(view.size), pixel.box_weights(sigma)
+    num_groups, stride = view.shape[0], _CHANNELS
+    for _ in range(2):  # along each row, then down the columns
+        if box[0] <= _NEAR:
+            _three_near_boxes(levels, num_groups, stride, box, scratch)
         else:
-            _three_wide_boxes(row, other_row, _CHANNELS, box, totals, out)
-    if near:
-        _three_near_boxes(lines, other, length, box, view.reshape(size))
-    else:
-        _three_wide_boxes(lines, other, length, box, totals, view.reshape(size))
+            _three_wide_boxes(levels, num_groups, stride, box, scratch)
+        num_groups, stride = 1, view.shape[1] * _CHANNELS

@@ -17,17 +17,19 @@ from deit_fast.augment.blur import blur, blur_bytes
 from deit_fast.augment.compiled import compiled
 from deit_fast.augment.share_out import take
 from deit_fast.augment.rotation import rotate
-from deit_fast.augment.vectors import copy_bytes
-from deit_fast.augment.warp import shift_columns, shift_rows, shift_all, warp_bytes
+from deit_fast.augment.vectors import copy_bytes, floats, load_word, store_word
+from deit_fast.augment.warp import shift_all, shift_columns, shift_rows, warp_bytes
 
 _CHANNELS = 3
 _STRIPE = 192  # bytes: whole pixels, and whole vector registers
 _TABLES = 4  # histograms of a channel, taken in turns: an increment need not wait for the one before
+_WORD = 8  # bytes
+_GROUP = 24  # whole words, pixels and turns
 
 
 def scratch_bytes(height: int, width: int) -> int:
     """Length of the uint8 scratch that `apply` needs for a view of this size."""
-    histograms = 4 * _TABLES * _CHANNELS * 256 + _CHANNELS * 256
+    histograms = (4 * _TABLES + 1) * _CHANNELS * 256 + 4
     sharpness = (height + 2) * _CHANNELS * width
     most = max(histograms, sharpness, warp_bytes(height, width), blur_bytes(height, width))
     return -(-most // 64) * 64
@@ -80,11 +82,12 @@ def _auto_contrast(levels):  # type: ignore[no-untyped-def]
     scales, offsets = np.empty(_STRIPE, np.float64), np.empty(_STRIPE, np.float64)
     _extremes(levels, lows, highs)
     changes = False
-    for channel in range(_CHANNELS):
-        low, high = np.int64(lows[channel::_CHANNELS].min()), np.int64(highs[channel::_CHANNELS].max())
-        scale, offset = pixel.contrast_line(low, high)
-        scales[channel::_CHANNELS], offsets[channel::_CHANNELS] = scale, offset
-        changes |= scale != 1.0
+    for i in range(_CHANNELS, _STRIPE):
+        lows[i % _CHANNELS] = min(lows[i % _CHANNELS], lows[i])
+        highs[i % _CHANNELS] = max(highs[i % _CHANNELS], highs[i])
+    for i in range(_STRIPE):
+        scales[i], offsets[i] = pixel.contrast_line(np.int64(lows[i % _CHANNELS]), np.int64(highs[i % _CHANNELS]))
+        changes |= scales[i] != 1.0
     for start in range(0, levels.size if changes else 0, _STRIPE):
         stripe = levels[start : start + _STRIPE]
         for i in range(stripe.size):
@@ -92,26 +95,46 @@ def _auto_contrast(levels):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _equalize(levels, scratch):  # type: ignore[no-untyped-def]
-    counts = scratch[: 4 * _TABLES * _CHANNELS * 256].view(np.uint32)
-    tables = scratch[4 * _TABLES * _CHANNELS * 256 :][: _CHANNELS * 256]
-    counts[:] = 0
-    step = _TABLES * _CHANNELS
-    whole = levels.size - levels.size % step
-    for start in range(0, whole, step):
-        for i in range(step):
-            counts[np.uint64(256 * i) + levels[start + i]] += np.uint32(1)
+def _count(levels, counts):  # type: ignore[no-untyped-def]
+    """counts (_TABLES, _CHANNELS, 256) flat uint32, zero before: how often each level occurs in each channel."""
+    whole = levels.size - levels.size % _GROUP
+    for start in range(0, whole, _GROUP):
+        for i in range(0, _GROUP, _WORD):
+            word = load_word(levels.ctypes.data + start + i)
+            for k in range(_WORD):
+                table = (i + k) % (_TABLES * _CHANNELS)
+                counts[np.uint64(256 * table) + (word >> np.uint64(8 * k) & np.uint64(255))] += np.uint32(1)
     for i in range(whole, levels.size):
-        counts[256 * (i - whole) + levels[i]] += np.uint32(1)
+        counts[256 * (i % _CHANNELS) + levels[i]] += np.uint32(1)
+    for i in range(_CHANNELS * 256, counts.size):
+        counts[i % (_CHANNELS * 256)] += counts[i]
+
+
+@compiled()
+def _look_up(levels, tables):  # type: ignore[no-untyped-def]
+    """levels become what the tables (_CHANNELS, 256), flat uint8, have for them; by words, fewer loads and stores."""
+    whole = levels.size - levels.size % _GROUP
+    for start in range(0, whole, _GROUP):
+        for i in range(0, _GROUP, _WORD):
+            word, out = load_word(levels.ctypes.data + start + i), np.uint64(0)
+            for k in range(_WORD):
+                table, shift = np.uint64(256 * ((i + k) % _CHANNELS)), np.uint64(8 * k)
+                out |= np.uint64(tables[table + (word >> shift & np.uint64(255))]) << shift
+            store_word(levels.ctypes.data + start + i, out)
+    for i in range(whole, levels.size):
+        levels[i] = tables[256 * (i % _CHANNELS) + levels[i]]
+
+
+@compiled()
+def _equalize(levels, scratch):  # type: ignore[no-untyped-def]
+    counts = floats(scratch, 0, _TABLES * _CHANNELS * 256).view(np.uint32)
+    tables = scratch[4 * _TABLES * _CHANNELS * 256 + 4 :][: _CHANNELS * 256]
+    for i in range(counts.size):
+        counts[i] = 0
+    _count(levels, counts)
     for channel in range(_CHANNELS):
-        for level in range(256):
-            for table in range(1, _TABLES):
-                counts[256 * channel + level] += counts[256 * (_CHANNELS * table + channel) + level]
         _equalizing_table(counts[256 * channel :][:256], tables[256 * channel :][:256])
-    for i in range(0, levels.size, _CHANNELS):
-        levels[i] = tables[np.uint64(levels[i])]
-        levels[i + 1] = tables[np.uint64(256) + levels[i + 1]]
-        levels[i + 2] = tables[np.uint64(512) + levels[i + 2]]
+    _look_up(levels, tables)
 
 
 @compiled()
@@ -119,8 +142,10 @@ def _equalizing_table(counts, table):  # type: ignore[no-untyped-def]
     brightest = 255
     while counts[brightest] == 0:
         brightest -= 1
-    step = pixel.equalize_step(counts.sum(), counts[brightest])
-    num_darker = np.int64(0)
+    num_pixels, num_darker = np.int64(0), np.int64(0)
+    for level in range(256):
+        num_pixels += np.int64(counts[level])
+    step = pixel.equalize_step(num_pixels, counts[brightest])
     for level in range(256):
         table[level] = pixel.equalized(num_darker, step) if step > 0 else level
         num_darker += np.int64(counts[level])

@@ -156,9 +156,8 @@ def _rotate_row(source, stride, places, x_weights, y_weights, out, last):  # typ
     count = out.size // CHANNELS
     source_at, target = source.ctypes.data, out.ctypes.data
     x_at, y_at = x_weights.ctypes.data, y_weights.ctypes.data
-    for i in range(count - 1):
-        between_quads(source_at + places[i], stride, y_at + 16 * i, x_at + 16 * i, target + CHANNELS * i)
-    i = count - 1
-    between_quads(source_at + places[i], stride, y_at + 16 * i, x_at + 16 * i, last.ctypes.data)
+    for i in range(count):
+        out_at = target + CHANNELS * i if i < count - 1 else last.ctypes.data
+        between_quads(source_at + places[i], stride, y_at + 16 * i, x_at + 16 * i, out_at)
     for channel in range(CHANNELS):
-        out[CHANNELS * i + channel] = last[channel]
+        out[CHANNELS * (count - 1) + channel] = last[channel]

@@ -69,6 +69,27 @@ def _store_clipped(builder, value, target):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def load_word(typing_context, address):  # type: ignore[no-untyped-def]
+    """Eight bytes as uint64, from any address."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return _load(builder, arguments[0], None, ir.IntType(64), 1)
+
+    return types.uint64(types.intp), codegen
+
+
+@intrinsic
+def store_word(typing_context, address, word):  # type: ignore[no-untyped-def]
+    """The reverse of load_word."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        builder.store(arguments[1], _pointer(builder, arguments[0], None, ir.IntType(64)), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.uint64), codegen
+
+
+@intrinsic
 def _copy_memory(typing_context, target, source, count):  # type: ignore[no-untyped-def]
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         target, source, count = arguments

@@ -168,12 +168,9 @@ def _shift_band(view, source, shift, begin, end, weights, tail):  # type: ignore
     for start in range(begin, end, LANES):
         weights_at = weights.ctypes.data + 4 * start
         source_at = source.ctypes.data + (shift - 1 + PAD) * length + start
+        fits = start + LANES <= length
         for y in range(first, last + 1):
-            if start + LANES <= length:
-                target = view.ctypes.data + y * length + start
-                between_rows(source_at + y * length, length, weights_at, weights_stride, target)
-            else:
-                between_rows(source_at + y * length, length, weights_at, weights_stride, tail.ctypes.data)
-                row = view[y].reshape(length)
-                for i in range(start, length):
-                    row[i] = tail[i - start]
+            target = view.ctypes.data + y * length + start if fits else tail.ctypes.data
+            between_rows(source_at + y * length, length, weights_at, weights_stride, target)
+            if not fits:
+                copy_bytes(tail[: length - start], view[y].reshape(length)[start:])

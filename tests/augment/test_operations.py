@@ -57,7 +57,7 @@ def applied(code: int, argument: float, image: np.ndarray, *, bicubic: bool = Tr
     scratch = dirty_scratch(*image.shape[:2])
     end = len(scratch) - 64
     guard = scratch[end:].copy()
-    operations.apply(code, float(argument), bicubic, FILL, views[1], scratch[:end])
+    operations.apply(np.int32(code), float(argument), bicubic, FILL, views[1], scratch[:end])
     np.testing.assert_array_equal(views[0], image)
     np.testing.assert_array_equal(views[2], image)
     np.testing.assert_array_equal(scratch[end:], guard)

@@ -45,7 +45,7 @@ def pillow(code: int, argument: float, image: np.ndarray, bicubic: bool) -> np.n
 def ours(code: int, argument: float, image: np.ndarray, bicubic: bool) -> np.ndarray:
     views = np.stack([image, image, image])
     scratch = np.full(operations.scratch_bytes(*image.shape[:2]) + 64, 77, np.uint8)
-    operations.apply(code, float(argument), bicubic, FILL, views[1], scratch[:-64])
+    operations.apply(np.int32(code), float(argument), bicubic, FILL, views[1], scratch[:-64])
     assert (scratch[-64:] == 77).all()
     np.testing.assert_array_equal(views[0], image)
     np.testing.assert_array_equal(views[2], image)
