@@ -15,8 +15,8 @@ from deit_fast.augment import operation_codes as codes_of
 from deit_fast.augment import pixel
 from deit_fast.augment.blur import blur, blur_bytes
 from deit_fast.augment.compiled import compiled
-from deit_fast.augment.share_out import take
 from deit_fast.augment.rotation import rotate
+from deit_fast.augment.share_out import take
 from deit_fast.augment.vectors import copy_bytes, floats, load_word, store_word
 from deit_fast.augment.warp import shift_all, shift_columns, shift_rows, warp_bytes
 

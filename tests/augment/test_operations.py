@@ -76,7 +76,7 @@ def test_equals_pillow(name: str, data: st.DataObject, seed: int, height: int, w
 
 @pytest.mark.parametrize("name", list(EXACT))
 def test_equals_pillow_on_whole_views(name: str) -> None:
-    code, arguments, reference = EXACT[name]
+    code, _, reference = EXACT[name]
     rng = random.Random(name)
     for seed in range(6):
         argument = rng.uniform(0.0, 2.0) if code >= codes.COLOR else float(rng.randrange(9))

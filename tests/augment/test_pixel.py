@@ -15,7 +15,7 @@ from deit_fast.augment import pixel
 
 
 @numba.njit
-def blended_table(factor):
+def blended_table(factor):  # type: ignore[no-untyped-def]
     table = np.empty((256, 256), np.int32)
     for degenerate in range(256):
         for level in range(256):
@@ -24,7 +24,7 @@ def blended_table(factor):
 
 
 @numba.njit
-def lumas(colours):
+def lumas(colours):  # type: ignore[no-untyped-def]
     out = np.empty(len(colours), np.int32)
     for i in range(len(colours)):
         out[i] = pixel.luma(colours[i, 0], colours[i, 1], colours[i, 2])

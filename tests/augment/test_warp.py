@@ -53,7 +53,7 @@ def ours(code: int, argument: float, image: np.ndarray, bicubic: bool) -> np.nda
 
 
 @numba.njit
-def by_definition(image, matrix, bicubic, fill):
+def by_definition(image, matrix, bicubic, fill):  # type: ignore[no-untyped-def]
     """Each pixel from its 16 neighbours by the functions of `pixel`, first between rows, then between columns."""
     height, width = image.shape[0], image.shape[1]
     out = np.empty_like(image)
