@@ -24,7 +24,7 @@ _MARGIN = _NEAR + 1  # lines before the first and after the last
 def blur_bytes(height: int, width: int) -> int:
     """Scratch that `blur` needs: two copies with margins, and 4 bytes for each byte of a row."""
     rows, columns = height * (width + 2 * _MARGIN), (height + 2 * _MARGIN) * width
-    return (2 * max(rows, columns) + 4 * width) * _CHANNELS + 4
+    return (2 * max(rows, columns) + 4 * width) * _CHANNELS + 8
 
 
 @compiled()

@@ -29,7 +29,7 @@ _GROUP = 24  # whole words, pixels and turns
 
 def scratch_bytes(height: int, width: int) -> int:
     """Length of the uint8 scratch that `apply` needs for a view of this size."""
-    histograms = (4 * _TABLES + 1) * _CHANNELS * 256 + 4
+    histograms = (4 * _TABLES + 1) * _CHANNELS * 256 + 8
     sharpness = (height + 2) * _CHANNELS * width
     most = max(histograms, sharpness, warp_bytes(height, width), blur_bytes(height, width))
     return -(-most // 64) * 64
@@ -128,7 +128,7 @@ def _look_up(levels, tables):  # type: ignore[no-untyped-def]
 @compiled()
 def _equalize(levels, scratch):  # type: ignore[no-untyped-def]
     counts = floats(scratch, 0, _TABLES * _CHANNELS * 256).view(np.uint32)
-    tables = scratch[4 * _TABLES * _CHANNELS * 256 + 4 :][: _CHANNELS * 256]
+    tables = scratch[4 * _TABLES * _CHANNELS * 256 + 8 :][: _CHANNELS * 256]
     for i in range(counts.size):
         counts[i] = 0
     _count(levels, counts)

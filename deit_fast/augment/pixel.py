@@ -142,20 +142,22 @@ def boxed(total, ends, weight, end_weight):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def source_coordinate(column_step, row_term, offset, column):  # type: ignore[no-untyped-def]
-    """Where an affine map puts the centre of a column of a row, on one axis, in float64 and in Pillow's order.
+def source_coordinate(column_term, row_term, offset):  # type: ignore[no-untyped-def]
+    """Where an affine map puts the centre of a pixel, on one axis, float64; Pillow adds in this order.
 
-    row_term: the coefficient of the row times (row + 0.5). The same order with rows and columns exchanged gives other bits.
+    The terms are the coefficients of column and row times (column + 0.5) and (row + 0.5).
     """
-    return column_step * (np.float64(column) + 0.5) + row_term + offset
+    return column_term + row_term + offset
 
 
 @compiled()
 def split_coordinate(coordinate):  # type: ignore[no-untyped-def]
     """(index of the pixel whose centre is at or before a coordinate, float32 distance from it)."""
     shifted = coordinate - 0.5
-    index = math.floor(shifted)
-    return np.int32(index), np.float32(shifted - index)
+    index = np.int32(shifted)  # not math.floor: its int64 is not made a vector without AVX-512
+    if np.float64(index) > shifted:
+        index = np.int32(index - 1)
+    return index, np.float32(shifted - np.float64(index))
 
 
 @compiled()

@@ -102,14 +102,14 @@ def _copy_memory(typing_context, target, source, count):  # type: ignore[no-unty
 
 @compiled()
 def copy_bytes(source, target):  # type: ignore[no-untyped-def]
-    """target[:] = source, contiguous uint8 that do not overlap, of any shape; 20 times as fast as that assignment."""
-    _copy_memory(target.ctypes.data, source.ctypes.data, min(source.size, target.size))
+    """target[:] = source, contiguous, of one type, that do not overlap, of any shape; 20 times as fast as that assignment."""
+    _copy_memory(target.ctypes.data, source.ctypes.data, min(source.nbytes, target.nbytes))
 
 
 @compiled()
 def floats(scratch, start, count):  # type: ignore[no-untyped-def]
-    """count float32 in the scratch from the next multiple of 4 bytes after start on."""
-    start += -(scratch.ctypes.data + start) % 4
+    """count float32 in the scratch from the next multiple of 8 bytes after start on."""
+    start += -(scratch.ctypes.data + start) % 8
     return scratch[start : start + 4 * count].view(np.float32)
 
 

@@ -18,8 +18,13 @@ PAD = 2  # neighbours lie up to so many pixels outside
 
 
 def warp_bytes(height: int, width: int) -> int:
-    """Scratch that the functions here need: a copy with a margin, four bytes to a pixel, and 36 bytes for each column."""
-    return (height + 2 * PAD) * (width + 2 * PAD) * QUAD + (36 + CHANNELS) * width + 16 * LANES
+    """Scratch that the functions here need: a copy with margins, four bytes to a pixel, and tables of its columns."""
+    return (height + 2 * PAD) * (width + 2 * PAD) * QUAD + (60 + CHANNELS) * width + 16 * LANES
+
+
+@compiled()
+def _coordinate(step, term, offset, column):  # type: ignore[no-untyped-def]
+    return pixel.source_coordinate(step * (np.float64(column) + 0.5), term, offset)
 
 
 @compiled()
@@ -27,9 +32,9 @@ def _first_column(step, term, offset, bound, count):  # type: ignore[no-untyped-
     """First column from which on the coordinate is at least the bound (step > 0), or below it (step < 0); else count."""
     estimate = (bound - offset - term) / step - 0.5
     column = np.int64(min(max(estimate, 0.0), np.float64(count)))
-    while column > 0 and (pixel.source_coordinate(step, term, offset, column - 1) >= bound) == (step > 0.0):
+    while column > 0 and (_coordinate(step, term, offset, column - 1) >= bound) == (step > 0.0):
         column -= 1
-    while column < count and (pixel.source_coordinate(step, term, offset, column) >= bound) != (step > 0.0):
+    while column < count and (_coordinate(step, term, offset, column) >= bound) != (step > 0.0):
         column += 1
     return column
 
@@ -38,7 +43,7 @@ def _first_column(step, term, offset, bound, count):  # type: ignore[no-untyped-
 def columns_within(step, term, offset, size, count):  # type: ignore[no-untyped-def]
     """The columns (first, end) of `count` whose coordinate lies in [0, size). Rounding keeps order, so they are a range."""
     if step == 0.0:
-        coordinate = pixel.source_coordinate(step, term, offset, 0)
+        coordinate = _coordinate(step, term, offset, 0)
         return np.int64(0), np.int64(count if 0.0 <= coordinate < size else 0)
     low = _first_column(step, term, offset, 0.0, count)
     high = _first_column(step, term, offset, np.float64(size), count)
@@ -83,7 +88,7 @@ def shift_rows(view, factor, pixels, bicubic, fill, scratch):  # type: ignore[no
             for i in range(margin):
                 source[i] = row[i % CHANNELS]
                 source[margin + length + i] = row[length - CHANNELS + i % CHANNELS]
-            index, distance = pixel.split_coordinate(pixel.source_coordinate(1.0, term, pixels, first))
+            index, distance = pixel.split_coordinate(_coordinate(1.0, term, pixels, first))
             taps = source[CHANNELS * (index - 1 + PAD) :]
             weights = pixel.neighbour_weights(distance, bicubic)
             _interpolate(taps, CHANNELS, weights, row[CHANNELS * first : CHANNELS * end])
@@ -109,7 +114,7 @@ def shift_all(view, pixels, bicubic, fill, scratch):  # type: ignore[no-untyped-
     first, end = columns_within(1.0, 0.0, pixels, height, height)
     if first < end:
         _copy_with_rows(view, source)
-        index, distance = pixel.split_coordinate(pixel.source_coordinate(1.0, 0.0, pixels, first))
+        index, distance = pixel.split_coordinate(_coordinate(1.0, 0.0, pixels, first))
         taps = source[(index - 1 + PAD) * length :]
         weights = pixel.neighbour_weights(distance, bicubic)
         _interpolate(taps, length, weights, view[first:end].reshape((end - first) * length))
@@ -154,7 +159,7 @@ def shift_columns(view, factor, bicubic, fill, scratch):  # type: ignore[no-unty
 def _shift_of_column(factor, column, height):  # type: ignore[no-untyped-def]
     """(whole rows, rest) that a column moves up. Rounding differs between rows, but not by anything that float32 shows."""
     row = height // 2
-    coordinate = pixel.source_coordinate(factor, np.float64(row) + 0.5, 0.0, column)
+    coordinate = _coordinate(factor, np.float64(row) + 0.5, 0.0, column)
     index, distance = pixel.split_coordinate(coordinate)
     return np.int64(index) - row, distance
 

@@ -60,8 +60,8 @@ def by_definition(image, matrix, bicubic, fill):  # type: ignore[no-untyped-def]
     row = np.empty(4, np.float32)
     for y in range(height):
         for x in range(width):
-            x_in = pixel.source_coordinate(matrix[0], matrix[1] * (y + 0.5), matrix[2], x)
-            y_in = pixel.source_coordinate(matrix[3], matrix[4] * (y + 0.5), matrix[5], x)
+            x_in = pixel.source_coordinate(matrix[0] * (x + 0.5), matrix[1] * (y + 0.5), matrix[2])
+            y_in = pixel.source_coordinate(matrix[3] * (x + 0.5), matrix[4] * (y + 0.5), matrix[5])
             if not (0.0 <= x_in < width and 0.0 <= y_in < height):
                 out[y, x, 0], out[y, x, 1], out[y, x, 2] = fill
                 continue
