@@ -90,19 +90,20 @@ def _copy_quads(view, source):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _plan_row(x_terms, y_terms, x_row, y_row, x_offset, y_offset, stride, places, x_rest, y_rest):  # type: ignore[no-untyped-def]
-    """For the columns of a row: the byte where the first of 16 neighbours lies, and the distances, float32."""
-    for i in range(places.size):
-        x_index, x_rest[i] = pixel.split_coordinate(pixel.source_coordinate(x_terms[i], x_row, x_offset))
-        y_index, y_rest[i] = pixel.split_coordinate(pixel.source_coordinate(y_terms[i], y_row, y_offset))
+def _plan_row(x_terms, y_terms, first, count, row_terms, offsets, stride, places, x_rest, y_rest):  # type: ignore[no-untyped-def]
+    """For `count` columns of a row: the byte where the first of 16 neighbours lies, and the distances, float32."""
+    for i in range(count):
+        x_term, y_term = x_terms[np.uint64(first) + np.uint64(i)], y_terms[np.uint64(first) + np.uint64(i)]
+        x_index, x_rest[i] = pixel.split_coordinate(pixel.source_coordinate(x_term, row_terms[0], offsets[0]))
+        y_index, y_rest[i] = pixel.split_coordinate(pixel.source_coordinate(y_term, row_terms[1], offsets[1]))
         line, column = np.int32(y_index + np.int32(PAD - 1)), np.int32(x_index + np.int32(PAD - 1))
         places[i] = np.int32(np.int32(line * stride) + np.int32(column * np.int32(QUAD)))
 
 
 @compiled()
-def _weigh_row(distances, bicubic, weights):  # type: ignore[no-untyped-def]
-    """weights (4 times as many), flat: of the four neighbours, of which the second counts as it is and has 0."""
-    for i in range(distances.size):
+def _weigh_row(distances, count, bicubic, weights):  # type: ignore[no-untyped-def]
+    """weights (4 for each), flat: of the four neighbours, of which the second counts as it is and has 0."""
+    for i in range(count):
         before, after, second_after = pixel.neighbour_weights(distances[i], bicubic)
         weights[4 * i] = before
         weights[4 * i + 1] = np.float32(0)
@@ -159,10 +160,10 @@ def rotate(view, degrees, bicubic, fill, scratch):  # type: ignore[no-untyped-de
         end = max(first, min(end, y_end))
         count = end - first
         if count > 0:
-            at = places[:count], x_rest[:count], y_rest[:count]
-            _plan_row(x_terms[first:], y_terms[first:], x_term, y_term, x_offset, y_offset, stride, at[0], at[1], at[2])
-            _weigh_row(at[1], bicubic, x_weights)
-            _weigh_row(at[2], bicubic, y_weights)
+            terms = x_term, y_term
+            _plan_row(x_terms, y_terms, first, count, terms, (x_offset, y_offset), stride, places, x_rest, y_rest)
+            _weigh_row(x_rest, count, bicubic, x_weights)
+            _weigh_row(y_rest, count, bicubic, y_weights)
             _rotate_row(source, np.int64(stride), places, x_weights, y_weights, row[CHANNELS * first : CHANNELS * end], last)
         fill_outside(row, first, end, pattern)
 
