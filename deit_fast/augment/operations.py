@@ -195,15 +195,17 @@ def _sharpness(view, factor, scratch):  # type: ignore[no-untyped-def]
     height, length, size = view.shape[0], view.shape[1] * _CHANNELS, view.size
     columns, copy = scratch[: 2 * length].view(np.uint16), scratch[2 * length :][:size]
     copy_bytes(view, copy)
+    levels, span = view.reshape(size), np.uint64(length)
     for y in range(1, height - 1):
-        above, row, below = copy[(y - 1) * length :], copy[y * length :], copy[(y + 1) * length :]
-        out = view[y].reshape(length)
+        start = np.uint64((y - 1) * length)
         for i in range(length):
-            columns[i] = np.uint16(above[i]) + np.uint16(row[i]) + np.uint16(below[i])
-        out, row = out[_CHANNELS:], row[_CHANNELS:]
+            at = start + np.uint64(i)
+            columns[i] = np.uint16(copy[at]) + np.uint16(copy[at + span]) + np.uint16(copy[at + span + span])
+        start = np.uint64(y * length + _CHANNELS)
         for i in range(length - 2 * _CHANNELS):
-            smooth = pixel.smoothed(columns[i] + columns[i + 3] + columns[i + 6], row[i])
-            out[i] = pixel.blended(smooth, row[i], factor)
+            level = copy[start + np.uint64(i)]
+            smooth = pixel.smoothed(columns[i] + columns[i + 3] + columns[i + 6], level)
+            levels[start + np.uint64(i)] = pixel.blended(smooth, level, factor)
 
 
 @compiled()
