@@ -165,7 +165,7 @@ def rotate(view, degrees, bicubic, fill, scratch):  # type: ignore[no-untyped-de
             _weigh_row(x_rest, count, bicubic, x_weights)
             _weigh_row(y_rest, count, bicubic, y_weights)
             _rotate_row(source, np.int64(stride), places, x_weights, y_weights, row[CHANNELS * first : CHANNELS * end], last)
-        fill_outside(row, first, end, pattern)
+        fill_outside(view, y, first, end, pattern)
 
 
 @compiled()

@@ -90,7 +90,9 @@ def store_word(typing_context, address, word):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _copy_memory(typing_context, target, source, count):  # type: ignore[no-untyped-def]
+def copy_memory(typing_context, target, source, count):  # type: ignore[no-untyped-def]
+    """Copies count bytes between two addresses; in a loop over rows, where a slice of an array would take longer."""
+
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         target, source, count = arguments
         pointers = [builder.inttoptr(address, cgutils.voidptr_t) for address in (target, source)]
@@ -103,7 +105,7 @@ def _copy_memory(typing_context, target, source, count):  # type: ignore[no-unty
 @compiled()
 def copy_bytes(source, target):  # type: ignore[no-untyped-def]
     """target[:] = source, contiguous, of one type, that do not overlap, of any shape; 20 times as fast as that assignment."""
-    _copy_memory(target.ctypes.data, source.ctypes.data, min(source.nbytes, target.nbytes))
+    copy_memory(target.ctypes.data, source.ctypes.data, min(source.nbytes, target.nbytes))
 
 
 @compiled()

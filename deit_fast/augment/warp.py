@@ -11,7 +11,7 @@ import numpy as np
 
 from deit_fast.augment import pixel
 from deit_fast.augment.compiled import compiled
-from deit_fast.augment.vectors import LANES, QUAD, between_rows, copy_bytes, floats
+from deit_fast.augment.vectors import LANES, QUAD, between_rows, copy_bytes, copy_memory, floats
 
 CHANNELS = 3
 PAD = 2  # neighbours lie up to so many pixels outside
@@ -58,18 +58,24 @@ def fill_pattern(fill, pattern):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def fill_outside(row, first, end, pattern):  # type: ignore[no-untyped-def]
-    """The columns of a row (flat) before `first` and from `end` on take the pattern; first <= end."""
-    copy_bytes(pattern[: CHANNELS * first], row[: CHANNELS * first])
-    copy_bytes(pattern[CHANNELS * end :], row[CHANNELS * end :])
+def fill_outside(view, y, first, end, pattern):  # type: ignore[no-untyped-def]
+    """The columns of row y before `first` and from `end` on take the pattern; first <= end."""
+    row, start, stop = view.ctypes.data + y * pattern.size, CHANNELS * first, CHANNELS * end
+    copy_memory(row, pattern.ctypes.data, start)
+    copy_memory(row + stop, pattern.ctypes.data + stop, pattern.size - stop)
 
 
 @compiled()
-def _interpolate(taps, stride, weights, out):  # type: ignore[no-untyped-def]
-    """out = between taps `stride` and twice `stride` bytes on; flat uint8, the same weights for all."""
-    level, after, second_after = taps[stride:], taps[2 * stride :], taps[3 * stride :]
-    for i in range(out.size):
-        out[i] = pixel.clipped(pixel.interpolated(taps[i], level[i], after[i], second_after[i], weights))
+def _interpolate(taps, start, stride, weights, levels, target, count):  # type: ignore[no-untyped-def]
+    """count levels from target on = between taps from start + stride and from start + 2 stride on; the same weights for all.
+
+    taps, levels: flat uint8. Indices instead of slices, which take longer than a row, and unsigned, which need no check.
+    """
+    first, step, out = np.uint64(start), np.uint64(stride), np.uint64(target)
+    for i in range(count):
+        at = first + np.uint64(i)
+        before, level, after, second_after = taps[at], taps[at + step], taps[at + step + step], taps[at + step + step + step]
+        levels[out + np.uint64(i)] = pixel.clipped(pixel.interpolated(before, level, after, second_after, weights))
 
 
 @compiled()
@@ -79,20 +85,20 @@ def shift_rows(view, factor, pixels, bicubic, fill, scratch):  # type: ignore[no
     margin = PAD * CHANNELS
     pattern, source = scratch[:length], scratch[length:][: length + 2 * margin]
     fill_pattern(fill, pattern)
+    levels = view.reshape(view.size)
     for y in range(height):
-        row = view[y].reshape(length)
-        term = factor * (np.float64(y) + 0.5)
+        term, row = factor * (np.float64(y) + 0.5), y * length
         first, end = columns_within(1.0, term, pixels, width, width)
         if first < end:
-            copy_bytes(row, source[margin:])
+            copy_memory(source.ctypes.data + margin, levels.ctypes.data + row, length)
             for i in range(margin):
-                source[i] = row[i % CHANNELS]
-                source[margin + length + i] = row[length - CHANNELS + i % CHANNELS]
+                source[i] = levels[row + i % CHANNELS]
+                source[margin + length + i] = levels[row + length - CHANNELS + i % CHANNELS]
             index, distance = pixel.split_coordinate(_coordinate(1.0, term, pixels, first))
-            taps = source[CHANNELS * (index - 1 + PAD) :]
             weights = pixel.neighbour_weights(distance, bicubic)
-            _interpolate(taps, CHANNELS, weights, row[CHANNELS * first : CHANNELS * end])
-        fill_outside(row, first, end, pattern)
+            count = CHANNELS * (end - first)
+            _interpolate(source, CHANNELS * (index - 1 + PAD), CHANNELS, weights, levels, row + CHANNELS * first, count)
+        fill_outside(view, y, first, end, pattern)
 
 
 @compiled()
@@ -115,9 +121,9 @@ def shift_all(view, pixels, bicubic, fill, scratch):  # type: ignore[no-untyped-
     if first < end:
         _copy_with_rows(view, source)
         index, distance = pixel.split_coordinate(_coordinate(1.0, 0.0, pixels, first))
-        taps = source[(index - 1 + PAD) * length :]
         weights = pixel.neighbour_weights(distance, bicubic)
-        _interpolate(taps, length, weights, view[first:end].reshape((end - first) * length))
+        levels, count = view.reshape(view.size), (end - first) * length
+        _interpolate(source, (index - 1 + PAD) * length, length, weights, levels, first * length, count)
     for y in range(height):
         if not first <= y < end:
             copy_bytes(pattern, view[y])
@@ -152,7 +158,7 @@ def shift_columns(view, factor, bicubic, fill, scratch):  # type: ignore[no-unty
         begin = end
     for y in range(height):
         first, end = columns_within(factor, np.float64(y) + 0.5, 0.0, height, width)
-        fill_outside(view[y].reshape(length), first, end, pattern)
+        fill_outside(view, y, first, end, pattern)
 
 
 @compiled()
@@ -178,4 +184,4 @@ def _shift_band(view, source, shift, begin, end, weights, tail):  # type: ignore
             target = view.ctypes.data + y * length + start if fits else tail.ctypes.data
             between_rows(source_at + y * length, length, weights_at, weights_stride, target)
             if not fits:
-                copy_bytes(tail[: length - start], view[y].reshape(length)[start:])
+                copy_memory(view.ctypes.data + y * length + start, tail.ctypes.data, length - start)
