@@ -394,11 +394,13 @@ def check_training(config: RunConfig, world_size: int) -> None:
             raise UserError(f"data.{name} is not set: want the path of a beton, made by `deit-fast write`")
     if config.train.resume and not config.run.dir:
         raise UserError("train.resume: run.dir is not set: want the folder of the run to go on with")
-    if is_mixing(augment) and data.batch_size % 2:
+    if is_mixing(augment) and augment.mix_mode == "pair" and data.batch_size % 2:
         raise UserError(
-            f"data.batch_size={data.batch_size}: Mixup and CutMix mix pairs within a rank and want an even batch on "
-            f"each of the {world_size} rank(s); choose an even number, or set augment.mixup=0 augment.cutmix=0"
+            f"data.batch_size={data.batch_size}: augment.mix_mode=pair wants an even batch on each of the {world_size} "
+            "rank(s), else one view would not be mixed; choose an even number, or another mode"
         )
+    if data.dtype == "uint8":
+        raise UserError("data.dtype=uint8: is for other trainers; want float32, float16 or bfloat16")
     if data.start_resolution > data.resolution:
         raise UserError(
             f"data.start_resolution={data.start_resolution}: want 0 to data.resolution={data.resolution} (0: no ramp)"

@@ -88,7 +88,7 @@ def test_ranges_of_unused_options_are_not_checked() -> None:
     [
         ("data", {"train": ""}, "data.train is not set"),
         ("data", {"val": ""}, "data.val is not set"),
-        ("data", {"batch_size": 7}, "data.batch_size=7: .* even batch .* 2 rank"),
+        ("data", {"dtype": "uint8"}, "data.dtype=uint8: .* want float32"),
         ("data", {"start_resolution": 256}, "data.start_resolution=256: want .*data.resolution=224"),
         ("schedule", {"warmup_epochs": 300.0}, "schedule.warmup_epochs=300: want fewer than train.epochs=300"),
     ],
@@ -106,17 +106,20 @@ def test_sections_that_do_not_fit(section: str, changes: dict[str, Any], message
         (AugmentConfig(mixup=0.0), True),
         (AugmentConfig(cutmix=0.0), True),
         (AugmentConfig(mixup=0.0, cutmix=0.0), False),
+        (AugmentConfig(mixup=0.0, cutmix=0.0, cutmix_minmax=(0.2, 0.5)), True),
         (AugmentConfig(mix_probability=0.0), False),
     ],
 )
-def test_odd_batches_are_fine_without_mixing(augment: AugmentConfig, mixes: bool) -> None:
+def test_odd_batches_are_fine_unless_mixed_in_pairs(augment: AugmentConfig, mixes: bool) -> None:
     assert is_mixing(augment) is mixes
     odd = replace(TRAINABLE, augment=augment, data=replace(TRAINABLE.data, batch_size=7))
+    check_training(odd, world_size=1)
+    in_pairs = replace(odd, augment=replace(augment, mix_mode="pair"))
     if mixes:
-        with pytest.raises(UserError, match="even"):
-            check_training(odd, world_size=1)
+        with pytest.raises(UserError, match=r"data\.batch_size=7: .* even batch"):
+            check_training(in_pairs, world_size=1)
     else:
-        check_training(odd, world_size=1)
+        check_training(in_pairs, world_size=1)
 
 
 def test_sizes_of_evaluation_follow_training_unless_set() -> None:

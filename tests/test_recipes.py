@@ -42,6 +42,8 @@ def test_deit_recipe_has_the_papers_numbers(name: str) -> None:
     assert peak_lr(config.optim, 1024) == pytest.approx(1e-3)
     assert (config.train.epochs, config.schedule.warmup_epochs, config.optim.weight_decay) == (300, 5, 0.05)
     assert (config.augment.repeats, config.augment.mixup, config.augment.cutmix) == (3, 0.8, 1.0)
+    assert (config.augment.auto_augment, config.augment.erase) == ("rand-m9-mstd0.5-inc1", 0.25)
+    assert (config.augment.erase_mode, config.augment.mix_mode, config.augment.color_jitter) == ("pixel", "batch", 0)
     assert (config.augment.label_smoothing, config.model.drop_path, config.train.ema_decay) == (0.1, 0.1, 0.99996)
 
 
@@ -51,4 +53,5 @@ def test_resnet_recipe_has_ffcv_imagenets_numbers() -> None:
     assert (config.optim.name, config.optim.momentum, config.optim.weight_decay) == ("sgd", 0.9, 5e-5)
     assert [round(share * 16) for share in config.data.ramp] == [11, 13]
     assert config.model.blurpool
+    assert (config.augment.auto_augment, config.augment.erase, config.augment.mixup, config.augment.cutmix) == ("", 0, 0, 0)
     assert config.eval.flip

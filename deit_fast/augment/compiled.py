@@ -38,17 +38,22 @@ def _say_that_nothing_is_cached() -> None:
     )
 
 
-def compiled(*, parallel: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: numba.njit without the interpreter lock, cached on disk; parallel: `prange` loops run on all threads."""
+def compiled(*, parallel: bool = False, inlined: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: numba.njit without the interpreter lock, cached on disk.
+
+    parallel: `prange` loops run on all threads. inlined: LLVM puts the function into its callers however long it is: a loop
+    with a call in it is not vectorised.
+    """
+    options = {"nogil": True, "parallel": parallel, "forceinline": inlined}
 
     def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
-            dispatcher: Any = numba.njit(cache=True, nogil=True, parallel=parallel)(function)
+            dispatcher: Any = numba.njit(cache=True, **options)(function)
         except RuntimeError as error:
             if "cannot cache" not in str(error):
                 raise
             _say_that_nothing_is_cached()
-            return numba.njit(nogil=True, parallel=parallel)(function)
+            return numba.njit(**options)(function)
         cache_file = dispatcher._cache._cache_file
         assert hasattr(cache_file, "_source_stamp"), "Numba keeps its cache's stamp elsewhere"
         cache_file._source_stamp = _STAMP

@@ -1,107 +1,175 @@
-"""Takes a batch of uint8 views and their labels, gives normalised, mixed float images and soft targets.
+"""Takes a batch of uint8 views, gives normalised, erased and mixed images in float32, float16 or bfloat16.
 
-Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) as timm's `Mixup` applies them in batch mode: one of the two for the
-whole batch, one lambda, corrected to the clipped box. The partner of view i is view i + shift of the batch, cyclically: with
-shift and its complement at least the number of repeats, no view is mixed with a copy of its own image, since copies lie next
-to each other. A batch of fewer than twice the repeats has no such shift; it is paired half a batch apart.
+One pass: a row of a view is made in the cache, of its own bytes and its partner's, rounded, and streamed to memory. As in
+timm, a view is normalised, then erased, then mixed: a partner comes along with its box and its noise.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numba import prange
+from numba import carray, prange, types
 
-from deit_fast.augment import rng
+from deit_fast.augment import erase
 from deit_fast.augment.compiled import compiled
+from deit_fast.augment.mix import CUTMIX, MIXUP
+from deit_fast.augment.round import FLOAT32, round_row
+from deit_fast.augment.share_out import take
+from deit_fast.augment.stream import LINE, copy, fence, stream_lines
+from deit_fast.augment.turn import void_pointer
 
-PLAIN = 0
-MIXUP = 1
-CUTMIX = 2
+
+@compiled(inlined=True)
+def normalise(value, factor, offset):  # type: ignore[no-untyped-def]
+    """A grey level 0 to 255 as the network sees it; factor and offset of its channel, float32, from `factor_and_offset`."""
+    return np.float32(value) * factor + offset
 
 
-@compiled()
-def mixing(seed, first_id, count, height, width, repeats, alphas, probabilities):  # type: ignore[no-untyped-def]
-    """How a batch is mixed: (PLAIN, MIXUP or CUTMIX, lambda, shift, y0, y1, x0, x1).
-
-    A function of the seed and of the id of the batch's first view. alphas: of Mixup and CutMix, 0 for off; probabilities: of
-    mixing at all, and of CutMix where both are on. A batch of one is not mixed. lambda is the share of the view itself.
-    """
-    nothing = (PLAIN, 1.0, np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0))
-    mixup_alpha, cutmix_alpha = alphas
-    u0, u1, u2, _ = rng.uniforms(seed, first_id, rng.MIX, 0)
-    if u0 >= probabilities[0] or count < 2 or (mixup_alpha <= 0.0 and cutmix_alpha <= 0.0):
-        return nothing
-    use_cutmix = cutmix_alpha > 0.0 and (mixup_alpha <= 0.0 or u1 < probabilities[1])
-    shift = np.int64(count // 2)
-    if count >= 2 * repeats:
-        shift = repeats + rng.below(u2, count - 2 * repeats + 1)
-    alpha = cutmix_alpha if use_cutmix else mixup_alpha
-    lam = rng.symmetric_beta(seed, first_id, rng.MIX, 2, alpha)
-    if not use_cutmix:
-        return MIXUP, lam, shift, np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-    u0, u1, _, _ = rng.uniforms(seed, first_id, rng.MIX, 1)
-    y0, y1, x0, x1 = cutmix_box(lam, rng.below(u0, height), rng.below(u1, width), height, width)
-    lam = 1.0 - (y1 - y0) * (x1 - x0) / (height * width)
-    return CUTMIX, lam, shift, y0, y1, x0, x1
+@compiled(inlined=True)
+def blend(own, other, lam, rest):  # type: ignore[no-untyped-def]
+    """Mixup of two values; lam and rest = 1 - lam: the shares, all float32."""
+    return lam * own + rest * other
 
 
 @compiled()
-def cutmix_box(lam, centre_y, centre_x, height, width):  # type: ignore[no-untyped-def]
-    """Box (y0, y1, x0, x1) with a share 1 - lam of the area around a centre, clipped to the image, as timm 1.0.31's
-    `rand_bbox` has it (an odd side reaches one pixel further down and right; timm 0.3.2 cut it to an even one)."""
-    share = math.sqrt(1.0 - lam)
-    box_height, box_width = np.int64(height * share), np.int64(width * share)
-    y0 = max(centre_y - box_height // 2, np.int64(0))
-    y1 = min(centre_y + (box_height + 1) // 2, np.int64(height))
-    x0 = max(centre_x - box_width // 2, np.int64(0))
-    x1 = min(centre_x + (box_width + 1) // 2, np.int64(width))
-    return y0, y1, x0, x1
+def factor_and_offset(mean, std):  # type: ignore[no-untyped-def]
+    """What `normalise` wants for a channel, from its mean and standard deviation in units of 255 grey levels."""
+    return np.float32(1.0 / (255.0 * std)), np.float32(-mean / std)
 
 
+# parallel itself, not a front of a parallel function: Numba 0.68 jumps to address 0 where a cached function, compiled in a
+# process that had loaded the parallel one from its cache, is loaded in a later process
 @compiled(parallel=True)
-def normalize_and_mix(views, mix, mean, std, images):  # type: ignore[no-untyped-def]
-    """images[i] = lam * normalised views[i] + (1 - lam) * normalised views[i + shift], or with the partner's box pasted.
+def finish_views(views, ids, seed, mix, erased, erase_mode, mean, std, precision, num_workers, images):  # type: ignore[no-untyped-def]
+    """Fills images with the views, normalised, erased and mixed, on num_workers threads.
 
-    views (B, H, W, 3) uint8; mix from `mixing`; mean and std (3,) float64 in units of 255 grey levels; images (B, H, W, 3)
-    float32, written. One pass over the bytes: a row is one loop over W x 3 values, with a factor and an offset for each.
+    views (B, H, W, 3) uint8; ids (B,) uint64 of the views; mix: a `mix.Mix` of the batch; erased (B, 4) int64: boxes from
+    `erase.draw_boxes`, with erase_mode from `erase.MODES`; mean, std (3,) float64 in units of 255 grey levels; precision:
+    from `round.PRECISIONS`; images (B, H, W, 3) contiguous, written: float32, or uint16 that holds the bits of float16 or
+    bfloat16. What is written does not depend on num_workers.
     """
-    kind, lam, shift, y0, y1, x0, x1 = mix
-    count, height, width = views.shape[0], views.shape[1], views.shape[2]
-    length = 3 * width
-    factor, offset = np.empty(length, np.float32), np.empty(length, np.float32)
-    for i in range(length):
-        factor[i] = 1.0 / (255.0 * std[i % 3])
-        offset[i] = -mean[i % 3] / std[i % 3]
-    own, others = np.float32(lam), np.float32(1.0 - lam)
-    for b in prange(count):
-        partner = (b + shift) % count
-        for y in range(height):
-            row, out = views[b, y].reshape(length), images[b, y].reshape(length)
-            other = views[partner, y].reshape(length)
-            if kind == MIXUP:
-                for i in range(length):
-                    mixed = own * np.float32(row[i]) + others * np.float32(other[i])
-                    out[i] = mixed * factor[i] + offset[i]
-            else:
-                for i in range(length):
-                    out[i] = np.float32(row[i]) * factor[i] + offset[i]
-                if kind == CUTMIX and y0 <= y < y1:
-                    for i in range(3 * x0, 3 * x1):
-                        out[i] = np.float32(other[i]) * factor[i] + offset[i]
+    bytes_per_value = 4 if precision == FLOAT32 else 2
+    assert images.shape == views.shape
+    assert images.itemsize == bytes_per_value
+    count, height, length = views.shape[0], views.shape[1], 3 * views.shape[2]
+    key = np.uint64(seed)
+    source, target = views.reshape(views.size).ctypes.data, images.reshape(images.size).ctypes.data  # contiguous ones alone
+    stride = -(-(length + 3) // 16) * 16  # in float32: whole lines
+    counter = np.zeros(1, np.int64)
+    for _ in prange(num_workers):
+        memory = np.empty(5 * stride + 32, np.float32)  # five rows, and two lines more
+        scratch = -(-memory.ctypes.data // LINE) * LINE
+        _prepare(mean, std, scratch, stride, length)
+        b = take(counter.ctypes.data)
+        while b < count:
+            other = mix.partner[b]
+            how = (mix.kind[b], np.float32(mix.lam[b]), np.float32(1.0 - mix.lam[b]), *_box(mix.box, b))
+            own_noise = (key, ids[b], erase_mode, *_box(erased, b))
+            other_noise = (key, ids[other], erase_mode, *_box(erased, other))
+            own_view, other_view = source + b * height * length, source + other * height * length
+            image = target + b * height * length * bytes_per_value
+            _finish_view(own_view, other_view, own_noise, other_noise, how, precision, scratch, stride, height, length, image)
+            b = take(counter.ctypes.data)
+        memory[0] = 0.0  # keeps it until here
+
+
+@compiled(inlined=True)
+def _box(boxes, b):  # type: ignore[no-untyped-def]
+    return boxes[b, 0], boxes[b, 1], boxes[b, 2], boxes[b, 3]
+
+
+@compiled(inlined=True)
+def _floats(address, length):  # type: ignore[no-untyped-def]
+    return carray(void_pointer(address), (length,), types.float32)
 
 
 @compiled()
-def soft_targets(labels, mix, smoothing, targets):  # type: ignore[no-untyped-def]
-    """targets[i] = smoothed one-hot label i, mixed as the images are.
+def _prepare(mean, std, scratch, stride, length):  # type: ignore[no-untyped-def]
+    """Fills the first two of a worker's five scratch rows with factor and offset of each value of a row."""
+    factor, offset = _floats(scratch, length), _floats(scratch + 4 * stride, length)
+    for i in range(length):
+        factor[i], offset[i] = factor_and_offset(mean[i % 3], std[i % 3])
 
-    labels (B,) int64 in 0 to C - 1; targets (B, C) float32, written: smoothing / C everywhere, and 1 - smoothing more at
-    the labels, lam of it at the view's own and 1 - lam at its partner's.
+
+@compiled()
+def _finish_view(own_view, other_view, own_noise, other_noise, how, precision, scratch, stride, height, length, image):  # type: ignore[no-untyped-def]
+    """Makes one image. Views, scratch and image are addresses.
+
+    Not arrays, since an array that is handed on is counted with a locked instruction, and that waits until all that was
+    streamed has arrived: with one in each row a view took three times as long.
     """
-    _, lam, shift, _, _, _, _ = mix
-    count, num_classes = targets.shape
-    targets[:] = smoothing / num_classes
-    for i in range(count):
-        targets[i, labels[i]] += (1.0 - smoothing) * lam
-        targets[i, labels[(i + shift) % count]] += (1.0 - smoothing) * (1.0 - lam)
+    factor, offset = _floats(scratch, length), _floats(scratch + 4 * stride, length)
+    noise, buffer = _floats(scratch + 8 * stride, length + 3), scratch + 16 * stride
+    own = carray(void_pointer(own_view), (height * length,), types.uint8)
+    other = carray(void_pointer(other_view), (height * length,), types.uint8)
+    bytes_per_row = length * (4 if precision == FLOAT32 else 2)
+    # the buffer holds what comes next, from the line on in which the image begins
+    skip = filled = image % LINE
+    target = image - skip
+    for y in range(height):
+        # a float32 row is made where it is streamed from
+        row = _floats(buffer + filled if precision == FLOAT32 else scratch + 12 * stride, length)
+        _make_row(own, other, y, factor, offset, own_noise, other_noise, how, noise, row)
+        if precision != FLOAT32:
+            round_row(row, precision, carray(void_pointer(buffer + filled), (length,), types.uint16))
+        filled += bytes_per_row
+        streamed = stream_lines(buffer, target, skip, filled)
+        if streamed > 0:
+            target, filled, skip = target + streamed, filled - streamed, np.int64(0)
+    copy(buffer + skip, target + skip, filled - skip)
+    fence()
+
+
+@compiled(inlined=True)
+def _make_row(own, other, y, factor, offset, own_noise, other_noise, how, noise, row):  # type: ignore[no-untyped-def]
+    """Fills row (3 W,) float32 with row y of a view: the pieces of it that are its own, its partner's, or noise."""
+    kind, lam, rest, y0, y1, x0, x1 = how
+    length = len(row)
+    start = y * length
+    _normalise_piece(own, start, 0, length, factor, offset, row)
+    first, last = _fill_erased(own_noise, y, 0, length, noise)
+    _copy_piece(noise, first, last, row)
+    if kind == MIXUP:
+        first, last = _fill_erased(other_noise, y, 0, length, noise)
+        _blend_piece(other, start, 0, first, factor, offset, lam, rest, row)
+        for i in range(np.uint64(first), np.uint64(last)):
+            row[i] = blend(row[i], noise[i], lam, rest)
+        _blend_piece(other, start, last, length, factor, offset, lam, rest, row)
+    elif kind == CUTMIX and y0 <= y < y1:
+        _normalise_piece(other, start, 3 * x0, 3 * x1, factor, offset, row)
+        first, last = _fill_erased(other_noise, y, 3 * x0, 3 * x1, noise)
+        _copy_piece(noise, first, last, row)
+
+
+@compiled(inlined=True)
+def _fill_erased(noise_of, y, begin, end, noise):  # type: ignore[no-untyped-def]
+    """(first, last) of the values of row y from begin to end - 1 that are erased, filled into noise; (end, end) for none."""
+    seed, view_id, mode, y0, y1, x0, x1 = noise_of
+    first, last = max(3 * x0, begin), min(3 * x1, end)
+    if not y0 <= y < y1 or first >= last:
+        return end, end
+    erase.fill_noise(seed, view_id, mode, y, first, last, noise)
+    return first, last
+
+
+# indices are unsigned: they are not checked for wrap-around, so the loops are vectorised
+
+
+@compiled(inlined=True)
+def _copy_piece(source, first, last, row):  # type: ignore[no-untyped-def]
+    for i in range(np.uint64(first), np.uint64(last)):
+        row[i] = source[i]
+
+
+@compiled(inlined=True)
+def _normalise_piece(view, start, first, last, factor, offset, row):  # type: ignore[no-untyped-def]
+    """Values first to last - 1 of the row that begins at `start` of its view."""
+    start = np.uint64(start)
+    for i in range(np.uint64(first), np.uint64(last)):
+        row[i] = normalise(view[start + i], factor[i], offset[i])
+
+
+@compiled(inlined=True)
+def _blend_piece(view, start, first, last, factor, offset, lam, rest, row):  # type: ignore[no-untyped-def]
+    start = np.uint64(start)
+    for i in range(np.uint64(first), np.uint64(last)):
+        row[i] = blend(row[i], normalise(view[start + i], factor[i], offset[i]), lam, rest)

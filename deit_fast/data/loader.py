@@ -18,12 +18,21 @@ import torch
 from ffcv.pipeline.operation import Operation
 
 from deit_fast.augment import rng
-from deit_fast.config import AugmentConfig, DataConfig, RankError, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
+from deit_fast.config import (
+    AugmentConfig,
+    DataConfig,
+    RankError,
+    UserError,
+    eval_batch_size,
+    eval_crop_ratio,
+    eval_resolution,
+    is_mixing,
+)
 from deit_fast.data.beton import Beton, open_beton
 from deit_fast.data.decode import Stored, stored_of
 from deit_fast.data.decode_ops import DecodeEvalViews, DecodeTrainViews
 from deit_fast.data.index import read_index
-from deit_fast.data.ops import Finish, Label, SoftTargets
+from deit_fast.data.ops import AugmentViews, Finish, Label, SoftTargets
 from deit_fast.data.order import EvalOrder, TrainOrder, choose_subset, train_order
 from deit_fast.data.page_order import CHUNK_BYTES
 from deit_fast.data.pipeline import MappedBeton, Pipeline
@@ -284,10 +293,22 @@ def train_operations(
     config: DataConfig, augment: AugmentConfig, stored: Stored, num_classes: int, *, seed: int, num_workers: int
 ) -> tuple[list[Operation], list[Operation]]:
     """The operations that make training batches of images and of targets."""
-    decoder = DecodeTrainViews(
-        stored, config.resolution, seed, augment, config.interpolation, dct_scaling=config.dct_scaling, num_workers=num_workers
-    )
-    return [decoder, Finish(augment, seed)], [Label(), SoftTargets(num_classes, config.resolution, augment, seed)]
+    threads = {"num_workers": num_workers}
+    images: list[Operation] = [
+        DecodeTrainViews(
+            stored, config.resolution, seed, augment, config.interpolation, dct_scaling=config.dct_scaling, **threads
+        )
+    ]
+    policy = AugmentViews(augment, seed, config.interpolation, **threads)
+    if policy.policy.num_steps:
+        images.append(policy)
+    if config.dtype != "uint8":
+        images.append(Finish(augment, seed, config.dtype, **threads))
+    elif is_mixing(augment) or augment.erase > 0:
+        raise UserError(
+            "data.dtype=uint8: images are neither mixed nor erased; set augment.mixup, augment.cutmix and augment.erase to 0"
+        )
+    return images, [Label(), SoftTargets(num_classes, config.resolution, augment, seed)]
 
 
 def train_loader(
@@ -339,7 +360,7 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
     )
     return Loader(
         beton,
-        [decoder, Finish(augment, None)],
+        [decoder] if config.dtype == "uint8" else [decoder, Finish(augment, None, config.dtype, num_workers=workers)],
         [Label()],
         order,
         config=config,

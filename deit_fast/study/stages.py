@@ -10,14 +10,19 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_fast.augment import crop, finish, resample, rng
+from deit_fast.augment import crop, erase, finish, mix, operation_codes, operations, policy, resample, rng
 from deit_fast.augment.resample import FILTERS
+from deit_fast.augment.round import PRECISIONS
 from deit_fast.config import AugmentConfig, UserError
 from deit_fast.data.beton import JPEG_MODE, Beton
+from deit_fast.data.decode import Scratch, decode_batch, stored_of
+from deit_fast.data.index import read_index
+from deit_fast.data.pipeline import MappedBeton
 from deit_fast.data.turbojpeg import OK, JpegDecoder
 
 _SEED = np.uint64(0)
 _NO_PADDING = -1  # crops of random area and aspect ratio
+_FILL = (124, 116, 104)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,25 +131,115 @@ def _resample(given: StageInput) -> Callable[[], None]:
     return run
 
 
-def _finish(given: StageInput) -> Callable[[], None]:
-    augment = given.augment
-    count, height, width = given.views.shape[:3]
-    alphas = (float(augment.mixup), float(augment.cutmix))
-    probabilities = (float(augment.mix_probability), float(augment.cutmix_probability))
-    mix = finish.mixing(_SEED, given.ids[0], count, height, width, augment.repeats, alphas, probabilities)
-    mean, std = np.array(augment.mean), np.array(augment.std)
-    images = np.empty(given.views.shape, np.float32)
+def _crop(given: StageInput) -> Callable[[], None]:
+    """Decoding and resampling together, as the loader does it: of JPEGs with tiles, those under the crop."""
+    index = read_index(given.beton)
+    stored = stored_of(given.beton, index)
+    scratch = Scratch(1, stored, given.views.shape[1])
+    mapped = MappedBeton(given.beton)
+    offsets, sizes = (column[given.samples].astype(np.int64) for column in (given.beton.offsets, given.beton.sizes))
+    locations = np.stack([mapped.memory.ctypes.data + offsets, sizes], axis=1)
+    views, statuses = np.empty_like(given.views), np.empty(len(given.samples), np.int32)
 
     def run() -> None:
-        finish.normalize_and_mix(given.views, mix, mean, std, images)
+        where = (stored.places, given.plans, given.kind, 1, scratch.layout)
+        decode_batch(given.ids, mapped.metadata["image"], locations, *where, views, statuses)
+        assert not statuses.any()
 
     return run
+
+
+def _operation(name: str, argument: float) -> Stage:
+    """An operation of a policy on every view, again on what it made of them the last time."""
+
+    def make(given: StageInput) -> Callable[[], None]:
+        count, height, width = given.views.shape[:3]
+        codes = np.full((count, 1), getattr(operation_codes, name), np.int32)
+        arguments = np.full((count, 1), argument)
+        scratch = np.empty((1, operations.scratch_bytes(height, width)), np.uint8)
+        views = given.views.copy()
+        is_bicubic = given.kind != FILTERS["bilinear"]
+
+        def run() -> None:
+            operations.apply_all(codes, arguments, is_bicubic, _FILL, views, scratch)
+
+        return run
+
+    return make
+
+
+def _policy(given: StageInput) -> Callable[[], None] | None:
+    """What augment.auto_augment and augment.color_jitter draw for each view, and the drawing."""
+    warp = "bilinear" if given.kind == FILTERS["bilinear"] else "bicubic"
+    drawn = policy.parse(given.augment.auto_augment, given.augment.color_jitter, warp)
+    if not drawn.num_steps:
+        return None
+    count, height, width = given.views.shape[:3]
+    codes, arguments = np.empty((count, drawn.num_steps), np.int32), np.empty((count, drawn.num_steps))
+    scratch = np.empty((1, operations.scratch_bytes(height, width)), np.uint8)
+    views = np.empty_like(given.views)
+
+    def run() -> None:
+        # fresh views: a policy applied to its own results ends in black and white, where some operations are cheaper
+        np.copyto(views, given.views)
+        policy.draw_steps(_SEED, given.ids, drawn, height, width, codes, arguments)
+        operations.apply_all(codes, arguments, warp == "bicubic", _FILL, views, scratch)
+
+    return run
+
+
+def _finish(kind: int, erase_probability: float, precision: str) -> Stage:
+    """Normalising, with or without mixing and erasing, to a type."""
+
+    def make(given: StageInput) -> Callable[[], None]:
+        count, height, width = given.views.shape[:3]
+        mixed = mix.unmixed(count)
+        if kind != mix.PLAIN:
+            partner = (np.arange(count) + count // 2) % count
+            box = np.tile(np.array([height // 4, 3 * height // 4, width // 4, 3 * width // 4]), (count, 1))
+            mixed = mix.Mix(partner, np.full(count, kind), np.full(count, 0.7), box)
+        boxes = np.zeros((count, 4), np.int64)
+        erase.draw_boxes(_SEED, given.ids, erase_probability, height, width, boxes)
+        mean, std = np.array(given.augment.mean), np.array(given.augment.std)
+        images = np.empty(given.views.shape, np.float32 if precision == "float32" else np.uint16)
+        how = (erase.PIXEL, mean, std, PRECISIONS[precision], 1)
+
+        def run() -> None:
+            finish.finish_views(given.views, given.ids, _SEED, mixed, boxes, *how, images)
+
+        return run
+
+    return make
 
 
 # in the order of the path; each works on what the ones before leave
 STAGES: dict[str, Stage] = {
     "read": _read,
-    "decode": _decode,
+    "decode whole": _decode,
     "resample": _resample,
-    "finish": _finish,
+    "decode crop, resample": _crop,
+    "auto_contrast": _operation("AUTO_CONTRAST", 0.0),
+    "equalize": _operation("EQUALIZE", 0.0),
+    "invert": _operation("INVERT", 0.0),
+    "rotate": _operation("ROTATE", 27.0),
+    "posterize": _operation("POSTERIZE", 4.0),
+    "solarize": _operation("SOLARIZE", 26.0),
+    "solarize_add": _operation("SOLARIZE_ADD", 99.0),
+    "color": _operation("COLOR", 1.81),
+    "contrast": _operation("CONTRAST", 1.81),
+    "brightness": _operation("BRIGHTNESS", 0.99),
+    "sharpness": _operation("SHARPNESS", 1.81),
+    "shear_x": _operation("SHEAR_X", 0.27),
+    "shear_y": _operation("SHEAR_Y", 0.27),
+    "translate_x": _operation("TRANSLATE_X", 30.3),
+    "translate_y": _operation("TRANSLATE_Y", 30.3),
+    "grey": _operation("GREY", 0.0),
+    "blur": _operation("BLUR", 1.0),
+    "policy": _policy,
+    "finish": _finish(mix.PLAIN, 0.0, "float32"),
+    "finish, mixup": _finish(mix.MIXUP, 0.0, "float32"),
+    "finish, cutmix": _finish(mix.CUTMIX, 0.0, "float32"),
+    "finish, mixup, erasing": _finish(mix.MIXUP, 0.25, "float32"),
+    "finish, bfloat16": _finish(mix.PLAIN, 0.0, "bfloat16"),
+    "finish, float16": _finish(mix.PLAIN, 0.0, "float16"),
 }

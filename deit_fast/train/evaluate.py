@@ -79,6 +79,7 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         if config.train.channels_last:
             model = to_channels_last(model)
         amp = resolve_amp(config.train.amp, world.device)
+        check_dtype(data.dtype, amp)
         try:
             result = evaluate(model, loader, world, amp=amp, flip=config.eval.flip)
         finally:
@@ -91,6 +92,12 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
                 f"{result['num_images']} images"
             )
     return {**result, "weights": weights, "flip": config.eval.flip, "checkpoint": config.eval.checkpoint, "val": data.val}
+
+
+def check_dtype(dtype: str, amp: str) -> None:
+    """Raises UserError if images of a type (data.dtype) are none that a model in a precision (off, bf16 or fp16) takes."""
+    if dtype == "uint8" or (dtype != "float32" and amp == "off"):
+        raise UserError(f"data.dtype={dtype}: want float32 without mixed precision; or set train.amp to bf16 or fp16")
 
 
 def check_classes(classes: list[str] | None, num_classes: int, val: Beton, path: str) -> None:

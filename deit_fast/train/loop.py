@@ -135,6 +135,7 @@ class Run:
             lr=lr,
             resolution=batch.images.shape[-1],
             images=images,
+            images_replaced=trainer.train_loader.num_replaced,  # in all epochs of this session
             wall_seconds=wall_seconds,
             images_per_second=images / wall_seconds,
             seconds={kind: value - self._seconds_logged.get(kind, 0.0) for kind, value in seconds.items()},

@@ -18,14 +18,14 @@ from deit_fast.train import optim, schedule
 from deit_fast.train.checkpoint import check_architecture, load_weights
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
-from deit_fast.train.evaluate import evaluate
+from deit_fast.train.evaluate import check_dtype, evaluate
 from deit_fast.train.step import TrainStep
 
 # what a resumed run may change; anything else would make it another run
 _FREE_SECTIONS = ("write", "eval", "run", "bench", "report", "demo", "out")
 _FREE_OPTIONS = (
     "data.train", "data.val", "data.batch_size", "data.eval_batch_size", "data.num_workers", "data.batches_ahead",
-    "train.device", "train.compile", "train.log_every", "train.eval_every", "train.resume",
+    "data.on_error", "train.device", "train.compile", "train.log_every", "train.eval_every", "train.resume",
 )  # fmt: skip
 
 
@@ -56,6 +56,7 @@ class Trainer:
             self.average = WeightAverage(self.model, config.train.ema_decay, config.train.ema_warmup)
         self.optimizer = optim.create_optimizer(config.optim, self.model, self.peak_lr)
         self.step = TrainStep(config.train, self.model, self.optimizer, self.average, world)
+        check_dtype(data.dtype, self.step.amp)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch, at its resolution."""

@@ -1,104 +1,173 @@
-"""Normalisation, Mixup, CutMix and targets against timm's own functions, and the rule that copies are never mixed."""
+"""The finishing pass against NumPy in float64, for every mix, erasing, precision and size; and against timm's Mixup."""
+
+import itertools
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from timm.data.mixup import mixup_target, rand_bbox
+from numba import njit
+from timm.data.mixup import Mixup
 
-from deit_fast.augment import finish, rng
+from deit_fast.augment import erase, finish, mix
+from deit_fast.augment.round import BFLOAT16, FLOAT16, FLOAT32
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-BOTH, ALWAYS = (0.8, 1.0), (1.0, 0.5)
+SEED = np.uint64(11)
+COUNT = 7
 
 
-def _mix(kind: int, seed: int = 0, count: int = 8, side: int = 16, repeats: int = 3) -> tuple[int, ...]:
-    """The first drawn mix of a kind."""
-    drawn = (finish.mixing(seed, np.uint64(i), count, side, side, repeats, BOTH, ALWAYS) for i in range(100))
-    mix: tuple[int, ...] = next(mix for mix in drawn if mix[0] == kind and 0.1 < mix[1] < 0.9)
-    return mix
+def _views(height: int, width: int, count: int = COUNT) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
-def _views(count: int = 8, side: int = 16) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+def _ids(count: int = COUNT) -> np.ndarray:
+    return np.arange(count, dtype=np.uint64) + np.uint64(1 << 50)
 
 
-@pytest.mark.parametrize("kind", [finish.PLAIN, finish.MIXUP, finish.CUTMIX])
-def test_images_equal_the_definition(kind: int) -> None:
-    views = _views()
-    mix = _mix(kind) if kind else (finish.PLAIN, 1.0, 0, 0, 0, 0, 0)
-    images = np.empty(views.shape, np.float32)
-    finish.normalize_and_mix(views, mix, MEAN, STD, images)
+def _drawn(kinds: dict[str, float], height: int, width: int, count: int = COUNT, mode: str = "elem") -> mix.Mix:
+    usual = {"mixup": 0.8, "cutmix": 1.0, "probability": 1.0, "cutmix_probability": 0.5}
+    how = mix.mixing(mode, repeats=1, **{**usual, **kinds})  # type: ignore[arg-type]
+    drawn: mix.Mix = mix.mix_of(SEED, _ids(count), how, height, width)
+    return drawn
 
+
+def _boxes(height: int, width: int, probability: float, count: int = COUNT) -> np.ndarray:
+    boxes = np.empty((count, 4), np.int64)
+    erase.draw_boxes(SEED, _ids(count), probability, height, width, boxes)
+    return boxes
+
+
+def _finished(
+    views: np.ndarray,
+    mixed: mix.Mix,
+    boxes: np.ndarray,
+    mode: int,
+    precision: int = FLOAT32,
+    num_workers: int = 2,
+    lead: int = 0,
+) -> np.ndarray:
+    """Images in float32, whatever the precision; lead: values by which they begin behind an aligned address."""
+    dtype = np.float32 if precision == FLOAT32 else np.uint16
+    memory = np.zeros(views.size + lead + 8, dtype)
+    images = memory[lead : lead + views.size].reshape(views.shape)
+    finish.finish_views(views, _ids(len(views)), SEED, mixed, boxes, mode, MEAN, STD, precision, num_workers, images)
+    assert not memory[:lead].any()
+    assert not memory[lead + views.size :].any()
+    if precision == BFLOAT16:
+        return torch.from_numpy(images.view(np.int16)).view(torch.bfloat16).float().numpy()
+    return images.view(np.float16).astype(np.float32) if precision == FLOAT16 else images
+
+
+def _reference(views: np.ndarray, mixed: mix.Mix, boxes: np.ndarray, mode: int) -> np.ndarray:
+    """What the pass is to give, step by step in float64."""
     normalised = (views / 255 - MEAN) / STD
-    _, lam, shift, y0, y1, x0, x1 = mix
-    partner = np.roll(normalised, -shift, axis=0)
-    want = normalised.copy()
-    if kind == finish.MIXUP:
-        want = lam * normalised + (1 - lam) * partner
-    elif kind == finish.CUTMIX:
-        want[:, y0:y1, x0:x1] = partner[:, y0:y1, x0:x1]
-    np.testing.assert_allclose(images, want, atol=2e-6)
+    for i, (y0, y1, x0, x1) in enumerate(boxes):
+        for y, x, c in itertools.product(range(y0, y1), range(x0, x1), range(3)):
+            normalised[i, y, x, c] = erase.noise_value(SEED, _ids(len(views))[i], mode, y, x, c)
+    images = normalised.copy()
+    for i, (partner, kind, lam, (y0, y1, x0, x1)) in enumerate(zip(*mixed, strict=True)):
+        if kind == mix.MIXUP:
+            images[i] = lam * normalised[i] + (1 - lam) * normalised[partner]
+        elif kind == mix.CUTMIX:
+            images[i, y0:y1, x0:x1] = normalised[partner, y0:y1, x0:x1]
+    return images
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_targets_equal_timms_for_its_pairing(smoothing: float) -> None:
-    # timm pairs i with B - 1 - i; with two samples a shift of one is the same pairing
-    labels = np.array([3, 1])
-    targets = np.empty((2, 5), np.float32)
-    finish.soft_targets(labels, (finish.MIXUP, 0.3, 1, 0, 0, 0, 0), smoothing, targets)
-    want = mixup_target(torch.from_numpy(labels), 5, lam=0.3, smoothing=smoothing)
-    np.testing.assert_allclose(targets, want.numpy(), atol=1e-7)
+@pytest.mark.parametrize("precision", [FLOAT32, FLOAT16, BFLOAT16])
+@pytest.mark.parametrize("mode", list(erase.MODES))
+@pytest.mark.parametrize("kinds", [{"probability": 0.0}, {"cutmix": 0.0}, {"mixup": 0.0}, {}])
+def test_images_equal_the_definition(kinds: dict[str, float], mode: str, precision: int) -> None:
+    views, mixed, boxes = _views(16, 21), _drawn(kinds, 16, 21), _boxes(16, 21, 0.5)
+    assert (boxes[:, 1] > 0).any()
+    assert (boxes[:, 1] == 0).any()
+    images = _finished(views, mixed, boxes, erase.MODES[mode], precision)
+    relative = {FLOAT32: 0, FLOAT16: 2.0**-11, BFLOAT16: 2.0**-8}[precision]
+    np.testing.assert_allclose(images, _reference(views, mixed, boxes, erase.MODES[mode]), atol=1.2e-6, rtol=relative)
 
 
-@given(lam=st.floats(0, 1), seed=st.integers(0, 10_000), height=st.integers(2, 300), width=st.integers(2, 300))
-def test_cutmix_box_equals_timms(lam: float, seed: int, height: int, width: int) -> None:
-    np.random.seed(seed)  # noqa: NPY002 - timm draws from the global generator
-    want = rand_bbox((1, 3, height, width), lam)
-    np.random.seed(seed)  # noqa: NPY002
-    centre_y, centre_x = np.random.randint(0, height), np.random.randint(0, width)  # noqa: NPY002
-    assert finish.cutmix_box(lam, centre_y, centre_x, height, width) == want
+@settings(max_examples=60)
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    lead=st.integers(0, 7),
+    precision=st.sampled_from([FLOAT32, FLOAT16, BFLOAT16]),
+    mode=st.sampled_from([erase.RAND, erase.PIXEL]),
+)
+def test_every_size_and_alignment(height: int, width: int, lead: int, precision: int, mode: int) -> None:
+    views, mixed, boxes = _views(height, width), _drawn({}, height, width), _boxes(height, width, 0.8)
+    images = _finished(views, mixed, boxes, mode, precision, lead=lead)
+    relative = {FLOAT32: 0, FLOAT16: 2.0**-11, BFLOAT16: 2.0**-8}[precision]
+    np.testing.assert_allclose(images, _reference(views, mixed, boxes, mode), atol=1.2e-6, rtol=relative)
 
 
-@given(groups=st.integers(2, 40), tail=st.integers(0, 4), repeats=st.integers(1, 5), view_id=st.integers(0, 2**60))
-def test_copies_of_an_image_are_never_mixed(groups: int, tail: int, repeats: int, view_id: int) -> None:
-    # a rank's batch is a stretch of the stream a a a b b b c c c ..., which may begin and end inside a group
-    stream = np.repeat(np.arange(groups + 2), repeats)
-    for start in range(repeats):
-        batch = stream[start : start + groups * repeats + tail % repeats]
-        shift = finish.mixing(1, np.uint64(view_id), len(batch), 32, 32, repeats, BOTH, ALWAYS)[2]
-        assert 0 < shift < len(batch)
-        assert (batch != np.roll(batch, -shift)).all()
+def test_halves_are_the_rounded_floats() -> None:
+    views, mixed, boxes = _views(30, 50), _drawn({}, 30, 50), _boxes(30, 50, 0.8)
+    floats, halves, brains = (_finished(views, mixed, boxes, erase.PIXEL, precision) for precision in (0, FLOAT16, BFLOAT16))
+    np.testing.assert_array_equal(halves, floats.astype(np.float16).astype(np.float32))
+    np.testing.assert_array_equal(brains, torch.from_numpy(floats).bfloat16().float().numpy())
 
 
-def test_mixing_is_drawn_as_asked() -> None:
-    mixes = [finish.mixing(2, np.uint64(i), 64, 32, 32, 3, (0.8, 1.0), (0.7, 0.4)) for i in range(4000)]
-    kinds = np.array([mix[0] for mix in mixes])
-    assert scipy.stats.binomtest(int((kinds > 0).sum()), 4000, 0.7).pvalue > 1e-3
-    mixed = kinds[kinds > 0]
-    assert scipy.stats.binomtest(int((mixed == finish.CUTMIX).sum()), len(mixed), 0.4).pvalue > 1e-3
-    lambdas = [mix[1] for mix in mixes if mix[0] == finish.MIXUP]
-    assert scipy.stats.kstest(lambdas, scipy.stats.beta(0.8, 0.8).cdf).pvalue > 1e-3
-    shifts = [mix[2] for mix in mixes if mix[0]]
-    assert scipy.stats.chisquare(np.bincount(shifts, minlength=62)[3:62]).pvalue > 1e-3
+@pytest.mark.parametrize("precision", [FLOAT32, FLOAT16])
+def test_number_of_threads_makes_no_difference(precision: int) -> None:
+    views, mixed, boxes = _views(24, 24, 33), _drawn({}, 24, 24, 33), _boxes(24, 24, 0.8, 33)
+    one, *others = (_finished(views, mixed, boxes, erase.PIXEL, precision, num_workers) for num_workers in (1, 2, 3, 16))
+    for other in others:
+        np.testing.assert_array_equal(one, other)
 
 
-def test_lambda_of_cutmix_is_the_share_that_stays() -> None:
-    for i in range(300):
-        kind, lam, _, y0, y1, x0, x1 = finish.mixing(2, np.uint64(i), 64, 32, 48, 3, (0.0, 1.0), (1.0, 0.5))
-        assert kind == finish.CUTMIX
-        assert lam == pytest.approx(1 - (y1 - y0) * (x1 - x0) / (32 * 48))
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+@pytest.mark.parametrize("mode", list(mix.MODES))
+def test_images_and_targets_equal_timms_mixup_with_the_same_draws(
+    mode: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # timm's pairing, i with B - 1 - i, and what we drew, handed to timm's own code
+    count, height, width = 6, 20, 24
+    views = _views(height, width, count)
+    drawn = _drawn({"cutmix" if kind == "mixup" else "mixup": 0.0}, height, width, count)
+    draws = {"batch": [0] * 6, "pair": [0, 1, 2, 2, 1, 0], "elem": range(6)}[mode]
+    mixed = mix.Mix(np.arange(count)[::-1].copy(), *(values[list(draws)] for values in drawn[1:]))
+
+    timms = Mixup(1.0, 1.0, mode=mode, label_smoothing=0.1, num_classes=7)
+    use_cutmix = kind == "cutmix"
+    boxes = iter(mixed.box)
+    shares = iter(mixed.lam)
+    monkeypatch.setattr(
+        "timm.data.mixup.cutmix_bbox_and_lam", lambda *_, **__: (tuple(int(side) for side in next(boxes)), next(shares))
+    )
+    monkeypatch.setattr(timms, "_params_per_batch", lambda: (mixed.lam[0], use_cutmix))
+    monkeypatch.setattr(timms, "_params_per_elem", lambda n: (mixed.lam[:n].astype(np.float64), np.full(n, use_cutmix)))
+    normalised = torch.from_numpy((views / 255 - MEAN) / STD).permute(0, 3, 1, 2).contiguous()
+    labels = np.array([0, 6, 2, 2, 5, 1])
+    want_images, want_targets = timms(normalised, torch.from_numpy(labels))
+
+    images = _finished(views, mixed, np.zeros((count, 4), np.int64), erase.CONST)
+    np.testing.assert_allclose(images, want_images.permute(0, 2, 3, 1).numpy(), atol=1.2e-6)
+    targets = np.empty((count, 7), np.float32)
+    mix.soft_targets(labels, mixed.partner, mixed.lam, 0.1, targets)
+    np.testing.assert_allclose(targets, want_targets.numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize(("count", "alphas"), [(1, (0.8, 1.0)), (8, (0.0, 0.0))])
-def test_nothing_to_mix(count: int, alphas: tuple[float, float]) -> None:
-    assert finish.mixing(0, np.uint64(0), count, 32, 32, 3, alphas, ALWAYS)[:3] == (finish.PLAIN, 1.0, 0)
+def test_single_values_equal_those_of_the_pass() -> None:
+    """The scalar definitions, of which CUDA kernels are made."""
+
+    @njit
+    def value(level, mean, std):  # type: ignore[no-untyped-def]
+        factor, offset = finish.factor_and_offset(mean, std)
+        return finish.normalise(level, factor, offset)
+
+    views = _views(4, 6)
+    images = _finished(views, mix.unmixed(COUNT), np.zeros((COUNT, 4), np.int64), erase.CONST)
+    for place in itertools.product(range(COUNT), range(4), range(6), range(3)):
+        assert images[place] == value(views[place], MEAN[place[3]], STD[place[3]])
 
 
-def test_mixing_follows_the_first_id_alone() -> None:
-    first = rng.pack_view_ids(3, np.array([5]), np.array([1]))[0]
-    assert finish.mixing(0, first, 8, 32, 32, 3, BOTH, ALWAYS) == finish.mixing(0, first, 8, 32, 32, 3, BOTH, ALWAYS)
-    later = rng.pack_view_ids(4, np.array([5]), np.array([1]))[0]
-    assert finish.mixing(0, first, 8, 32, 32, 3, BOTH, ALWAYS) != finish.mixing(0, later, 8, 32, 32, 3, BOTH, ALWAYS)
+def test_images_of_another_shape_or_type_are_refused() -> None:
+    views = _views(4, 4)
+    wrong = (np.empty((COUNT, 4, 5, 3), np.float32), FLOAT32), (np.empty(views.shape, np.float32), FLOAT16)
+    for images, precision in wrong:
+        with pytest.raises(AssertionError):
+            finish.finish_views(
+                views, _ids(), SEED, mix.unmixed(COUNT), np.zeros((COUNT, 4), np.int64), 0, MEAN, STD, precision, 1, images
+            )

@@ -79,3 +79,14 @@ def test_permutation_is_fair() -> None:
     # where sample 0 lands over many epochs, against the uniform distribution
     places = [int(np.flatnonzero(rng.permutation(0, epoch, 10) == 0)[0]) for epoch in range(2000)]
     assert scipy.stats.chisquare(np.bincount(places, minlength=10)).pvalue > 1e-3
+
+
+def test_words_of_a_row_are_those_of_the_view_and_others() -> None:
+    of_rows = {rng.words_at(5, 77, rng.NOISE, row, 3) for row in range(100)}
+    assert len(of_rows) == 100
+    assert rng.words(5, 77, rng.NOISE, 3) == rng.words_at(5, 77, rng.NOISE, 0, 3)
+
+
+def test_operations_have_numbers_of_their_own() -> None:
+    operations = (rng.ORDER, rng.CROP, rng.FLIP, rng.MIX, rng.POLICY, rng.JITTER, rng.ERASE, rng.NOISE)
+    assert operations == tuple(range(1, 9))

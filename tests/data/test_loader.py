@@ -94,7 +94,7 @@ def _no_thread_stays() -> Iterator[None]:
 
 
 def test_training_views_equal_pillow(beton: Path) -> None:
-    plain = AugmentConfig(mixup=0, cutmix=0, label_smoothing=0)
+    plain = AugmentConfig(auto_augment="", erase=0, mixup=0, cutmix=0, label_smoothing=0)
     loader = _train(beton, augment=plain)
     loader.set_epoch(2)
     for batch in loader:
@@ -252,21 +252,42 @@ def test_more_threads_than_cores_is_an_error(jpeg_beton: Path) -> None:
 
 
 def test_operations_run_in_a_stock_loader(jpeg_beton: Path) -> None:
-    plain = AugmentConfig(mixup=0, cutmix=0)
+    unmixed = AugmentConfig(mixup=0, cutmix=0, erase=0.5, color_jitter=0.2)
     pipelines = {
-        "image": [decode_ops.DecodeTrainViews(str(jpeg_beton), 32, 3, plain), ops.Finish(plain, 3), ffcv.transforms.ToTensor()],
-        "label": [ops.Label(), ops.SoftTargets(NUM_CLASSES, 32, plain, 3), ffcv.transforms.ToTensor()],
+        "image": [
+            decode_ops.DecodeTrainViews(str(jpeg_beton), 32, 3, unmixed),
+            ops.AugmentViews(unmixed, 3),
+            ops.Finish(unmixed, 3),
+            ffcv.transforms.ToTensor(),
+        ],
+        "label": [ops.Label(), ops.SoftTargets(NUM_CLASSES, 32, unmixed, 3), ffcv.transforms.ToTensor()],
     }
     stock = ffcv.loader.Loader(str(jpeg_beton), batch_size=10, num_workers=2, pipelines=pipelines, drop_last=False)
     shown = torch.cat([images.clone() for images, _ in stock])
     assert len(shown) == NUM_IMAGES
     compared = 0
     # plain sample numbers are view 0 of epoch 0
-    for batch in _train(jpeg_beton, augment=plain):
+    for batch in _train(jpeg_beton, augment=unmixed):
         for position in range(8):
             if batch.views[position] == 0:
                 view = shown[int(batch.samples[position])].permute(2, 0, 1)
-                # FFCV compiles with fast-math, which may round a normalised value differently
                 torch.testing.assert_close(view, batch.images[position], atol=1e-6, rtol=0)
                 compared += 1
     assert compared > 10
+
+
+def test_mixing_in_a_stock_loader(jpeg_beton: Path) -> None:
+    recipe = AugmentConfig(repeats=1, mix_mode="elem")
+    pipelines = {
+        "image": [
+            decode_ops.DecodeTrainViews(str(jpeg_beton), 32, 3, recipe),
+            ops.Finish(recipe, 3),
+            ffcv.transforms.ToTensor(),
+        ],
+        "label": [ops.Label(), ops.SoftTargets(NUM_CLASSES, 32, recipe, 3), ffcv.transforms.ToTensor()],
+    }
+    stock = ffcv.loader.Loader(str(jpeg_beton), batch_size=10, num_workers=1, pipelines=pipelines, drop_last=False)
+    for images, targets in stock:
+        assert torch.isfinite(images).all()
+        torch.testing.assert_close(targets.sum(1), torch.ones(10))
+        assert (targets.max(1).values < 0.9).any()

@@ -1,0 +1,15 @@
+"""Takes nothing, gives the three operations of DeiT III's 3-Augment, one of which each view gets.
+
+DeiT III (Touvron et al. 2022, section 3; augment.py of its code): grey, solarised at 128, or blurred by a Gaussian of a
+radius uniform on 0.1 to 2, each as often; colour jitter follows.
+"""
+
+from __future__ import annotations
+
+from deit_fast.augment.auto_augment import Operation
+
+THREE_AUGMENT = (
+    Operation("Grayscale", 1.0, 0.0),
+    Operation("Solarize", 1.0, 5.0),  # threshold 128
+    Operation("GaussianBlurRand", 1.0, 10.0),  # up to 2
+)

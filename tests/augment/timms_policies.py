@@ -1,0 +1,76 @@
+"""Takes a policy string, gives what timm's own code draws for it: names and arguments are recorded, no pixel is touched."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from timm.data import auto_augment as timms
+
+from deit_fast.augment import operation_codes as codes
+
+Step = tuple[int, float]
+
+_CODES = {
+    timms.auto_contrast: codes.AUTO_CONTRAST,
+    timms.equalize: codes.EQUALIZE,
+    timms.invert: codes.INVERT,
+    timms.rotate: codes.ROTATE,
+    timms.posterize: codes.POSTERIZE,
+    timms.solarize: codes.SOLARIZE,
+    timms.solarize_add: codes.SOLARIZE_ADD,
+    timms.color: codes.COLOR,
+    timms.contrast: codes.CONTRAST,
+    timms.brightness: codes.BRIGHTNESS,
+    timms.sharpness: codes.SHARPNESS,
+    timms.shear_x: codes.SHEAR_X,
+    timms.shear_y: codes.SHEAR_Y,
+    timms.translate_x_rel: codes.TRANSLATE_X,
+    timms.translate_y_rel: codes.TRANSLATE_Y,
+    timms.desaturate: codes.COLOR,
+    timms.gaussian_blur: codes.BLUR,
+    timms.gaussian_blur_rand: codes.BLUR,
+}
+
+
+def _pillow_argument(function: Callable[..., Any], argument: float, height: int, width: int) -> float:
+    """What timm's operation hands to Pillow."""
+    if function is timms.translate_x_rel:
+        return argument * width
+    if function is timms.translate_y_rel:
+        return argument * height
+    if function is timms.posterize:
+        return float(min(max(argument, 0), 8))  # Pillow: below 0 as 0; timm: nothing is done from 8 on
+    if function is timms.desaturate:
+        return min(1.0, max(0.0, 1.0 - argument))
+    if function is timms.gaussian_blur_rand:
+        return random.uniform(0.1, 2.0 * argument)
+    return float(argument)
+
+
+def step_of(name: str, level_arguments: tuple[float, ...], height: int, width: int) -> Step:
+    """(code, argument) of timm's operation with a name, called with what its level function gave."""
+    function = timms.NAME_TO_OP[name]
+    if not level_arguments:
+        return _CODES[function], 0.0
+    return _CODES[function], _pillow_argument(function, level_arguments[0], height, width)
+
+
+def drawn_by_timm(text: str, count: int, height: int, width: int) -> list[list[Step]]:
+    """The steps that fire, for each of count images, in order."""
+    transform = timms.rand_augment_transform if text.startswith("rand") else timms.auto_augment_transform
+    policy = transform(text, {"translate_const": 100, "img_mean": (124, 116, 104)})
+    operations = policy.ops if text.startswith("rand") else [op for sub_policy in policy.policy for op in sub_policy]
+
+    def record(name: str, steps: list[Step], *level_arguments: float, **_: Any) -> list[Step]:
+        steps.append(step_of(name, level_arguments, height, width))
+        return steps
+
+    for operation in operations:
+        operation.aug_fn = partial(record, operation.name)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - timm draws from the global generators
+    return [policy([]) for _ in range(count)]
