@@ -54,7 +54,7 @@ def _store_coefficient(typing_context, address, value):  # type: ignore[no-untyp
     return types.void(types.uint64, types.uint64), codegen
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def _value(word, entry):  # type: ignore[no-untyped-def]
     """The value behind the code of an entry: one whose first bit is 0 is negative, one of no bits is 0."""
     rest = word << ((entry >> _8) & _63)
@@ -62,7 +62,7 @@ def _value(word, entry):  # type: ignore[no-untyped-def]
     return ((((rest ^ flip) >> _1) >> ((entry >> _16) & _63)) ^ flip) - flip
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def _step(word, count, at, k, table, block):  # type: ignore[no-untyped-def]
     """One AC symbol: (word, count, at, k) after it.
 
@@ -87,7 +87,7 @@ def _long_entry(word, table, tables):  # type: ignore[no-untyped-def]
     return entry_of(found >> 8, found & 255, table < 4) if found >= 0 else NOTHING
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def _begin_block(word, count, at, number, block, lookups, plan, before, tables):  # type: ignore[no-untyped-def]
     """(word, count, at, whether the code is sound) after the DC symbol of the MCU's block of a number."""
     table = plan[number, 0]
@@ -103,7 +103,7 @@ def _begin_block(word, count, at, number, block, lookups, plan, before, tables):
     return word << (entry & _63), count - (entry & _63), at, entry != _U(NOTHING)
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def _end_block(word, count, at, k, number, block, end, end_block, lookups, plan, before, tables):  # type: ignore[no-untyped-def]
     """(word, count, at, k, number, block, is it sound) after what a lookup did not know, or the beginning of the next block."""
     is_sound = True
@@ -130,7 +130,7 @@ def _end_block(word, count, at, k, number, block, end, end_block, lookups, plan,
     return word, count, at, k, number, block, is_sound
 
 
-@register_jitable(inline="always")
+@register_jitable(forceinline=True)
 def _begin(stream, before, lookups, plan, tables):  # type: ignore[no-untyped-def]
     """State of a stream at its first AC symbol."""
     before[:] = 0
