@@ -11,7 +11,7 @@ import numpy as np
 from deit_fast.augment.compiled import compiled
 from deit_fast.data.jpeg.huffman import MAX_AC_BITS, MAX_DC_BITS
 
-LOOKUP_BITS = 10  # of the longest codes that the first look finds: in a photograph more than 98 % of the symbols
+LOOKUP_BITS = 11  # of the longest codes, with the sign of their values, that the first look finds: 99.5 % of a photograph's
 WINDOWS = 1 << LOOKUP_BITS
 
 # Places in the facts, int64, of a header
@@ -21,24 +21,28 @@ DEFINITIONS = 16  # where each Huffman table is defined, AC tables from the fift
 QUANTIZATIONS = 24  # where each quantisation table is defined
 NUM_FACTS = 28
 
-# What a lookup says, a uint32: bits of code and value | bits of the code << 8 | 63 - bits of the value << 16 | zeros before << 24
-ENDS = 128  # the zeros before the end of a block
-UNKNOWN = 255  # a code that is longer, or means nothing
-NOTHING = np.uint32(UNKNOWN << 24 | 63 << 16)
+# What a lookup says, a uint32: bits of code and value | coefficients advanced << 8 | what to add to these bits << 16: the value
+# is that sum's lower 16 bits
+ENDS = 128  # the advance at the end of a block
+UNKNOWN = 255  # the advance where a code is longer, or means nothing
+NOTHING = np.uint32(UNKNOWN << 8)
 
 
 @compiled()
-def entry_of(symbol, length, is_dc):  # type: ignore[no-untyped-def]
-    """What a lookup says of a symbol whose code has `length` bits; NOTHING if none of 8-bit baseline."""
+def entry_of(symbol, code, length, is_positive, is_dc):  # type: ignore[no-untyped-def]
+    """What a lookup says of a symbol with a code of `length` bits and a value of that sign; NOTHING if not of 8-bit baseline."""
     size = symbol & 15
-    zeros = symbol >> 4
+    advance = (symbol >> 4) + 1
     if is_dc:
         is_known = symbol <= MAX_DC_BITS
     else:
-        is_known = size <= MAX_AC_BITS and (size > 0 or zeros == 0 or zeros == 15)
+        is_known = size <= MAX_AC_BITS and (size > 0 or symbol == 0 or symbol == 0xF0)
         if symbol == 0:
-            zeros = ENDS
-    return np.uint32(length + size | length << 8 | (63 - size) << 16 | zeros << 24) if is_known else NOTHING
+            advance = ENDS
+    if not is_known:
+        return NOTHING
+    least = 0 if is_positive else (1 << size) - 1  # a value that begins with 0 is negative: it is less by this
+    return np.uint32(length + size | advance << 8 | ((-(code << size) - least) & 0xFFFF) << 16)
 
 
 @compiled()
@@ -51,7 +55,7 @@ def make_lookup(encoded, place, is_dc, lookup, limits, offsets, symbols):  # typ
     number = np.int64(0)
     for length in range(1, 17):
         count = np.int64(encoded[place + length - 1])
-        if code + count > 1 << length or (count > 0 and code + count == 1 << length) or number + count > 256:
+        if (count > 0 and code + count >= 1 << length) or number + count > 256:  # the code of ones alone is not allowed
             return False
         offsets[length] = number - code
         for _ in range(count):
@@ -59,11 +63,15 @@ def make_lookup(encoded, place, is_dc, lookup, limits, offsets, symbols):  # typ
             if is_dc and symbol > 15:
                 return False
             symbols[number] = symbol
-            if length <= LOOKUP_BITS:
-                entry = entry_of(symbol, length, is_dc)
-                first = code << (LOOKUP_BITS - length)
-                for window in range(np.uint64(first), np.uint64(first + (1 << (LOOKUP_BITS - length)))):
-                    lookup[window] = entry
+            if length < LOOKUP_BITS:
+                half = np.uint64(1 << (LOOKUP_BITS - length - 1))
+                window = np.uint64(code << (LOOKUP_BITS - length))
+                negative = entry_of(symbol, code, length, symbol & 15 == 0, is_dc)
+                positive = entry_of(symbol, code, length, True, is_dc)
+                for i in range(half):
+                    lookup[window + i] = negative
+                for i in range(half):
+                    lookup[window + half + i] = positive
             code += 1
             number += 1
         if count > 0:
