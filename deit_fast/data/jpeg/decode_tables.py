@@ -7,12 +7,15 @@ which libjpeg would remark. The rest is for libjpeg. A lookup is made in about a
 from __future__ import annotations
 
 import numpy as np
+from numba import carray
 
 from deit_fast.augment.compiled import compiled
+from deit_fast.augment.turn import void_pointer
 from deit_fast.data.jpeg.huffman import MAX_AC_BITS, MAX_DC_BITS
 
 LOOKUP_BITS = 11  # of the longest codes, with the sign of their values, that the first look finds: 99.5 % of a photograph's
 WINDOWS = 1 << LOOKUP_BITS
+TABLE_BYTES = 4 * WINDOWS + 512  # of a lookup, and behind it what finds longer codes
 
 # Places in the facts, int64, of a header
 WIDTH, HEIGHT, NUM_COMPONENTS, INTERVAL, HORIZONTAL, VERTICAL = range(6)  # factors: of luma, those of chroma are 1
@@ -46,9 +49,18 @@ def entry_of(symbol, code, length, is_positive, is_dc):  # type: ignore[no-untyp
 
 
 @compiled()
-def make_lookup(encoded, place, is_dc, lookup, limits, offsets, symbols):  # type: ignore[no-untyped-def]
-    """Whether the Huffman table defined at a place of the JPEG is sound; writes its lookup (WINDOWS,) uint32 and, for
-    `huffman.symbol_of`, limits and offsets (17,) int32, symbols (256,) uint8."""
+def long_codes(address):  # type: ignore[no-untyped-def]
+    """limits and offsets (17,) int32, symbols (256,) uint8 for `huffman.symbol_of`, which lie behind a lookup."""
+    limits = carray(void_pointer(address + 4 * WINDOWS), (17,), np.int32)
+    offsets = carray(void_pointer(address + 4 * WINDOWS + 128), (17,), np.int32)
+    return limits, offsets, carray(void_pointer(address + 4 * WINDOWS + 256), (256,), np.uint8)
+
+
+@compiled()
+def make_lookup(encoded, place, is_dc, address):  # type: ignore[no-untyped-def]
+    """Whether the Huffman table defined at a place of the JPEG is sound; writes its TABLE_BYTES from an address on."""
+    lookup = carray(void_pointer(address), (WINDOWS,), np.uint32)
+    limits, offsets, symbols = long_codes(address)
     lookup[:] = NOTHING
     limits[:] = 0
     code = np.int64(0)

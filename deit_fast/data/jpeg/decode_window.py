@@ -32,16 +32,11 @@ _FACTS = 0
 _RANGES = 512  # (3, 4) int64: samples of each component that are wanted: first row, end, first column, end
 _TOO_LARGE = 640
 _STREAMS = 704
-_BEFORE = 832
-_LOOKUPS = 896
-_PLAN = 960
+_PLAN = 832
 _LAST_CHUNK = 1152
 _FACTORS = 1280  # (3, 8, 16) int16
-_LIMITS = 2048
-_OFFSETS = 2624
-_SYMBOLS = 3200
-_TABLES = 5248  # (8, WINDOWS) uint32
-_PLANES = _TABLES + 8 * 4 * head.WINDOWS
+_TABLES = 2048  # eight lookups
+_PLANES = _TABLES + 8 * head.TABLE_BYTES
 
 
 def scratch_bytes(max_width: int, max_jpeg_bytes: int) -> int:
@@ -106,35 +101,28 @@ def decode_window(encoded, header_bytes, lengths, length_bytes, grid, block, nee
 @compiled()
 def _make_tables(encoded, facts, scratch):  # type: ignore[no-untyped-def]
     """Whether the header's Huffman tables are sound; fills all of scratch that decoding blocks needs from the header."""
-    lookups = _part(scratch, _LOOKUPS, (8,), np.uint64)
-    singles, limits, offsets, symbols = _tables(scratch)
-    plan = _part(scratch, _PLAN, (8, 3), np.uint64)
+    plan = _part(scratch, _PLAN, (8, 4), np.uint64)
     factors = _part(scratch, _FACTORS, (3, 8, 16), np.int16)
-    lookups[:] = 0
     _part(scratch, _TOO_LARGE, (16,), np.int16)[:] = 0
+    made = np.int64(0)
     number = np.int64(0)
     for component in range(facts[head.NUM_COMPONENTS]):
         place = head.COMPONENTS + 3 * component
+        lookups = scratch.ctypes.data + _TABLES
         for table in facts[place + 1 : place + 3]:
-            if lookups[table] == 0:
-                at, is_dc = facts[head.DEFINITIONS + table], table < 4
-                if not head.make_lookup(encoded, at, is_dc, singles[table], limits[table], offsets[table], symbols[table]):
+            if made >> table & 1 == 0:
+                at = facts[head.DEFINITIONS + table]
+                if not head.make_lookup(encoded, at, table < 4, lookups + table * head.TABLE_BYTES):
                     return False
-                lookups[table] = scratch.ctypes.data + _TABLES + 4 * head.WINDOWS * table
+                made |= 1 << table
         at = facts[head.QUANTIZATIONS + facts[place]]
         head.make_quantization(encoded, at, NATURAL_ORDER, factors[component])
         for _ in range(facts[head.HORIZONTAL] * facts[head.VERTICAL] if component == 0 else 1):
-            plan[number, 0], plan[number, 1], plan[number, 2] = facts[place + 1], facts[place + 2], component
+            plan[number, 0] = lookups + facts[place + 1] * head.TABLE_BYTES
+            plan[number, 1] = lookups + facts[place + 2] * head.TABLE_BYTES
+            plan[number, 2] = 40 + 8 * component
             number += 1
     return True
-
-
-@compiled()
-def _tables(scratch):  # type: ignore[no-untyped-def]
-    """lookups, limits, offsets and symbols of all Huffman tables."""
-    singles = _part(scratch, _TABLES, (8, head.WINDOWS), np.uint32)
-    limits, offsets = _part(scratch, _LIMITS, (8, 17), np.int32), _part(scratch, _OFFSETS, (8, 17), np.int32)
-    return singles, limits, offsets, _part(scratch, _SYMBOLS, (8, 256), np.uint8)
 
 
 @compiled()
@@ -173,9 +161,9 @@ def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wan
     first_mcu, end_mcu = _mcus(ranges, 1, facts)
     first_column, end_column = first_mcu // interval, (end_mcu + interval - 1) // interval
     num_blocks = facts[head.HORIZONTAL] * facts[head.VERTICAL] + facts[head.NUM_COMPONENTS] - 1
-    plan = _part(scratch, _PLAN, (8, 3), np.uint64)[:num_blocks]
-    lookups = _part(scratch, _LOOKUPS, (8,), np.uint64)
-    streams, before = _part(scratch, _STREAMS, (2, 5), np.uint64), _part(scratch, _BEFORE, (2, 3), np.uint64)
+    plan = _U(scratch.ctypes.data + _PLAN)
+    end_plan = plan + _U(32 * num_blocks)
+    streams, streams_at = _part(scratch, _STREAMS, (2, 8), np.uint64), _U(scratch.ctypes.data + _STREAMS)
     _, _, rows, columns = tiles.pixels_of(grid, block)
     planes_at = scratch.ctypes.data + _PLANES
     coefficients_at = _PLANES + 64 * _stride(columns)
@@ -214,9 +202,9 @@ def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wan
             if next_column == end_column:
                 next_row, next_column = next_row + 1, first_column
         if number == 2:
-            is_sound = decode_two(streams, before, lookups, plan, _tables(scratch))
+            is_sound = decode_two(streams_at, streams_at + _U(64), plan, end_plan)
         else:
-            is_sound = decode_one(streams[0], before[0], lookups, plan, _tables(scratch))
+            is_sound = decode_one(streams_at, plan, end_plan)
         if not is_sound:
             return DAMAGED
         for i in range(number):
