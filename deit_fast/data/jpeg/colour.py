@@ -26,7 +26,6 @@ def _fixed(number: float) -> int:
     return round(number * (1 << 16))
 
 
-
 def _interpolated(sums: Callable[[int], Vector], bits: int, to_even: int, to_odd: int) -> Vector:
     near = sums(0) * 3
     even, odd = (near + sums(-1) + to_even) >> bits, (near + sums(1) + to_odd) >> bits
@@ -88,7 +87,9 @@ def _make_convert(kind: int) -> Callable[..., Any]:
                     _store_interleaved((y, y, y), place)
                 else:
                     step = CHUNK if kind == FULL else CHUNK // 2
-                    pairs = [[moved(address, step, loop.index) for address in pair] for pair in ((cb, other_cb), (cr, other_cr))]
+                    pairs = [
+                        [moved(address, step, loop.index) for address in pair] for pair in ((cb, other_cb), (cr, other_cr))
+                    ]
                     blue_chroma, red_chroma = (_chroma(builder, kind, *pair) for pair in pairs)
                     _store_interleaved(_rgb(y.unsigned(16), blue_chroma, red_chroma), place)
             return context.get_dummy_value()

@@ -76,10 +76,12 @@ def decode_window(encoded, header_bytes, lengths, length_bytes, grid, block, nee
     Whatever the arrays hold, nothing outside them is read or written.
     """
     interval, mcu_width, mcu_height, width, height = grid
+    is_index = length_bytes == 2 or length_bytes == 4
+    if not is_index or tiles.grid_of(interval, lengths.size // length_bytes, mcu_width, mcu_height, width, height)[0] == 0:
+        return UNSUPPORTED
     top, left, rows, columns = tiles.pixels_of(grid, block)
-    num_tiles = (width + mcu_width - 1) // mcu_width // interval * ((height + mcu_height - 1) // mcu_height)
     is_inside = top <= need[0] < need[1] <= top + rows and left <= need[2] < need[3] <= left + columns
-    is_inside &= block[0] >= 0 and block[2] >= 0 and lengths.size >= num_tiles * length_bytes and pixels.size >= rows * columns * 3
+    is_inside &= block[0] >= 0 and block[2] >= 0 and pixels.size >= rows * columns * 3
     if not is_inside or scratch.size < _scratch_bytes(width, np.int64(encoded.size)):
         return UNSUPPORTED
     facts = _part(scratch, _FACTS, (head.NUM_FACTS,), np.int64)
@@ -310,7 +312,12 @@ def _show_rows(row, done, wanted, rows, columns, facts, planes_at, scratch, pixe
             if chunk == num_chunks:
                 count, at, place = num_whole, np.int64(0), pixels.ctypes.data + target
             step = at * CHUNK // horizontal
-            cb, other_cb, cr, other_cr = cb_plane + near + step, cb_plane + far + step, cr_plane + near + step, cr_plane + far + step
+            cb, other_cb, cr, other_cr = (
+                cb_plane + near + step,
+                cb_plane + far + step,
+                cr_plane + near + step,
+                cr_plane + far + step,
+            )
             if num_components == 1:
                 convert_grey(luma + at * CHUNK, cb, other_cb, cr, other_cr, place, count)
             elif horizontal == 1:
