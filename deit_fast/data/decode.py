@@ -1,8 +1,8 @@
 """Takes the stored bytes of images and a plan for each view, gives the views that the plans show.
 
 Views of one image that stand next to each other are made together: the image is decoded once for them. Of a JPEG with tiles
-only those under the crops are decoded, for all crops at once or for some apart, whichever takes fewer tiles. Raw pixels are
-resampled from where they lie.
+only those under the crops are decoded, for all crops at once or for some apart, whichever takes fewer tiles: by our own
+decoder, or by TurboJPEG where that does not know the kind of JPEG. Raw pixels are resampled from where they lie.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from deit_fast.augment.turn import void_pointer
 from deit_fast.data import layout, tiles, turbojpeg
 from deit_fast.data.beton import JPEG_MODE, Beton
 from deit_fast.data.index import Index
+from deit_fast.data.jpeg import decode_window
 
 OTHER_LENGTH = 100
-OTHER_TILES = 101
+DAMAGED = 101
 _TILES_OF_A_CALL = 1  # what starting the decoder costs, in tiles
 _MOST_APART = 8  # views of an image of which it is tried whether to decode for some of them apart
 
@@ -64,7 +65,7 @@ def stored_of(beton: Beton, index: Index | None) -> Stored:
 
 
 class Scratch:
-    """What each worker needs to make views of up to a resolution from stored images: a decoder and four arrays.
+    """What each worker needs to make views of up to a resolution from stored images: a TurboJPEG decoder and five arrays.
 
     `layout` says where it lies in memory, as integers, which compiled code may keep: (number of workers, address of the
     decoders' pointers, address and elements per worker of each array ...).
@@ -74,7 +75,7 @@ class Scratch:
         self.resolution = resolution
         self._handles = turbojpeg.DecoderHandles(num_workers)
         sizes = scratch_sizes(stored, resolution)
-        types = (np.uint8, np.uint8, np.uint8, np.int32)
+        types = (np.uint8, np.uint8, np.uint8, np.uint8, np.int32)
         self._arrays: list[np.ndarray[Any, Any]] = [
             np.empty((num_workers, size), kind) for size, kind in zip(sizes, types, strict=True)
         ]
@@ -83,10 +84,15 @@ class Scratch:
         self.layout: tuple[int, ...] = (num_workers, pointers, *(number for place in places for number in place))
 
 
-def scratch_sizes(stored: Stored, resolution: int) -> tuple[int, int, int, int]:
-    """Elements of a worker's arrays: uint8 pixels, uint8 JPEG of the tiles, uint8 rows and int32 of `augment.resample`."""
+def scratch_sizes(stored: Stored, resolution: int) -> tuple[int, int, int, int, int]:
+    """Elements of a worker's arrays: uint8 pixels, JPEG of the tiles, and scratch of the decoder; uint8 rows and int32 of
+    `augment.resample`."""
     rows, integers = resample.scratch_sizes(stored.max_height, stored.max_width, resolution)
-    return 3 * stored.max_jpeg_pixels, stored.max_jpeg_bytes, rows, integers
+    decoder = decode_window.scratch_bytes(stored.max_width, stored.max_jpeg_bytes) if stored.max_jpeg_bytes else 0
+    sizes = (3 * stored.max_jpeg_pixels, stored.max_jpeg_bytes, decoder, rows, integers)
+    # each worker's part begins with a line of the cache
+    pixels, tiles_bytes, decoder, rows, integers = (-(-size // 64) * 64 for size in sizes)
+    return pixels, tiles_bytes, decoder, rows, integers
 
 
 def scratch_bytes(stored: Stored, resolution: int) -> int:
@@ -137,24 +143,25 @@ def _decode_group(sample, mode, height, width, location, places, plans, kind, ma
             statuses[i] = turbojpeg.OK if stored.size == height * width * 3 else OTHER_LENGTH
             _show(stored, whole, 1, plans[i], kind, worker, layout, views[i], statuses[i])
         return
-    grid, header_bytes, lengths, length_bytes = _tiles_of(sample, width, height, places)
-    blocks = np.empty((count, 4), np.int64)
+    tiling = _tiles_of(sample, width, height, places)
+    grid = tiling[0]
+    blocks, needs = np.empty((count, 4), np.int64), np.empty((count, 4), np.int64)
     cluster = np.arange(count)
     if grid[0] > 0:
         for i in range(count):
             vertical, horizontal = crop.axes(_box(plans[i]), 0, 0, 1)
             y0, y1 = resample.reach(kind, vertical, np.int64(views.shape[1]))
             x0, x1 = resample.reach(kind, horizontal, np.int64(views.shape[2]))
-            _store_block(tiles.tiles_under(grid, y0, y1, x0, x1), blocks[i])
-        _cluster(blocks, cluster)
+            _store(needs[i], (y0, y1, x0, x1))
+            _store(blocks[i], tiles.tiles_under(grid, y0, y1, x0, x1))
+        _cluster(blocks, needs, cluster)
     else:
         cluster[:] = 0
     for i in range(count):
         if cluster[i] == i:
             denominator = _denominator(plans, cluster, i, max_denominator)
-            status, window = _decode_window(
-                stored, height, width, grid, header_bytes, lengths, length_bytes, blocks[i], denominator, worker, layout
-            )
+            block, need = _four(blocks[i]), _four(needs[i])
+            status, window = _decode_part(stored, height, width, tiling, block, need, denominator, worker, layout)
             pixels = carray(void_pointer(layout[2] + worker * layout[3]), (layout[3],), np.uint8)
             for j in range(i, count):
                 if cluster[j] == i:
@@ -181,12 +188,12 @@ def _tiles_of(sample, width, height, places):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _store_block(block, row):  # type: ignore[no-untyped-def]
-    row[0], row[1], row[2], row[3] = block
+def _store(row, four):  # type: ignore[no-untyped-def]
+    row[0], row[1], row[2], row[3] = four
 
 
 @compiled()
-def _block(row):  # type: ignore[no-untyped-def]
+def _four(row):  # type: ignore[no-untyped-def]
     return row[0], row[1], row[2], row[3]
 
 
@@ -196,9 +203,9 @@ def _box(plan):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _cluster(blocks, cluster):  # type: ignore[no-untyped-def]
+def _cluster(blocks, needs, cluster):  # type: ignore[no-untyped-def]
     """Joins views whose tiles are fewer together than apart: cluster[i] becomes the first view that i is decoded with,
-    blocks[cluster[i]] the tiles of all of them."""
+    blocks[cluster[i]] the tiles and needs[cluster[i]] the pixels of all of them."""
     count = len(cluster)
     best = np.int64(0)
     while best >= 0:
@@ -208,13 +215,14 @@ def _cluster(blocks, cluster):  # type: ignore[no-untyped-def]
             if cluster[i] == i:
                 for j in range(i + 1, count):
                     if cluster[j] == j:
-                        together = tiles.num_tiles_of(tiles.union(_block(blocks[i]), _block(blocks[j])))
-                        apart = tiles.num_tiles_of(_block(blocks[i])) + tiles.num_tiles_of(_block(blocks[j]))
+                        together = tiles.num_tiles_of(tiles.union(_four(blocks[i]), _four(blocks[j])))
+                        apart = tiles.num_tiles_of(_four(blocks[i])) + tiles.num_tiles_of(_four(blocks[j]))
                         saved = apart + _TILES_OF_A_CALL - together
                         if saved > best or (count > _MOST_APART and best < 0):
                             best, first, second = max(saved, np.int64(0)), i, j
         if best >= 0:
-            _store_block(tiles.union(_block(blocks[first]), _block(blocks[second])), blocks[first])
+            _store(blocks[first], tiles.union(_four(blocks[first]), _four(blocks[second])))
+            _store(needs[first], tiles.union(_four(needs[first]), _four(needs[second])))
             for j in range(count):
                 if cluster[j] == second:
                     cluster[j] = first
@@ -234,23 +242,29 @@ def _denominator(plans, cluster, number, max_denominator):  # type: ignore[no-un
 
 
 @compiled()
-def _decode_window(stored, height, width, grid, header_bytes, lengths, length_bytes, block, denominator, worker, layout):  # type: ignore[no-untyped-def]
-    """(status, (first row, first column, height, width)) of the part of a JPEG that is then in the worker's pixels."""
-    handles = carray(void_pointer(layout[1]), (layout[0],), np.uint64)
+def _decode_part(stored, height, width, tiling, block, need, denominator, worker, layout):  # type: ignore[no-untyped-def]
+    """(status, (first row, first column, height, width)) of the part of a JPEG that is then in the worker's pixels: of a
+    block of its tiles, in which the needed pixels are right, or of all."""
+    grid, header_bytes, lengths, length_bytes = tiling
     pixels = carray(void_pointer(layout[2] + worker * layout[3]), (layout[3],), np.uint8)
     window = (np.int64(0), np.int64(0), height, width)
     encoded = stored
-    status = turbojpeg.OK
-    if grid[0] > 0 and tiles.num_tiles_of(_block(block)) * length_bytes < lengths.size:
-        window = tiles.pixels_of(grid, _block(block))
+    if grid[0] > 0:
+        window = tiles.pixels_of(grid, block)
+        if denominator == 1:
+            scratch = carray(void_pointer(layout[6] + worker * layout[7]), (layout[7],), np.uint8)
+            status = decode_window.decode_window(
+                stored, header_bytes, lengths, length_bytes, grid, block, need, scratch, pixels
+            )
+            if status != decode_window.UNSUPPORTED:
+                return (turbojpeg.OK if status == decode_window.OK else DAMAGED), window
         out = carray(void_pointer(layout[4] + worker * layout[5]), (layout[5],), np.uint8)
-        num_bytes = tiles.cut(stored, header_bytes, lengths, length_bytes, grid, _block(block), out)
+        num_bytes = tiles.cut(stored, header_bytes, lengths, length_bytes, grid, block, out)
         if num_bytes < 0:
-            status = OTHER_TILES
-        encoded = out[: max(num_bytes, 0)]
-    if status == turbojpeg.OK:
-        status = turbojpeg.decode_scaled(handles, worker, encoded, window[2], window[3], denominator, pixels)
-    return status, window
+            return DAMAGED, window
+        encoded = out[:num_bytes]
+    handles = carray(void_pointer(layout[1]), (layout[0],), np.uint64)
+    return turbojpeg.decode_scaled(handles, worker, encoded, window[2], window[3], denominator, pixels), window
 
 
 @compiled()
@@ -259,8 +273,8 @@ def _show(pixels, window, denominator, plan, kind, worker, layout, view, status)
     if status != turbojpeg.OK:
         view[:] = 0
         return
-    rows = carray(void_pointer(layout[6] + worker * layout[7]), (layout[7],), np.uint8)
-    integers = carray(void_pointer(layout[8] + 4 * worker * layout[9]), (layout[9],), np.int32)
+    rows = carray(void_pointer(layout[8] + worker * layout[9]), (layout[9],), np.uint8)
+    integers = carray(void_pointer(layout[10] + 4 * worker * layout[11]), (layout[11],), np.int32)
     height, width = -(-window[2] // denominator), -(-window[3] // denominator)
     image = pixels[: height * width * 3].reshape(height, width, 3)
     vertical, horizontal = crop.axes(_box(plan), window[0], window[1], denominator)
@@ -271,4 +285,4 @@ def reason(status: int, stored: np.ndarray, mode: int, height: int, width: int) 
     """Why an image did not decode, in words, from the status and the stored bytes (n,) uint8."""
     if mode != JPEG_MODE:
         return f"{stored.size} bytes are stored, {height * width * 3} are wanted for {width}x{height} pixels"
-    return turbojpeg.reason(status, stored, height, width) or "its tiles do not lie where the beton's index says"
+    return turbojpeg.reason(status, stored, height, width) or "its tiles are not those that the beton's index speaks of"

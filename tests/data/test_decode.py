@@ -157,6 +157,11 @@ def test_raw_bytes_of_the_wrong_length_are_reported() -> None:
     ],
 )
 def test_views_are_decoded_together_where_that_takes_fewer_tiles(blocks: list[tuple[int, ...]], want: list[int]) -> None:
-    cluster = np.arange(len(blocks))
-    decode._cluster(np.array(blocks), cluster)
+    cluster, together, needs = np.arange(len(blocks)), np.array(blocks), np.array(blocks) * 16
+    decode._cluster(together, needs, cluster)
     assert cluster.tolist() == want
+    for first in set(want):
+        of_cluster = np.array([block for block, number in zip(blocks, want, strict=True) if number == first])
+        low, high = of_cluster.min(0), of_cluster.max(0)
+        assert together[first].tolist() == [low[0], high[1], low[2], high[3]]
+        assert needs[first].tolist() == [16 * low[0], 16 * high[1], 16 * low[2], 16 * high[3]]
