@@ -138,11 +138,9 @@ def _end_block(word, used, at, k, place, block, end, end_block, table, plan, end
         word, used, at, k = _take(word, used, at, k - _NOT_KNOWN, entry, block)
         is_sound = entry != _U(NOTHING)
     if k >= _64:
-        is_sound &= (k == _64 or k > _ENDED) and at * _8 + used <= end
+        is_sound &= ((k == _64) | (k > _ENDED)) & (at * _8 + used <= end)
         block += BLOCK_BYTES
-        place += _32
-        if place == end_plan:
-            place = plan
+        place = place + _32 if place + _32 != end_plan else plan
         if block < end_block:
             word, used, at, is_known = _begin_block(word, used, at, place, block, stream)
             is_sound &= is_known
