@@ -1,8 +1,8 @@
 """Takes rows of luma and of chroma as a JPEG has them, gives rows of RGB pixels, bit for bit as libjpeg-turbo.
 
 Chroma of half the width, or of half of both sides, is interpolated (jdsample.c, fancy upsampling): a sample counts three
-times, its neighbour on the side of the pixel once. That needs a sample before the first of a row and one behind the last, copies of
-these; the special cases of the edges come out of that.
+times, its neighbour on the side of the pixel once. That needs copies of a row's first sample before it and of its last behind
+it; the special cases of the edges come out of that.
 """
 
 from __future__ import annotations

@@ -178,10 +178,10 @@ def _go_on(word, used, at, k, place, block, is_sound, stream, plan, end_plan):  
 def decode_one(stream, plan, end_plan):  # type: ignore[no-untyped-def]
     """Whether the blocks of a restart interval are sound; writes their coefficients, where there are zeros.
 
-    All are addresses, as uint64. stream: of eight uint64: address of the first byte of bits, `bitstream.PADDING` bytes behind
-    which are readable; end of the bits, in bits; address of the first coefficient, and of the end of the last block's, where there
-    is room for one more; here the place of the first bit not used is written; scratch. plan: of four uint64 for each block of an
-    MCU: addresses of DC and AC lookup, 40 + 8 * component, any; end_plan: their end.
+    All are addresses, as uint64. stream, eight uint64: address of the first byte of bits; that of their end, times 8, behind
+    which `bitstream.PADDING` bytes are readable; address of the first coefficient; of the end of the last block, where there is
+    room for one more; then written: the place of the first bit not used, times 8; scratch. plan, four uint64 for each block
+    of an MCU: addresses of its DC and AC lookups, 40 + 8 * component, any; end_plan: their end.
     """
     word, used, at, k, place, block, is_sound = _begin(stream, plan)
     return _go_on(word, used, at, k, place, block, is_sound, stream, plan, end_plan)

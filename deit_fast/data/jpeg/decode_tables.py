@@ -33,7 +33,7 @@ NOTHING = np.uint32(UNKNOWN << 8)
 
 @compiled()
 def entry_of(symbol, code, length, is_positive, is_dc):  # type: ignore[no-untyped-def]
-    """What a lookup says of a symbol with a code of `length` bits and a value of that sign; NOTHING if not of 8-bit baseline."""
+    """What a lookup says of a symbol with a code of `length` bits and a value of that sign; NOTHING if not baseline's."""
     size = symbol & 15
     advance = (symbol >> 4) + 1
     if is_dc:
