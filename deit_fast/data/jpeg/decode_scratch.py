@@ -25,13 +25,13 @@ PLANES = TABLES + 8 * TABLE_BYTES  # rows of samples, then coefficients of two t
 
 
 def scratch_bytes(max_width: int, max_jpeg_bytes: int) -> int:
-    """Bytes of scratch that `decode_window` needs for images up to a width, stored in up to so many bytes."""
-    return int(bytes_needed(np.int64(max_width), np.int64(max_jpeg_bytes)))
+    """Bytes of scratch, a multiple of 64, that `decode_window` needs for images up to a width and a number of bytes."""
+    return -(-int(bytes_needed(np.int64(max_width), np.int64(max_jpeg_bytes))) // 64) * 64
 
 
 @compiled()
 def bytes_needed(width, num_bytes):  # type: ignore[no-untyped-def]
-    """scratch_bytes for compiled code."""
+    """Those that are used for one image."""
     return bits_place(width, width) + num_bytes + 2 * PADDING
 
 

@@ -106,12 +106,11 @@ def make_quantization(encoded, place, order, factors):  # type: ignore[no-untype
 
 @compiled()
 def _begins(encoded, at, end, name):  # type: ignore[no-untyped-def]
-    if at + len(name) > end:
-        return False
-    for i in range(len(name)):
-        if encoded[at + i] != name[i]:
-            return False
-    return True
+    is_equal = at + len(name) <= end
+    if is_equal:
+        for i in range(len(name)):
+            is_equal &= encoded[at + i] == name[i]
+    return is_equal
 
 
 @compiled()

@@ -43,19 +43,23 @@ _U = np.uint64  # Numba makes floats of sums of signed and unsigned integers
 def decode_window(encoded, header_bytes, lengths, length_bytes, grid, block, need, scratch, pixels):  # type: ignore[no-untyped-def]
     """Status of decoding a window of a stored JPEG.
 
-    encoded (n,) uint8, lengths (m,) uint8, length_bytes, grid, block as in `data.tiles`; need: (first row, end, first column,
-    end) of the image's pixels that are wanted, which lie in the block's; scratch (>= scratch_bytes(),) uint8, its address a
-    multiple of 8. Written: pixels (>= h * w * 3,) uint8, the RGB rows of the block's pixels, right where they are wanted.
-    Whatever the arrays hold, nothing outside them is read or written.
+    encoded (n,) uint8, lengths (num_tiles * length_bytes,) uint8, grid, block as in `data.tiles`; need: (first row, end, first
+    column, end) of the image's pixels that are wanted, whose `tiles.tiles_under` are in the block; scratch
+    (>= scratch_bytes(),) uint8, its address a multiple of 8. Written: pixels (>= h * w * 3,) uint8, the RGB rows of the
+    block's pixels, right where they are wanted, if OK. Nothing outside the arrays is read or written, whatever they hold.
+
+    UNSUPPORTED: for TurboJPEG, which may know better. DAMAGED: libjpeg would warn or fail, or it is something that no encoder
+    writes; what is damaged behind the last wanted MCU of a tile, or in other tiles, is not noticed.
     """
     interval, mcu_width, mcu_height, width, height = grid
     is_index = length_bytes == 2 or length_bytes == 4
     if not is_index or tiles.grid_of(interval, lengths.size // length_bytes, mcu_width, mcu_height, width, height)[0] == 0:
         return UNSUPPORTED
+    is_inside = 0 <= need[0] < need[1] <= height and 0 <= need[2] < need[3] <= width and block[0] >= 0 and block[2] >= 0
+    under = tiles.tiles_under(grid, need[0], need[1], need[2], need[3])
+    is_inside &= block[0] <= under[0] and under[1] <= block[1] and block[2] <= under[2] and under[3] <= block[3]
     top, left, rows, columns = tiles.pixels_of(grid, block)
-    is_inside = top <= need[0] < need[1] <= top + rows and left <= need[2] < need[3] <= left + columns
-    is_inside &= block[0] >= 0 and block[2] >= 0 and pixels.size >= rows * columns * 3
-    if not is_inside or scratch.size < bytes_needed(width, np.int64(encoded.size)):
+    if not is_inside or pixels.size < rows * columns * 3 or scratch.size < bytes_needed(width, np.int64(encoded.size)):
         return UNSUPPORTED
     facts = part(scratch, FACTS, (head.NUM_FACTS,), np.int64)
     if not head.read_facts(encoded, header_bytes, facts):

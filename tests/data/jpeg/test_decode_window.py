@@ -279,11 +279,9 @@ def test_mutated_jpegs_are_refused_or_have_libjpegs_pixels(is_indexed_anew: bool
         if status == OK:
             assert expected_status == turbojpeg.OK, round_number
             np.testing.assert_array_equal(pixels, expected, err_msg=str(round_number))
-        # a part of it must be decoded without harm, whatever comes out
-        row, column = generator.integers(0, mutated.tile_rows), generator.integers(0, mutated.tile_columns)
-        block = int(row), int(row) + 1, int(column), int(column) + 1
-        top, left, height, width = tiles.pixels_of(mutated.grid, block)
-        _decode(mutated, block, (top, top + height, left, left + width))
+        # of a part of it nothing is compared: TurboJPEG's part may hold more than what is looked at here
+        need = *np.sort(generator.choice(71, 2, replace=False)), *np.sort(generator.choice(271, 2, replace=False))
+        _decode(mutated, tiles.tiles_under(mutated.grid, *need), need)
     assert min(outcomes.values()) >= 15, outcomes
 
 
@@ -293,37 +291,44 @@ def test_mutated_indices_do_no_harm() -> None:
     generator = np.random.default_rng(6)
     originals = [_stored(_encoded(seed, 70, 270, kind, 80)) for seed, kind in enumerate(KINDS)]
     references = [_reference(stored)[1] for stored in originals]
+    outcomes = dict.fromkeys((OK, UNSUPPORTED, DAMAGED), 0)
     for round_number in range(2000):
         number = round_number % len(originals)
         stored = originals[number]
-        lengths = bytearray(stored.lengths)
-        for place in generator.integers(0, len(lengths), generator.integers(0, 3)):
-            lengths[place] = generator.integers(0, 256)
-        del lengths[len(lengths) - int(generator.integers(0, 2)) :]
-        grid = [int(side * generator.choice([1, 1, 1, 1, 1, 0, 2, 0.5, -1])) for side in stored.grid]
-        changed = replace(stored, lengths=bytes(lengths), grid=tuple(grid))
-        changed = replace(changed, length_bytes=int(generator.choice([4, 4, 4, 2, 1, 0])))
-        changed = replace(changed, header_bytes=stored.header_bytes + int(generator.choice([0, 0, 0, 1, -400, 1 << 31])))
-        if min(grid[1:]) <= 0 or grid[0] == 0:
-            grid[0] = 0
-            rows, columns = 1, 1
-        else:
-            rows, columns = changed.tile_rows, max(changed.tile_columns, 1)
-        first, end = sorted(generator.integers(-1, rows + 2, 2).tolist())
-        left, right = sorted(generator.integers(-1, columns + 2, 2).tolist())
-        y0, y1 = sorted(generator.integers(-1, 80, 2).tolist())
-        x0, x1 = sorted(generator.integers(-1, 280, 2).tolist())
+        need = [*np.sort(generator.choice(71, 2, replace=False)), *np.sort(generator.choice(271, 2, replace=False))]
+        block = list(tiles.tiles_under(stored.grid, *need))
+        lengths, grid = bytearray(stored.lengths), list(stored.grid)
+        changed = stored
+        match generator.integers(0, 7):
+            case 0:
+                for place in generator.integers(0, len(lengths), 2):
+                    lengths[place] = generator.integers(0, 256)
+            case 1:
+                del lengths[int(generator.integers(0, len(lengths))) :]
+            case 2:
+                grid[generator.integers(0, 5)] = int(generator.choice([-1, 0, 1, 2, 4, 8, 16, 32, 71, 269, 540]))
+            case 3:
+                changed = replace(stored, length_bytes=int(generator.choice([2, 1, 0, -4, 8])))
+            case 4:
+                changed = replace(stored, header_bytes=stored.header_bytes + int(generator.choice([1, -1, -700, 1 << 31])))
+            case 5:
+                block[generator.integers(0, 4)] += int(generator.choice([-9, -1, 1, 9]))
+            case _:
+                need[generator.integers(0, 4)] += int(generator.choice([-70, -1, 1, 70]))
+        changed = replace(changed, lengths=bytes(lengths))
         encoded = np.frombuffer(changed.encoded, np.uint8)
         size = scratch_bytes(540, len(encoded))
         scratch, pixels = np.full(size + GUARD, 77, np.uint8), np.full(3 * 70 * 270 + GUARD, 78, np.uint8)
-        block, need = (first, end, left, right), (y0, y1, x0, x1)
         status = decode_window(
             encoded, changed.header_bytes, np.frombuffer(changed.lengths, np.uint8), changed.length_bytes, tuple(grid),
-            block, need, scratch[:size], pixels[: 3 * 70 * 270],
+            tuple(block), tuple(need), scratch[:size], pixels[: 3 * 70 * 270],
         )  # fmt: skip
         assert (scratch[size:] == 77).all()
         assert (pixels[3 * 70 * 270 :] == 78).all()
+        outcomes[status] += 1
         if status == OK:
-            top, start, height, width = tiles.pixels_of(stored.grid, block)
+            y0, y1, x0, x1 = need
+            top, start, height, width = tiles.pixels_of(stored.grid, tuple(block))
             window = pixels[: 3 * height * width].reshape(height, width, 3)[y0 - top : y1 - top, x0 - start : x1 - start]
             np.testing.assert_array_equal(window, references[number][y0:y1, x0:x1], err_msg=str(round_number))
+    assert min(outcomes.values()) >= 100, outcomes
