@@ -20,7 +20,7 @@ from deit_fast.augment.turn import void_pointer
 from deit_fast.data import layout, tiles, turbojpeg
 from deit_fast.data.beton import JPEG_MODE, Beton
 from deit_fast.data.index import Index
-from deit_fast.data.jpeg import decode_window
+from deit_fast.data.jpeg import decode_scratch, decode_window
 
 OTHER_LENGTH = 100
 DAMAGED = 101
@@ -88,7 +88,7 @@ def scratch_sizes(stored: Stored, resolution: int) -> tuple[int, int, int, int, 
     """Elements of a worker's arrays: uint8 pixels, JPEG of the tiles, and scratch of the decoder; uint8 rows and int32 of
     `augment.resample`."""
     rows, integers = resample.scratch_sizes(stored.max_height, stored.max_width, resolution)
-    decoder = decode_window.scratch_bytes(stored.max_width, stored.max_jpeg_bytes) if stored.max_jpeg_bytes else 0
+    decoder = decode_scratch.scratch_bytes(stored.max_width, stored.max_jpeg_bytes) if stored.max_jpeg_bytes else 0
     sizes = (3 * stored.max_jpeg_pixels, stored.max_jpeg_bytes, decoder, rows, integers)
     # each worker's part begins with a line of the cache
     pixels, tiles_bytes, decoder, rows, integers = (-(-size // 64) * 64 for size in sizes)
@@ -256,8 +256,9 @@ def _decode_part(stored, height, width, tiling, block, need, denominator, worker
             status = decode_window.decode_window(
                 stored, header_bytes, lengths, length_bytes, grid, block, need, scratch, pixels
             )
-            if status != decode_window.UNSUPPORTED:
-                return (turbojpeg.OK if status == decode_window.OK else DAMAGED), window
+            if status == decode_window.OK:
+                return turbojpeg.OK, window
+        # of another kind, or damaged: in both TurboJPEG is the judge
         out = carray(void_pointer(layout[4] + worker * layout[5]), (layout[5],), np.uint8)
         num_bytes = tiles.cut(stored, header_bytes, lengths, length_bytes, grid, block, out)
         if num_bytes < 0:
