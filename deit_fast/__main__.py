@@ -112,6 +112,10 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
             from deit_fast.study.bench_loader import bench_loader
 
             return bench_loader(config)
+        case "bench" if config.bench.kind == "fidelity":
+            from deit_fast.study.bench_fidelity import bench_fidelity
+
+            return bench_fidelity(config)
         case "bench":
             from deit_fast.study.bench import bench
 

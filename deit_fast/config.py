@@ -254,12 +254,13 @@ class RunSection:
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """Throughput."""
+    """Throughput and fidelity."""
 
-    kind: Literal["train", "write", "loader"] = option(
+    kind: Literal["train", "write", "loader", "fidelity"] = option(
         "train",
         "train: images per second of data alone, compute alone and both; write: of conversion, beside stock FFCV's; "
-        "loader: views per second of the data path, by stage and by threads, and beside other loaders",
+        "loader: views per second of the data path, by stage and by threads, and beside other loaders; fidelity: no "
+        "speed, but how far views are from Pillow's and timm's",
     )
     steps: int = option(30, "train: steps in one measurement")
     rounds: int = option(5, "measurements of each kind, interleaved; the median is reported")
@@ -271,8 +272,13 @@ class BenchConfig:
     threads: int = option(
         0, "loader: measured with 1, 2, 4 threads and so on up to so many, rivals with so many; 0: one for each core"
     )
-    images: int = option(2048, "loader: take so many images at most, from each class its share; 0: all")
+    images: int = option(
+        2048,
+        "loader, fidelity: take so many images at most, from each class its share; 0: all; fidelity without source.path: so "
+        "many random images",
+    )
     chart: str = option("", "loader: PNG to draw the result in; empty: beside --out, where that is given")
+    markdown: str = option("", "fidelity: page to write the table to, in Markdown; empty: none")
 
 
 @dataclass(frozen=True)

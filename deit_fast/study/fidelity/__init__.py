@@ -1,0 +1,1 @@
+"""What the rows of `bench fidelity` compare: our views beside those of Pillow, torchvision and timm."""
