@@ -63,7 +63,7 @@ COMMANDS = {
         ),
     ),
     "bench": Command(
-        "measure throughput: of training, of conversion or of the data path; or how far views are from Pillow's",
+        "measure throughput of training, conversion or the data path, or how far views are from timm's",
         ("source", "write", "data", "augment", "model", "optim", "schedule", "train", "bench"),
         positional="bench.kind",
     ),

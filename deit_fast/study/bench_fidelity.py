@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import tempfile
+import textwrap
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,23 +24,37 @@ from deit_fast.study.fidelity.material import Material, Pair, Row, random_materi
 
 @dataclass(frozen=True)
 class Section:
-    """Rows whose differences are in the same unit, as a table shows them: so many units in 1."""
+    """Rows whose differences are in the same unit, as a table shows them: so many units in 1; and a remark below it."""
 
     title: str
     rows: tuple[Row, ...]
     unit: str = "grey levels"
     units_in_1: float = 1.0
+    remark: str = ""
 
 
+_OF_OPERATIONS = (
+    "Half of the images get the magnitude of DeiT's recipe (9, standard deviation 0.5), the others one uniform "
+    "on 0 to 10; operations that have an increasing form are in that form three times of four. Where an affine operation "
+    "differs, interpolation was done in float32 here and in float64 in Pillow, and the results lie on both sides of an integer."
+)
+_OF_POLICIES = (
+    "Both sides make the crop, then each step, for themselves. A later operation can enlarge a difference of one level: "
+    "Solarize inverts from a threshold on, Equalize spreads levels. What is bounded here is therefore the share that differs."
+)
+_OF_FLOATS = (
+    "The last digits differ, since float32 is rounded in another order: between 2 and 4 its steps are 0.24 of these units."
+)
 SECTIONS = (
     Section("JPEG decoding", jpegs.ROWS),
     Section("Crops and resizing", crops.ROWS),
-    Section("Operations of policies", operations.ROWS),
-    Section("Whole policies, on random resized crops", operations.POLICIES),
-    Section("Normalising and mixing, float32", batches.ROWS, "units of 1e-6", 1e6),
+    Section("Operations of policies", operations.ROWS, remark=_OF_OPERATIONS),
+    Section("Whole policies, on random resized crops", operations.POLICIES, remark=_OF_POLICIES),
+    Section("Normalising and mixing, float32", batches.ROWS, "units of 1e-6", 1e6, _OF_FLOATS),
 )
 _COLUMNS = ("operation", "reference", "views", "max", "mean", "differ", "wanted")
 _MOST_DIGITS = 12
+_PAGE_WIDTH = 127
 
 
 def bench_fidelity(config: RunConfig) -> dict[str, Any]:
@@ -197,20 +212,23 @@ def _images_in_words(result: dict[str, Any], config: RunConfig) -> str:
 def _page(result: dict[str, Any], config: RunConfig) -> str:
     """The tables in Markdown; the same for the same seed, images and versions."""
     libraries = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    lines = [
-        "# Fidelity: how far views are from Pillow's and timm's",
-        "",
+    what = (
         "Each operation is given the same image as its reference (Pillow, torchvision or timm) and the same random draws: box, "
-        "magnitude, sign, order, lambda. Their results are subtracted. Images are " + _images_in_words(result, config) + ". Of "
-        "a policy's operations, every other image gets the magnitude of DeiT's recipe (9, standard deviation 0.5), the others "
-        "one uniform on 0 to 10. *max* and *mean* are of the absolute difference, over all values of all images; *differ* is "
-        "the share of values that are not equal; *wanted* is what the command insists on: it fails if more differs. That "
-        "random draws have the distributions of timm's is what the tests check, not this table.",
-        "",
-        f"Made by `{_command(config)}`, seed {config.train.seed}, with {libraries}, on {result['machine']}.",
-    ]
+        f"magnitude, sign, order, lambda. The results are subtracted. Images are {_images_in_words(result, config)}. *max* and "
+        "*mean* are of the absolute difference, over all values of all views; *differ* is the share of values that are not "
+        "equal; *wanted* is what the command insists on: it fails if more differs. That random draws are distributed as timm's "
+        "is what the tests check, not these tables."
+    )
+    made = f"Seed {config.train.seed}; {libraries}; {result['machine']}. Made by"
+    lines = ["# Fidelity: how far views are from Pillow's and timm's", "", _wrapped(what), "", _wrapped(made), ""]
+    lines += ["```sh", _command(config), "```"]
     for section, measured in zip(SECTIONS, result["sections"], strict=True):
         lines += ["", f"## {section.title}", "", f"*max* and *mean* in {section.unit}.", ""]
         lines += [f"| {' | '.join(_COLUMNS)} |", "|---|---|--:|--:|--:|--:|--:|"]
         lines += [f"| {' | '.join(_cells(section, row))} |" for row in measured["rows"]]
+        lines += ["", _wrapped(section.remark)] if section.remark else []
     return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _PAGE_WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -58,7 +58,7 @@ def test_every_row_is_in_table_page_and_json(tmp_path: Path, scratch: Path, caps
                 assert row["num_views"] in (COUNT, 3 * COUNT)
             if row["max_wanted"] is not None:
                 assert row["max"] <= row["max_wanted"]
-    assert f"deit-fast bench fidelity --bench.images={COUNT} " in text
+    assert f"\ndeit-fast bench fidelity --bench.images={COUNT} --bench.markdown={page}\n" in text
     assert "Pillow's libjpeg-turbo" in result["versions"]
     assert not list(scratch.iterdir())
 

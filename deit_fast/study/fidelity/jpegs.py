@@ -116,7 +116,7 @@ ROWS = (
         partial(_random_views, resolution=_RESOLUTION, max_denominator=1),
     ),
     Row(
-        "the same, DCT-scaled (data.dct_scaling, off by default)",
+        "the same, DCT-scaled where the box is twice the view or more (data.dct_scaling, off by default)",
         "Pillow, timm",
         partial(_random_views, resolution=_SMALL_RESOLUTION, max_denominator=_MAX_DENOMINATOR),
         max_wanted=None,

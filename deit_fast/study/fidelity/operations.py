@@ -40,9 +40,10 @@ def _operation(
 ) -> Iterator[Pair]:
     """One of timm's operations: at the recipe's magnitude, and uniformly over the whole range, in both of its forms."""
     is_bicubic, pillows = interpolation == "bicubic", Image.Resampling[interpolation.upper()]
-    for number, image in enumerate(material.images):
-        one = increasing if number % 4 < 3 else name
-        magnitude = _MAGNITUDE + _DEVIATION * generator.normal() if number % 2 else generator.uniform(0, 10)
+    for image in material.images:
+        one = name if generator.integers(4) == 0 else increasing
+        is_recipe = generator.integers(2) == 0
+        magnitude = _MAGNITUDE + _DEVIATION * generator.normal() if is_recipe else generator.uniform(0, 10)
         magnitude = min(max(magnitude, 0.0), 10.0)
         level_to_argument = timms.LEVEL_TO_ARG[one]
         with seeded(int(generator.integers(2**32))):
