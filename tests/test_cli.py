@@ -12,12 +12,11 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deit_fast import config as config_module
 from deit_fast.cli import COMMANDS, help_text, overview, parse
-from deit_fast.config import RunConfig, UserError
+from deit_fast.config import DataConfig, Pair, ReportConfig, RunConfig, TrainConfig, Triple, UserError, checks
 
 SECTIONS: dict[str, Any] = {n: kind for n, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
-IS_VALID = {path: is_valid for path, _, is_valid in config_module._RANGES}
+IS_VALID = {path: is_valid for path, _, is_valid in checks.RANGES}
 PROJECT = Path(__file__).parents[1]
 
 
@@ -87,7 +86,7 @@ def test_words_for_false(word: str) -> None:
 
 def test_out_and_positional_words() -> None:
     assert parse("report", ["runs/a", "--out", "b.json", "runs/c,d"]) == dataclasses.replace(
-        RunConfig(), report=config_module.ReportConfig(runs=("runs/a", "runs/c,d")), out="b.json"
+        RunConfig(), report=ReportConfig(runs=("runs/a", "runs/c,d")), out="b.json"
     )
     assert parse("report", ["--report.runs=a,b"]).report.runs == ("a", "b")
     assert parse("report", ["--report.runs="]).report.runs == ()
@@ -216,8 +215,8 @@ def option_values(section: str, name: str, hint: Any) -> st.SearchStrategy[Any]:
     numbers = st.one_of(st.floats(0, 1), st.floats(allow_nan=False, allow_infinity=False))
     strategies: dict[Any, st.SearchStrategy[Any]] = {
         str: text, bool: st.booleans(), int: st.one_of(st.integers(1, 100), st.integers()), float: numbers,
-        config_module.Pair: st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda pair: tuple(sorted(pair))),
-        config_module.Triple: st.tuples(numbers, numbers, numbers).map(lambda triple: tuple(abs(x) for x in triple)),
+        Pair: st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda pair: tuple(sorted(pair))),
+        Triple: st.tuples(numbers, numbers, numbers).map(lambda triple: tuple(abs(x) for x in triple)),
         tuple[str, ...]: st.lists(text.filter(lambda word: word and "," not in word)).map(tuple),
         dict[str, Any]: st.dictionaries(
             st.from_regex(r"[a-z_]\w{0,8}", fullmatch=True).filter(str.isascii),
@@ -257,8 +256,8 @@ Quoting.add_representer(tuple, lambda dumper, items: dumper.represent_list(items
 
 @settings(max_examples=150)
 @given(sections())
-@example(("train", config_module.TrainConfig(amp="off", compile="off", channels_last=False)))
-@example(("data", config_module.DataConfig(train="1e-3", val="off")))
+@example(("train", TrainConfig(amp="off", compile="off", channels_last=False)))
+@example(("data", DataConfig(train="1e-3", val="off")))
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, named: tuple[str, Any]) -> None:
     name, section = named
     command = next(one for one, command in COMMANDS.items() if name in command.takes)

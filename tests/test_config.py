@@ -10,7 +10,6 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
-from deit_fast import config as config_module
 from deit_fast.config import (
     AugmentConfig,
     DataConfig,
@@ -19,6 +18,7 @@ from deit_fast.config import (
     UserError,
     check_ranges,
     check_training,
+    checks,
     eval_batch_size,
     eval_resolution,
     is_mixing,
@@ -47,7 +47,7 @@ def test_every_number_has_a_range() -> None:
         hint = get_type_hints(SECTIONS[section])[field.name]
         if hint in (int, float) or (get_origin(hint) is tuple and get_args(hint)[0] is float):
             numbers.add(f"{section}.{field.name}")
-    assert numbers - UNBOUNDED == {path for path, _, _ in config_module._RANGES}
+    assert numbers - UNBOUNDED == {path for path, _, _ in checks.RANGES}
 
 
 def test_defaults_are_in_range_and_train() -> None:

@@ -111,7 +111,7 @@ def test_every_room_is_there() -> None:
         ("deit_fast/train/a.py", "import ffcv", "1: ffcv outside deit_fast/data/"),
         ("deit_fast/study/a.py", "from deit_fast.cli import parse", "1: study imports cli"),
         ("deit_fast/study/a.py", "from write_datasets import write_imagenet", "1: study imports write_datasets"),
-        ("deit_fast/config.py", "from deit_fast import cli", "1: config imports cli"),
+        ("deit_fast/config/run.py", "from deit_fast import cli", "1: config imports cli"),
         ("deit_fast/cli.py", "from deit_fast.data import write", "1: cli imports data"),
         ("deit_fast/__init__.py", "from .train import loop", "1: __init__ imports train"),
         ("deit_fast/train/a.py", "from tests import test_cli", "1: train imports tests"),

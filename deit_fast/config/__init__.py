@@ -1,0 +1,64 @@
+"""Takes nothing, gives what a run is: one frozen dataclass for each section, and the checks across sections.
+
+Every default of the project stands here once, beside its meaning and unit. `cli` builds these from YAML and the command
+line; every other module takes the section that concerns it.
+"""
+
+from deit_fast.config.checks import check_ranges, check_training
+from deit_fast.config.data import (
+    AugmentConfig,
+    DataConfig,
+    InspectConfig,
+    SourceConfig,
+    SourceKind,
+    VerifyConfig,
+    WriteConfig,
+    eval_batch_size,
+    eval_crop_ratio,
+    eval_resolution,
+    is_mixing,
+)
+from deit_fast.config.options import Pair, RankError, Triple, UserError, option
+from deit_fast.config.run import (
+    BenchConfig,
+    DemoConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    ReportConfig,
+    RunConfig,
+    RunSection,
+    ScheduleConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "BenchConfig",
+    "DataConfig",
+    "DemoConfig",
+    "EvalConfig",
+    "InspectConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "Pair",
+    "RankError",
+    "ReportConfig",
+    "RunConfig",
+    "RunSection",
+    "ScheduleConfig",
+    "SourceConfig",
+    "SourceKind",
+    "TrainConfig",
+    "Triple",
+    "UserError",
+    "VerifyConfig",
+    "WriteConfig",
+    "check_ranges",
+    "check_training",
+    "eval_batch_size",
+    "eval_crop_ratio",
+    "eval_resolution",
+    "is_mixing",
+    "option",
+]

@@ -1,0 +1,104 @@
+"""Takes a configuration, gives the error of the first option that does not fit: its range, or another section."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from deit_fast.config.data import is_mixing
+from deit_fast.config.options import UserError
+from deit_fast.config.run import RunConfig
+
+# (section.option, what is wanted, test): ranges of single options, checked for every command that uses the section
+RANGES: tuple[tuple[str, str, Any], ...] = (
+    ("source.subset", ">= 0", lambda v: v >= 0),
+    ("source.seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63),
+    ("write.jpeg_share", "0 to 1", lambda v: 0 <= v <= 1),
+    ("write.smart_share", "above 0", lambda v: v > 0),
+    ("write.jpeg_quality", "1 to 100", lambda v: 1 <= v <= 100),
+    ("write.max_resolution", ">= 0", lambda v: v >= 0),
+    ("write.num_workers", ">= 0", lambda v: v >= 0),
+    ("write.seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63),
+    ("verify.num_workers", ">= 0", lambda v: v >= 0),
+    ("data.batch_size", ">= 1", lambda v: v >= 1),
+    ("data.eval_batch_size", ">= 0", lambda v: v >= 0),
+    ("data.resolution", "1 to 4096", lambda v: 1 <= v <= 4096),
+    ("data.start_resolution", "0 to 4096", lambda v: 0 <= v <= 4096),
+    ("data.ramp", "0 <= start < end <= 1", lambda v: 0 <= v[0] < v[1] <= 1),
+    ("data.eval_resolution", "0 to 4096", lambda v: 0 <= v <= 4096),
+    ("data.eval_crop_ratio", "0 to 1", lambda v: 0 <= v <= 1),
+    ("data.subset", ">= 0", lambda v: v >= 0),
+    ("data.window_gb", "above 0", lambda v: v > 0),
+    ("data.num_workers", ">= 0", lambda v: v >= 0),
+    ("data.batches_ahead", ">= 1", lambda v: v >= 1),
+    ("augment.repeats", "1 to 255", lambda v: 1 <= v <= 255),
+    ("augment.crop_scale", "0 < low <= high <= 1", lambda v: 0 < v[0] <= v[1] <= 1),
+    ("augment.crop_ratio", "0 < low <= high", lambda v: 0 < v[0] <= v[1]),
+    ("augment.flip", "0 to 1", lambda v: 0 <= v <= 1),
+    ("augment.color_jitter", ">= 0", lambda v: v >= 0),
+    ("augment.erase", "0 to 1", lambda v: 0 <= v <= 1),
+    ("augment.cutmix_minmax", "0 <= low <= high < 1", lambda v: 0 <= v[0] <= v[1] < 1),
+    ("augment.mixup", ">= 0", lambda v: v >= 0),
+    ("augment.cutmix", ">= 0", lambda v: v >= 0),
+    ("augment.mix_probability", "0 to 1", lambda v: 0 <= v <= 1),
+    ("augment.cutmix_probability", "0 to 1", lambda v: 0 <= v <= 1),
+    ("augment.label_smoothing", "0 up to, not including, 1", lambda v: 0 <= v < 1),
+    ("augment.std", "each above 0", lambda v: all(x > 0 for x in v)),
+    ("model.drop_path", "0 up to, not including, 1", lambda v: 0 <= v < 1),
+    ("optim.lr", "above 0", lambda v: v > 0),
+    ("optim.lr_batch_size", ">= 0", lambda v: v >= 0),
+    ("optim.weight_decay", ">= 0", lambda v: v >= 0),
+    ("optim.betas", "each 0 up to, not including, 1", lambda v: all(0 <= x < 1 for x in v)),
+    ("optim.eps", "above 0", lambda v: v > 0),
+    ("optim.momentum", "0 up to, not including, 1", lambda v: 0 <= v < 1),
+    ("schedule.warmup_epochs", ">= 0", lambda v: v >= 0),
+    ("schedule.warmup_lr", ">= 0", lambda v: v >= 0),
+    ("schedule.min_lr", ">= 0", lambda v: v >= 0),
+    ("train.epochs", "1 to 65535", lambda v: 1 <= v <= 65535),
+    ("train.seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63),
+    ("train.ema_decay", "0 up to, not including, 1", lambda v: 0 <= v < 1),
+    ("train.log_every", ">= 1", lambda v: v >= 1),
+    ("train.eval_every", ">= 1", lambda v: v >= 1),
+    ("bench.steps", ">= 1", lambda v: v >= 1),
+    ("bench.rounds", ">= 1", lambda v: v >= 1),
+    ("bench.seconds", "above 0", lambda v: v > 0),
+    ("bench.threads", ">= 0", lambda v: v >= 0),
+    ("bench.images", ">= 0", lambda v: v >= 0),
+)
+
+
+def check_ranges(config: RunConfig, is_used: Callable[[str], bool] = lambda path: True) -> None:
+    """Raises UserError for the first option `section.name` that is_used and outside its range: what, got, wanted."""
+    for path, wanted, is_valid in RANGES:
+        if not is_used(path):
+            continue
+        section, name = path.split(".")
+        value = getattr(getattr(config, section), name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(math.isfinite(number) for number in numbers) or not is_valid(value):
+            raise UserError(f"{path}={value}: want {wanted}")
+
+
+def check_training(config: RunConfig, world_size: int) -> None:
+    """Raises UserError where the sections of a training run do not fit each other on world_size ranks."""
+    data, augment = config.data, config.augment
+    for name in ("train", "val"):
+        if not getattr(data, name):
+            raise UserError(f"data.{name} is not set: want the path of a beton, made by `deit-fast write`")
+    if config.train.resume and not config.run.dir:
+        raise UserError("train.resume: run.dir is not set: want the folder of the run to go on with")
+    if is_mixing(augment) and augment.mix_mode == "pair" and data.batch_size % 2:
+        raise UserError(
+            f"data.batch_size={data.batch_size}: augment.mix_mode=pair wants an even batch on each of the {world_size} "
+            "rank(s), else one view would not be mixed; choose an even number, or another mode"
+        )
+    if data.dtype == "uint8":
+        raise UserError("data.dtype=uint8: is for other trainers; want float32, float16 or bfloat16")
+    if data.start_resolution > data.resolution:
+        raise UserError(
+            f"data.start_resolution={data.start_resolution}: want 0 to data.resolution={data.resolution} (0: no ramp)"
+        )
+    warmup_epochs = config.schedule.warmup_epochs
+    if warmup_epochs >= config.train.epochs:
+        raise UserError(f"schedule.warmup_epochs={warmup_epochs:g}: want fewer than train.epochs={config.train.epochs}")

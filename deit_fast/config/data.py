@@ -1,0 +1,180 @@
+"""Takes nothing, gives the sections about data: its source, its conversion, how it is loaded, what happens to a view."""
+
+# ruff: noqa: RUF009  (option() gives a dataclasses.field, which is what stands here)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from deit_fast.config.options import Pair, Triple, option
+
+SourceKind = Literal[
+    "folder", "imagenet", "parquet", "webdataset", "cifar10", "cifar100", "flowers102", "cars", "inat2018", "inat2019"
+]
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where images and labels come from before they are in a beton."""
+
+    path: str = option("", "folder, archive or shards to convert, in the layout that source.kind says")
+    kind: SourceKind = option(
+        "folder",
+        "layout: folder (one folder for each class), imagenet (the ILSVRC2012 archives), parquet and webdataset "
+        "(shards), or a data set as it is distributed",
+    )
+    split: Literal["train", "val", "test", "trainval"] = option("train", "which part of a source that has several")
+    classes: str = option(
+        "", "text file with a class name a line, in the order of the labels, instead of names that shards may carry"
+    )
+    subset: int = option(0, "take so many images only, from each class its share, for trials; 0: all")
+    seed: int = option(0, "seed of the choice of source.subset")
+
+
+@dataclass(frozen=True)
+class WriteConfig:
+    """Conversion of a source into a beton."""
+
+    out: str = option("", "beton to write; its manifest goes beside it as OUT.json")
+    mode: Literal["jpg", "raw", "proportion", "smart"] = option(
+        "jpg",
+        "how images are stored: jpg (JPEG), raw (uint8 pixels), proportion (JPEG for write.jpeg_share of them), smart "
+        "(raw where the JPEG would not be smaller than write.smart_share of the pixels)",
+    )
+    jpeg_share: float = option(0.5, "share of images stored as JPEG in mode proportion, 0 to 1")
+    smart_share: float = option(0.5, "in mode smart, a JPEG is kept if smaller than this share of the raw pixels' bytes")
+    jpeg_quality: int = option(90, "quality of a JPEG that must be encoded, 1 to 100; JPEGs that need no change keep theirs")
+    subsampling: Literal["4:2:0", "4:2:2", "4:4:4"] = option("4:2:0", "chroma subsampling of a JPEG that must be encoded")
+    optimize: bool = option(False, "Huffman tables optimised for each JPEG: smaller files, slower conversion")
+    max_resolution: int = option(0, "largest side of a stored image in pixels; larger ones are scaled down; 0: any")
+    resize_side: Literal["longest", "shortest"] = option("longest", "the side that write.max_resolution is about")
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "hamming", "box"] = option(
+        "bicubic", "filter that scales down, as Pillow computes it, antialiased"
+    )
+    exif_orientation: Literal["ignore", "apply"] = option(
+        "ignore", "whether an image is turned as its EXIF data say (torchvision and timm ignore that)"
+    )
+    on_error: Literal["fail", "skip"] = option(
+        "fail", "what a file that is no image does: end the conversion (fail), or be named in the manifest only (skip)"
+    )
+    num_workers: int = option(0, "processes that convert; 0: one for each core")
+    seed: int = option(0, "seed of the choice of images stored as JPEG in mode proportion")
+    resume: bool = option(False, "go on with an interrupted conversion from its finished parts; its source must be as it was")
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """What is in a beton."""
+
+    beton: str = option("", "beton to describe")
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Check of a beton."""
+
+    beton: str = option("", "beton to check")
+    against: str = option("", "source to compare the images with, read as the manifest says it was; empty: none")
+    num_workers: int = option(0, "processes that check; 0: one for each core")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from and how they are loaded."""
+
+    train: str = option("", "beton of the training set")
+    val: str = option("", "beton of the validation set")
+    batch_size: int = option(128, "views in a training batch of one rank")
+    eval_batch_size: int = option(0, "images in an evaluation batch of one rank; 0: twice data.batch_size")
+    resolution: int = option(224, "side of a training view in pixels")
+    start_resolution: int = option(
+        0, "side of a training view in pixels at the start, raised to data.resolution over data.ramp; 0: no ramp"
+    )
+    ramp: Pair = option((0.0, 1.0), "start and end of the rise of the resolution, as fractions of training")
+    eval_resolution: int = option(0, "side of an evaluation view in pixels; 0: data.resolution, in eval the checkpoint's")
+    eval_crop_ratio: float = option(
+        0.0,
+        "side of the evaluation crop over the shorter side of the resized image, up to 1; 0: 0.875, in eval the checkpoint's",
+    )
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "box", "hamming"] = option(
+        "bicubic", "resampling filter, as Pillow computes it, antialiased; turning and shearing use it where it is bilinear"
+    )
+    dct_scaling: bool = option(
+        False, "decode JPEGs at 1/2, 1/4 or 1/8 where a crop stays larger than the view: faster, other pixels than Pillow's"
+    )
+    dtype: Literal["float32", "float16", "bfloat16", "uint8"] = option(
+        "float32",
+        "type of the images in a batch; uint8: grey levels, neither normalised nor erased nor mixed",
+    )
+    subset: int = option(0, "train on so many images only, from each class its share, chosen by train.seed; 0: all")
+    order: Literal["random", "pages"] = option(
+        "random",
+        "order of a training epoch: random; or pages, for betons larger than memory: from a window that moves over the file",
+    )
+    window_gb: float = option(4.0, "part of the beton that data.order=pages holds in a node's memory, in units of 1e9 bytes")
+    on_error: Literal["fail", "replace"] = option(
+        "fail", "what a training image that does not decode does: end the run (fail), or be replaced by the next and counted"
+    )
+    num_workers: int = option(0, "threads that prepare batches on one rank; 0: this rank's share of the cores")
+    batches_ahead: int = option(3, "batches prepared ahead of the trainer")
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What happens to a training view."""
+
+    repeats: int = option(3, "views of one image in a global batch (repeated augmentation); 1: off")
+    crop_scale: Pair = option((0.08, 1.0), "range of the area of a random crop, as a share of the image's")
+    crop_ratio: Pair = option((3 / 4, 4 / 3), "range of the aspect ratio of a random crop, width over height")
+    crop: Literal["random", "simple"] = option(
+        "random",
+        "random: a box of random area and aspect ratio, resized (timm's RandomResizedCrop); simple: the shorter side resized, "
+        "then a random square of it, padded by 4 pixels (DeiT III)",
+    )
+    flip: float = option(0.5, "probability of a horizontal flip")
+    auto_augment: str = option(
+        "rand-m9-mstd0.5-inc1",
+        "policy as timm writes it: rand-..., original..., v0..., or 3a for DeiT III's 3-Augment; empty: none",
+    )
+    color_jitter: float = option(
+        0.0, "range of the factors of brightness, contrast and saturation around 1, after the policy; 0: none"
+    )
+    erase: float = option(0.25, "probability that a box of a view is erased")
+    erase_mode: Literal["pixel", "rand", "const"] = option(
+        "pixel", "what is put there: normal noise for each value (pixel) or each channel (rand), or zero, the mean (const)"
+    )
+    mixup: float = option(0.8, "alpha of Mixup's Beta(alpha, alpha); 0: no Mixup")
+    cutmix: float = option(1.0, "alpha of CutMix's Beta(alpha, alpha); 0: no CutMix")
+    cutmix_minmax: Pair = option(
+        (0.0, 0.0), "smallest and largest side of CutMix's box, as shares of the view's, instead of a Beta's; 0, 0: off"
+    )
+    mix_mode: Literal["batch", "pair", "elem"] = option(
+        "batch", "what shares one lambda: the batch, two views that are each other's partners (pair), or nothing (elem)"
+    )
+    mix_probability: float = option(1.0, "probability that a batch is mixed at all")
+    cutmix_probability: float = option(0.5, "probability that a mixed batch gets CutMix, where both are on")
+    label_smoothing: float = option(0.1, "label smoothing: this much of each target is spread evenly over all classes")
+    mean: Triple = option((0.485, 0.456, 0.406), "mean of each channel, red green blue, in units of 255 grey levels")
+    std: Triple = option((0.229, 0.224, 0.225), "standard deviation of each channel, in units of 255 grey levels")
+
+
+def is_mixing(augment: AugmentConfig) -> bool:
+    """Whether any batch can come out mixed."""
+    cuts = augment.cutmix > 0 or augment.cutmix_minmax != (0.0, 0.0)
+    return augment.mix_probability > 0 and (augment.mixup > 0 or cuts)
+
+
+def eval_batch_size(data: DataConfig) -> int:
+    """Images in an evaluation batch of one rank."""
+    return data.eval_batch_size or 2 * data.batch_size
+
+
+def eval_resolution(data: DataConfig) -> int:
+    """Side of an evaluation view in pixels."""
+    return data.eval_resolution or data.resolution
+
+
+def eval_crop_ratio(data: DataConfig) -> float:
+    """Side of the evaluation crop over the shorter side of the resized image."""
+    return data.eval_crop_ratio or 0.875
