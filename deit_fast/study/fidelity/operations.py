@@ -150,7 +150,7 @@ ROWS = (
 
 def _policy_row(name: str, text: str, interpolation: str = "bicubic", color_jitter: float = 0.0) -> Row:
     pairs = partial(_policy, text=text, color_jitter=color_jitter, interpolation=interpolation)
-    return Row(f"{name}, {interpolation}", "timm", pairs, max_wanted=None, share_wanted=0.001)
+    return Row(f"{name}, {interpolation}", "timm", pairs, max_wanted=None, share_wanted=0.002)
 
 
 # an operation can make any difference of a difference of one level: Solarize inverts from a threshold on
