@@ -24,6 +24,7 @@ BICUBIC = 1
 BOX = 2
 HAMMING = 3
 LANCZOS = 4
+_HAMMING = (float(np.float32(0.54)), float(np.float32(0.46)))  # single precision, as Pillow writes them
 FILTERS = {"bilinear": BILINEAR, "bicubic": BICUBIC, "box": BOX, "hamming": HAMMING, "lanczos": LANCZOS}
 
 
@@ -66,7 +67,7 @@ def _weight(kind, x):  # type: ignore[no-untyped-def]
     if kind == HAMMING:
         if x == 0.0:
             return 1.0
-        return _sinc(x) * (0.54 + 0.46 * math.cos(x * math.pi)) if x < 1.0 else 0.0
+        return _sinc(x) * (_HAMMING[0] + _HAMMING[1] * math.cos(x * math.pi)) if x < 1.0 else 0.0
     a = -0.5
     if x < 1.0:
         return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
