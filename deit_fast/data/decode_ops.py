@@ -11,6 +11,7 @@ compiles these calls too, which takes seconds; `data.loader.Loader` runs them as
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -23,15 +24,38 @@ from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.state import State
 
 from deit_fast.augment import crop, rng
+from deit_fast.augment.compiled import compiled
 from deit_fast.augment.resample import FILTERS
 from deit_fast.config import AugmentConfig, UserError
 from deit_fast.data import decode
 from deit_fast.data.beton import open_beton
-from deit_fast.data.ffcv_repairs import repair_ffcv
+from deit_fast.data.ffcv_repairs import read_mapped, repair_ffcv
 from deit_fast.data.index import read_index
 
 _SIMPLE_CROP_PADDING = 4  # DeiT III's
 _MAX_DENOMINATOR = 8
+
+
+@compiled()
+def _locate_mapped(ids, metadata, storage_state, locations):  # type: ignore[no-untyped-def]
+    """Writes address and number of bytes of each stored image of a memory-mapped beton into locations (B, 2) int64."""
+    for i in range(len(ids)):
+        stored = read_mapped(metadata[rng.sample_of(ids[i])]["data_ptr"], storage_state)
+        locations[i, 0], locations[i, 1] = stored.ctypes.data, stored.size
+
+
+@functools.cache
+def _locate_by(read: Callable[..., Any]) -> Callable[..., None]:
+    """_locate_mapped with another memory manager's `read`. Compiled once for each: what Numba compiles is never given back."""
+    sample_of = rng.sample_of
+
+    @numba.njit(nogil=True)
+    def locate(ids, metadata, storage_state, locations):  # type: ignore[no-untyped-def]
+        for i in range(len(ids)):
+            stored = read(metadata[sample_of(ids[i])]["data_ptr"], storage_state)
+            locations[i, 0], locations[i, 1] = stored.ctypes.data, stored.size
+
+    return locate
 
 
 class _DecodeViews(SimpleRGBImageDecoder):
@@ -86,13 +110,7 @@ class _DecodeViews(SimpleRGBImageDecoder):
         kind, max_denominator, read = self._filter, self._max_denominator, self.memory_read
         make_plans = Compiler.compile(self._make_plans())
         decode_batch = decode.decode_batch
-        sample_of = rng.sample_of
-
-        @numba.njit(nogil=True)
-        def locate(ids, metadata, storage_state, locations):  # type: ignore[no-untyped-def]
-            for i in range(len(ids)):
-                stored = read(metadata[sample_of(ids[i])]["data_ptr"], storage_state)
-                locations[i, 0], locations[i, 1] = stored.ctypes.data, stored.size
+        locate = _locate_mapped if read is read_mapped else _locate_by(read)
 
         def decode_views(ids, memory, metadata, storage_state):  # type: ignore[no-untyped-def]
             views, statuses, locations, plans = memory

@@ -7,6 +7,8 @@ import sys
 
 import numba.typed
 
+from deit_fast.data.threading_layer import prefer_openmp
+
 
 def import_ffcv() -> None:
     """Imports FFCV with a plain dictionary for its two image modes.
@@ -16,6 +18,7 @@ def import_ffcv() -> None:
     """
     if "ffcv" in sys.modules:
         return
+    prefer_openmp()  # FFCV starts Numba's threads as it is imported
     typed_dict = numba.typed.Dict
     numba.typed.Dict = dict
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import queue
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from deit_fast.data.order import EvalOrder, TrainOrder, choose_subset, train_ord
 from deit_fast.data.page_order import CHUNK_BYTES
 from deit_fast.data.pipeline import MappedBeton, Pipeline
 from deit_fast.data.readahead import ReadAhead
+from deit_fast.data.threading_layer import one_at_a_time
 
 _LEAST_CHUNK_BYTES = 128 << 10  # what Linux reads at once
 _POLL_SECONDS = 0.1  # how often a blocked thread looks whether it is to stop
@@ -81,6 +82,8 @@ class _Producer:
         self._stop = threading.Event()
         self._copied: list[torch.cuda.Event | None] = [None] * loader.num_slots
         self._thread = threading.Thread(target=self._run, name="deit_fast-loader", daemon=True)
+        # a thread in compiled code must not outlive the memory that it writes to, which goes when the interpreter ends
+        atexit.register(self.close)
         self._thread.start()
 
     def _run(self) -> None:
@@ -148,6 +151,7 @@ class _Producer:
         for copied in self._copied:
             if copied is not None:
                 copied.synchronize()
+        atexit.unregister(self.close)
 
 
 class Loader:
@@ -230,7 +234,7 @@ class Loader:
 
     def make_batch(self, ids: np.ndarray, slot: int) -> _Made:
         """A batch in the slot's memory. ids (B,) uint64. Raises RankError if an image does not decode and is to be fatal."""
-        with _one_at_a_time():
+        with one_at_a_time():
             views = self._images.decode(ids, slot, slice(0, len(ids)))
             ids = self._replaced(ids, slot)
             return _Made(slot, self._images.run_rest(views, ids, slot), self._labels.run(ids, slot), ids)
@@ -257,22 +261,6 @@ class Loader:
                 here = slice(position, position + 1)
                 self._images.decode(ids[here], slot, here)
         return ids
-
-
-_turn = threading.Lock()
-
-
-def _one_at_a_time() -> AbstractContextManager[Any]:
-    """Numba's simplest threading layer, its last resort, ends the process if two threads start parallel work at once."""
-    return _turn if numba.config.THREADING_LAYER == "workqueue" or _layer() == "workqueue" else nullcontext()
-
-
-def _layer() -> str:
-    try:
-        layer: str = numba.threading_layer()
-        return layer
-    except ValueError:  # before anything ran in parallel
-        return "workqueue"
 
 
 def num_threads(config: DataConfig, world_size: int) -> int:
