@@ -15,9 +15,12 @@ _turn = threading.Lock()
 def prefer_openmp() -> None:
     """Numba is to take OpenMP before TBB, unless the environment says what it is to take.
 
-    Must come before Numba starts its threads. With TBB it makes an arena for each parallel loop, and many are never given back
+    Must come before Numba starts its threads, which load OpenMP: threads that wait then sleep soon instead of turning round for
+    milliseconds (unless the environment says how long), which beside other work halves what a loader gives. With TBB it makes an arena for each parallel loop, and many are never given back
     (numba/numba#10225 and #10556): Numba 0.68 with TBB 2021.8 on 2 cores lost 44 KB with each batch, and became ever slower.
     """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
         numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
 
