@@ -15,9 +15,10 @@ _turn = threading.Lock()
 def prefer_openmp() -> None:
     """Numba is to take OpenMP before TBB, unless the environment says what it is to take.
 
-    Must come before Numba starts its threads, which load OpenMP: threads that wait then sleep soon instead of turning round for
-    milliseconds (unless the environment says how long), which beside other work halves what a loader gives. With TBB it makes an arena for each parallel loop, and many are never given back
-    (numba/numba#10225 and #10556): Numba 0.68 with TBB 2021.8 on 2 cores lost 44 KB with each batch, and became ever slower.
+    Must come before Numba starts its threads, which loads OpenMP. Threads that wait then sleep soon (unless the environment
+    says how long they spin), instead of turning round for milliseconds, which beside other work halves what a loader gives.
+    With TBB Numba makes an arena for each parallel loop, and many are never given back (numba/numba#10225 and #10556): Numba
+    0.68 with TBB 2021.8 on 2 cores lost 44 KB with each batch, and became ever slower.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
