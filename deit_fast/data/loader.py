@@ -225,6 +225,8 @@ class Loader:
             yield from producer
         finally:
             producer.close()
+            if self._producer is producer:  # else loader and producer hold each other, until Python looks for cycles
+                self._producer = None
 
     def close(self) -> None:
         """End the iteration that is on, if any, and its thread."""
