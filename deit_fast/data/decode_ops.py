@@ -147,10 +147,14 @@ class DecodeTrainViews(_DecodeViews):
         super().__init__(stored, resolution, *args, **options)
         self._seed = np.uint64(seed)
         self._augment = augment
-        if augment.crop == "simple" and resolution <= _SIMPLE_CROP_PADDING:
-            raise UserError(f"data.resolution={resolution}: want above {_SIMPLE_CROP_PADDING} for augment.crop=simple")
+        self._check_resolution()
+
+    def _check_resolution(self) -> None:
+        if self._augment.crop == "simple" and self.resolution <= _SIMPLE_CROP_PADDING:
+            raise UserError(f"data.resolution={self.resolution}: want above {_SIMPLE_CROP_PADDING} for augment.crop=simple")
 
     def _make_plans(self) -> Callable[..., None]:
+        self._check_resolution()  # which may have changed; padding of more than a view would be read from outside it
         seed, scale, ratio = self._seed, self._augment.crop_scale, self._augment.crop_ratio
         padding = _SIMPLE_CROP_PADDING if self._augment.crop == "simple" else -1
         flip = float(self._augment.flip)
@@ -169,10 +173,10 @@ class DecodeEvalViews(_DecodeViews):
         self, stored: decode.Stored | str, resolution: int, crop_ratio: float = 0.875, *args: Any, **options: Any
     ) -> None:
         super().__init__(stored, resolution, *args, **options)
-        self._resized = int(resolution / crop_ratio)
+        self._crop_ratio = crop_ratio
 
     def _make_plans(self) -> Callable[..., None]:
-        resized = self._resized
+        resized = int(self.resolution / self._crop_ratio)
         plan_centre_views = crop.plan_centre_views
 
         def make_plans(ids, heights, widths, resolution, plans):  # type: ignore[no-untyped-def]

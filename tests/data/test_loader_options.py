@@ -139,3 +139,22 @@ def test_scaled_decoding_changes_pixels_a_little(beton: Path) -> None:
         [(first.images - second.images).abs().flatten() for first, second in zip(exact, scaled, strict=True)]
     )
     assert 0 < differences.mean() < 0.1
+
+
+@pytest.mark.parametrize("resolution", [16, 64])
+def test_an_evaluation_at_another_resolution_is_as_if_made_for_it(beton: Path, resolution: int) -> None:
+    def loader(side: int) -> Loader:
+        config = DataConfig(val=str(beton), resolution=side, eval_batch_size=8, num_workers=1)
+        return eval_loader(config, PLAIN, rank=0, world_size=1, device=CPU)
+
+    changed = loader(SIDE)
+    changed.set_resolution(resolution)
+    for got, want in zip(_batches(changed), _batches(loader(resolution)), strict=True):
+        assert torch.equal(got.images, want.images)
+
+
+def test_simple_random_crop_refuses_a_later_resolution_that_its_padding_exceeds(beton: Path) -> None:
+    loader = _loader(beton, dataclasses.replace(PLAIN, crop="simple"))
+    loader.set_resolution(3)
+    with pytest.raises(UserError, match=r"data\.resolution=3: want above 4"):
+        next(iter(loader))
