@@ -62,7 +62,7 @@ def test_defaults_are_in_range_and_train() -> None:
         ("data.ramp", (0.5, 0.5), "data.ramp=(0.5, 0.5): want 0 <= start < end <= 1"),
         ("augment.crop_scale", (0.5, 0.1), "augment.crop_scale=(0.5, 0.1): want 0 < low <= high <= 1"),
         ("augment.repeats", 256, "augment.repeats=256: want 1 to 255"),
-        ("augment.std", (0.1, 0.0, 0.1), "augment.std=(0.1, 0.0, 0.1): want each above 0"),
+        ("augment.std", (0.1, 0.0, 0.1), "augment.std=(0.1, 0.0, 0.1): want each >= 0.001"),
         ("augment.label_smoothing", 1.0, "augment.label_smoothing=1.0: want 0 up to, not including, 1"),
         ("optim.lr", float("nan"), "optim.lr=nan: want above 0"),
         ("optim.eps", float("inf"), "optim.eps=inf: want above 0"),

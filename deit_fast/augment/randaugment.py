@@ -50,6 +50,8 @@ _WANT = (
     "magnitude), inc (0 or 1), t (weights, 3a or 3aw), such as rand-m9-mstd0.5-inc1"
 )
 
+_MOST_MAGNITUDE = 1000.0  # timm's strings go to 10, and mmax a little further; arguments stay far within int32
+
 
 @dataclass(frozen=True)
 class RandAugment:
@@ -89,6 +91,8 @@ def parse(text: str) -> RandAugment:
     most = MAX_LAYERS if policy.with_replacement else len(weights)
     if not 1 <= policy.num_layers <= most:
         raise UserError(f"augment.auto_augment={text}: n{policy.num_layers}: want n1 to n{most}")
+    if max(policy.magnitude, policy.max_magnitude) > _MOST_MAGNITUDE:
+        raise UserError(f"augment.auto_augment={text}: want magnitudes m and mmax of at most {_MOST_MAGNITUDE:g}")
     if policy.probability > 1:
         raise UserError(f"augment.auto_augment={text}: p{policy.probability:g}: want a probability, p0 to p1")
     return policy

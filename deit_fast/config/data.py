@@ -101,7 +101,7 @@ class DataConfig:
         "bicubic", "resampling filter, as Pillow computes it, antialiased; turning and shearing use it where it is bilinear"
     )
     dct_scaling: bool = option(
-        False, "decode JPEGs at 1/2, 1/4 or 1/8 where a crop stays larger than the view: faster, other pixels than Pillow's"
+        False, "decode JPEGs at 1/2, 1/4 or 1/8 where a crop stays larger than the view: other pixels than Pillow's"
     )
     dtype: Literal["float32", "float16", "bfloat16", "uint8"] = option(
         "float32",
@@ -124,7 +124,11 @@ class DataConfig:
 class AugmentConfig:
     """What happens to a training view."""
 
-    repeats: int = option(3, "views of one image in a global batch (repeated augmentation); 1: off")
+    repeats: int = option(
+        3,
+        "views of one image in a global batch (repeated augmentation), 1: off; they are never mixed with each other where a "
+        "rank's batch is at least twice as many",
+    )
     crop_scale: Pair = option((0.08, 1.0), "range of the area of a random crop, as a share of the image's")
     crop_ratio: Pair = option((3 / 4, 4 / 3), "range of the aspect ratio of a random crop, width over height")
     crop: Literal["random", "simple"] = option(

@@ -98,7 +98,9 @@ class BenchConfig:
     seconds: float = option(3.0, "loader: length of one measurement at least, in seconds")
     against: tuple[str, ...] = option((), "loader: rivals to measure beside ours, of timm, ffcv (stock FFCV) and dali")
     work: tuple[str, ...] = option(
-        (), "loader: what to measure, of stages, threads, recipe3, recipe1, crop, raw and evaluation; empty: all"
+        (),
+        "loader: what to measure: stages and threads, as data and augment say; recipe3, recipe1, crop, raw and evaluation, "
+        "as DeiT's recipe has them; empty: all",
     )
     threads: int = option(
         0, "loader: measured with 1, 2, 4 threads and so on up to so many, rivals with so many; 0: one for each core"

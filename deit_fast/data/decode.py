@@ -145,28 +145,35 @@ def _decode_group(sample, mode, height, width, location, places, plans, kind, ma
         return
     tiling = _tiles_of(sample, width, height, places)
     grid = tiling[0]
-    blocks, needs = np.empty((count, 4), np.int64), np.empty((count, 4), np.int64)
+    blocks, needs = np.zeros((count, 4), np.int64), np.zeros((count, 4), np.int64)
+    # each view's own, and views that are scaled in decoding apart: what a view shows must not depend on other views
+    denominators = np.empty(count, np.int64)
     cluster = np.arange(count)
-    if grid[0] > 0:
-        for i in range(count):
+    for i in range(count):
+        denominators[i] = _denominator(plans[i], max_denominator)
+        if grid[0] > 0:
             vertical, horizontal = crop.axes(_box(plans[i]), 0, 0, 1)
             y0, y1 = resample.reach(kind, vertical, np.int64(views.shape[1]))
             x0, x1 = resample.reach(kind, horizontal, np.int64(views.shape[2]))
             _store(needs[i], (y0, y1, x0, x1))
             _store(blocks[i], tiles.tiles_under(grid, y0, y1, x0, x1))
-        _cluster(blocks, needs, cluster)
-    else:
-        cluster[:] = 0
+    own_blocks, own_needs = blocks.copy(), needs.copy()
+    _cluster(blocks, needs, denominators, cluster)
+    pixels = carray(void_pointer(layout[2] + worker * layout[3]), (layout[3],), np.uint8)
     for i in range(count):
         if cluster[i] == i:
-            denominator = _denominator(plans, cluster, i, max_denominator)
             block, need = _four(blocks[i]), _four(needs[i])
-            status, window = _decode_part(stored, height, width, tiling, block, need, denominator, worker, layout)
-            pixels = carray(void_pointer(layout[2] + worker * layout[3]), (layout[3],), np.uint8)
+            status, window = _decode_part(stored, height, width, tiling, block, need, denominators[i], worker, layout)
             for j in range(i, count):
                 if cluster[j] == i:
-                    statuses[j] = status
-                    _show(pixels, window, denominator, plans[j], kind, worker, layout, views[j], status)
+                    own_status, own_window = status, window
+                    if status != turbojpeg.OK and grid[0] > 0:  # damage where this view does not look is not this view's
+                        block, need = _four(own_blocks[j]), _four(own_needs[j])
+                        own_status, own_window = _decode_part(
+                            stored, height, width, tiling, block, need, denominators[j], worker, layout
+                        )
+                    statuses[j] = own_status
+                    _show(pixels, own_window, denominators[j], plans[j], kind, worker, layout, views[j], own_status)
 
 
 @compiled()
@@ -203,18 +210,18 @@ def _box(plan):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _cluster(blocks, needs, cluster):  # type: ignore[no-untyped-def]
-    """Joins views whose tiles are fewer together than apart: cluster[i] becomes the first view that i is decoded with,
-    blocks[cluster[i]] the tiles and needs[cluster[i]] the pixels of all of them."""
+def _cluster(blocks, needs, denominators, cluster):  # type: ignore[no-untyped-def]
+    """Joins views, not scaled, whose tiles are fewer together than apart: cluster[i] becomes the first view that i is decoded
+    with, blocks[cluster[i]] the tiles and needs[cluster[i]] the pixels of all of them."""
     count = len(cluster)
     best = np.int64(0)
     while best >= 0:
         best = np.int64(-1)
         first = second = np.int64(0)
         for i in range(count):
-            if cluster[i] == i:
+            if cluster[i] == i and denominators[i] == 1:
                 for j in range(i + 1, count):
-                    if cluster[j] == j:
+                    if cluster[j] == j and denominators[j] == 1:
                         together = tiles.num_tiles_of(tiles.union(_four(blocks[i]), _four(blocks[j])))
                         apart = tiles.num_tiles_of(_four(blocks[i])) + tiles.num_tiles_of(_four(blocks[j]))
                         saved = apart + _TILES_OF_A_CALL - together
@@ -229,14 +236,10 @@ def _cluster(blocks, needs, cluster):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _denominator(plans, cluster, number, max_denominator):  # type: ignore[no-untyped-def]
-    """The largest of 1, 2, 4, 8 at which no view of a cluster is made from fewer pixels than it has."""
+def _denominator(plan, max_denominator):  # type: ignore[no-untyped-def]
+    """The largest of 1, 2, 4, 8 at which a view is not made from fewer pixels than it has."""
     denominator = np.int64(1)
-    while denominator < max_denominator:
-        for i in range(len(plans)):
-            is_small = plans[i, 2] < 2 * denominator * plans[i, 4] or plans[i, 3] < 2 * denominator * plans[i, 5]
-            if cluster[i] == number and is_small:
-                return denominator
+    while 2 * denominator <= min(max_denominator, plan[2] // max(plan[4], 1), plan[3] // max(plan[5], 1)):
         denominator *= 2
     return denominator
 

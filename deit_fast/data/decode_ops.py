@@ -2,7 +2,8 @@
 
 Each is an ordinary FFCV operation. A batch index may be a plain sample number, or a view id (see `augment.rng`): the epoch
 and the view number in it key the random numbers, so an operation keeps no state between batches. Where view ids are used,
-the labels must come through `ops.Label`, which takes the sample number out of them.
+the labels must come through `ops.Label`, which takes the sample number out of them. A stock loader has sample numbers alone:
+there every epoch shows the same views.
 
 The code that an operation generates is a few calls of functions that are compiled once and cached on disk. A stock loader
 compiles these calls too, which takes seconds; `data.loader.Loader` runs them as they are.

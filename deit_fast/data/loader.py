@@ -258,6 +258,9 @@ class Loader:
             for position, line in failures:
                 self.num_replaced += 1
                 following = self.order.sample_after(int(rng.sample_of(ids[position])))
+                shown = set(rng.sample_of(ids).tolist())  # an image that is there already could be mixed with itself
+                while following in shown and len(shown) < len(self.order.samples):
+                    following = self.order.sample_after(following)
                 print(f"deit_fast: {line}; sample {following} stands in for it", file=sys.stderr)
                 ids[position] = ids[position] - rng.sample_of(ids[position]) + np.uint64(following)
                 here = slice(position, position + 1)

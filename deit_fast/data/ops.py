@@ -54,7 +54,7 @@ class AugmentViews(Operation):
         self.policy = policy.parse(augment.auto_augment, augment.color_jitter, warp)
         self._seed = np.uint64(seed)
         # timm fills with the mean colour, rounded
-        red, green, blue = (min(255, round(255 * value)) for value in augment.mean)
+        red, green, blue = (max(0, min(255, round(255 * value))) for value in augment.mean)
         self._fill = (red, green, blue)
         self._num_workers = num_workers or numba.config.NUMBA_NUM_THREADS
         self._scratch = np.empty((0, 0), np.uint8)

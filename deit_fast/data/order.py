@@ -45,7 +45,7 @@ def choose_subset(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[n
     labels (samples,), from 0. Raises UserError where there are not so many samples.
     """
     if not 1 <= count <= len(labels):
-        raise UserError(f"subset of {count} images: want 1 to {len(labels)}, the images of the beton")
+        raise UserError(f"data.subset={count}: want 1 to {len(labels)}, the images of the beton")
     return stratified(labels.astype(np.int32), int(labels.max()) + 1, count, seed)
 
 

@@ -127,8 +127,8 @@ def reach_bytes(chunks: Chunks, window_bytes: int) -> int:
     largest = int(chunks.num_bytes.max())
     if window_bytes < 2 * largest:
         raise UserError(
-            f"window of {window_bytes} bytes: want at least {2 * largest}, twice what is read of the beton in one piece; "
-            "some GB mix well"
+            f"data.window_gb={window_bytes / 1e9:g}: want at least {2 * largest / 1e9:g}, twice what is read of the beton in "
+            "one piece; 4 mix well"
         )
     # chunks whose starts lie within this reach are together smaller than it and the last of them
     return window_bytes - largest

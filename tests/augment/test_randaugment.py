@@ -60,6 +60,8 @@ def test_a_deviation_above_100_is_infinite() -> None:
         ("rand-n0", "n0: want n1 to n100"),
         ("rand-tweights-n16", "n16: want n1 to n15"),
         ("rand-p1.5", r"p1\.5: want a probability"),
+        ("rand-m1001", "want magnitudes m and mmax of at most 1000"),
+        ("rand-mmax" + "9" * 400, "want magnitudes m and mmax of at most 1000"),
         ("rand-tfoo", "tfoo: want t3a, t3aw, tweights"),
         ("rand-tweights-inc0", "inc0: .* want inc1, or no inc"),
     ],

@@ -158,8 +158,11 @@ def test_raw_bytes_of_the_wrong_length_are_reported() -> None:
 )
 def test_views_are_decoded_together_where_that_takes_fewer_tiles(blocks: list[tuple[int, ...]], want: list[int]) -> None:
     cluster, together, needs = np.arange(len(blocks)), np.array(blocks), np.array(blocks) * 16
-    decode._cluster(together, needs, cluster)
+    decode._cluster(together, needs, np.ones(len(blocks), np.int64), cluster)
     assert cluster.tolist() == want
+    apart = np.arange(len(blocks))
+    decode._cluster(np.array(blocks), np.array(blocks), np.full(len(blocks), 2), apart)
+    assert apart.tolist() == list(range(len(blocks)))  # scaled views are decoded alone
     for first in set(want):
         of_cluster = np.array([block for block, number in zip(blocks, want, strict=True) if number == first])
         low, high = of_cluster.min(0), of_cluster.max(0)

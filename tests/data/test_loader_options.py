@@ -1,6 +1,7 @@
 """Options of the loader: subsets, order by pages, stand-ins for damaged images, other crops and filters."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_a_subset_is_shown_and_nothing_else(beton: Path) -> None:
     assert np.bincount(labels).tolist() == [10, 5, 5]  # each class its share
     loader.set_epoch(1)
     assert set(_samples(loader)) == set(shown)
-    with pytest.raises(UserError, match="subset of 41 images: want 1 to 40"):
+    with pytest.raises(UserError, match=r"data\.subset=41: want 1 to 40"):
         _loader(beton, subset=41)
 
 
@@ -81,11 +82,12 @@ def test_damaged_images_are_replaced_and_counted(beton: Path, tmp_path: Path, ca
     loader = _loader(damaged, on_error="replace")
     batches = _batches(loader)
     shown = [sample for batch in batches for sample in batch.samples.tolist()]
-    assert sorted(shown) == sorted([*(set(range(40)) - {4, 5, 39}), 6, 6, 0])
-    assert loader.num_replaced == 4  # 4 by 5, which is damaged too, by 6; 5 by 6; 39 by 0
-    lines = capfd.readouterr().err
-    assert "sample 39 (offset" in lines
-    assert "sample 0 stands in for it" in lines
+    assert len(shown) == 40
+    assert set(shown) == set(range(40)) - {4, 5, 39}
+    assert all(len(set(batch.samples.tolist())) == 8 for batch in batches)  # no image stands beside its own copy
+    lines = re.findall(r"sample (\d+) \(offset .*; sample (\d+) stands in for it", capfd.readouterr().err)
+    assert loader.num_replaced == len(lines) >= 3
+    assert {int(sample) for sample, _ in lines} == {4, 5, 39}
     labels = torch.from_numpy(open_beton(beton).labels)
     for batch in batches:  # a stand-in comes with its own label
         assert torch.equal(batch.targets.argmax(1), labels[batch.samples])

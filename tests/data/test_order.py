@@ -117,7 +117,7 @@ def test_a_subset_takes_each_class_its_share() -> None:
     assert (np.diff(subset) > 0).all()
     np.testing.assert_array_equal(subset, order.choose_subset(labels, 100, seed=0))
     assert not np.array_equal(subset, order.choose_subset(labels, 100, seed=1))
-    with pytest.raises(UserError, match="subset of 1001 images: want 1 to 1000"):
+    with pytest.raises(UserError, match=r"data\.subset=1001: want 1 to 1000"):
         order.choose_subset(labels, 1001, seed=0)
 
 
@@ -125,7 +125,7 @@ def test_an_order_that_cannot_be_is_an_error_when_made() -> None:
     with pytest.raises(UserError, match=r"data\.batch_size=8 on 2 rank\(s\) is more than the 15 training images"):
         _order(1200, 0, 2, subset=np.arange(15))
     sizes = np.full(100, 1 << 19, np.uint64)
-    with pytest.raises(UserError, match="want at least 2097152"):
+    with pytest.raises(UserError, match=r"want at least 0\.00209715"):
         order.train_order(
             np.cumsum(sizes) - sizes, sizes, kind="pages", seed=0, batch_size=8, repeats=1, rank=0, world_size=1,
             window_bytes=1 << 20,

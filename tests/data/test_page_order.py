@@ -137,7 +137,7 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
 
 def test_a_window_of_less_than_two_chunks_is_an_error() -> None:
     chunks, _ = _class_sorted(100, 10)
-    with pytest.raises(UserError, match=f"window of 100000 bytes: want at least {2 * 9 * 8192}"):
+    with pytest.raises(UserError, match=rf"data\.window_gb=0\.0001: want at least {2 * 9 * 8192 / 1e9:g}"):
         sample_stream(chunks, seed=0, epoch=0, window_bytes=100_000)
 
 
