@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from deit_fast.augment.operations import scratch_bytes as policy_bytes
 from deit_fast.config import AugmentConfig, DataConfig
 from deit_fast.data.decode import Stored, scratch_bytes
 from deit_fast.data.layout import METADATA_TYPE
 from deit_fast.data.loader import num_slots, train_operations
 from deit_fast.data.pipeline import batch_bytes
+
+_ORDER_ARRAYS = 7  # of 8 bytes a sample: keys, their order, samples, positions, and the view ids in the making
 
 
 def loader_memory(
@@ -20,13 +23,15 @@ def loader_memory(
     """Bytes that loading a beton of ours for training takes.
 
     `page_cache`: the file itself, once on a machine; less only makes it read from the disk again. The rest on each rank:
-    `tables` of what is known of each image, `scratch` of the threads that decode, `batches` being filled, waiting or in use.
+    `tables` of what is known of each image, `order` while an epoch's is made, `scratch` of the threads, `batches` being filled,
+    waiting or in use.
     """
     operations = train_operations(data, AugmentConfig(), largest, num_classes, seed=0, num_workers=num_threads)
     return {
         "page_cache": file_bytes,
         "tables": table_bytes(num_samples),
-        "scratch": num_threads * scratch_bytes(largest, data.resolution),
+        "order": 8 * _ORDER_ARRAYS * num_samples,
+        "scratch": num_threads * (scratch_bytes(largest, data.resolution) + policy_bytes(data.resolution, data.resolution)),
         "batches": sum(batch_bytes(pipeline, data.batch_size, num_slots(data)) for pipeline in operations),
     }
 

@@ -1,271 +1,35 @@
-"""Takes a beton, gives batches: images, targets, sample ids and view numbers, prepared ahead by a thread of its own."""
+"""Takes a configuration, gives the loader of its training or its validation set."""
 
 from __future__ import annotations
 
-import atexit
 import os
-import queue
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numba
-import numpy as np
 import torch
 from ffcv.pipeline.operation import Operation
 
-from deit_fast.augment import rng
 from deit_fast.config import (
     AugmentConfig,
     DataConfig,
-    RankError,
     UserError,
     eval_batch_size,
     eval_crop_ratio,
     eval_resolution,
     is_mixing,
 )
-from deit_fast.data.beton import Beton, open_beton
+from deit_fast.data.batches import Batch, Loader, num_slots
+from deit_fast.data.beton import open_beton
 from deit_fast.data.decode import Stored, stored_of
 from deit_fast.data.decode_ops import DecodeEvalViews, DecodeTrainViews
 from deit_fast.data.index import read_index
 from deit_fast.data.ops import AugmentViews, Finish, Label, SoftTargets
-from deit_fast.data.order import EvalOrder, TrainOrder, choose_subset, train_order
+from deit_fast.data.order import EvalOrder, choose_subset, train_order
 from deit_fast.data.page_order import CHUNK_BYTES
-from deit_fast.data.pipeline import MappedBeton, Pipeline
-from deit_fast.data.readahead import ReadAhead
-from deit_fast.data.threading_layer import one_at_a_time
+
+__all__ = ["Batch", "Loader", "eval_loader", "num_slots", "num_threads", "train_loader", "train_operations"]
 
 _LEAST_CHUNK_BYTES = 128 << 10  # what Linux reads at once
-_POLL_SECONDS = 0.1  # how often a blocked thread looks whether it is to stop
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Views of one rank. The tensors are valid until the next batch is asked for: their memory is used again.
-
-    images: (B, 3, H, W) of data.dtype, channels-last in memory; normalised unless uint8. targets: (B, C) float32 soft targets
-    in training, (B,) int64 labels in evaluation. samples: (B,) int64, on the CPU. views: (B,) int64, on the CPU.
-    """
-
-    images: torch.Tensor
-    targets: torch.Tensor
-    samples: torch.Tensor
-    views: torch.Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class _Made:
-    """A batch in the memory of a slot, as arrays; ids (B,) uint64 are those of the views that it shows."""
-
-    slot: int
-    images: np.ndarray
-    targets: np.ndarray
-    ids: np.ndarray
-
-
-class _Producer:
-    """A thread that fills slots of memory with batches, and the queue through which they come.
-
-    Stands in for FFCV's `EpochIterator`, whose thread ends silently on any exception and leaves the consumer waiting for
-    ever, and outlives a loop that was left early. Here an exception is raised in the consumer, and `close` ends the thread.
-    """
-
-    def __init__(self, loader: Loader, batches: Sequence[np.ndarray], read_ahead: ReadAhead | None) -> None:
-        self._loader = loader
-        self._batches = batches
-        self._read_ahead = read_ahead
-        self._queue: queue.Queue[_Made | BaseException] = queue.Queue(loader.batches_ahead)
-        self._stop = threading.Event()
-        self._copied: list[torch.cuda.Event | None] = [None] * loader.num_slots
-        self._thread = threading.Thread(target=self._run, name="deit_fast-loader", daemon=True)
-        # a thread in compiled code must not outlive the memory that it writes to, which goes when the interpreter ends
-        atexit.register(self.close)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            numba.set_num_threads(self._loader.num_workers)
-            for number, ids in enumerate(self._batches):
-                slot = number % self._loader.num_slots
-                copied = self._copied[slot]
-                if copied is not None:
-                    copied.synchronize()
-                if self._read_ahead is not None:
-                    self._read_ahead.advance(self._loader.first_step + number)
-                self._put(self._loader.make_batch(ids, slot))
-                if self._stop.is_set():
-                    return
-        except BaseException as error:
-            self._put(error)
-
-    def _put(self, item: _Made | BaseException) -> None:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=_POLL_SECONDS)
-                return
-            except queue.Full:
-                continue
-
-    def _get(self) -> _Made:
-        while not self._stop.is_set():
-            try:
-                item = self._queue.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if isinstance(item, BaseException):
-                raise item
-            return item
-        raise RuntimeError("this iteration of the loader was ended, by close() or by a later iteration")
-
-    def __iter__(self) -> Iterator[Batch]:
-        for _ in self._batches:
-            yield self._to_batch(self._get())
-
-    def _to_batch(self, made: _Made) -> Batch:
-        device = self._loader.device
-        images_BHWC = torch.from_numpy(made.images)
-        if self._loader.is_bfloat16:
-            images_BHWC = images_BHWC.view(torch.bfloat16)
-        images = images_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
-        targets = torch.from_numpy(made.targets).to(device, non_blocking=True)
-        if device.type == "cuda":
-            # the slot is filled again only after the copies out of it are done
-            event = torch.cuda.Event()
-            event.record()
-            self._copied[made.slot] = event
-        if not self._loader.is_training:
-            targets = targets[:, 0]
-        samples = torch.from_numpy(rng.sample_of(made.ids).astype(np.int64))
-        return Batch(images, targets, samples, torch.from_numpy(rng.view_of(made.ids).astype(np.int64)))
-
-    def close(self) -> None:
-        """End the thread and wait for it, and for copies out of its memory; it may finish the batch that it is at."""
-        self._stop.set()
-        self._thread.join()
-        if self._read_ahead is not None:
-            self._read_ahead.close()
-        for copied in self._copied:
-            if copied is not None:
-                copied.synchronize()
-        atexit.unregister(self.close)
-
-
-class Loader:
-    """Batches of one epoch at a time on one rank. One iteration at a time: a new one ends the one before.
-
-    `num_replaced` counts the images that did not decode and were replaced by others, in all epochs so far.
-    """
-
-    def __init__(
-        self,
-        beton: Beton,
-        image_operations: Sequence[Operation],
-        label_operations: Sequence[Operation],
-        order: TrainOrder | EvalOrder,
-        *,
-        config: DataConfig,
-        batch_size: int,
-        num_workers: int,
-        device: torch.device,
-        is_training: bool,
-    ) -> None:
-        self.beton = beton
-        self.device = device
-        self.is_training = is_training
-        self.is_bfloat16 = config.dtype == "bfloat16"
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.batches_ahead = config.batches_ahead
-        self.num_slots = num_slots(config)
-        self.num_replaced = 0
-        self._replaces = is_training and config.on_error == "replace"
-        self._sized = [op for op in (*image_operations, *label_operations) if hasattr(op, "resolution")]
-        self._mapped = MappedBeton(beton)
-        self._images = Pipeline(image_operations, self._mapped, "image")
-        self._labels = Pipeline(label_operations, self._mapped, "label")
-        self._decoder: Any = image_operations[0]
-        self.order = order
-        self._epoch, self.first_step = 0, 0
-        self._is_prepared = False
-        self._producer: _Producer | None = None
-
-    def set_epoch(self, epoch: int, first_step: int = 0) -> None:
-        """The next iteration shows this epoch, from its first_step on."""
-        self._epoch, self.first_step = epoch, first_step
-
-    def set_resolution(self, resolution: int) -> None:
-        """The side of a view in pixels from the next iteration on."""
-        if resolution == self._decoder.resolution:
-            return
-        self.close()
-        for operation in self._sized:
-            operation.resolution = resolution
-        self._is_prepared = False
-
-    def __len__(self) -> int:
-        return max(0, self.order.steps_per_epoch - self.first_step)
-
-    def __iter__(self) -> Iterator[Batch]:
-        self.close()
-        if not self._is_prepared:
-            for pipeline in (self._images, self._labels):
-                pipeline.prepare(self.batch_size, self.num_slots, pinned=self.device.type == "cuda")
-            self._is_prepared = True
-        schedule = self.order.read_schedule(self._epoch, self.first_step)
-        read_ahead = None
-        if schedule is not None:
-            read_ahead = ReadAhead(self.beton.path, self._mapped.memory, schedule, steps_behind=self.num_slots)
-        producer = _Producer(self, list(self.order.batches(self._epoch, self.first_step)), read_ahead)
-        self._producer = producer
-        try:
-            yield from producer
-        finally:
-            producer.close()
-            if self._producer is producer:  # else loader and producer hold each other, until Python looks for cycles
-                self._producer = None
-
-    def close(self) -> None:
-        """End the iteration that is on, if any, and its thread."""
-        if self._producer is not None:
-            self._producer.close()
-            self._producer = None
-
-    def make_batch(self, ids: np.ndarray, slot: int) -> _Made:
-        """A batch in the slot's memory. ids (B,) uint64. Raises RankError if an image does not decode and is to be fatal."""
-        with one_at_a_time():
-            views = self._images.decode(ids, slot, slice(0, len(ids)))
-            ids = self._replaced(ids, slot)
-            return _Made(slot, self._images.run_rest(views, ids, slot), self._labels.run(ids, slot), ids)
-
-    def _replaced(self, ids: np.ndarray, slot: int) -> np.ndarray:
-        """The ids, those of images that did not decode replaced by the next in the beton that does, and its view decoded."""
-        _, statuses, locations, _ = self._images.memory(0, slot, slice(0, len(ids)))
-        if not statuses.any():
-            return ids
-        for tries in range(self.beton.num_samples + 1):
-            failures = self._decoder.failures(statuses, ids, locations)
-            if not failures:
-                break
-            if not self._replaces or tries == self.beton.num_samples or isinstance(self.order, EvalOrder):
-                raise RankError(
-                    f"{failures[0][1]}; the beton is damaged, write it again, or let data.on_error=replace put others in place"
-                )
-            ids = ids.copy()
-            for position, line in failures:
-                self.num_replaced += 1
-                following = self.order.sample_after(int(rng.sample_of(ids[position])))
-                shown = set(rng.sample_of(ids).tolist())  # an image that is there already could be mixed with itself
-                while following in shown and len(shown) < len(self.order.samples):
-                    following = self.order.sample_after(following)
-                print(f"deit_fast: {line}; sample {following} stands in for it", file=sys.stderr)
-                ids[position] = ids[position] - rng.sample_of(ids[position]) + np.uint64(following)
-                here = slice(position, position + 1)
-                self._images.decode(ids[here], slot, here)
-        return ids
 
 
 def num_threads(config: DataConfig, world_size: int) -> int:
@@ -275,11 +39,6 @@ def num_threads(config: DataConfig, world_size: int) -> int:
         raise UserError(f"data.num_workers={config.num_workers}: want at most the {available} cores of this machine, or 0")
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     return config.num_workers or max(1, available // local_ranks)
-
-
-def num_slots(config: DataConfig) -> int:
-    """Batches in memory at a time: those ahead, one with the consumer, one being filled."""
-    return config.batches_ahead + 2
 
 
 def train_operations(

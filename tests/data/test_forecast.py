@@ -26,7 +26,8 @@ def test_scratch_and_batches_are_what_a_loader_allocates(tmp_path: Path) -> None
     beton = open_beton(out)
     memory = loader_memory(12, 3, stored_of(beton, None), out.stat().st_size, data, 2)
     assert memory["batches"] == sum(array.nbytes for array in arrays)
-    assert memory["scratch"] == sum(array.nbytes for array in loader._decoder._scratch._arrays)
+    policy = loader._images.operations[1]
+    assert memory["scratch"] == sum(array.nbytes for array in (*loader._decoder._scratch._arrays, policy._scratch))
     mapped = loader._images._mapped
     columns = (beton.labels, beton.widths, beton.heights, beton.modes, beton.offsets, beton.sizes, *mapped.state[1:])
     metadata = 12 * mapped.metadata["label"].strides[0]  # a column is every so many bytes of all fields
