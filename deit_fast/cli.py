@@ -51,7 +51,11 @@ COMMANDS = {
         short={"against": "verify.against"},
     ),
     "train": Command(
-        "train a classifier and record the run", ("data", "augment", "model", "optim", "schedule", "train", "eval.flip", "run")
+        "train a classifier and record the run",
+        (
+            *("data", "augment", "model", "distil", "optim", "schedule", "train"),
+            *("eval.flip", "eval.heads", "eval.fusion", "run", "slurm"),
+        ),
     ),
     "eval": Command(
         "evaluate a checkpoint",
@@ -64,7 +68,7 @@ COMMANDS = {
     ),
     "bench": Command(
         "measure throughput of training, conversion or the data path, or how far views are from timm's",
-        ("source", "write", "data", "augment", "model", "optim", "schedule", "train", "bench"),
+        ("source", "write", "data", "augment", "model", "distil", "optim", "schedule", "train", "bench"),
         positional="bench.kind",
     ),
     "report": Command("write a page about finished runs", ("report",), positional="report.runs"),

@@ -22,6 +22,7 @@ from deit_fast.config.options import Pair, RankError, Triple, UserError, option
 from deit_fast.config.run import (
     BenchConfig,
     DemoConfig,
+    DistilConfig,
     EvalConfig,
     ModelConfig,
     OptimConfig,
@@ -29,6 +30,7 @@ from deit_fast.config.run import (
     RunConfig,
     RunSection,
     ScheduleConfig,
+    SlurmConfig,
     TrainConfig,
 )
 
@@ -37,6 +39,7 @@ __all__ = [
     "BenchConfig",
     "DataConfig",
     "DemoConfig",
+    "DistilConfig",
     "EvalConfig",
     "InspectConfig",
     "ModelConfig",
@@ -47,6 +50,7 @@ __all__ = [
     "RunConfig",
     "RunSection",
     "ScheduleConfig",
+    "SlurmConfig",
     "SourceConfig",
     "SourceKind",
     "TrainConfig",

@@ -14,37 +14,88 @@ from deit_fast.config.options import Pair, option
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which architecture."""
+    """Which architecture, and the weights it starts from."""
 
     name: str = option("deit_small_patch16_224", "timm's name of the architecture")
-    drop_path: float = option(0.1, "stochastic depth: drop probability of the last block, linear from 0 on")
     options: dict[str, Any] = option({}, "further arguments of timm.create_model: key=value,... or a YAML mapping")
+    weights: str = option(
+        "",
+        "file of weights to start from: a checkpoint of deit_fast, of timm or of DeiT's code, or safetensors; positions are "
+        "interpolated to the resolution, and a head for other classes is made anew; empty: fresh weights",
+    )
+    weights_from: Literal["auto", "model", "ema"] = option(
+        "auto", "which weights of that file; auto: the better ones of a checkpoint of deit_fast, else the model's"
+    )
+    trains: Literal["all", "head", "norms", "attention"] = option(
+        "all", "parameters that train: all; the head; the head and normalisation (FixRes); or the head and attention"
+    )
+    drop_path: float = option(0.1, "stochastic depth: drop probability of the last block")
+    drop_path_rates: Literal["linear", "constant"] = option(
+        "linear", "drop probability of the blocks before: rising linearly from 0, or the same for all (DeiT III)"
+    )
+    dropout: float = option(0.0, "dropout after positions, attention and MLP, as timm had it for DeiT; of a convnet: its head")
+    attention_dtype: Literal["auto", "float32"] = option(
+        "auto", "float32: queries, keys and softmax of attention outside mixed precision, against losses that are not finite"
+    )
     blurpool: bool = option(False, "blur before each strided convolution of a convnet (Zhang 2019, as ffcv-imagenet)")
+
+
+@dataclass(frozen=True)
+class DistilConfig:
+    """Distillation of a teacher: by the distillation token where the model has one."""
+
+    kind: Literal["none", "hard", "soft"] = option(
+        "none", "none; hard: the teacher's decision is a label; soft: the student follows the teacher's softmax"
+    )
+    teacher: str = option("regnety_160", "timm's name of the teacher's architecture; RegNetY-16GF in the paper")
+    teacher_weights: str = option("", "file of the teacher's weights, in any form that model.weights takes")
+    teacher_options: dict[str, Any] = option({}, "further arguments of timm.create_model for the teacher")
+    teacher_compile: bool = option(False, "compile the teacher as train.compile says for the model")
+    alpha: float = option(0.5, "share of the distillation in the loss, 0 to 1; the paper's soft distillation has 0.1")
+    tau: float = option(1.0, "temperature of soft distillation; 3 in the paper, 1 in DeiT's code")
+    soft_scale: Literal["code", "paper"] = option(
+        "code", "soft distillation is divided by the number of logits (DeiT's code), or of images: 1000 times as much (paper)"
+    )
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """Optimiser."""
 
-    name: Literal["adamw", "sgd"] = option("adamw", "optimiser")
+    name: Literal["adamw", "sgd", "lamb"] = option("adamw", "optimiser")
     lr: float = option(5e-4, "peak learning rate for a global batch of optim.lr_batch_size views")
     lr_batch_size: int = option(512, "the rate is scaled by global batch / this; 0: not scaled")
-    weight_decay: float = option(0.05, "weight decay; not on 1-D parameters, biases, pos_embed and cls_token")
-    betas: Pair = option((0.9, 0.999), "AdamW's decay rates of the moments")
-    eps: float = option(1e-8, "AdamW's epsilon")
+    weight_decay: float = option(0.05, "weight decay of the parameters that optim.no_decay does not exempt")
+    no_decay: Literal["code", "paper", "norms", "none"] = option(
+        "code",
+        "parameters without decay: 1-D ones, biases, pos_embed and cls_token (DeiT's code); dist_token too (paper); those of "
+        "normalisation alone (ffcv-imagenet); none",
+    )
+    layer_decay: float = option(1.0, "factor of the learning rate from each layer to the one below it; 1: off")
+    betas: Pair = option((0.9, 0.999), "AdamW's and LAMB's decay rates of the moments")
+    eps: float = option(1e-8, "AdamW's and LAMB's epsilon")
     momentum: float = option(0.9, "SGD's momentum")
+    nesterov: bool = option(False, "Nesterov's momentum for SGD, as timm's `sgd` has it")
+    clip: float = option(0.0, "limit of gradient clipping; 0: off, as in DeiT")
+    clip_mode: Literal["norm", "value", "adaptive"] = option(
+        "norm", "what is limited: the norm of all gradients, each value, or each unit's norm over its weights' (Brock 2021)"
+    )
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
     """Learning rate over time."""
 
-    kind: Literal["cosine", "linear"] = option("cosine", "decay after the warm-up: cosine over all epochs, or linear")
+    kind: Literal["cosine", "linear", "step"] = option(
+        "cosine", "decay after the warm-up: cosine over all epochs, linear, or in steps"
+    )
     warmup_epochs: float = option(5.0, "epochs of linear warm-up from schedule.warmup_lr")
     warmup_lr: float = option(1e-6, "learning rate at the start of the warm-up, not scaled")
     min_lr: float = option(1e-5, "learning rate at the end, not scaled")
-    update: Literal["deit", "epoch", "step"] = option(
-        "deit", "when the rate is set: each step; each epoch; or as DeiT's code does it, each epoch and one epoch late"
+    decay_epochs: float = option(30.0, "step: epochs from one drop of the rate to the next")
+    decay_rate: float = option(0.1, "step: factor of the rate at a drop")
+    update: Literal["code", "epoch", "step"] = option(
+        "code", "when the rate is set: each step; each epoch (paper); or as DeiT's code does it, each epoch and one epoch late"
     )
 
 
@@ -60,10 +111,25 @@ class TrainConfig:
     )
     channels_last: bool = option(True, "keep images and convolutions in channels-last memory format")
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = option("off", "torch.compile mode")
+    loss: Literal["ce", "bce"] = option("ce", "cross-entropy with soft targets (DeiT), or binary cross-entropy (DeiT III)")
+    bce_threshold: float = option(
+        0.0, "binary cross-entropy: targets above this count as 1, others as 0 (DeiT III: 0); negative: targets stay soft"
+    )
+    mode: Literal["train", "eval"] = option(
+        "train", "eval: no stochastic depth, no dropout, batch statistics as they are: how DeiT's code fine-tunes"
+    )
+    accumulate: int = option(
+        1, "pieces in which the gradient of a rank's batch is computed, for models that do not fit; the same views and step"
+    )
+    gradient_compression: Literal["off", "bf16"] = option("off", "format in which ranks exchange gradients; off: float32")
     ema_decay: float = option(0.99996, "decay of the exponential moving average of the weights; 0: no average")
     ema_warmup: bool = option(False, "let the decay rise as (1 + updates) / (10 + updates), up to train.ema_decay")
     log_every: int = option(50, "steps between two logged losses (the loss is read from the device only then)")
     eval_every: int = option(1, "epochs between two evaluations; the last epoch is always evaluated")
+    checkpoint_every: int = option(1, "epochs between two checkpoints; the last epoch always leaves one")
+    checkpoint_steps: int = option(0, "steps between two checkpoints within an epoch as well; 0: none")
+    keep_last: int = option(2, "newest checkpoints that are kept, beside the best one")
+    keep_every: int = option(0, "epochs between checkpoints that are kept for good; 0: none")
     resume: bool = option(False, "go on from run.dir's last checkpoint (start anew where there is none)")
 
 
@@ -74,6 +140,10 @@ class EvalConfig:
     checkpoint: str = option("", "checkpoint to evaluate")
     weights: Literal["auto", "model", "ema"] = option("auto", "weights to evaluate; auto: the better in the checkpoint")
     flip: bool = option(False, "add the logits of the mirrored image (test-time augmentation)")
+    heads: Literal["both", "class", "distillation"] = option("both", "heads of a distilled model that decide")
+    fusion: Literal["code", "paper"] = option(
+        "code", "how both heads decide: by the mean of their logits (DeiT's code), or the sum of their softmaxes (paper)"
+    )
 
 
 @dataclass(frozen=True)
@@ -81,19 +151,40 @@ class RunSection:
     """Where a run is recorded."""
 
     dir: str = option("", "folder of the run: configuration, log, checkpoints; empty: runs/NAME-DATE-TIME")
+    dollars_per_hour: float = option(0.0, "price of all the run's machines together, for the cost so far; 0: not known")
+    tensorboard: bool = option(False, "write what the log gets as TensorBoard events too, to run.dir/tensorboard")
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """Submission of a training run to SLURM, through submitit; without slurm.nodes it runs here."""
+
+    nodes: int = option(0, "nodes of the job; 0: no job, the run takes place here")
+    gpus_per_node: int = option(8, "GPUs and ranks on each node; 0: one rank on the CPU")
+    cpus_per_gpu: int = option(12, "CPU cores for each rank")
+    memory_gb: int = option(0, "memory of each node in GB; 0: the partition's default")
+    hours: float = option(72.0, "time limit of the job")
+    partition: str = option("", "partition; empty: the cluster's default")
+    account: str = option("", "account; empty: the user's default")
+    qos: str = option("", "quality of service; empty: the default")
+    constraint: str = option("", "features that nodes must have; empty: none")
+    signal_seconds: int = option(120, "notice before the time limit, for a last checkpoint; the job is requeued then")
+    max_restarts: int = option(3, "restarts of all ranks after the death of one")
+    cluster: Literal["slurm", "local"] = option("slurm", "where: SLURM, or processes of this machine, for trials")
 
 
 @dataclass(frozen=True)
 class BenchConfig:
     """Throughput and fidelity."""
 
-    kind: Literal["train", "write", "loader", "fidelity"] = option(
+    kind: Literal["train", "step", "write", "loader", "fidelity"] = option(
         "train",
-        "train: images per second of data alone, compute alone and both; write: of conversion, beside stock FFCV's; "
+        "train: images per second of data alone, compute alone and both; step: time of our training step over a bare PyTorch "
+        "loop's, on synthetic batches; write: of conversion, beside stock FFCV's; "
         "loader: views per second of the data path, by stage and by threads, and beside other loaders; fidelity: no "
         "speed, but how far views are from Pillow's and timm's",
     )
-    steps: int = option(30, "train: steps in one measurement")
+    steps: int = option(30, "train, step: steps in one measurement")
     rounds: int = option(5, "measurements of each kind, interleaved; the median is reported")
     seconds: float = option(3.0, "loader: length of one measurement at least, in seconds")
     against: tuple[str, ...] = option((), "loader: rivals to measure beside ours, of timm, ffcv (stock FFCV) and dali")
@@ -140,11 +231,13 @@ class RunConfig:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     run: RunSection = field(default_factory=RunSection)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
     bench: BenchConfig = field(default_factory=BenchConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)

@@ -1,30 +1,45 @@
 """Takes the state of a run, gives a file from which it goes on, or from which its model is used elsewhere.
 
-A checkpoint is one dictionary of tensors and plain values, which `torch.load(weights_only=True)` reads. The weights stand
-under `state_dict` and their average under `state_dict_ema`, where `timm.create_model(NAME, checkpoint_path=...)` finds them.
+A checkpoint is one dictionary of tensors and plain values in a file that `torch.load(weights_only=True)` reads. The weights
+stand under `state_dict` and `model`, their average under `state_dict_ema` and `model_ema` (names that share their bytes), where
+`timm.create_model(NAME, checkpoint_path=...)` and DeiT's code look for them.
+
+The file is a zip archive whose comment holds the SHA-256 of all bytes before the comment's length. A comment is what other
+readers of zip archives leave alone, so the hash travels with the file under any name.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import io
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from deit_fast.config import ModelConfig, UserError
 from deit_fast.record.run import replacing
 
-FORMAT = 1
+FORMAT = 2
+_COMMENT = b"deit_fast sha256 "
+_COMMENT_BYTES = len(_COMMENT) + 64
+_READ_BYTES = 1 << 22
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint under its name only when it is whole and on the disk."""
     with replacing(path) as file:
-        torch.save({"format": FORMAT, **content}, file)
+        hashed = _HashedFile(file)
+        torch.save({"format": FORMAT, **content}, cast(BinaryIO, hashed))
+        hashed.end()
 
 
 def link_checkpoint(path: Path, name: str) -> None:
@@ -36,21 +51,49 @@ def link_checkpoint(path: Path, name: str) -> None:
 
 
 def load_checkpoint(path: Path | str) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU. Raises UserError for what is missing, damaged or not ours."""
-    if not Path(path).is_file():
+    """A checkpoint's content, on the CPU, its hash checked. Raises UserError for what is missing, damaged or not ours."""
+    path = Path(path)
+    if not path.is_file():
         raise UserError(f"checkpoint {path}: no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"checkpoint {path}: cannot be read: it is damaged, or not a checkpoint") from error
+    wanted, got = _hashes(path)
+    if wanted is None:
+        raise UserError(f"checkpoint {path}: cannot be read: it is damaged, or not a checkpoint of deit_fast")
+    if wanted != got:
+        raise UserError(
+            f"checkpoint {path}: damaged: the SHA-256 of its bytes is {got[:12]}..., it was written with {wanted[:12]}..."
+        )
+    content = _load(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"checkpoint {path}: not a deit_fast checkpoint of format {FORMAT}")
     return content
 
 
+def load_any(path: Path | str) -> dict[str, Any]:
+    """What a file of weights holds, on the CPU: a checkpoint of ours, of timm or of DeiT's code, or safetensors.
+
+    Of safetensors the tensors by name. Raises UserError for what is missing, damaged or neither.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"weights {path}: no such file")
+    if _hashes(path)[0] is not None:
+        return load_checkpoint(path)
+    if path.suffix == ".safetensors":
+        try:
+            tensors: dict[str, Any] = load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"weights {path}: cannot be read: {_first_line(error)}") from None
+        return tensors
+    content = _load(path)
+    if not isinstance(content, Mapping):
+        raise UserError(f"weights {path}: want a dictionary of tensors, got {type(content).__name__}")
+    return dict(content)
+
+
 def check_architecture(content: dict[str, Any], path: Path | str, model: ModelConfig, num_classes: int) -> None:
     """Raises UserError if a checkpoint is of another architecture or number of classes than a run's."""
-    theirs = (content["model"]["name"], content["model"]["options"], content["num_classes"])
+    architecture = content["architecture"]
+    theirs = (architecture["name"], architecture["options"], content["num_classes"])
     ours = (model.name, model.options, num_classes)
     if theirs != ours:
         raise UserError(
@@ -64,6 +107,75 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], path: Path 
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"checkpoint {path}: its weights do not fit the model ({_first_line(error)})") from error
+
+
+class _HashedFile(io.RawIOBase):
+    """A file that hashes what is written to it, in order, and ends a zip archive with the hash as its comment."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._tail = b""  # the last two bytes written, not hashed yet: in the end the comment's length
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        self._file.write(view)
+        if len(view) >= 2:
+            self._hash.update(self._tail)
+            self._hash.update(view[:-2])
+            self._tail = bytes(view[-2:])
+        else:
+            joined = self._tail + bytes(view)
+            self._hash.update(joined[:-2])
+            self._tail = joined[-2:]
+        return len(view)
+
+    def end(self) -> None:
+        """Set the comment; its length stands in the archive's last two bytes."""
+        assert self._tail == b"\0\0", "torch.save ends an archive without a comment"
+        self._file.seek(-2, os.SEEK_END)
+        self._file.write(_COMMENT_BYTES.to_bytes(2, "little") + _COMMENT + self._hash.hexdigest().encode())
+
+
+def _hashes(path: Path) -> tuple[str | None, str]:
+    """The SHA-256 that a checkpoint of ours was written with, and that of its bytes; None where there is none."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        end = size - _COMMENT_BYTES - 2
+        if end < 0:
+            return None, ""
+        file.seek(end)
+        tail = file.read()
+        if tail[: 2 + len(_COMMENT)] != _COMMENT_BYTES.to_bytes(2, "little") + _COMMENT:
+            return None, ""
+        file.seek(0)
+        digest = hashlib.sha256()
+        while end > 0:
+            block = file.read(min(end, _READ_BYTES))
+            if not block:
+                break
+            digest.update(block)
+            end -= len(block)
+    return tail[2 + len(_COMMENT) :].decode(errors="replace"), digest.hexdigest()
+
+
+def _load(path: Path) -> Any:
+    try:
+        # checkpoints of timm and of DeiT's code hold their command line's options as a Namespace, which runs no code
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
+            raise UserError(
+                f"checkpoint {path}: holds objects other than tensors and plain values, which may run code when read; "
+                "want a file of tensors alone"
+            ) from error
+        raise UserError(f"checkpoint {path}: cannot be read: it is damaged, or not a checkpoint") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"checkpoint {path}: cannot be read: it is damaged, or not a checkpoint") from error
 
 
 def _describe(name: str, options: dict[str, Any], num_classes: int) -> str:

@@ -72,7 +72,7 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
     with joined_world(config.train.device) as world:
         loader = eval_loader(data, augment, rank=world.rank, world_size=world.world_size, device=world.device)
         check_classes(content["classes"], content["num_classes"], loader.beton, config.eval.checkpoint)
-        options = ModelConfig(**content["model"])
+        options = ModelConfig(**content["architecture"])
         model = create_model(options, num_classes=content["num_classes"], resolution=data.eval_resolution)
         load_weights(model, content[key], config.eval.checkpoint)
         model = model.to(world.device).eval()
@@ -87,7 +87,7 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         if world.is_main:
             mirrored = ", mirror images added" if config.eval.flip else ""
             print(
-                f"{content['model']['name']}, epoch {content['epoch'] + 1}, {weights} weights{mirrored}: "
+                f"{content['architecture']['name']}, epoch {content['epoch'] + 1}, {weights} weights{mirrored}: "
                 f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}, "
                 f"{result['num_images']} images"
             )

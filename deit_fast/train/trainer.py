@@ -95,7 +95,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds of the model and its training, as tensors and plain values."""
         state: dict[str, Any] = {
-            "model": dataclasses.asdict(self.config.model),
+            "architecture": dataclasses.asdict(self.config.model),
             "num_classes": self.num_classes,
             "classes": list(self.classes) if self.classes is not None else None,
             "view": {
@@ -108,11 +108,12 @@ class Trainer:
             "global_batch_size": self.global_batch_size,
             "config": self.config.as_dict(),
             "state_dict": self.model.state_dict(),
+            "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.step.scaler.state_dict(),
         }
         if self.average is not None:
-            state["state_dict_ema"] = self.average.module.state_dict()
+            state["state_dict_ema"] = state["model_ema"] = self.average.module.state_dict()
             state["ema_updates"] = self.average.num_updates
         return state
 

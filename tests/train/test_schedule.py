@@ -40,7 +40,7 @@ def test_deit_schedule_is_timms(epochs: int) -> None:
 
 
 def test_epoch_schedule_is_deits_one_epoch_earlier() -> None:
-    deit, epochwise = ScheduleConfig(update="deit"), ScheduleConfig(update="epoch")
+    deit, epochwise = ScheduleConfig(update="code"), ScheduleConfig(update="epoch")
     for epoch in range(1, 30):
         late = schedule.lr_of_step(deit, peak=1.0, epochs=30, epoch=epoch, step=0, steps_per_epoch=5)
         early = schedule.lr_of_step(epochwise, peak=1.0, epochs=30, epoch=epoch - 1, step=0, steps_per_epoch=5)
