@@ -3,41 +3,82 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 import timm
 import torch
+from timm.layers import DropPath
+from timm.models.cait import Cait
 from torch import nn
 
 from deit_fast.config import ModelConfig, UserError
+from deit_fast.model.attention import use_float32_attention
 from deit_fast.model.blurpool import add_blurpool
 
 
-def create_model(config: ModelConfig, *, num_classes: int, resolution: int) -> nn.Module:
+def create_model(config: ModelConfig, *, num_classes: int, resolution: int, option: str = "model.name") -> nn.Module:
     """A freshly initialised model that takes (B, 3, resolution, resolution) and gives (B, num_classes) logits.
 
-    Draws its weights from PyTorch's generator. Raises UserError on a name that timm does not know (with close matches), on
-    options that the architecture does not take, and on a resolution that its patch size does not divide.
+    config.weights and config.trains are not its concern. Draws its weights from PyTorch's generator. Raises UserError on a
+    name that timm does not know (with close matches; option is where the name stands), on options that the architecture does
+    not take, and on a resolution that its patch size does not divide.
     """
     if not timm.is_model(config.name):
         names = timm.list_models()
         near = [name for name in names if name.startswith(config.name)][:3]
         near = near or difflib.get_close_matches(config.name, names, n=3, cutoff=0.5)
         hint = f"; did you mean {', '.join(near)}?" if near else "; `timm.list_models()` lists the names"
-        raise UserError(f"model.name={config.name}: timm has no such model{hint}")
-    arguments = dict(config.options)
-    if has_fixed_resolution(config.name):
-        arguments.setdefault("img_size", resolution)
-    if config.drop_path:
-        arguments.setdefault("drop_path_rate", config.drop_path)
+        raise UserError(f"{option}={config.name}: timm has no such model{hint}")
+    arguments = _arguments(config, resolution)
     try:
         model: nn.Module = timm.create_model(config.name, pretrained=False, num_classes=num_classes, **arguments)
     except (TypeError, ValueError, AssertionError) as error:
         given = ", ".join(f"{key}={value}" for key, value in arguments.items())
-        raise UserError(f"model.name={config.name}: timm cannot build it with {given}: {error}") from error
+        raise UserError(f"{option}={config.name}: timm cannot build it with {given}: {error}") from error
     _check_patches(model, resolution)
+    if config.drop_path_rates == "constant" and arguments.get("drop_path_rate"):
+        _set_drop_path(model, arguments["drop_path_rate"])
+    if config.attention_dtype == "float32":
+        use_float32_attention(model)
     if config.blurpool:
         add_blurpool(model)
     return model
+
+
+def _arguments(config: ModelConfig, resolution: int) -> dict[str, Any]:
+    """timm's arguments for a configuration; those in config.options come first."""
+    arguments: dict[str, Any] = {}
+    is_transformer = has_fixed_resolution(config.name)
+    if is_transformer:
+        arguments["img_size"] = resolution
+    if config.drop_path:
+        arguments["drop_path_rate"] = config.drop_path
+    if config.dropout and is_transformer:
+        # these two together are drop_rate of timm 0.3.2, with which DeiT was trained; today's drop_rate is that of the head
+        arguments |= {"pos_drop_rate": config.dropout, "proj_drop_rate": config.dropout}
+    elif config.dropout:
+        arguments["drop_rate"] = config.dropout
+    return arguments | config.options
+
+
+def _set_drop_path(model: nn.Module, rate: float) -> None:
+    """Give every block one rate of stochastic depth, as DeiT III has it; in place.
+
+    timm knows rates that rise linearly, and leaves an identity (in a ResNet: nothing) where the rate is 0. CaiT's rate is
+    constant in timm already, and its class attention has none.
+    """
+    if isinstance(model, Cait):
+        return
+    places = [
+        (module, name)
+        for module in model.modules()
+        for name in ("drop_path", "drop_path1", "drop_path2")
+        if isinstance(getattr(module, name, 0.0), DropPath | nn.Identity | None)
+    ]
+    if not places:
+        raise UserError(f"model.drop_path_rates=constant: {type(model).__name__} has no stochastic depth in its blocks")
+    for module, name in places:
+        setattr(module, name, DropPath(rate))
 
 
 def has_fixed_resolution(name: str) -> bool:

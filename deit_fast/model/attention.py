@@ -1,0 +1,60 @@
+"""Takes a model, gives it attention in float32 within mixed precision, against logits that overflow or lose their order."""
+
+from __future__ import annotations
+
+import torch
+from timm.models.cait import ClassAttn, TalkingHeadAttn
+from timm.models.vision_transformer import Attention
+from torch import nn
+
+from deit_fast.config import UserError
+
+
+class _InFloat32(nn.Module):
+    """Computes what the next class computes from float32 inputs with autocast off, and gives it in autocast's dtype.
+
+    Float16 ends at 65504, which products of queries and keys of DeiT-B can pass (facebookresearch/deit, issues 29 and 109);
+    bfloat16 has 8 bits, which makes scores of some hundreds wrong by whole units.
+    """
+
+    def forward(self, x: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        with torch.autocast(device, enabled=False):
+            attended: torch.Tensor = super().forward(x.float(), *args, **options)
+        return attended.to(dtype)
+
+
+class Float32Attention(_InFloat32, Attention):
+    """timm's self-attention in float32."""
+
+
+class Float32ClassAttention(_InFloat32, ClassAttn):
+    """timm's class attention of CaiT in float32."""
+
+
+class Float32TalkingHeads(_InFloat32, TalkingHeadAttn):
+    """timm's talking-heads attention of CaiT in float32."""
+
+
+_IN_FLOAT32: dict[type[nn.Module], type[nn.Module]] = {
+    Attention: Float32Attention,
+    ClassAttn: Float32ClassAttention,
+    TalkingHeadAttn: Float32TalkingHeads,
+}
+
+
+def use_float32_attention(model: nn.Module) -> None:
+    """Let every attention of a timm model compute in float32 whatever autocast says, from its projections on; in place.
+
+    The weights have to be float32, as autocast keeps them. Masks, normalisation of queries and keys, and dropout are timm's
+    own; names and values of the state dict stay. Raises UserError if the model has no attention of ViTs or CaiT.
+    """
+    modules = [module for module in model.modules() if type(module) in _IN_FLOAT32]
+    if not modules:
+        raise UserError(
+            f"model.attention_dtype=float32: {type(model).__name__} has no attention that this knows (of ViTs and CaiT); "
+            "want auto"
+        )
+    for module in modules:
+        module.__class__ = _IN_FLOAT32[type(module)]

@@ -1,0 +1,50 @@
+"""Takes a model, gives it with only some of its parameters trainable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from timm.layers import RmsNorm
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from deit_fast.config import UserError
+from deit_fast.model.heads import head_names
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RmsNorm, _NormBase)  # the last: batch and instance normalisation
+
+
+def freeze_except(model: nn.Module, trains: str) -> None:
+    """Set requires_grad of a timm model's parameters as model.trains says; in place.
+
+    all: every parameter. head: the class head, and the distillation head where there is one. norms: the head and all
+    normalisation layers (FixRes adapts the classifier and, of these, the last batch normalisation before the pooling:
+    Touvron et al., NeurIPS 2019, section 4). attention: the head, the attention of every block and the position
+    embeddings (Touvron et al. 2022, arXiv 2203.09795, section 4; the choice of DeiT's main.py, --attn-only).
+
+    Statistics of batch normalisation are no parameters: they follow the batches in training mode, whatever is frozen.
+    Raises UserError if the architecture has no such part.
+    """
+    parameters = dict(model.named_parameters())
+    if trains == "all":
+        chosen = set(parameters)
+    else:
+        layers = head_names(model)
+        heads = {name for name in parameters if name.rpartition(".")[0] in layers}
+        part = {"head": heads, "norms": _norms(model), "attention": _attention(parameters)}[trains]
+        if not heads or not part:
+            missing = "head" if not heads else trains
+            raise UserError(f"model.trains={trains}: {type(model).__name__} has no {missing}; want all")
+        chosen = heads | part
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name in chosen)
+
+
+def _norms(model: nn.Module) -> set[str]:
+    norms = ((name, module) for name, module in model.named_modules() if isinstance(module, _NORMS))
+    return {f"{name}.{parameter}" for name, module in norms for parameter, _ in module.named_parameters()}
+
+
+def _attention(parameters: Iterable[str]) -> set[str]:
+    attention = {name for name in parameters if ".attn." in name}
+    return attention | ({"pos_embed"} & set(parameters)) if attention else attention

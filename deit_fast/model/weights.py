@@ -1,0 +1,178 @@
+"""Takes what a file of weights holds and a model, gives the model those weights, adapted where the two differ."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models import clean_state_dict
+from torch import nn
+
+from deit_fast.config import UserError
+from deit_fast.model.heads import head_names, is_distilled
+from deit_fast.model.positions import Grid, grid_name, grid_of, interpolate_positions
+
+Weights = dict[str, torch.Tensor]
+
+_KEYS = {"model": ("state_dict", "model"), "ema": ("state_dict_ema", "model_ema")}  # timm's name and that of DeiT's code
+_NUM_NAMED = 3  # names that an error lists
+
+
+def weights_of(content: Mapping[str, Any], which: str, *, path: Path | str) -> Weights:
+    """The state dict in what a file of weights holds: of deit_fast, of timm, of DeiT's code, or a state dict itself.
+
+    which: model, ema (their moving average), or auto: of a checkpoint of deit_fast the better of the two, else the model's.
+    Names lose what DistributedDataParallel and torch.compile put before them. Raises UserError if there are no such weights.
+    """
+    if which == "auto":
+        which = content.get("best_weights", "model")
+    found = next((content[key] for key in _KEYS[which] if isinstance(content.get(key), Mapping)), None)
+    if found is None and which == "ema":
+        raise UserError(f"weights {path}: hold no moving average; want the weights auto or model, not ema")
+    if found is None:
+        found = content
+    if not found or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        names = ", ".join(map(str, list(content)[:_NUM_NAMED])) or "nothing"
+        raise UserError(
+            f"weights {path}: want a dictionary of tensors, itself or under state_dict or model; got one that holds {names}"
+        )
+    return dict(clean_state_dict(dict(found)))
+
+
+def fit_weights(model: nn.Module, weights: Weights, *, path: Path | str, grid: Grid | None = None) -> list[str]:
+    """Copy weights into a timm model that may be of another resolution, number of classes or kind of heads; in place.
+
+    - Names of older or other code become today's by timm's own function for the architecture.
+    - Position embeddings of another grid are interpolated (see positions). grid: the one that the weights' positions fill,
+      row by row; without it the model's own where the number is the same, else a square.
+    - A head for another number of classes, or that the weights lack, keeps the values that the model came with.
+    - A model with a distillation token takes weights without one: token, its position and head keep the model's values. Of
+      weights with a token a model without one takes the rest.
+
+    Gives a line for each thing adapted ("positions 14x14 -> 24x24", "new head for 10 classes"); none if the weights simply
+    fit. Raises UserError, and leaves the model as it was, for patches of another size and for anything else that is missing,
+    not known to the model or of another shape, with the first few names.
+    """
+    own = model.state_dict()
+    fitted = _todays_names(model, weights, path)
+    lines: list[str] = []
+    if "pos_embed" in fitted and "pos_embed" in own:
+        fitted["pos_embed"], lines = _fit_positions(model, fitted, path, grid)
+    new = _fit_distillation(model, fitted, lines)
+    heads = [head for head in head_names(model) if f"{head}.weight" not in new]
+    if any(_num_rows(fitted, head) != _num_rows(own, head) for head in heads):
+        new |= {f"{head}.{name}" for head in heads for name in ("weight", "bias")}
+        fitted = {name: fitted[name] for name in fitted if name not in new}
+        lines.append(f"new {' and '.join(heads)} for {_num_rows(own, heads[0])} classes")
+    _check_names(own.keys() - fitted.keys() - new, "lacks what the model has", path)
+    _check_names(fitted.keys() - own.keys(), "holds what the model has not", path)
+    _check_names(
+        (f"{name} {tuple(fitted[name].shape)}, not {tuple(own[name].shape)}" for name in fitted if _differ(fitted, own, name)),
+        "of other shapes than the model's",
+        path,
+    )
+    model.load_state_dict({**own, **fitted})
+    return lines
+
+
+def num_classes_of(model: nn.Module, weights: Weights, *, path: Path | str) -> int | None:
+    """Number of classes that weights for a timm model decide between; None if they hold no head."""
+    weights = _todays_names(model, weights, path)
+    return _num_rows(weights, head_names(model)[0])
+
+
+def _num_rows(weights: Mapping[str, torch.Tensor], head: str) -> int | None:
+    weight = weights.get(f"{head}.weight")
+    return None if weight is None else weight.shape[0]
+
+
+def _todays_names(model: nn.Module, weights: Weights, path: Path | str) -> Weights:
+    """Weights by the names of timm's model. Positions keep out of timm's function, which would resample them its own way."""
+    _check_patch_size(model, weights, path)
+    if weights.keys() == model.state_dict().keys():
+        return dict(weights)
+    rename = _renaming(model)
+    positions = {name: weights[name] for name in ("pos_embed",) if name in weights}
+    others = {name: weights[name] for name in weights if name not in positions}
+    try:
+        return {**rename(others), **positions}
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"weights {path}: are none of {type(model).__name__}, as far as timm can tell ({error})") from error
+
+
+def _renaming(model: nn.Module) -> Callable[[Weights], Weights]:
+    """timm's function from older and foreign names to today's, which it keeps in the module of the model's class."""
+    module = sys.modules[type(model).__module__]
+    rename = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
+    if rename is None:
+        return dict
+    parameters = inspect.signature(rename).parameters
+    options: dict[str, Any] = {"model": model} if "model" in parameters else {}
+    if "adapt_layer_scale" in parameters:  # gamma_1 of DeiT III's own code is timm's ls1.gamma
+        options["adapt_layer_scale"] = True
+    return lambda weights: dict(rename(weights, **options))
+
+
+def _check_patch_size(model: nn.Module, weights: Weights, path: Path | str) -> None:
+    name = "patch_embed.proj.weight"
+    own, theirs = model.state_dict().get(name), weights.get(name)
+    if own is None or theirs is None or theirs.ndim != 4 or own.shape[2:] == theirs.shape[2:]:
+        return
+    (height, width), (own_height, own_width) = theirs.shape[2:], own.shape[2:]
+    raise UserError(
+        f"weights {path}: are for patches of {height}x{width} pixels, the model's have {own_height}x{own_width}; "
+        "choose an architecture with the same patches"
+    )
+
+
+def _fit_positions(model: nn.Module, weights: Weights, path: Path | str, grid: Grid | None) -> tuple[torch.Tensor, list[str]]:
+    """The weights' position embeddings on the model's grid and with the model's prefix tokens, and what that changed."""
+    own, theirs = model.state_dict()["pos_embed"], weights["pos_embed"]
+    new_grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    if new_grid is None or own.ndim != 3 or theirs.ndim != 3 or own.shape[2] != theirs.shape[2]:
+        return theirs, []  # a matter of shapes
+    new_grid = (int(new_grid[0]), int(new_grid[1]))
+    num_prefix = own.shape[1] - new_grid[0] * new_grid[1]  # 0 where class tokens have no position (DeiT III, CaiT)
+    if num_prefix and is_distilled(model) and "dist_token" not in weights:
+        theirs = torch.cat([theirs[:, :1], own[:, 1:2].to(theirs), theirs[:, 1:]], dim=1)
+    elif num_prefix and not is_distilled(model) and "dist_token" in weights:
+        theirs = torch.cat([theirs[:, :1], theirs[:, 2:]], dim=1)
+    num_patches = theirs.shape[1] - num_prefix
+    if grid is None:
+        try:
+            grid = new_grid if theirs.shape[1] == own.shape[1] else grid_of(num_patches)
+        except UserError as error:
+            raise UserError(f"weights {path}: {error}") from error
+    if grid[0] * grid[1] != num_patches:
+        raise UserError(f"weights {path}: hold positions of {num_patches} patches; want {grid_name(grid)}")
+    lines = [] if grid == new_grid else [f"positions {grid_name(grid)} -> {grid_name(new_grid)}"]
+    return interpolate_positions(theirs, num_prefix, grid, new_grid), lines
+
+
+def _fit_distillation(model: nn.Module, weights: Weights, lines: list[str]) -> set[str]:
+    """Names of the token and head that only the model has, which stay new; those that only the weights have are dropped."""
+    names = ("dist_token", "head_dist.weight", "head_dist.bias")
+    if is_distilled(model) and "dist_token" not in weights:
+        lines.append("new distillation token and head")
+        return set(names)
+    if not is_distilled(model) and "dist_token" in weights:
+        for name in names:
+            weights.pop(name, None)
+        lines.append("distillation token and head left out")
+    return set()
+
+
+def _differ(weights: Weights, own: Mapping[str, torch.Tensor], name: str) -> bool:
+    return name in own and weights[name].shape != own[name].shape
+
+
+def _check_names(names: Iterable[str], what: str, path: Path | str) -> None:
+    """Raises UserError if there are any names, with the first few of them."""
+    found = sorted(names)
+    if found:
+        more = f" and {len(found) - _NUM_NAMED} more" if len(found) > _NUM_NAMED else ""
+        raise UserError(f"weights {path}: do not fit the model: {what}: {'; '.join(found[:_NUM_NAMED])}{more}")

@@ -1,0 +1,123 @@
+"""Takes the section distil, gives a frozen model whose logits teach the student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from deit_fast.config import DistilConfig, ModelConfig, Triple, UserError
+from deit_fast.model.create import create_model, to_channels_last
+from deit_fast.model.weights import fit_weights, num_classes_of, weights_of
+from deit_fast.train.checkpoint import load_any
+
+
+class Teacher:
+    """A frozen model in evaluation mode. No module: its parameters enter nobody's state dict, optimiser or average.
+
+    `model` is the network, `adapted` what was changed of its weights when they were loaded, a line each.
+    """
+
+    def __init__(
+        self, model: nn.Module, adapted: list[str], rescale: tuple[torch.Tensor, torch.Tensor] | None, compile_mode: str
+    ) -> None:
+        self.model = model.requires_grad_(False).eval()
+        self.adapted = adapted
+        self._rescale = rescale
+        self._is_compiled = compile_mode != "off"
+        self._forward: Callable[[torch.Tensor], torch.Tensor] = self.model
+        if self._is_compiled:
+            self._forward = torch.compile(self.model, mode=compile_mode)
+
+    @torch.no_grad()  # not inference_mode: the student's loss keeps these logits for its backward pass
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, num_classes) of images (B, 3, H, W), on the device and normalised as the student sees them.
+
+        Computed under the caller's autocast, without gradient."""
+        if self._rescale is not None:
+            scale, shift = self._rescale
+            images = torch.addcmul(shift, images.to(scale.dtype), scale)
+        logits = self._forward(images)
+        # with CUDA graphs the next compiled pass, the student's, may overwrite what this one gave
+        return logits.clone() if self._is_compiled else logits
+
+
+def create_teacher(
+    config: DistilConfig,
+    *,
+    num_classes: int,
+    resolution: int,
+    mean: Triple,
+    std: Triple,
+    device: torch.device,
+    channels_last: bool,
+    compile_mode: str,
+) -> Teacher:
+    """The teacher of a run, with the weights of distil.teacher_weights, on a device.
+
+    mean, std: with which the student's images are normalised, in units of 255 grey levels. Where the teacher was trained with
+    others (those in a checkpoint of deit_fast, else those that timm states for the architecture), images are converted.
+    A teacher with position embeddings is built for resolution. compile_mode: train.compile; off unless
+    distil.teacher_compile. The random generator is left as it was: the student begins alike with and without a teacher.
+
+    Raises UserError if weights are missing or do not fit, above all if they are for another number of classes.
+    """
+    path = config.teacher_weights
+    if not path:
+        raise UserError(
+            "distil.teacher_weights is not set: want the file of the teacher's weights; distil.kind=none: no teacher"
+        )
+    if config.teacher_compile and compile_mode == "off":
+        raise UserError("distil.teacher_compile: train.compile=off says how, namely not at all; set a mode there")
+    content = load_any(path)
+    architecture = content.get("architecture") or {}
+    _check_architecture(config, architecture)
+    options = ModelConfig(
+        name=config.teacher,
+        options=config.teacher_options,
+        drop_path=0.0,
+        # no part of the state dict tells it
+        blurpool=architecture.get("blurpool", False),
+    )
+    with torch.random.fork_rng(devices=[]):
+        model = create_model(options, num_classes=num_classes, resolution=resolution, option="distil.teacher")
+    weights = weights_of(content, "auto", path=path)
+    theirs = num_classes_of(model, weights, path=path)
+    if theirs != num_classes:
+        held = "no classes" if theirs is None else f"{theirs} classes"
+        raise UserError(f"distil.teacher_weights={path}: a teacher of {held}, the data have {num_classes}; want one of as many")
+    adapted = fit_weights(model, weights, path=path)
+    model = model.to(device)
+    if channels_last:
+        model = to_channels_last(model)
+    rescale = _rescale(mean, std, *_normalisation(model, content), device)
+    return Teacher(model, adapted, rescale, compile_mode if config.teacher_compile else "off")
+
+
+def _check_architecture(config: DistilConfig, architecture: Mapping[str, Any]) -> None:
+    """Raises UserError if the architecture that a checkpoint of deit_fast names is not the configuration's."""
+    for option, name in (("teacher", "name"), ("teacher_options", "options")):
+        ours = getattr(config, option)
+        if name in architecture and architecture[name] != ours:
+            raise UserError(
+                f"distil.{option}={ours}: distil.teacher_weights={config.teacher_weights} was trained with {architecture[name]}"
+            )
+
+
+def _normalisation(model: nn.Module, content: Mapping[str, Any]) -> tuple[Triple, Triple]:
+    """Mean and standard deviation with which the weights were trained."""
+    stated: Any = content["view"] if "architecture" in content else model.pretrained_cfg
+    return tuple(stated["mean"]), tuple(stated["std"])
+
+
+def _rescale(
+    mean: Triple, std: Triple, own_mean: Triple, own_std: Triple, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """scale and shift (1, 3, 1, 1) with which (x - mean) / std becomes (x - own_mean) / own_std; None if they agree."""
+    if (own_mean, own_std) == (mean, std):
+        return None
+    scale = [theirs / ours for theirs, ours in zip(std, own_std, strict=True)]
+    shift = [(theirs - ours) / divisor for theirs, ours, divisor in zip(mean, own_mean, own_std, strict=True)]
+    return tuple(torch.tensor(line, device=device).view(1, 3, 1, 1) for line in (scale, shift))  # type: ignore[return-value]
