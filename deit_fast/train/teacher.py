@@ -66,20 +66,19 @@ def create_teacher(
     """
     path = config.teacher_weights
     if not path:
-        raise UserError(
-            "distil.teacher_weights is not set: want the file of the teacher's weights; distil.kind=none: no teacher"
-        )
+        raise UserError("distil.teacher_weights is not set: want the file of the teacher's weights, or distil.kind=none")
     if config.teacher_compile and compile_mode == "off":
         raise UserError("distil.teacher_compile: train.compile=off says how, namely not at all; set a mode there")
     content = load_any(path)
-    architecture = content.get("architecture") or {}
-    _check_architecture(config, architecture)
+    ours = isinstance(content.get("architecture"), Mapping)  # a checkpoint of deit_fast
+    if ours:
+        _check_architecture(config, content["architecture"])
     options = ModelConfig(
         name=config.teacher,
         options=config.teacher_options,
         drop_path=0.0,
-        # no part of the state dict tells it
-        blurpool=architecture.get("blurpool", False),
+        # changes no name and no shape of the weights, so nothing else would tell of it
+        blurpool=ours and content["architecture"]["blurpool"],
     )
     with torch.random.fork_rng(devices=[]):
         model = create_model(options, num_classes=num_classes, resolution=resolution, option="distil.teacher")
@@ -92,7 +91,8 @@ def create_teacher(
     model = model.to(device)
     if channels_last:
         model = to_channels_last(model)
-    rescale = _rescale(mean, std, *_normalisation(model, content), device)
+    trained_with = content["view"] if ours else model.pretrained_cfg
+    rescale = _rescale(mean, std, tuple(trained_with["mean"]), tuple(trained_with["std"]), device)
     return Teacher(model, adapted, rescale, compile_mode if config.teacher_compile else "off")
 
 
@@ -100,16 +100,10 @@ def _check_architecture(config: DistilConfig, architecture: Mapping[str, Any]) -
     """Raises UserError if the architecture that a checkpoint of deit_fast names is not the configuration's."""
     for option, name in (("teacher", "name"), ("teacher_options", "options")):
         ours = getattr(config, option)
-        if name in architecture and architecture[name] != ours:
+        if architecture[name] != ours:
             raise UserError(
                 f"distil.{option}={ours}: distil.teacher_weights={config.teacher_weights} was trained with {architecture[name]}"
             )
-
-
-def _normalisation(model: nn.Module, content: Mapping[str, Any]) -> tuple[Triple, Triple]:
-    """Mean and standard deviation with which the weights were trained."""
-    stated: Any = content["view"] if "architecture" in content else model.pretrained_cfg
-    return tuple(stated["mean"]), tuple(stated["std"])
 
 
 def _rescale(
