@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import time
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,23 +20,65 @@ class EventLog:
 
     What was written survives a killed process, though not a machine that loses power. A line that a killed process left
     cut is taken away before anything is appended, so that every line of the file stays a whole event.
+
+    A run outlives a full disk: events that cannot be written wait in memory, in order, until writing works again. That is
+    said once on stderr, and what of a line went to the file before it failed is taken away. A file that cannot be opened
+    is an error.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         if self.path.exists():
             _mend_end(self.path)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("ab", buffering=0)  # no buffer: what write() took is with the operating system
+        self._waiting: deque[bytes] = deque()
+        self._cut_at: int | None = None  # where part of a line stands in the file that could not be taken away
 
     def write(self, event: str, **fields: Any) -> None:
         """Appends `event` with its fields and the time in Unix seconds. Numbers that are not finite become null."""
         line = json.dumps(as_json({"event": event, "time": time.time(), **fields}), allow_nan=False)
-        self._file.write(line + "\n")
-        self._file.flush()
+        was_writing = not self._waiting
+        self._waiting.append(line.encode() + b"\n")
+        error = self._write_waiting()
+        if error is not None and was_writing:
+            _say(f"{self.path}: cannot be written ({error.strerror}); events wait in memory until it can")
 
     def close(self) -> None:
-        """Closes the file; a second time does nothing."""
-        self._file.close()
+        """Closes the file after a last try to write what waits; a second time does nothing."""
+        if self._file.closed:
+            return
+        error = self._write_waiting()
+        try:
+            self._file.close()
+        except OSError as late:  # a file server may say only now that its disk is full
+            error = error or late
+        if error is not None:
+            _say(f"{self.path}: cannot be written ({error.strerror}); its last {len(self._waiting)} event(s) are lost")
+
+    def _write_waiting(self) -> OSError | None:
+        """Writes the events that wait, oldest first; gives the error that stopped it."""
+        try:
+            while self._waiting:
+                self._append(self._waiting[0])
+                self._waiting.popleft()
+        except OSError as error:
+            return error
+        return None
+
+    def _append(self, line: bytes) -> None:
+        """Appends a whole line, or raises OSError and leaves nothing of it."""
+        if self._cut_at is not None:
+            self._file.truncate(self._cut_at)
+        self._cut_at = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(self._cut_at)
+            self._cut_at = None
+            raise
+        self._cut_at = None
 
     def __enter__(self) -> EventLog:
         return self
@@ -82,6 +126,10 @@ def as_json(value: Any) -> Any:
     if hasattr(value, "item"):
         return as_json(value.item())
     raise TypeError(f"{type(value).__name__} {value!r} has no form in JSON")
+
+
+def _say(message: str) -> None:
+    print(f"deit-fast: {message}", file=sys.stderr, flush=True)
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
