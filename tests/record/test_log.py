@@ -92,6 +92,63 @@ for step in range(10**9):
     assert names(path) == ["step"] * len(steps) + ["start"]
 
 
+FULL = """
+import resource, signal, sys
+from deit_fast.record.log import EventLog
+
+def allow(num_bytes):  # of any file; what would go beyond is cut, then refused
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, resource.RLIM_INFINITY))
+
+log = EventLog(sys.argv[1])
+log.write("start")
+size = log.path.stat().st_size
+allow(size + 70)  # one step of 50 to 60 bytes, and a piece of the next
+for step in range(5):
+    log.write("step", step=step)
+lines = log.path.read_bytes()
+assert lines.endswith(b"\\n") and lines.count(b"\\n") == 2, lines
+if sys.argv[2] == "mended":
+    allow(resource.RLIM_INFINITY)
+    log.write("epoch")
+    log.write("eval")
+    allow(log.path.stat().st_size)
+    log.write("end")
+    allow(resource.RLIM_INFINITY)
+elif sys.argv[2] == "mended at the end":
+    allow(resource.RLIM_INFINITY)
+log.close()
+log.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "wanted", "said"),
+    [
+        ("mended", ["start", *["step"] * 5, "epoch", "eval", "end"], ["wait in memory"] * 2),
+        ("mended at the end", ["start", *["step"] * 5], ["wait in memory"]),
+        ("stays full", ["start", "step"], ["wait in memory", "its last 4 event(s) are lost"]),
+    ],
+)
+def test_full_disk_costs_no_event_while_the_run_lives(tmp_path: Path, then: str, wanted: list[str], said: list[str]) -> None:
+    path = tmp_path / "log.jsonl"
+    done = subprocess.run([sys.executable, "-c", FULL, str(path), then], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert names(path) == wanted
+    assert path.read_bytes().endswith(b"\n")
+    steps = [event["step"] for event in read_events(path) if event["event"] == "step"]
+    assert steps == list(range(len(steps)))
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(said)
+    for line, part in zip(lines, said, strict=True):
+        assert line.startswith(f"deit-fast: {path}: cannot be written (File too large); ")
+        assert part in line
+
+
+def test_log_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        EventLog(tmp_path)
+
+
 @pytest.mark.parametrize("kept", [1, 10, 20, "all but the newline"])
 def test_log_cut_anywhere_in_its_last_line(tmp_path: Path, kept: int | str) -> None:
     path = tmp_path / "log.jsonl"
