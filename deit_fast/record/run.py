@@ -20,6 +20,8 @@ import psutil
 
 from deit_fast.config import RunConfig, UserError
 from deit_fast.record.log import EventLog, as_json
+from deit_fast.record.tensorboard import FOLDER as TENSORBOARD
+from deit_fast.record.tensorboard import TensorBoard, check_tensorboard
 
 FORMAT = 1
 PACKAGES = ("deit_fast", "torch", "torchvision", "timm", "ffcv", "numba", "numpy", "Pillow")
@@ -32,14 +34,23 @@ class RunRecord:
     folder: Path
     log: EventLog
     checkpoints: Path
+    tensorboard: TensorBoard | None = None
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Hands an event to the log and, where it is wanted, to TensorBoard."""
+        self.log.write(event, **fields)
+        if self.tensorboard is not None:
+            self.tensorboard.write(event, **fields)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, the result of a run that came to its end."""
         write_json(self.folder / "summary.json", summary)
 
     def close(self) -> None:
-        """Closes the log."""
+        """Closes the log and TensorBoard's files."""
         self.log.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
 
     def __enter__(self) -> RunRecord:
         return self
@@ -55,8 +66,10 @@ def open_run(folder: Path | str, config: RunConfig, command: list[str], resume: 
     `changes` what differs from them, by dotted name. With `resume` and no run in the folder, the run starts anew.
 
     Raises UserError for a folder that holds a run when `resume` is off, that cannot be written, or whose run.json is
-    broken.
+    broken; and where config.run.tensorboard is on and TensorBoard is not installed.
     """
+    if config.run.tensorboard:
+        check_tensorboard()
     folder = Path(folder)
     path = folder / "run.json"
     if path.exists() and not resume:
@@ -81,7 +94,8 @@ def open_run(folder: Path | str, config: RunConfig, command: list[str], resume: 
         write_json(path, run)
     except OSError as error:
         raise UserError(f"run.dir={folder}: cannot be written ({error.strerror}); choose another --run.dir") from None
-    return RunRecord(folder, log, folder / "checkpoints")
+    tensorboard = TensorBoard(folder / TENSORBOARD) if config.run.tensorboard else None
+    return RunRecord(folder, log, folder / "checkpoints", tensorboard)
 
 
 def read_run(folder: Path | str) -> dict[str, Any]:
