@@ -1,39 +1,40 @@
-"""Takes a model, gives its optimiser with DeiT's parameter groups."""
+"""Takes a model, gives its optimiser."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import nn
 
-from deit_fast.config import OptimConfig
-
-# DeiT's code leaves these out of the decay by name; its dist_token is decayed (facebookresearch/deit, models.py)
-_NOT_DECAYED = ("pos_embed", "cls_token")
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: with weight decay, and without it (1-D parameters, biases, pos_embed and cls_token)."""
-    decayed: list[nn.Parameter] = []
-    not_decayed: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        is_exempt = parameter.ndim <= 1 or name.endswith(".bias") or name in _NOT_DECAYED
-        (not_decayed if is_exempt else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": not_decayed, "weight_decay": 0.0}]
+from deit_fast.config import OptimConfig, UserError
+from deit_fast.train.groups import parameter_groups
+from deit_fast.train.lamb import Lamb
 
 
 def create_optimizer(config: OptimConfig, model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """The optimiser at a learning rate that the schedule sets anew; one fused kernel for all parameters."""
-    groups = parameter_groups(model, config.weight_decay)
+    """The optimiser of the model's parameters that train, at a learning rate that the schedule sets anew.
+
+    AdamW and SGD are PyTorch's, with one fused kernel for all parameters of a group, which CUDA and the CPU both have; LAMB
+    is ours, of _foreach operations. AdamW decays a weight by lr * weight_decay, SGD adds weight_decay times the weight to
+    the gradient. optim.nesterov is what timm's name `sgd` stands for, so also DeiT's `--opt sgd`; without it, timm's
+    `momentum` and ffcv-imagenet's SGD.
+
+    Raises UserError if no parameter trains, there are no layers for optim.layer_decay, or nesterov has no momentum.
+    """
+    groups = parameter_groups(config, model)
+    optimizer: torch.optim.Optimizer
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=True)
-    return torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps, fused=True)
+        if config.nesterov and config.momentum == 0:
+            raise UserError("optim.nesterov=true: wants optim.momentum above 0, got 0; set a momentum, or no nesterov")
+        optimizer = torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    elif config.name == "lamb":
+        optimizer = Lamb(groups, lr=lr, betas=config.betas, eps=config.eps)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps, fused=True)
+    set_lr(optimizer, lr)
+    return optimizer
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group."""
+    """Set the learning rate: of each group, lr times its lr_scale. Numbers of Python, which no device has to be asked for."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_scale"]

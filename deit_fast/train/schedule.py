@@ -17,15 +17,19 @@ def peak_lr(optim: OptimConfig, global_batch_size: int) -> float:
 
 
 def lr_at(schedule: ScheduleConfig, *, peak: float, epochs: int, time: float) -> float:
-    """Learning rate `time` epochs into training, 0 to epochs: linear warm-up, then the decay.
+    """Learning rate `time` epochs into training, 0 to epochs: linear warm-up, then the decay by schedule.kind.
 
-    The cosine spans all epochs and is entered where the warm-up ends, as timm's CosineLRScheduler does without
-    `warmup_prefix`; the line falls from the end of the warm-up.
+    cosine: spans all epochs and is entered where the warm-up ends, as timm's CosineLRScheduler does without `warmup_prefix`.
+    linear: falls from the end of the warm-up to min_lr. With update=step this is ffcv-imagenet's interpolation for each
+    iteration, which starts at 1e-4 of the peak. step: falls by decay_rate every decay_epochs, counted from the start of
+    training, to no lower limit, as timm's create_scheduler_v2 sets its StepLRScheduler up.
     """
     if time < schedule.warmup_epochs:
         return schedule.warmup_lr + time * (peak - schedule.warmup_lr) / schedule.warmup_epochs
     if schedule.kind == "cosine":
         return schedule.min_lr + 0.5 * (peak - schedule.min_lr) * (1.0 + math.cos(math.pi * time / epochs))
+    if schedule.kind == "step":
+        return peak * schedule.decay_rate ** (time // schedule.decay_epochs)
     fallen = (time - schedule.warmup_epochs) / (epochs - schedule.warmup_epochs)
     return peak + (schedule.min_lr - peak) * fallen
 

@@ -1,0 +1,116 @@
+"""Distillation against the paper's formulas, worked out in float64."""
+
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+
+from deit_fast.config import DistilConfig, UserError
+from deit_fast.train.distil import distillation_loss, hard_distillation, soft_distillation
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+SCALES: list[Literal["code", "paper"]] = ["code", "paper"]
+
+
+def _logits(dtype: torch.dtype = torch.float32, spread: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    student = spread * torch.randn(6, 50, generator=generator)
+    teacher = spread * torch.randn(6, 50, generator=generator)
+    return student.to(dtype).requires_grad_(), teacher.to(dtype).requires_grad_()
+
+
+def _log_softmax(logits: torch.Tensor, tau: float = 1.0) -> Any:
+    x = logits.detach().double().numpy() / tau
+    x = x - x.max(1, keepdims=True)
+    return x - np.log(np.exp(x).sum(1, keepdims=True))
+
+
+def _divergence(student: torch.Tensor, teacher: torch.Tensor, tau: float) -> float:
+    """tau ** 2 * KL(teacher || student), summed over the batch."""
+    p, q = _log_softmax(teacher, tau), _log_softmax(student, tau)
+    return float(tau**2 * (np.exp(p) * (p - q)).sum())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hard_distillation_takes_the_teachers_decision_as_the_label(dtype: torch.dtype) -> None:
+    student, teacher = _logits(dtype)
+    labels = teacher.detach().float().numpy().argmax(1)
+    want = -_log_softmax(student)[np.arange(6), labels].mean()
+    loss = hard_distillation(student, teacher)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(want, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tau", [1.0, 3.0])
+def test_soft_distillation_is_the_divergence(dtype: torch.dtype, tau: float) -> None:
+    student, teacher = _logits(dtype)
+    want = _divergence(student, teacher, tau)
+    code, paper = (soft_distillation(student, teacher, tau, scale) for scale in SCALES)
+    assert code.dtype == paper.dtype == torch.float32
+    assert code.item() == pytest.approx(want / (6 * 50), rel=1e-5)
+    assert paper.item() == pytest.approx(want / 6, rel=1e-5)
+
+
+def test_half_precision_that_would_overflow() -> None:
+    # divided by tau, and summed over the batch, both exceed float16's 65504
+    student, teacher = _logits(torch.float16, spread=10000.0)
+    loss = soft_distillation(student, teacher, 0.1, "paper")
+    assert loss.item() == pytest.approx(_divergence(student, teacher, 0.1) / 6, rel=1e-5)
+    assert loss.item() > 1000
+    loss.backward()
+    assert student.grad is not None and torch.isfinite(student.grad).all()
+
+
+def test_a_student_equal_to_its_teacher_has_nothing_to_learn() -> None:
+    student, _ = _logits()
+    loss = soft_distillation(student, student.detach() + 5.0, 3.0, "paper")
+    loss.backward()
+    assert student.grad is not None
+    assert abs(loss.item()) < 1e-5 and student.grad.abs().max() < 1e-6
+
+
+def test_gradients_are_the_formulas_and_none_goes_to_the_teacher() -> None:
+    tau = 3.0
+    student, teacher = _logits()
+    soft_distillation(student, teacher, tau, "paper").backward()
+    assert student.grad is not None and teacher.grad is None
+    # d/dx of tau^2 * sum(p * log(p / q)) / B, q = softmax(x / tau), is tau * (q - p) / B
+    want = tau * (np.exp(_log_softmax(student, tau)) - np.exp(_log_softmax(teacher, tau))) / 6
+    np.testing.assert_allclose(student.grad.numpy(), want, atol=1e-6)
+
+    student, teacher = _logits()
+    hard_distillation(student, teacher).backward()
+    assert student.grad is not None and teacher.grad is None
+    labels = np.eye(50)[teacher.detach().numpy().argmax(1)]
+    np.testing.assert_allclose(student.grad.numpy(), (np.exp(_log_softmax(student)) - labels) / 6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+@pytest.mark.parametrize("alpha", [0.0, 0.1, 1.0])
+def test_losses_are_weighed_by_alpha(kind: Literal["hard", "soft"], alpha: float) -> None:
+    student, teacher = _logits()
+    config = DistilConfig(kind=kind, alpha=alpha, tau=3.0, soft_scale="paper")
+    base = torch.tensor(2.5, requires_grad=True)
+    if kind == "hard":
+        distillation = -_log_softmax(student)[np.arange(6), teacher.detach().numpy().argmax(1)].mean()
+    else:
+        distillation = _divergence(student, teacher, 3.0) / 6
+    loss = distillation_loss(config, base, student, teacher)
+    assert loss.item() == pytest.approx((1 - alpha) * 2.5 + alpha * distillation, rel=1e-5)
+    loss.backward()
+    assert base.grad is not None and base.grad.item() == pytest.approx(1 - alpha)
+
+
+def test_a_teacher_of_other_classes_is_refused() -> None:
+    with pytest.raises(UserError, match=r"distil\.teacher=regnety_160: gives 40 classes, the model has 50; want a teacher"):
+        distillation_loss(DistilConfig(kind="hard"), torch.tensor(1.0), _logits()[0], torch.randn(6, 40))
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft"])
+def test_compiles_as_one_graph(kind: Literal["hard", "soft"]) -> None:
+    student, teacher = _logits()
+    config, base = DistilConfig(kind=kind), torch.tensor(2.5)
+    compiled = torch.compile(distillation_loss, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(config, base, student, teacher), distillation_loss(config, base, student, teacher))
