@@ -91,7 +91,7 @@ def create_teacher(
     model = model.to(device)
     if channels_last:
         model = to_channels_last(model)
-    trained_with = content["view"] if ours else model.pretrained_cfg
+    trained_with: Any = content["view"] if ours else model.pretrained_cfg
     rescale = _rescale(mean, std, tuple(trained_with["mean"]), tuple(trained_with["std"]), device)
     return Teacher(model, adapted, rescale, compile_mode if config.teacher_compile else "off")
 
