@@ -4,7 +4,7 @@ Every default of the project stands here once, beside its meaning and unit. `cli
 line; every other module takes the section that concerns it.
 """
 
-from deit_fast.config.checks import check_ranges, check_training
+from deit_fast.config.checks import check_ranges, check_training, warnings_of
 from deit_fast.config.data import (
     AugmentConfig,
     DataConfig,
@@ -65,4 +65,5 @@ __all__ = [
     "eval_resolution",
     "is_mixing",
     "option",
+    "warnings_of",
 ]

@@ -123,3 +123,18 @@ def check_training(config: RunConfig, world_size: int) -> None:
     warmup_epochs = config.schedule.warmup_epochs
     if warmup_epochs >= config.train.epochs:
         raise UserError(f"schedule.warmup_epochs={warmup_epochs:g}: want fewer than train.epochs={config.train.epochs}")
+    if config.train.accumulate > data.batch_size:
+        raise UserError(f"train.accumulate={config.train.accumulate}: want at most data.batch_size={data.batch_size}")
+
+
+def warnings_of(config: RunConfig, global_batch_size: int) -> list[str]:
+    """What users are known to have lost accuracy or runs by, in this configuration; one line each."""
+    found = []
+    is_deit_b = config.model.name.startswith("deit_base") and not config.model.weights and config.train.epochs >= 100
+    if is_deit_b and (global_batch_size <= 512 or config.schedule.warmup_epochs >= 10):
+        found.append(
+            f"DeiT-B with {global_batch_size} views in a step and {config.schedule.warmup_epochs:g} warm-up epochs: with 512 "
+            "or with 10, users ended at 78 to 79 % instead of 81.8 (facebookresearch/deit, issues 40, 63, 195, 233); the "
+            "published run had 1024 and 5"
+        )
+    return found

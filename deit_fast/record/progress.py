@@ -1,4 +1,4 @@
-"""Takes the steps of a run as they are done, gives its bar on a terminal, or a line at each epoch's end elsewhere."""
+"""Takes the steps of a run as they are done, gives its bar on a terminal, and a line at the end of each epoch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _REDRAW_SECONDS = 0.5
 
 
 class Progress:
-    """How far a run has come, on stderr: steps of the whole run, images per second, time and money still needed.
+    """How far a run has come: steps of the whole run, images per second, time and money still needed.
 
-    On a terminal one bar; where stderr is a file or a pipe, a plain line at the end of each epoch. One step costs a few
-    microseconds, since the texts are made only when they are drawn.
+    A bar on stderr where that is a terminal, and a line on stdout at the end of each epoch. One step costs a few microseconds,
+    since the texts are made only when they are drawn.
 
     Args:
         total_steps: Steps of the whole run, all its epochs.
@@ -30,7 +30,7 @@ class Progress:
         dollars_per_hour: Price of all machines; 0: not known, and not shown.
         earlier_seconds: What the run took before now, earlier sessions and this one's set-up; for the price.
         is_shown: Whether this process shows anything: on rank 0 alone.
-        file: Where to; None: stderr.
+        file: Where the bar is; None: stderr.
         now: Gives the current moment in seconds, never going back.
     """
 
@@ -51,7 +51,6 @@ class Progress:
         self._global_batch_size = global_batch_size
         self._dollars_per_hour, self._earlier_seconds = dollars_per_hour, earlier_seconds
         self._is_shown = is_shown
-        self._file = sys.stderr if file is None else file
         self._now = now
         self._started = now()
         self._first_done: float | None = None  # when this session's first step was: it includes compilation
@@ -61,8 +60,8 @@ class Progress:
         self._images_per_second: float | None = None
         self._measured = (self._started, 0)  # moment and number of steps when that was last measured
         self._bar = _Bar(
-            self._fields, total=total_steps, initial=first_step, bar_format=_FORMAT, mininterval=_REDRAW_SECONDS, dynamic_ncols=True,
-            file=self._file, disable=None if is_shown else True,
+            self._fields, total=total_steps, initial=first_step, bar_format=_FORMAT, mininterval=_REDRAW_SECONDS,
+            dynamic_ncols=True, file=sys.stderr if file is None else file, disable=None if is_shown else True,
         )  # fmt: skip
 
     def step(self, epoch: int) -> None:
@@ -78,11 +77,8 @@ class Progress:
         self._loss, self._lr = value, lr
 
     def epoch_done(self, epoch: int, *, loss: float, images_per_second: float, top1: Mapping[str, float]) -> None:
-        """An epoch (from 0) is done, with its mean loss and, where it was evaluated, top-1 in percent by weights.
-
-        Prints a line where there is no bar.
-        """
-        if not self._is_shown or not self._bar.disable:
+        """An epoch (from 0) is done, with its mean loss and, where it was evaluated, top-1 in percent by weights."""
+        if not self._is_shown:
             return
         parts = [f"epoch {epoch + 1}/{self._epochs}: loss {loss:.4g}"]
         parts += [f"top-1 {weights} {value:.2f} %" for weights, value in top1.items()]
@@ -92,10 +88,10 @@ class Progress:
             parts += [f"about {_clock_time(left)} left"]
         if self._dollars_per_hour:
             parts += [self._dollars()]
-        print(", ".join(parts), file=self._file, flush=True)
+        self.say(", ".join(parts))
 
     def say(self, text: str) -> None:
-        """Prints a line on stdout, above the bar where there is one."""
+        """Prints a line on stdout, above the bar where that is shown."""
         if self._is_shown:
             with _Bar.external_write_mode(file=sys.stdout):
                 print(text, flush=True)
@@ -141,7 +137,7 @@ class Progress:
         }
 
 
-class _Bar(tqdm):  # type: ignore[misc]
+class _Bar(tqdm):
     """A bar with further fields, which are made when it is drawn."""
 
     def __init__(self, fields: Callable[[], dict[str, Any]], **options: Any) -> None:

@@ -62,7 +62,7 @@ class TensorBoard:
         self.close()
         self._steps_per_epoch = fields["steps_per_epoch"]
         first_step = fields["epoch"] * self._steps_per_epoch + fields.get("step", 0)
-        self._writer = SummaryWriter(str(self._folder), purge_step=first_step)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(self._folder), purge_step=first_step)
 
     def _give_up(self, error: OSError) -> None:
         self._writer = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import statistics
 import time
@@ -13,6 +14,7 @@ import torch
 from deit_fast.config import RunConfig, check_training
 from deit_fast.data.loader import Batch
 from deit_fast.record.run import hardware, versions
+from deit_fast.train import optim
 from deit_fast.train.dist import joined_world, world_size_of_environment
 from deit_fast.train.trainer import Trainer
 
@@ -25,6 +27,8 @@ def bench(config: RunConfig) -> dict[str, Any]:
     epochs as that takes, without stopping between measurements of data and of both.
     """
     check_training(config, world_size_of_environment())
+    # the device is waited for at the end of a measurement alone
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, log_every=config.bench.steps))
     with joined_world(config.train.device) as world:
         trainer = Trainer(config, world)
         try:
@@ -63,15 +67,15 @@ def _measure(trainer: Trainer, steps: int, rounds: int) -> dict[str, list[float]
     def compute() -> None:
         for _ in range(steps):
             train_on(kept)
-        trainer.step.read_loss()
+        trainer.step.read()
 
     def do_both() -> None:
         for _ in range(steps):
             train_on(next(batches))
-        trainer.step.read_loss()
+        trainer.step.read()
 
     kinds: dict[str, Callable[[], None]] = {"data": take_data, "compute": compute, "both": do_both}
-    trainer.set_lr(0, 0)
+    optim.set_lr(trainer.optimizer, trainer.lr(0, 0))
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
     for round_number in range(rounds + 1):
         for kind, work in kinds.items():

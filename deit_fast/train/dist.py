@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
+from torch import nn
 
 from deit_fast.config import UserError
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class World:
     rank: int
     world_size: int
     device: torch.device
+    control_group: torch.distributed.ProcessGroup | None = None  # between CPUs, for what must not wait for the device
 
     @property
     def is_main(self) -> bool:
@@ -38,8 +42,28 @@ class World:
         if self.world_size == 1:
             return [item]
         items: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(items, item)
+        torch.distributed.all_gather_object(items, item, group=self.control_group)
         return items
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every rank rank 0's buffers (batch statistics), which are those that a checkpoint holds."""
+        if self.world_size > 1:
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def only_on_main(self, action: Callable[[], Result]) -> Result | None:
+        """What an action gives on rank 0, None on others. What a user can mend there is raised on every rank."""
+        result: Result | None = None
+        problem: UserError | None = None
+        if self.is_main:
+            try:
+                result = action()
+            except UserError as error:
+                problem = error
+        problem = self.gather(problem)[0]
+        if problem is not None:
+            raise problem
+        return result
 
 
 def world_size_of_environment() -> int:
@@ -82,6 +106,8 @@ def joined_world(device_name: str) -> Iterator[World]:
         return
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(rank, world_size, device)
+        control_group = torch.distributed.new_group(backend="gloo")
+        assert isinstance(control_group, torch.distributed.ProcessGroup)
+        yield World(rank, world_size, device, control_group)
     finally:
         torch.distributed.destroy_process_group()

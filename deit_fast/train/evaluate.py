@@ -2,42 +2,85 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from deit_fast.config import ModelConfig, RunConfig, UserError
+from deit_fast.config import EvalConfig, ModelConfig, RunConfig, UserError
 from deit_fast.data.beton import Beton
-from deit_fast.data.loader import Batch, eval_loader
+from deit_fast.data.loader import Loader, eval_loader
+from deit_fast.data.order import EvalOrder
 from deit_fast.model.create import create_model, to_channels_last
+from deit_fast.model.heads import fuse, head_logits, is_distilled
 from deit_fast.train.checkpoint import load_checkpoint, load_weights
 from deit_fast.train.dist import World, joined_world
+from deit_fast.train.feed import on_device
 from deit_fast.train.step import autocast, resolve_amp
+
+_HEADS = {"both": "both heads", "class": "class head", "distillation": "distillation head"}
+_FUSIONS = {"code": "mean of logits", "paper": "sum of softmaxes"}
+
+
+class Decision:
+    """What a model decides on images: its logits, or those of the heads that eval.heads and eval.fusion name."""
+
+    def __init__(self, model: nn.Module, config: EvalConfig, compile_mode: str = "off") -> None:
+        """compile_mode: off, or anything else, where the model is compiled once for batches of any size."""
+        self._model = model
+        self._config = config
+        self._is_distilled = is_distilled(model)
+        if config.heads != "both" and not self._is_distilled:
+            raise UserError(f"eval.heads={config.heads}: the model has one head; want both, or a distilled model")
+        self._logits = self._of_heads if compile_mode == "off" else torch.compile(self._of_heads, dynamic=True)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, C) float32 of images (B, 3, H, W); with eval.flip those of the mirror images are added."""
+        logits = self._logits(images)
+        if self._config.flip:
+            logits = logits + self._logits(images.flip(3))
+        return logits
+
+    def _of_heads(self, images: torch.Tensor) -> torch.Tensor:
+        if not self._is_distilled:
+            logits: torch.Tensor = self._model(images)
+            return logits.float()
+        class_logits, distillation_logits = head_logits(self._model, images)
+        assert distillation_logits is not None
+        return fuse(class_logits.float(), distillation_logits.float(), self._config.heads, self._config.fusion)
 
 
 @torch.inference_mode()
 def evaluate(
-    model: Callable[[torch.Tensor], torch.Tensor], batches: Iterable[Batch], world: World, *, amp: str, flip: bool
-) -> dict[str, Any]:
+    decision: Callable[[torch.Tensor], torch.Tensor],
+    loader: Loader,
+    world: World,
+    *,
+    amp: str,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
     """top1 and top5 in percent, mean cross-entropy `loss`, and num_images, over all ranks' batches together.
 
-    amp: off, bf16 or fp16. flip: the logits of each image and of its mirror image are added.
+    amp: off, bf16 or fp16. should_stop: asked after each batch, on each rank as often; None is given where it says so.
     """
     sums = torch.zeros(4, dtype=torch.float64, device=world.device)  # correct in 1, correct in 5, loss, images
-    for batch in batches:
-        with autocast(amp, world.device):
-            logits = model(batch.images)
-            if flip:
-                logits = logits + model(batch.images.flip(3))
-        logits = logits.float()
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.targets[:, None]
-        sums[0] += best[:, 0].sum()
-        sums[1] += best.sum()
-        sums[2] += F.cross_entropy(logits, batch.targets, reduction="sum")
-        sums[3] += len(batch.targets)
+    with contextlib.closing(on_device(loader, world.device)) as batches:
+        for _ in range(_most_batches(loader)):
+            batch = next(batches, None)
+            if batch is not None:
+                with autocast(amp, world.device):
+                    logits = decision(batch.images)
+                best = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.targets[:, None]
+                sums[0] += best[:, 0].sum()
+                sums[1] += best.sum()
+                sums[2] += F.cross_entropy(logits, batch.targets, reduction="sum")
+                sums[3] += len(batch.targets)
+            if should_stop():
+                return None
     correct_1, correct_5, loss, images = world.sum(sums).tolist()
     return {
         "top1": 100 * correct_1 / images,
@@ -45,6 +88,13 @@ def evaluate(
         "loss": loss / images,
         "num_images": int(images),
     }
+
+
+def _most_batches(loader: Loader) -> int:
+    """Batches of the rank that has the most, which is the first; another may have one less."""
+    order = loader.order
+    assert isinstance(order, EvalOrder)
+    return EvalOrder(order.num_samples, order.batch_size, 0, order.world_size).steps_per_epoch
 
 
 def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
@@ -81,17 +131,30 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         amp = resolve_amp(config.train.amp, world.device)
         check_dtype(data.dtype, amp)
         try:
-            result = evaluate(model, loader, world, amp=amp, flip=config.eval.flip)
+            result = evaluate(Decision(model, config.eval), loader, world, amp=amp)
+            assert result is not None
         finally:
             loader.close()
         if world.is_main:
             mirrored = ", mirror images added" if config.eval.flip else ""
+            if is_distilled(model):
+                mirrored += f", {_HEADS[config.eval.heads]}" + (
+                    f" ({_FUSIONS[config.eval.fusion]})" if config.eval.heads == "both" else ""
+                )
             print(
                 f"{content['architecture']['name']}, epoch {content['epoch'] + 1}, {weights} weights{mirrored}: "
                 f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}, "
                 f"{result['num_images']} images"
             )
-    return {**result, "weights": weights, "flip": config.eval.flip, "checkpoint": config.eval.checkpoint, "val": data.val}
+    return {
+        **result,
+        "weights": weights,
+        "flip": config.eval.flip,
+        "heads": config.eval.heads,
+        "fusion": config.eval.fusion,
+        "checkpoint": config.eval.checkpoint,
+        "val": data.val,
+    }
 
 
 def check_dtype(dtype: str, amp: str) -> None:

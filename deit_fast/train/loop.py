@@ -11,174 +11,255 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from deit_fast.config import RunConfig, UserError, check_training
-from deit_fast.model.create import num_parameters
 from deit_fast.record.clock import Clock
-from deit_fast.record.run import RunRecord, open_run
-from deit_fast.train.checkpoint import link_checkpoint, load_checkpoint, save_checkpoint
+from deit_fast.train import keeper
 from deit_fast.train.dist import joined_world, world_size_of_environment
+from deit_fast.train.journal import Journal
+from deit_fast.train.resume import resumes
+from deit_fast.train.step import Window
+from deit_fast.train.stop import Stop
 from deit_fast.train.trainer import Trainer
-
-LAST, BEST = "last.pt", "best.pt"
 
 
 def train(config: RunConfig, command: list[str]) -> dict[str, Any]:
-    """`deit-fast train`: a run from its first epoch, or from its last checkpoint, to its end. Gives the run's summary.
+    """`deit-fast train`: a run from its first step, or from its last checkpoint, to its end. Gives the run's summary.
 
-    command: as the record is to show it. Raises UserError for whatever the user can mend, before the run's folder is made
-    where that can be known; and when the loss is no longer finite.
+    command: as the record is to show it. SIGTERM and SIGUSR1 end it early, in a checkpoint. Raises UserError for whatever the
+    user can mend, before the run's folder is made where that can be known; and when the loss is no longer finite.
     """
     clock = Clock()
     check_training(config, world_size_of_environment())
-    with joined_world(config.train.device) as world:
-        trainer = Trainer(config, world)
+    is_resumed = resumes(config)
+    folder = Path(config.run.dir or f"runs/{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}")
+    with joined_world(config.train.device) as world, Stop(world) as stop:
+        found = keeper.load_newest(folder / "checkpoints") if is_resumed else None
+        trainer = Trainer(config, world, starts_anew=found is None)
         try:
-            return Run(trainer, clock, command).train()
+            run = Run(trainer, clock, stop)
+            if found is not None:
+                run.take_up(*found)
+            return run.train(Journal(trainer, folder, command, is_resumed))
         finally:
             trainer.close()
 
 
 class Run:
-    """A run in its folder: epochs, evaluations, checkpoints, events. Only rank 0 writes."""
+    """A run at a place: an epoch, and the number of its steps that are done."""
 
-    def __init__(self, trainer: Trainer, clock: Clock, command: list[str]) -> None:
-        self._trainer, self._clock = trainer, clock
+    def __init__(self, trainer: Trainer, clock: Clock, stop: Stop) -> None:
+        self._trainer, self._clock, self._stop = trainer, clock, stop
         self._config, self._world = trainer.config, trainer.world
-        self._first_epoch = 0
+        self._epoch = self._steps = 0
+        self._in_epoch = {"loss_sum": 0.0, "correct_sum": 0.0, "wall_seconds": 0.0}  # of the steps done in this epoch
+        self._resolutions: set[int] = set()  # at which steps were made in this session
         self._seconds_logged: dict[str, float] = {}  # by kind, in the epoch events of this session
-        self._best: dict[str, Any] = {"best_top1": -1.0, "best_weights": "model", "best_epoch": -1}
-        folder = Path(self._config.run.dir or f"runs/{self._config.model.name}-{datetime.now():%Y%m%d-%H%M%S}")
-        self._last_checkpoint = folder / "checkpoints" / LAST
-        if self._config.train.resume and self._last_checkpoint.exists():
-            self._resume()
-        self._record: RunRecord | None = None
-        if self._world.is_main:
-            self._record = open_run(folder, self._config, command, self._config.train.resume)
+        self._best: dict[str, Any] = {"best_top1": -1.0, "best_weights": "model", "best_epoch": -1, "best_step": -1}
+        self._journal: Journal
 
-    def _resume(self) -> None:
-        content = load_checkpoint(self._last_checkpoint)
-        self._trainer.load_state(content, self._last_checkpoint)
-        self._first_epoch = content["epoch"] + 1
+    @property
+    def _step(self) -> int:
+        """Steps of the run that are done."""
+        return self._epoch * self._trainer.steps_per_epoch + self._steps
+
+    def take_up(self, content: dict[str, Any], path: Path) -> None:
+        """Go on from a checkpoint of the same run. Raises UserError if it is of another."""
+        self._trainer.load_state(content, path)
+        self._epoch, self._steps = content["epoch"], content["steps"]
+        self._in_epoch = dict(content["in_epoch"])
         self._best = {key: content[key] for key in self._best}
         self._clock.add_earlier(content["seconds"])
         if self._world.is_main:
-            # what a kill between the writing of a checkpoint and its naming left undone, or half-written
-            if content["best_epoch"] == content["epoch"]:
-                link_checkpoint(self._last_checkpoint, BEST)
-            for part in self._last_checkpoint.parent.glob(".*.part"):
-                part.unlink()
+            keeper.mend_names(path.parent, content, path)
 
-    def _event(self, event: str, **fields: Any) -> None:
-        if self._record is not None:
-            self._record.log.write(event, **fields)
+    def train(self, journal: Journal) -> dict[str, Any]:
+        """All that is left, and the summary; that of a run that was stopped has its place and the reason.
 
-    def train(self) -> dict[str, Any]:
-        """Every epoch that is left, and the summary. Raises UserError when the loss is not finite."""
-        trainer, epochs = self._trainer, self._config.train.epochs
-        self._event(
-            "start",
-            epoch=self._first_epoch,
-            steps_per_epoch=trainer.steps_per_epoch,
-            world_size=self._world.world_size,
-            global_batch_size=trainer.global_batch_size,
-            device=str(self._world.device),
-            amp=trainer.step.amp,
-            lr=trainer.peak_lr,
-            num_parameters=num_parameters(trainer.model),
-        )
-        for epoch in range(self._first_epoch, epochs):
-            self._train_epoch(epoch)
-            is_last = epoch == epochs - 1
-            is_best = False
-            if is_last or (epoch + 1) % self._config.train.eval_every == 0:
-                with self._clock.during("evaluation"):
-                    is_best = self._evaluate(epoch)
-            with self._clock.during("checkpoint"):
-                self._save(epoch, is_best)
-        return self._finish()
+        Raises UserError when the loss is not finite, or when the last checkpoint could not be written.
+        """
+        self._journal = journal
+        try:
+            journal.start(self._epoch, self._steps, sum(self._clock.total_seconds().values()))
+            while self._epoch < self._config.train.epochs:
+                reason = self._train_epoch()
+                results: dict[str, Any] = {}
+                if reason is None and (self._is_last_epoch or (self._epoch + 1) % self._config.train.eval_every == 0):
+                    with self._clock.during("evaluation"):
+                        reason, results = self._evaluate()
+                if reason is not None:
+                    return self._stopped(reason)
+                self._end_epoch(results)
+            return self._finish()
+        finally:
+            journal.close()
 
-    def _train_epoch(self, epoch: int) -> None:
-        trainer, clock = self._trainer, self._clock
-        started = time.perf_counter()
-        loss_sum, losses_from, lr = 0.0, 0, 0.0
-        # the first batch and, where it is asked for, the first step of a process include compilation
-        is_first = epoch == self._first_epoch
-        clock.switch("compile" if is_first else "data_wait")
-        batches = trainer.batches(epoch)
-        progress = tqdm(
-            total=trainer.steps_per_epoch, desc=f"epoch {epoch + 1}", unit="step", leave=False,
-            disable=None if self._world.is_main else True,
-        )  # fmt: skip
-        for step, batch in enumerate(batches):
-            clock.switch("compile" if is_first and step == 0 and self._config.train.compile != "off" else "compute")
-            lr = trainer.set_lr(epoch, step)
-            trainer.step(batch.images, batch.targets, epoch, step)
-            is_end = step == trainer.steps_per_epoch - 1
-            if is_end or (step + 1) % self._config.train.log_every == 0:
-                loss = self._read_loss(epoch, step, lr)
-                loss_sum += loss * (step + 1 - losses_from)
-                losses_from = step + 1
-            progress.update()
+    @property
+    def _is_last_epoch(self) -> bool:
+        return self._epoch == self._config.train.epochs - 1
+
+    def _train_epoch(self) -> str | None:
+        """The rest of an epoch; the reason to stop, if there came one."""
+        trainer, clock, epoch = self._trainer, self._clock, self._epoch
+        started, first_step = time.perf_counter(), self._steps
+        reason = None
+        is_compiled = self._config.train.compile != "off"
+        # the first batch of a process includes compilation, and so does, where it is asked for, a step at a new resolution
+        clock.switch("data_wait" if self._resolutions else "compile")
+        resolution = trainer.resolution(epoch)
+        for batch in trainer.batches(epoch, first_step) if first_step < trainer.steps_per_epoch else ():
+            clock.switch("compile" if is_compiled and resolution not in self._resolutions else "compute")
+            self._resolutions.add(resolution)
+            trainer.train_on(batch, epoch, self._steps)
+            self._steps += 1
+            is_end = self._steps == trainer.steps_per_epoch
+            if is_end or self._steps % self._config.train.log_every == 0:
+                self._read()
+            self._journal.progress.step(epoch)
+            reason = self._stop.agreed()
+            if reason is not None:
+                break
+            if not is_end and self._config.train.checkpoint_steps and self._steps % self._config.train.checkpoint_steps == 0:
+                self._in_epoch["wall_seconds"] += time.perf_counter() - started
+                started = time.perf_counter()
+                self._save()
+            self._journal.log_checkpoints()
             clock.switch("data_wait")
         clock.switch("other")
-        progress.close()
-        seconds = clock.seconds()
-        wall_seconds = time.perf_counter() - started
-        images = trainer.steps_per_epoch * trainer.global_batch_size
-        self._event(
+        self._in_epoch["wall_seconds"] += time.perf_counter() - started
+        if self._steps == trainer.steps_per_epoch and first_step < self._steps:
+            self._log_epoch()
+        return reason
+
+    def _log_epoch(self) -> None:
+        trainer, done = self._trainer, self._in_epoch
+        seconds = self._clock.seconds()
+        images = trainer.images_per_epoch
+        self._journal.event(
             "epoch",
-            epoch=epoch,
+            epoch=self._epoch,
             steps=trainer.steps_per_epoch,
-            loss=loss_sum / trainer.steps_per_epoch,
-            lr=lr,
-            resolution=batch.images.shape[-1],
+            loss=done["loss_sum"] / trainer.steps_per_epoch,
+            top1=100 * done["correct_sum"] / images,
+            lr=trainer.lr(self._epoch, trainer.steps_per_epoch - 1),
+            resolution=trainer.resolution(self._epoch),
             images=images,
             images_replaced=trainer.train_loader.num_replaced,  # in all epochs of this session
-            wall_seconds=wall_seconds,
-            images_per_second=images / wall_seconds,
+            wall_seconds=done["wall_seconds"],
+            images_per_second=images / done["wall_seconds"],
             seconds={kind: value - self._seconds_logged.get(kind, 0.0) for kind, value in seconds.items()},
         )
         self._seconds_logged = seconds
 
-    def _read_loss(self, epoch: int, step: int, lr: float) -> float:
-        loss = self._trainer.step.read_loss()
-        if not math.isfinite(loss):
-            last = self._last_checkpoint
-            good = f"the last good checkpoint is {last}" if last.exists() else "there is no checkpoint yet"
-            raise UserError(
-                f"the loss is {loss} at epoch {epoch + 1}, step {step + 1}, learning rate {lr:.3g}; {good}; try a smaller "
-                "optim.lr, more schedule.warmup_epochs, or train.amp=off"
-            )
-        self._event("step", epoch=epoch, step=epoch * self._trainer.steps_per_epoch + step, loss=loss, lr=lr)
-        return loss
+    def _read(self) -> None:
+        """Read the losses since the last reading, if any, and log them. Raises UserError if one is not finite."""
+        step = self._trainer.step
+        if not step.num_unread:
+            return
+        window = step.read()
+        first = self._steps - window.num_steps
+        if window.first_bad is not None:
+            self._end_for_loss(window, first + window.first_bad)
+        self._in_epoch["loss_sum"] += window.loss * window.num_steps
+        self._in_epoch["correct_sum"] += window.top1 / 100 * window.num_steps * self._trainer.global_batch_size
+        lr = self._trainer.lr(self._epoch, self._steps - 1)
+        self._journal.event("step", epoch=self._epoch, step=self._step - 1, loss=window.loss, top1=window.top1, lr=lr)
+        self._journal.progress.loss(window.loss, lr)
 
-    def _evaluate(self, epoch: int) -> bool:
-        """Evaluate and log; whether this is the best so far."""
-        results = self._trainer.evaluate()
+    def _end_for_loss(self, window: Window, step: int) -> None:
+        """Raises UserError on every rank, and leaves in the log which samples the step had."""
+        trainer, world = self._trainer, self._world
+        lr = trainer.lr(self._epoch, step)
+        here = trainer.samples_of_step(self._epoch, step) if window.bad_here else None
+        samples = {str(rank): sorted(set(found)) for rank, found in enumerate(world.gather(here)) if found is not None}
+        self._journal.event("not_finite", epoch=self._epoch, step=step, loss=window.loss, lr=lr, samples=samples)
+        rank, found = next(iter(samples.items()))
+        few = ", ".join(map(str, found[:8])) + (f" and {len(found) - 8} more (in log.jsonl)" if len(found) > 8 else "")
+        raise UserError(
+            f"the loss is not finite at epoch {self._epoch + 1}, step {step + 1}, learning rate {lr:.3g}, on rank "
+            f"{rank}, samples {few}; {self._journal.last_good()}; try a smaller optim.lr, more schedule.warmup_epochs, "
+            "model.attention_dtype=float32, or train.amp=off"
+        )
+
+    def _evaluate(self) -> tuple[str | None, dict[str, Any]]:
+        """The reason to stop, if there came one, and what evaluation found, by weights; logged."""
+        reason: str | None = None
+
+        def should_stop() -> bool:
+            nonlocal reason
+            reason = self._stop.agreed()
+            return reason is not None
+
+        results = self._trainer.evaluate(should_stop)
+        if results is None:
+            return reason, {}
+        for weights, result in results.items():
+            self._journal.event("eval", epoch=self._epoch, weights=weights, **result)
+        return None, results
+
+    def _end_epoch(self, results: dict[str, Any]) -> None:
+        """The best so far, the line of the epoch, and its checkpoint; from there on the place is the next epoch."""
+        train, epoch = self._config.train, self._epoch
         is_best = False
         for weights, result in results.items():
-            self._event("eval", epoch=epoch, weights=weights, **result)
             if result["top1"] > self._best["best_top1"]:
-                self._best = {"best_top1": result["top1"], "best_weights": weights, "best_epoch": epoch}
+                best_step = (epoch + 1) * self._trainer.steps_per_epoch
+                self._best = {
+                    "best_top1": result["top1"], "best_weights": weights, "best_epoch": epoch, "best_step": best_step
+                }  # fmt: skip
                 is_best = True
-        if self._world.is_main:
-            tops = ", ".join(f"{weights} {result['top1']:.2f} %" for weights, result in results.items())
-            print(f"epoch {epoch + 1}/{self._config.train.epochs}: top-1 {tops}", flush=True)
-        return is_best
+        self._journal.progress.epoch_done(
+            epoch,
+            loss=self._in_epoch["loss_sum"] / self._trainer.steps_per_epoch,
+            images_per_second=self._trainer.images_per_epoch / self._in_epoch["wall_seconds"],
+            top1={weights: result["top1"] for weights, result in results.items()},
+        )
+        is_kept = train.keep_every > 0 and (epoch + 1) % train.keep_every == 0
+        is_due = self._is_last_epoch or is_best or is_kept or (epoch + 1) % train.checkpoint_every == 0
+        self._epoch, self._steps = epoch + 1, 0
+        self._in_epoch = dict.fromkeys(self._in_epoch, 0.0)
+        if is_due:
+            self._save(is_best=is_best, kept_name=f"epoch-{epoch + 1:04d}.pt" if is_kept else "")
 
-    def _save(self, epoch: int, is_best: bool) -> None:
-        if self._record is None:
-            return
-        path = self._last_checkpoint
-        seconds = self._clock.total_seconds()
-        save_checkpoint(path, {"epoch": epoch, "seconds": seconds, **self._best, **self._trainer.state()})
-        if is_best:
-            link_checkpoint(path, BEST)
-        self._event("checkpoint", epoch=epoch, path=str(path.relative_to(self._record.folder)), best=is_best)
+    def _save(self, *, is_best: bool = False, kept_name: str = "") -> None:
+        """A checkpoint of this place, written in the background. Raises UserError if what it would hold is not finite."""
+        with self._clock.during("checkpoint"):
+            self._read()
+            if not math.isfinite(_norm(self._trainer.model)):
+                raise UserError(
+                    f"the weights are not finite after epoch {self._epoch + 1}, step {self._steps}; "
+                    f"{self._journal.last_good()}; try a smaller optim.lr, more schedule.warmup_epochs, or optim.clip"
+                )
+            self._world.share_buffers(self._trainer.model)
+            if self._trainer.average is not None:
+                self._world.share_buffers(self._trainer.average.module)
+            content = {
+                "epoch": self._epoch,
+                "steps": self._steps,
+                "step": self._step,
+                "in_epoch": self._in_epoch,
+                "seconds": self._clock.total_seconds(),
+                **self._best,
+                **self._trainer.state(),
+            }
+            self._journal.save(content, is_best=is_best, kept_name=kept_name)
+
+    def _stopped(self, reason: str) -> dict[str, Any]:
+        """The end of a run that was told to end early: a checkpoint of this place."""
+        self._save()
+        with self._clock.during("checkpoint"):
+            self._journal.end_writing()
+        place = {"epoch": self._epoch, "step": self._steps}
+        self._journal.event("stopped", reason=reason, **place)
+        self._journal.progress.say(
+            f"stopped by {reason} at epoch {self._epoch + 1}, step {self._steps}; go on with --train.resume "
+            f"--run.dir={self._journal.folder}"
+        )
+        return {"stopped": reason, **place, "checkpoint": f"checkpoints/{keeper.LAST}"}
 
     def _finish(self) -> dict[str, Any]:
+        with self._clock.during("checkpoint"):
+            self._journal.end_writing()
         digests = self._world.gather(_digest(self._trainer.model))
         assert len(set(digests)) == 1, f"the ranks end with different weights: {digests}"
         seconds = self._clock.total_seconds()
@@ -188,15 +269,16 @@ class Run:
             "seconds": seconds,
             **self._best,
             "weights_sha256": digests[0],
-            "checkpoint": f"checkpoints/{BEST}",  # in the folder of the run
+            "checkpoint": f"checkpoints/{keeper.BEST}",  # in the folder of the run
         }
-        if self._record is not None:
-            self._event("end", **summary)
-            self._record.finish(summary)
-            self._record.close()
-            best = f"{self._best['best_top1']:.2f} % ({self._best['best_weights']}, epoch {self._best['best_epoch'] + 1})"
-            print(f"best top-1 {best}; {summary['wall_seconds']:.1f} s; {self._record.folder}")
+        self._journal.finish(summary)
         return summary
+
+
+def _norm(model: nn.Module) -> float:
+    """Norm of all parameters together; not finite if one of them is not."""
+    norms = torch._foreach_norm([parameter.detach() for parameter in model.parameters()])
+    return float(torch.stack([norm.double() for norm in norms]).norm())
 
 
 def _digest(model: nn.Module) -> str:

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
 
-from deit_fast.config import TrainConfig
+from deit_fast.config import OptimConfig, TrainConfig
+from deit_fast.train.clip import clip_gradients
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
-from deit_fast.train.loss import soft_cross_entropy
 
 _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+Teacher = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the steps since the last reading gave, over all ranks.
+
+    loss: their mean. top1: correct decisions in percent. first_bad: number, in the window, of the first step whose loss is
+    not finite; None where there is none. bad_here: whether it was so on this rank.
+    """
+
+    num_steps: int
+    loss: float
+    top1: float
+    first_bad: int | None
+    bad_here: bool
 
 
 def resolve_amp(amp: str, device: torch.device) -> str:
@@ -28,55 +50,118 @@ def autocast(amp: str, device: torch.device) -> torch.autocast:
 
 
 class TrainStep:
-    """One optimiser step for each call. Nothing in it waits for the device: the loss accumulates there until it is read."""
+    """One optimiser step for each call. Nothing in it waits for the device: losses and correct decisions of up to
+    train.log_every steps stay there until they are read."""
 
     def __init__(
         self,
-        config: TrainConfig,
-        model: nn.Module,
+        train: TrainConfig,
+        optim: OptimConfig,
+        objective: nn.Module,
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None,
+        teacher: Teacher | None,
         world: World,
     ) -> None:
-        self.amp = resolve_amp(config.amp, world.device)
+        self.amp = resolve_amp(train.amp, world.device)
         self.optimizer = optimizer
-        self.average = average
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.amp == "fp16")
-        self._seed = config.seed
-        self._world = world
-        self._forward: nn.Module = model
-        if world.world_size > 1:
-            device_ids = [world.device] if world.device.type == "cuda" else None
-            self._forward = nn.parallel.DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True)
-        if config.compile != "off":
-            self._forward = torch.compile(self._forward, mode=config.compile)  # type: ignore[assignment]
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=world.device)
-        self._num_losses = 0
+        self._train, self._optim, self._world = train, optim, world
+        self._average, self._teacher = average, teacher
+        self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._ranks = _exchanging(objective, train, world) if world.world_size > 1 else None
+        self._forward: nn.Module = self._ranks or objective
+        if train.compile != "off":
+            # around the exchange, so that compiled graphs end at its buckets and gradients travel while others are computed
+            self._forward = torch.compile(self._forward, mode=train.compile, dynamic=False)  # type: ignore[assignment]
+        self._sums = torch.zeros(train.log_every, 2, device=world.device)  # loss and correct decisions of each unread step
+        self._num_unread = 0
+        self._num_views = 0
 
     def __call__(self, images: torch.Tensor, targets: torch.Tensor, epoch: int, step: int) -> None:
         """Train on images (B, 3, H, W) and soft targets (B, C), both on the device; step counts from 0 in the epoch.
 
         What the model draws (stochastic depth, dropout) is a function of (seed, epoch, step, rank)."""
-        torch.manual_seed(_seed_of_step(self._seed, epoch, step, self._world.rank))
-        with autocast(self.amp, self._world.device):
-            logits = self._forward(images)
-        loss = soft_cross_entropy(logits, targets)
-        self.scaler.scale(loss).backward()
+        torch.manual_seed(_seed_of_step(self._train.seed, epoch, step, self._world.rank))
+        if self._train.compile != "off":
+            torch.compiler.cudagraph_mark_step_begin()
+        sums = self._sums[self._num_unread]
+        pieces = list(self._pieces(images, targets))
+        for number, (piece_images, piece_targets, teacher_logits) in enumerate(pieces):
+            share = len(piece_images) / len(images)
+            with self._exchange(is_last=number == len(pieces) - 1):
+                with autocast(self.amp, self._world.device):
+                    loss, numbers = self._forward(piece_images, piece_targets, teacher_logits)
+                self.scaler.scale(loss if share == 1 else loss * share).backward()
+            sums[0].add_(numbers[0], alpha=share)
+            sums[1].add_(numbers[1])
+        self._update()
+        self._num_unread += 1
+        self._num_views += len(images)
+
+    def _pieces(
+        self, images: torch.Tensor, targets: torch.Tensor
+    ) -> Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
+        """The batch, or train.accumulate pieces of it, each with its teacher's logits."""
+        count = self._train.accumulate
+        for piece_images, piece_targets in zip(images.chunk(count), targets.chunk(count), strict=True):
+            teacher_logits = None
+            if self._teacher is not None:
+                with autocast(self.amp, self._world.device):
+                    teacher_logits = self._teacher(piece_images)
+            yield piece_images, piece_targets, teacher_logits
+
+    def _exchange(self, is_last: bool) -> AbstractContextManager[None]:
+        """Where gradients of the ranks are added up: in the backward pass of the last piece alone."""
+        return nullcontext() if is_last or self._ranks is None else self._ranks.no_sync()
+
+    def _update(self) -> None:
+        if self._optim.clip > 0:
+            self.scaler.unscale_(self.optimizer)
+            clip_gradients(self._optim, self._parameters)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update()
-        self._loss_sum += loss.detach()
-        self._num_losses += 1
+        if self._average is not None:
+            self._average.update()
 
-    def read_loss(self) -> float:
-        """Mean loss over all ranks since it was last read. Waits for the device."""
-        total = self._world.sum(self._loss_sum.clone()).item()
-        mean: float = total / max(1, self._num_losses * self._world.world_size)
-        self._loss_sum.zero_()
-        self._num_losses = 0
-        return mean
+    @property
+    def num_unread(self) -> int:
+        """Steps since the last reading."""
+        return self._num_unread
+
+    def read(self) -> Window:
+        """The steps since the last reading, at least one, over all ranks. Waits for the device."""
+        assert self._num_unread, "nothing to read"
+        here = self._sums[: self._num_unread].double()
+        sums = self._world.sum(here.clone()).cpu()
+        is_bad = ~torch.isfinite(sums[:, 0])
+        first_bad = int(is_bad.int().argmax()) if bool(is_bad.any()) else None
+        world_size = self._world.world_size
+        window = Window(
+            num_steps=self._num_unread,
+            loss=sums[:, 0].mean().item() / world_size,
+            top1=100 * sums[:, 1].sum().item() / (self._num_views * world_size),
+            first_bad=first_bad,
+            bad_here=first_bad is not None and not bool(torch.isfinite(here[first_bad, 0])),
+        )
+        self._sums.zero_()
+        self._num_unread = self._num_views = 0
+        return window
+
+
+def _exchanging(objective: nn.Module, train: TrainConfig, world: World) -> DistributedDataParallel:
+    """The objective with gradients averaged over the ranks, bucket by bucket, while the backward pass goes on."""
+    ranks = DistributedDataParallel(
+        objective,
+        device_ids=[world.device] if world.device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        # the same parameters take part in each step; compiled graphs and pieces without exchange rule this out
+        static_graph=train.compile == "off" and train.accumulate == 1,
+    )
+    if train.gradient_compression == "bf16":
+        ranks.register_comm_hook(None, bf16_compress_hook)
+    return ranks
 
 
 def _seed_of_step(seed: int, epoch: int, step: int, rank: int) -> int:

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def write_session(folder: Path, *, epoch: int, step: int, losses: dict[int, floa
         run.write("checkpoint", epoch=epoch, path="checkpoints/last.pt")
 
 
-def read_scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+def read_scalars(folder: Path) -> dict[str, list[tuple[int, Any]]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder))

@@ -50,7 +50,8 @@ def test_a_run_leaves_its_whole_record(finished_run: Finished) -> None:
     assert summary["best_top1"] == max(event["top1"] for event in evaluations)
     steps = [event for event in events if event["event"] == "step"]
     assert [event["step"] for event in steps] == [4, 9, 14, 19, 21, 26, 31, 36, 41, 43]
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["best.pt", "last.pt"]
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert names == ["best.pt", "last.pt", "step-00000022.pt", "step-00000044.pt"]
 
 
 def test_checkpoint_loads_in_timm_with_equal_outputs(finished_run: Finished) -> None:
@@ -63,52 +64,6 @@ def test_checkpoint_loads_in_timm_with_equal_outputs(finished_run: Finished) -> 
         ours = timm.create_model("deit_tiny_patch16_224", num_classes=10, img_size=32, **TINY).eval()
         ours.load_state_dict(content[key])
         assert torch.equal(theirs(images), ours(images))
-
-
-def test_stopped_and_resumed_ends_with_the_same_weights(
-    tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = train(tiny_run(**{"train.epochs": 3, "run.dir": str(tmp_path / "whole")}), [])
-
-    import deit_fast.train.loop as loop
-
-    config = tiny_run(**{"train.epochs": 3, "train.resume": True, "run.dir": str(tmp_path / "parts")})
-    train_epoch = loop.Run._train_epoch
-
-    def stop_in_epoch_1(run: loop.Run, epoch: int) -> None:
-        train_epoch(run, epoch)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop.Run, "_train_epoch", stop_in_epoch_1)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, [])
-    parts = train(config, [])
-    assert parts["weights_sha256"] == whole["weights_sha256"]
-    assert parts["best_top1"] == whole["best_top1"]
-    last = [load_checkpoint(tmp_path / run / "checkpoints" / "last.pt") for run in ("whole", "parts")]
-    for key, value in last[0]["state_dict_ema"].items():
-        assert torch.equal(value, last[1]["state_dict_ema"][key])
-
-
-def test_best_is_named_and_rests_are_removed_after_a_kill_in_between(
-    tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def be_killed(path: Path, name: str) -> None:
-        (path.parent / ".last.pt.123.part").write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    config = tiny_run(**{"train.resume": True})
-    with monkeypatch.context() as patch:
-        patch.setattr("deit_fast.train.loop.link_checkpoint", be_killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, [])
-    checkpoints = _folder(config) / "checkpoints"
-    assert sorted(path.name for path in checkpoints.iterdir()) == [".last.pt.123.part", "last.pt"]
-    summary = train(config, [])
-    assert sorted(path.name for path in checkpoints.iterdir()) == ["best.pt", "last.pt"]
-    assert load_checkpoint(checkpoints / "best.pt")["epoch"] == summary["best_epoch"]
 
 
 def test_eval_repeats_what_training_found(finished_run: Finished) -> None:
@@ -154,7 +109,9 @@ def test_mixed_precision_follows_full_precision(tiny_run: MakeRun, finished_run:
 
 def test_loss_that_is_not_finite_stops_the_run(tiny_run: MakeRun) -> None:
     config = tiny_run(**{"optim.lr": 1e30, "schedule.warmup_epochs": 0.0})
-    with pytest.raises(UserError, match=r"the loss is (nan|inf) at epoch 1, step 5, learning rate .*no checkpoint yet"):
+    with pytest.raises(
+        UserError, match=r"the loss is not finite at epoch 1, step 2, learning rate 1.25e\+29, on rank 0, samples [0-9]"
+    ):
         train(config, [])
 
 

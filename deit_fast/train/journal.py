@@ -1,0 +1,124 @@
+"""Takes what a run does, gives what is left of it: its folder, events, checkpoints, and lines on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deit_fast.config import UserError, warnings_of
+from deit_fast.model.create import num_parameters
+from deit_fast.record.progress import Progress
+from deit_fast.record.run import RunRecord, open_run
+from deit_fast.train import keeper
+from deit_fast.train.keeper import Keeper
+from deit_fast.train.room import check_room
+from deit_fast.train.trainer import Trainer
+
+
+class Journal:
+    """The folder of a run. Every rank calls the same methods; only rank 0 writes."""
+
+    def __init__(self, trainer: Trainer, folder: Path, command: list[str], is_resumed: bool) -> None:
+        """Make the folder, or add a session to it. Raises UserError, on every rank, where it cannot be written."""
+        self.folder = folder
+        self._trainer, self._world = trainer, trainer.world
+        self._keeper = Keeper(folder / "checkpoints", trainer.config.train.keep_last)
+
+        def opened() -> RunRecord:
+            record = open_run(folder, trainer.config, command, is_resumed)
+            check_room(record.checkpoints, trainer.model, trainer.average, trainer.config)
+            return record
+
+        self._record = self._world.only_on_main(opened)
+        self.progress: Progress
+
+    def event(self, event: str, **fields: Any) -> None:
+        """A line of log.jsonl."""
+        if self._record is not None:
+            self._record.write(event, **fields)
+
+    def start(self, epoch: int, step: int, earlier_seconds: float) -> None:
+        """What a session begins with, at which place, and after how many seconds of the run."""
+        trainer, train = self._trainer, self._trainer.config.train
+        self.progress = Progress(
+            total_steps=train.epochs * trainer.steps_per_epoch,
+            first_step=epoch * trainer.steps_per_epoch + step,
+            epochs=train.epochs,
+            global_batch_size=trainer.global_batch_size,
+            dollars_per_hour=trainer.config.run.dollars_per_hour,
+            earlier_seconds=earlier_seconds,
+            is_shown=self._world.is_main,
+        )
+        self.event(
+            "start",
+            epoch=epoch,
+            step=step,
+            steps_per_epoch=trainer.steps_per_epoch,
+            world_size=self._world.world_size,
+            global_batch_size=trainer.global_batch_size,
+            device=str(self._world.device),
+            amp=trainer.step.amp,
+            compile=train.compile,
+            channels_last=train.channels_last,
+            lr=trainer.peak_lr,
+            num_parameters=num_parameters(trainer.model),
+        )
+        remarks = [("weights", line) for line in trainer.remarks]
+        for kind, line in [*remarks, *(("warning", line) for line in warnings_of(trainer.config, trainer.global_batch_size))]:
+            self.event(kind, message=line)
+            self.progress.say(f"{kind}: {line}")
+
+    def save(self, content: dict[str, Any], *, is_best: bool, kept_name: str) -> None:
+        """A checkpoint, written in the background; content has epoch and step, and its tensors are copied at once."""
+        if self._record is not None:
+            self._keeper.save(content, epoch=content["epoch"], step=content["step"], is_best=is_best, kept_name=kept_name)
+
+    def log_checkpoints(self) -> list[str]:
+        """Log the checkpoints that came to their end; the errors of those that could not be written, which are printed."""
+        errors = []
+        for saved in self._keeper.finished():
+            fields: dict[str, Any] = {
+                "epoch": saved.epoch,
+                "step": saved.step,
+                "path": str(saved.path.relative_to(self.folder)),
+            }
+            if saved.error:
+                errors.append(f"checkpoint {saved.path}: could not be written ({saved.error}); {self.last_good()}")
+                self.event("checkpoint_failed", **fields, error=saved.error)
+                self.progress.say(f"warning: {errors[-1]}")
+            else:
+                self.event("checkpoint", **fields, best=saved.is_best, wall_seconds=saved.seconds)
+        return errors
+
+    def last_good(self) -> str:
+        """Which checkpoint a run that cannot go on leaves."""
+        self._keeper.wait()
+        files = keeper.step_files(self._keeper.folder)
+        return f"the last good checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
+
+    def end_writing(self) -> None:
+        """Wait for the last checkpoint. Raises UserError, on every rank, if it could not be written."""
+
+        def ended() -> None:
+            self._keeper.wait()
+            errors = self.log_checkpoints()
+            if errors:
+                raise UserError(f"{errors[-1]}; make room, and go on from there with --train.resume")
+
+        self._world.only_on_main(ended)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """The result of a run that came to its end."""
+        self.event("end", **summary)
+        if self._record is not None:
+            self._record.finish(summary)
+        best = f"{summary['best_top1']:.2f} % ({summary['best_weights']}, epoch {summary['best_epoch'] + 1})"
+        self.progress.say(f"best top-1 {best}; {summary['wall_seconds']:.1f} s; {self.folder}")
+
+    def close(self) -> None:
+        """Wait for what is being written, and close the log."""
+        self._keeper.wait()
+        self.log_checkpoints()
+        self.progress.close()
+        if self._record is not None:
+            self._record.close()

@@ -1,0 +1,166 @@
+"""Takes the state of a run at a step, gives checkpoints in a folder, written in the background and kept by a policy.
+
+Each checkpoint is `step-NNNNNNNN.pt`, NNNNNNNN steps into the run; the newest few stay. `last.pt`, `best.pt` and those kept for
+good, `epoch-NNNN.pt`, are further names of the same files, so that they cost no bytes while the file has its own name.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deit_fast.config import UserError
+from deit_fast.train.checkpoint import link_checkpoint, load_checkpoint, save_checkpoint
+
+LAST, BEST = "last.pt", "best.pt"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that is on the disk, or could not be written: then error says why."""
+
+    path: Path
+    epoch: int
+    step: int
+    is_best: bool
+    seconds: float
+    error: str = ""
+
+
+class Keeper:
+    """Writes checkpoints of a run into a folder, one at a time, in a thread. A failed one replaces none before it."""
+
+    def __init__(self, folder: Path, keep_last: int) -> None:
+        self.folder = folder
+        self._keep_last = keep_last
+        self._thread: threading.Thread | None = None
+        self._done: queue.Queue[Saved | BaseException] = queue.Queue()
+        self._snapshot = _Snapshot()
+
+    def save(self, content: dict[str, Any], *, epoch: int, step: int, is_best: bool, kept_name: str = "") -> None:
+        """Copy the content and write it in the background. step: of the run. kept_name: a further name for good, or none.
+
+        Waits for the checkpoint before, if that is not yet written, and for the device."""
+        self.wait()
+        copy = self._snapshot.take(content)
+        names = [LAST, *([BEST] if is_best else []), *([kept_name] if kept_name else [])]
+        self._thread = threading.Thread(
+            target=self._write, args=(copy, epoch, step, names), name="deit_fast-checkpoint", daemon=False
+        )
+        self._thread.start()
+
+    def _write(self, content: dict[str, Any], epoch: int, step: int, names: list[str]) -> None:
+        started = time.perf_counter()
+        path = self.folder / step_name(step)
+        error = ""
+        try:
+            save_checkpoint(path, content)
+            for name in names:
+                link_checkpoint(path, name)
+            for old in step_files(self.folder)[: -self._keep_last]:
+                old.unlink()
+        except (OSError, RuntimeError) as problem:  # PyTorch reports a failed write as a RuntimeError
+            error = _reason(problem)
+        except BaseException as problem:
+            self._done.put(problem)
+            return
+        self._done.put(Saved(path, epoch, step, BEST in names, time.perf_counter() - started, error))
+
+    def finished(self) -> list[Saved]:
+        """The checkpoints that came to their end since this was last asked, in order."""
+        items: list[Saved] = []
+        while not self._done.empty():
+            item = self._done.get()
+            if isinstance(item, BaseException):
+                raise item
+            items.append(item)
+        return items
+
+    def wait(self) -> None:
+        """Wait until nothing is being written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+
+class _Snapshot:
+    """Copies of a checkpoint's tensors in CPU memory, which is used again for the next; pinned where they come from CUDA."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    def take(self, content: dict[str, Any]) -> dict[str, Any]:
+        """The same content, at this moment. Tensors that stand in it twice do so in the copy too."""
+        copies: dict[int, torch.Tensor] = {}
+        copied: dict[str, Any] = self._copy(content, "", copies)
+        if any(buffer.is_pinned() for buffer in copies.values()):
+            torch.cuda.synchronize()
+        return copied
+
+    def _copy(self, value: Any, name: str, copies: dict[int, torch.Tensor]) -> Any:
+        if isinstance(value, torch.Tensor):
+            if id(value) not in copies:
+                copies[id(value)] = self._copy_tensor(value, name)
+            return copies[id(value)]
+        if isinstance(value, dict):
+            return {key: self._copy(item, f"{name}/{key}", copies) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(self._copy(item, f"{name}/{i}", copies) for i, item in enumerate(value))
+        return value
+
+    def _copy_tensor(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
+            buffer = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda, requires_grad=False)
+            self._buffers[name] = buffer
+        return buffer.copy_(tensor.detach(), non_blocking=True)
+
+
+def step_name(step: int) -> str:
+    """File name of the checkpoint after so many steps of a run."""
+    return f"step-{step:08d}.pt"
+
+
+def step_files(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, the newest last."""
+    return sorted(folder.glob("step-*.pt"))
+
+
+def load_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
+    """The newest checkpoint of a folder and where it lies; None where there is none.
+
+    Raises UserError where the newest is damaged, and names the one before it.
+    """
+    files = step_files(folder)
+    if not files:
+        return None
+    try:
+        return load_checkpoint(files[-1]), files[-1]
+    except UserError as error:
+        if len(files) == 1:
+            raise UserError(f"{error}; there is none before it: start a new run") from None
+        raise UserError(f"{error}; the one before it is {files[-2]}: delete the damaged one to go on from there") from None
+
+
+def mend_names(folder: Path, content: dict[str, Any], path: Path) -> None:
+    """What a kill between the writing of the newest checkpoint and its naming left undone, and what it left half-written."""
+    link_checkpoint(path, LAST)
+    if content["best_step"] == content["step"]:
+        link_checkpoint(path, BEST)
+    for part in folder.glob(".*.part"):
+        part.unlink()
+
+
+def _reason(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,48 @@
+"""Takes the configuration of a session and a checkpoint, gives the error of whatever would make them different runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from deit_fast.config import RunConfig, UserError
+
+# what a resumed run may change; anything else would make it another run
+_FREE_SECTIONS = ("source", "write", "inspect", "verify", "eval", "run", "slurm", "bench", "report", "demo", "out")
+_FREE_OPTIONS = (
+    "data.train", "data.val", "data.batch_size", "data.eval_batch_size", "data.num_workers", "data.batches_ahead",
+    "data.on_error", "model.weights", "distil.teacher_weights", "distil.teacher_compile", "train.device", "train.compile",
+    "train.accumulate", "train.log_every", "train.eval_every", "train.checkpoint_every", "train.checkpoint_steps",
+    "train.keep_last", "train.keep_every", "train.resume",
+)  # fmt: skip
+
+
+def resumes(config: RunConfig) -> bool:
+    """Whether a session goes on with the run in its folder: where it was asked to, and where torchrun restarts its ranks.
+
+    Raises UserError where torchrun is to restart them and the folder has no name that they could find again.
+    """
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0 and not config.run.dir:
+        raise UserError("run.dir is not set: want a folder, where ranks that torchrun restarts (--max-restarts) go on")
+    return config.train.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def check_same_run(content: dict[str, Any], path: Path, config: RunConfig, global_batch_size: int) -> None:
+    """Raises UserError if a resumed configuration differs from the checkpoint's in what decides the weights.
+
+    The number of ranks may change where the global batch does not: the views of each step stay the same.
+    """
+    if content["global_batch_size"] != global_batch_size:
+        raise UserError(
+            f"checkpoint {path}: of a run with a global batch of {content['global_batch_size']}, this one has "
+            f"{global_batch_size}; choose data.batch_size and the number of ranks so that they agree"
+        )
+    ours = config.as_dict()
+    for section, theirs in content["config"].items():
+        if section in _FREE_SECTIONS:
+            continue
+        for name, value in theirs.items():
+            key = f"{section}.{name}"
+            if key not in _FREE_OPTIONS and ours[section][name] != value:
+                raise UserError(f"checkpoint {path}: of a run with {key}={value}, not {ours[section][name]}; start a new run")

@@ -1,0 +1,60 @@
+"""Takes the signals that announce the end of a process, gives one decision of all ranks, at the same step, to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+import torch
+import torch.distributed
+
+from deit_fast.train.dist import World
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SIGUSR1: what SLURM sends ahead of a time limit, if asked to
+
+
+class Stop:
+    """Catches SIGTERM and SIGUSR1 while it is entered, and tells all ranks of a signal that any of them got.
+
+    Each rank asks at the end of each step. The answers are added up between CPUs beside the next step and read at its end,
+    so that no step waits for it; the ranks therefore stop one step after the one in which the signal came.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._group = world.control_group
+        self._signal = 0
+        self._asked: tuple[torch.distributed.Work, torch.Tensor] | None = None
+        self._former: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
+            self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        if self._asked is not None and error is None:
+            self._asked[0].wait()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+
+    def agreed(self) -> str | None:
+        """Name of the signal for which all ranks are to stop now, or None. Each rank must ask equally often."""
+        if self._group is None:
+            return signal.Signals(self._signal).name if self._signal else None
+        answer = 0
+        if self._asked is not None:
+            work, largest = self._asked
+            work.wait()
+            answer = int(largest)
+        if answer:
+            self._asked = None
+            return signal.Signals(answer).name
+        largest = torch.tensor(self._signal)
+        work = torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX, group=self._group, async_op=True)
+        assert work is not None
+        self._asked = work, largest
+        return None

@@ -1,0 +1,184 @@
+"""Runs that are ended at any step and go on: with which weights, from which checkpoint, and what they refuse."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from deit_fast.config import RunConfig, UserError
+from deit_fast.record.log import read_events
+from deit_fast.train.checkpoint import load_checkpoint
+from deit_fast.train.loop import train
+from deit_fast.train.trainer import Trainer
+
+MakeRun = Callable[..., RunConfig]
+STEPS = 11  # of an epoch: 1,438 images in batches of 128
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
+    """at_step(n, action): the action takes place in the n-th step from now on, once."""
+
+    def plan(number: int, action: Callable[[], None]) -> None:
+        train_on = Trainer.train_on
+        calls = iter(range(1, 10**6))
+
+        def counted(trainer: Trainer, *place: object) -> None:
+            train_on(trainer, *place)  # type: ignore[arg-type]
+            if next(calls) == number:
+                action()
+
+        monkeypatch.setattr(Trainer, "train_on", counted)
+
+    return plan
+
+
+@pytest.fixture
+def whole(tiny_run: MakeRun, tmp_path: Path) -> dict[str, object]:
+    """The summary of a run that nothing ended."""
+    return train(_short(tiny_run, tmp_path / "whole"), [])
+
+
+def _short(tiny_run: MakeRun, folder: Path, **changes: object) -> RunConfig:
+    options = {"data.batch_size": 128, "train.epochs": 2, "train.log_every": 4, "run.dir": str(folder), **changes}
+    return tiny_run(**options)
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _step_of(folder: Path) -> int:
+    step: int = load_checkpoint(folder / "checkpoints" / "last.pt")["step"]
+    return step
+
+
+def test_ended_inside_an_epoch_it_goes_on_to_the_same_weights(
+    tiny_run: MakeRun, tmp_path: Path, whole: dict[str, object], at_step: Callable[[int, Callable[[], None]], None]
+) -> None:
+    folder = tmp_path / "parts"
+    options = {"train.resume": True, "train.checkpoint_steps": 3, "optim.name": "adamw"}
+    at_step(8, _interrupt)  # after the checkpoint of step 6
+    with pytest.raises(KeyboardInterrupt):
+        train(_short(tiny_run, folder, **options), [])
+    assert _step_of(folder) == 6
+    at_step(STEPS - 6 + 4, _interrupt)  # in epoch 1, after the checkpoint of its step 3
+    with pytest.raises(KeyboardInterrupt):
+        train(_short(tiny_run, folder, **options), [])
+    assert _step_of(folder) == STEPS + 3
+    parts = train(_short(tiny_run, folder, **options), [])
+    assert parts["weights_sha256"] == whole["weights_sha256"]
+    assert {name: parts[name] for name in parts if name.startswith("best")} == {
+        name: whole[name] for name in whole if name.startswith("best")
+    }
+    last = [load_checkpoint(tmp_path / run / "checkpoints" / "last.pt") for run in ("whole", "parts")]
+    assert last[0]["ema_updates"] == last[1]["ema_updates"] == 2 * STEPS
+    for key, value in last[0]["state_dict_ema"].items():
+        assert torch.equal(value, last[1]["state_dict_ema"][key])
+    epochs = {e["epoch"]: e for e in read_events(folder / "log.jsonl") if e["event"] == "epoch"}
+    for event in read_events(tmp_path / "whole" / "log.jsonl"):
+        if event["event"] == "epoch":
+            assert epochs[event["epoch"]]["loss"] == pytest.approx(event["loss"])
+            assert epochs[event["epoch"]]["top1"] == pytest.approx(event["top1"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_notice_ends_in_a_checkpoint_of_the_same_step(
+    tiny_run: MakeRun,
+    tmp_path: Path,
+    whole: dict[str, object],
+    at_step: Callable[[int, Callable[[], None]], None],
+    number: signal.Signals,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "parts"
+    at_step(5, lambda: os.kill(os.getpid(), number))
+    handlers = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)]
+    ended = train(_short(tiny_run, folder), [])
+    assert ended == {"stopped": number.name, "epoch": 0, "step": 5, "checkpoint": "checkpoints/last.pt"}
+    assert f"stopped by {number.name} at epoch 1, step 5; go on with --train.resume" in capsys.readouterr().out
+    assert _step_of(folder) == 5
+    assert not (folder / "summary.json").exists()
+    assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)] == handlers
+    assert train(_short(tiny_run, folder, **{"train.resume": True}), [])["weights_sha256"] == whole["weights_sha256"]
+
+
+def test_a_notice_during_an_evaluation_does_not_wait_for_its_end(
+    tiny_run: MakeRun, tmp_path: Path, whole: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "parts"
+    with monkeypatch.context() as patch:
+        evaluate = Trainer.evaluate
+
+        def told(trainer: Trainer, should_stop: Callable[[], bool]) -> object:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return evaluate(trainer, should_stop)
+
+        patch.setattr(Trainer, "evaluate", told)
+        assert train(_short(tiny_run, folder), [])["step"] == STEPS
+    assert not [event for event in read_events(folder / "log.jsonl") if event["event"] == "eval"]
+    parts = train(_short(tiny_run, folder, **{"train.resume": True}), [])
+    assert (parts["weights_sha256"], parts["best_top1"]) == (whole["weights_sha256"], whole["best_top1"])
+    epochs = [event["epoch"] for event in read_events(folder / "log.jsonl") if event["event"] == "epoch"]
+    assert epochs == [0, 1]
+
+
+def test_a_flipped_byte_is_refused_and_the_checkpoint_before_is_named(tiny_run: MakeRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    config = _short(tiny_run, folder, **{"train.resume": True})
+    first = train(config, [])
+    newest, before = folder / "checkpoints" / "step-00000022.pt", folder / "checkpoints" / "step-00000011.pt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    with pytest.raises(UserError, match=f"step-00000022.pt: damaged: .*the one before it is {before}"):
+        train(config, [])
+    newest.unlink()
+    assert train(config, [])["weights_sha256"] == first["weights_sha256"]
+
+
+def test_names_that_a_kill_left_undone_are_mended(
+    tiny_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_step: Callable[[int, Callable[[], None]], None]
+) -> None:
+    def be_killed(path: Path, name: str) -> None:
+        (path.parent / ".last.pt.123.part").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    config = _short(tiny_run, folder, **{"train.resume": True})
+    with monkeypatch.context() as patch:
+        patch.setattr("deit_fast.train.keeper.link_checkpoint", be_killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, [])
+    checkpoints = folder / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == [".last.pt.123.part", "step-00000011.pt"]
+    at_step(1, _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, [])
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["best.pt", "last.pt", "step-00000011.pt"]
+    assert (checkpoints / "best.pt").samefile(checkpoints / "step-00000011.pt")
+
+
+def test_ranks_that_torchrun_may_restart_need_a_folder(tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    with pytest.raises(UserError, match=r"run\.dir is not set: .*--max-restarts"):
+        train(tiny_run(**{"run.dir": ""}), [])
+
+
+def test_ranks_that_torchrun_restarts_go_on(
+    tiny_run: MakeRun,
+    tmp_path: Path,
+    whole: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    at_step: Callable[[int, Callable[[], None]], None],
+) -> None:
+    config = _short(tiny_run, tmp_path / "parts", **{"train.checkpoint_steps": 2})
+    at_step(7, _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, [])
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert train(config, [])["weights_sha256"] == whole["weights_sha256"]
+    assert [e["step"] for e in read_events(tmp_path / "parts" / "log.jsonl") if e["event"] == "start"] == [0, 6]
