@@ -1,12 +1,17 @@
 """Runs as processes: killed and resumed, two ranks under torchrun, and the status and the one line of bad input."""
 
+import contextlib
 import json
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -22,7 +27,7 @@ def _arguments(digits: Path, folder: Path, *changes: str) -> list[str]:
     return [
         "train", f"--data.train={digits / 'train.beton'}", f"--data.val={digits / 'val.beton'}", f"--run.dir={folder}",
         "--data.resolution=32", "--data.num_workers=1", "--augment.flip=0", *_MODEL, "--train.ema_decay=0.9",
-        "--schedule.warmup_epochs=1", "--train.device=cpu", "--train.log_every=5", *changes,
+        "--schedule.warmup_epochs=1", "--train.device=cpu", "--train.log_every=1", *changes,
     ]  # fmt: skip
 
 
@@ -51,20 +56,55 @@ def _wait_for(folder: Path, event: str, epoch: int, process: subprocess.Popen[st
     raise AssertionError(f"no {event} of epoch {epoch}: {process.communicate()}")
 
 
-@SLOW
-def test_killed_and_resumed_ends_with_the_same_weights(digits: Path, tmp_path: Path) -> None:
-    options = ("--data.batch_size=64", "--train.epochs=4")
-    whole = _run(*_arguments(digits, tmp_path / "whole", *options))
-    assert whole.returncode == 0, whole.stderr
+def _kill(process: subprocess.Popen[str]) -> None:
+    """SIGKILL to a process and all that it started, as when a machine goes down."""
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.send_signal(signal.SIGKILL)
+    process.communicate()
+    psutil.wait_procs(family, timeout=60)
 
-    parts = tmp_path / "parts"
-    for event, epoch in (("checkpoint", 0), ("step", 2)):
-        process = _start(*_arguments(digits, parts, *options, "--train.resume"))
-        _wait_for(parts, event, epoch, process)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    last = _run(*_arguments(digits, parts, *options, "--train.resume"))
-    assert last.returncode == 0, last.stderr
+
+def _steps_done(folder: Path) -> int:
+    """Steps of a run that its log has, also one that is being written; logged one by one."""
+    log = folder / "log.jsonl"
+    if not log.exists():
+        return 0
+    lines = [json.loads(line) for line in log.read_text().split("\n")[:-1]]
+    return max((event["step"] + 1 for event in lines if event["event"] == "step"), default=0)
+
+
+@SLOW
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_killed_at_ten_random_steps_it_ends_with_the_same_weights(digits: Path, tmp_path: Path, ranks: int) -> None:
+    options = (
+        f"--data.batch_size={64 // ranks}", "--train.epochs=5", "--train.checkpoint_steps=3",
+        "--train.channels_last=false", "--train.resume",
+    )  # fmt: skip
+    program = () if ranks == 1 else ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}")
+
+    def start(name: str) -> subprocess.Popen[str]:
+        words = [sys.executable, *program, "-m", "deit_fast", *_arguments(digits, tmp_path / name, *options)]
+        return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    whole = start("whole")
+    assert whole.wait() == 0, whole.communicate()
+
+    generator = np.random.default_rng(ranks)
+    num_kills = 0
+    for target in sorted(generator.choice(np.arange(1, 5 * 22), 10, replace=False)):
+        process = start("parts")
+        deadline = time.monotonic() + 120
+        while _steps_done(tmp_path / "parts") < target and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert process.poll() is None, process.communicate()
+        _kill(process)
+        num_kills += 1
+    assert num_kills == 10
+    last = start("parts")
+    assert last.wait() == 0, last.communicate()
 
     summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "parts")]
     assert summaries[0]["weights_sha256"] == summaries[1]["weights_sha256"]
@@ -72,7 +112,97 @@ def test_killed_and_resumed_ends_with_the_same_weights(digits: Path, tmp_path: P
     contents = [load_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "parts")]
     for key, value in contents[0]["state_dict_ema"].items():
         assert torch.equal(value, contents[1]["state_dict_ema"][key])
-    assert not [path for path in parts.rglob("*") if path.name.endswith(".part")]
+    starts = [e["step"] + 22 * e["epoch"] for e in read_events(tmp_path / "parts" / "log.jsonl") if e["event"] == "start"]
+    assert len(set(starts)) > 4  # it did go on, from several places
+    assert not [path for path in (tmp_path / "parts").rglob("*") if path.name.endswith(".part")]
+
+
+@SLOW
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_notice_to_one_of_two_ranks_ends_both_in_a_checkpoint(digits: Path, tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "run"
+    words = _arguments(digits, folder, "--data.batch_size=32", "--train.epochs=200")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "deit_fast", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while _steps_done(folder) < 30 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    second = next(child for child in psutil.Process(process.pid).children() if child.environ().get("RANK") == "1")
+    before = _steps_done(folder)
+    second.send_signal(number)
+    assert process.wait(timeout=120) == 0, process.communicate()
+    stopped = [event for event in read_events(folder / "log.jsonl") if event["event"] == "stopped"]
+    assert [event["reason"] for event in stopped] == [number.name]
+    place = 22 * stopped[0]["epoch"] + stopped[0]["step"]
+    assert load_checkpoint(folder / "checkpoints" / "last.pt")["step"] == place == _steps_done(folder)
+    assert before <= place <= before + 50  # steps take milliseconds here, and the signal its way
+
+
+@SLOW
+def test_two_ranks_are_one_with_the_doubled_batch(digits: Path, tmp_path: Path) -> None:
+    """The same losses, and, going on with the other number of ranks, the same again."""
+    options = (
+        "--train.epochs=2", "--augment.mixup=0", "--augment.cutmix=0", "--model.drop_path=0",
+        "--train.checkpoint_steps=10",
+    )  # fmt: skip
+    one = _run(*_arguments(digits, tmp_path / "one", "--data.batch_size=64", *options))
+    two = _torchrun(*_arguments(digits, tmp_path / "two", "--data.batch_size=32", *options))
+    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+
+    def losses(name: str) -> list[float]:
+        return [event["loss"] for event in read_events(tmp_path / name / "log.jsonl") if event["event"] == "step"]
+
+    np.testing.assert_allclose(losses("two"), losses("one"), rtol=1e-5)
+
+    shutil.copytree(tmp_path / "two", tmp_path / "mixed")
+    for path in (tmp_path / "mixed" / "checkpoints").iterdir():
+        if path.name != "step-00000040.pt":
+            path.unlink()
+    (tmp_path / "mixed" / "log.jsonl").unlink()
+    mixed = _run(*_arguments(digits, tmp_path / "mixed", "--data.batch_size=64", *options, "--train.resume"))
+    assert mixed.returncode == 0, mixed.stderr
+    assert len(losses("mixed")) == 4
+    np.testing.assert_allclose(losses("mixed"), losses("one")[40:], rtol=1e-5)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+    return port
+
+
+@SLOW
+@pytest.mark.timeout(400)
+def test_two_nodes_go_on_after_the_death_of_a_worker(digits: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = _arguments(digits, folder, "--data.batch_size=32", "--train.epochs=6", "--train.checkpoint_steps=5")
+    port = _free_port()
+    nodes = [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=3",
+                "--rdzv-backend=c10d", "--rdzv-id=loopback", f"--rdzv-endpoint=127.0.0.1:{port}",
+                "--local-addr=127.0.0.1", "-m", "deit_fast", *words,
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    deadline = time.monotonic() + 200
+    while _steps_done(folder) < 30 and time.monotonic() < deadline and all(node.poll() is None for node in nodes):
+        time.sleep(0.01)
+    workers = [psutil.Process(node.pid).children() for node in nodes]
+    assert all(workers), [node.communicate() for node in nodes]
+    workers[1][0].send_signal(signal.SIGKILL)
+    outcomes = [node.communicate(timeout=240) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outcomes
+    assert json.loads((folder / "summary.json").read_text())["epoch"] == 5
+    starts = [22 * e["epoch"] + e["step"] for e in read_events(folder / "log.jsonl") if e["event"] == "start"]
+    assert len(starts) == 2
+    assert starts[1] >= 25
 
 
 @SLOW
