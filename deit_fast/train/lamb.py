@@ -20,8 +20,9 @@ class Lamb(torch.optim.Optimizer):
     with the norms of the whole tensor. The trust ratio |weight| / |update| is 1 where either norm is 0, and in groups without
     weight decay (apex: use_nvlamb=False; timm: always_adapt=False).
 
-    Everything is done for a group's parameters at once, and nothing waits for the device. Weights, gradients and moments are
-    float32. Apex's and timm's own default of eps is 1e-6; DeiT's code hands its 1e-8 to every optimiser (--opt-eps).
+    Everything is done for a group's parameters at once, and nothing waits for the device. (A gradient scaler does: it reads
+    whether to take the step of an optimiser that is not fused.) Weights, gradients and moments are float32. Apex's and timm's
+    own default of eps is 1e-6; DeiT's code hands its 1e-8 to every optimiser (--opt-eps).
     """
 
     def __init__(

@@ -104,6 +104,15 @@ def test_a_step_reads_nothing_from_the_device() -> None:
         next(model.parameters()).sum().item()
 
 
+def test_weights_too_small_for_a_norm_stay_finite() -> None:
+    """The norm of the weights is above 0, that of the update, decay alone, is not."""
+    weight = nn.Parameter(torch.full((4,), 1e-22))
+    weight.grad = torch.zeros(4)
+    assert weight.norm() > 0 and (0.05 * weight).norm() == 0
+    Lamb([weight], lr=0.1, weight_decay=0.05).step()
+    assert torch.isfinite(weight).all()
+
+
 def test_a_step_without_gradients_changes_nothing() -> None:
     model = _model()
     before = copy.deepcopy(model)

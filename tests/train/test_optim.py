@@ -21,7 +21,7 @@ OPTIMIZERS: list[tuple[dict[str, Any], str]] = [
     ({"name": "adamw"}, "adamw"),
     ({"name": "adamw", "betas": (0.8, 0.95), "eps": 1e-4}, "adamw"),
     ({"name": "sgd"}, "momentum"),
-    ({"name": "sgd", "nesterov": True}, "sgd"),
+    ({"name": "sgd", "nesterov": True, "momentum": 0.5}, "sgd"),
     ({"name": "lamb"}, "lamb"),
 ]
 
