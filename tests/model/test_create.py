@@ -72,3 +72,106 @@ def test_weights_of_a_blurred_model_load_in_timm(tmp_path: Path) -> None:
     torch.save({"state_dict": model.state_dict()}, tmp_path / "weights.pt")
     loaded = timm.create_model("resnet18", num_classes=10, checkpoint_path=str(tmp_path / "weights.pt"))
     assert torch.equal(loaded.layer2[0].conv1.weight, model.layer2[0].conv1.weight)  # type: ignore[index,union-attr]
+
+
+def _rates(model: nn.Module, *names: str) -> list[float]:
+    """Drop probability of each block that can be skipped, in the model's order."""
+    blocks = [module for module in model.modules() if hasattr(module, names[0])]
+    return [getattr(getattr(block, name), "drop_prob", 0.0) for block in blocks for name in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "places", "number"),
+    [
+        ("deit3_small_patch16_224", SMALL, ("drop_path1", "drop_path2"), 6),
+        ("deit3_small_patch16_224", {**SMALL, "depth": 1}, ("drop_path1", "drop_path2"), 2),
+        ("resnet18", {}, ("drop_path",), 8),
+        ("regnety_002", {}, ("drop_path",), 13),
+        ("efficientnet_b0", {}, ("drop_path",), 16),
+    ],
+)
+def test_drop_path_is_the_same_for_all(name: str, options: dict[str, int], places: tuple[str, ...], number: int) -> None:
+    config = ModelConfig(name=name, drop_path=0.2, drop_path_rates="constant", options=options)
+    model = create_model(config, num_classes=10, resolution=32)
+    assert _rates(model, *places) == [0.2] * number
+    linear = create_model(ModelConfig(name=name, drop_path=0.2, options=options), num_classes=10, resolution=32)
+    assert model.state_dict().keys() == linear.state_dict().keys()
+    assert len(set(_rates(linear, *places))) == max(1, number // len(places))
+
+
+def test_drop_path_of_the_first_block_skips() -> None:
+    config = ModelConfig(name="deit_tiny_patch16_224", drop_path=0.5, drop_path_rates="constant", options=SMALL)
+    model = create_model(config, num_classes=10, resolution=32)
+    skipped: list[int] = []
+    path = model.blocks[0].drop_path1  # type: ignore[index,union-attr]
+    path.register_forward_hook(lambda _, inputs, output: skipped.append(int((output == 0).flatten(1).all(1).sum())))
+    model(torch.randn(64, 3, 32, 32))
+    assert 0 < skipped[0] < 64
+    model.eval()(torch.randn(64, 3, 32, 32))
+    assert skipped[1] == 0
+
+
+def test_drop_path_that_timm_left_out_of_a_resnet_runs() -> None:
+    config = ModelConfig(name="resnet18", drop_path=0.5, drop_path_rates="constant")
+    model = create_model(config, num_classes=10, resolution=32)
+    ran: list[bool] = []
+    model.layer1[0].drop_path.register_forward_hook(lambda *_: ran.append(True))  # type: ignore[index,union-attr]
+    model(torch.randn(2, 3, 32, 32))
+    assert ran == [True]
+
+
+def test_drop_path_of_cait_is_constant_but_for_its_class_attention() -> None:
+    options = {"embed_dim": 24, "depth": 3, "num_heads": 2}
+    config = ModelConfig(name="cait_xxs24_224", drop_path=0.2, drop_path_rates="constant", options=options)
+    assert _rates(create_model(config, num_classes=10, resolution=32), "drop_path") == [0.2] * 3 + [0.0] * 2
+
+
+def test_constant_drop_path_of_zero_is_none() -> None:
+    config = ModelConfig(name="resnet18", drop_path=0.0, drop_path_rates="constant")
+    assert _rates(create_model(config, num_classes=10, resolution=32), "drop_path") == [0.0] * 8
+
+
+def _dropouts(name: str, options: dict[str, int]) -> dict[str, float]:
+    config = ModelConfig(name=name, drop_path=0.0, dropout=0.3, options=options)
+    model = create_model(config, num_classes=10, resolution=32)
+    return {key: module.p for key, module in model.named_modules() if isinstance(module, nn.Dropout) and module.p}
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_dropout_where_timm_0_3_2_had_it(name: str) -> None:
+    """After the positions, the attention's projection and both layers of the MLP; not on attention's weights or the head."""
+    blocks = {f"blocks.{i}.{layer}" for i in range(3) for layer in ("attn.proj_drop", "mlp.drop1", "mlp.drop2")}
+    assert _dropouts(name, SMALL) == dict.fromkeys(blocks | {"pos_drop"}, 0.3)
+
+
+def test_dropout_of_a_convnet_is_that_of_its_head() -> None:
+    assert _dropouts("regnety_002", {}) == {"head.drop": 0.3}
+    model = create_model(ModelConfig(name="resnet18", drop_path=0.0, dropout=0.3), num_classes=10, resolution=32)
+    assert model.drop_rate == 0.3  # applied as a function before the last layer
+
+
+@pytest.mark.parametrize(
+    ("name", "resolution"),
+    [
+        ("deit_base_distilled_patch16_224", 384),
+        ("deit_base_distilled_patch16_384", 224),
+        ("deit_base_patch16_384", 224),
+        ("deit3_base_patch16_224", 192),
+        ("deit3_huge_patch14_224", 154),
+        ("cait_s24_384", 224),
+        ("vit_base_patch16_384", 224),
+        ("resnet50", 160),
+        ("regnety_160", 384),
+        ("efficientnet_b0", 240),
+        ("efficientnet_b7", 224),
+    ],
+)
+def test_architectures_of_recipes_at_another_resolution(name: str, resolution: int) -> None:
+    with torch.device("meta"):
+        model = create_model(ModelConfig(name=name), num_classes=7, resolution=resolution).eval()
+        assert model(torch.empty(1, 3, resolution, resolution)).shape == (1, 7)
+
+
+def test_name_of_another_option() -> None:
+    with pytest.raises(UserError, match=r"^distil\.teacher=regnety_16: timm has no such model; did you mean .*regnety_160"):
+        create_model(ModelConfig(name="regnety_16"), num_classes=7, resolution=224, option="distil.teacher")
