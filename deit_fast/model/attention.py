@@ -13,8 +13,8 @@ from deit_fast.config import UserError
 class _InFloat32(nn.Module):
     """Computes what the next class computes from float32 inputs with autocast off, and gives it in autocast's dtype.
 
-    Float16 ends at 65504, which products of queries and keys of DeiT-B can pass (facebookresearch/deit, issues 29 and 109);
-    bfloat16 has 8 bits, which makes scores of some hundreds wrong by whole units.
+    Float16 ends at 65504, which products of queries and keys can pass; losses that were not finite have been mended so
+    (facebookresearch/deit, issues 29 and 109). With the 8 bits of bfloat16 scores of some hundreds are wrong by whole units.
     """
 
     def forward(self, x: torch.Tensor, *args: object, **options: object) -> torch.Tensor:

@@ -100,7 +100,7 @@ def _todays_names(model: nn.Module, weights: Weights, path: Path | str) -> Weigh
     others = {name: weights[name] for name in weights if name not in positions}
     try:
         return {**rename(others), **positions}
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(f"weights {path}: are none of {type(model).__name__}, as far as timm can tell ({error})") from error
 
 
