@@ -96,6 +96,10 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
             from deit_fast.data.verify import verify_beton
 
             return verify_beton(config.verify)
+        case "train" if config.slurm.nodes:
+            from deit_fast.train.slurm import submit
+
+            return submit(config, words[1:])
         case "train":
             from deit_fast.train.loop import train
 

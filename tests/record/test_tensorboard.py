@@ -83,6 +83,7 @@ def test_full_disk_ends_the_curves_and_not_the_run(tmp_path: Path) -> None:
     program = """
 import resource, sys, threading
 from pathlib import Path
+from typing import Any
 from deit_fast.record.tensorboard import TensorBoard
 
 threading.excepthook = lambda args: None  # TensorBoard's own thread dies of it, loudly
