@@ -1,4 +1,4 @@
-"""Takes a run, gives its curves as PNG: loss, learning rate, accuracy, and where the time went."""
+"""Takes runs, gives their curves as PNG: loss, learning rate, accuracy, and where the time went."""
 
 from __future__ import annotations
 
@@ -20,14 +20,43 @@ def curves_png(run: Run, panels: list[str]) -> bytes:
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.1 * rows), dpi=160, layout="constrained")
     for index, panel in enumerate(panels, start=1):
-        axes = figure.add_subplot(rows, columns, index)
-        axes.set_title(panel, loc="left", fontsize=11, fontweight="bold")
-        axes.spines[["top", "right"]].set_visible(False)
+        axes = _axes(figure, (rows, columns, index), panel)
         PANELS[panel](axes, run)
-        if not axes.has_data():
-            axes.text(0.5, 0.5, "nothing logged yet", ha="center", va="center", transform=axes.transAxes, color="gray")
+        _say_if_empty(axes)
     if len(panels) > 1:
         figure.suptitle(run.name, parse_math=False)
+    return _png(figure)
+
+
+def comparison_png(runs: list[Run], panel: str) -> bytes:
+    """The named panel of COMPARISONS as a PNG: a line for each run that has one, in a colour of its own."""
+    figure = Figure(figsize=(4.6, 3.1), dpi=160, layout="constrained")
+    axes = _axes(figure, (1, 1, 1), panel)
+    for index, run in enumerate(runs):
+        xs, ys = COMPARISONS[panel](run)
+        if xs:
+            label = run.name.replace("$", r"\$")
+            axes.plot(xs, ys, color=f"C{index % 10}", linewidth=1.1, marker="." if len(xs) < 40 else "", label=label)
+    if axes.has_data():
+        axes.legend(frameon=False, fontsize=8)
+    _finish(axes)
+    _say_if_empty(axes)
+    return _png(figure)
+
+
+def _axes(figure: Figure, place: tuple[int, int, int], title: str) -> Axes:
+    axes = figure.add_subplot(*place)
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def _say_if_empty(axes: Axes) -> None:
+    if not axes.has_data():
+        axes.text(0.5, 0.5, "nothing logged yet", ha="center", va="center", transform=axes.transAxes, color="gray")
+
+
+def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -57,6 +86,8 @@ def _draw_loss(axes: Axes, run: Run) -> None:
 
 
 def _draw_top1(axes: Axes, run: Run) -> None:
+    if any(e.get("top1") is not None for e in run.steps):
+        axes.plot(*_points(_steps(run), "top1"), color="#9aa4af", linewidth=0.9, label="training, as logged")
     _draw_weights(axes, run, "top1", "")
     axes.set_ylabel("top-1 / %")
 
@@ -68,17 +99,27 @@ def _draw_weights(axes: Axes, run: Run, field: str, prefix: str) -> None:
             axes.plot(*_points(evals, field), color=color, marker=".", label=prefix + label)
     if axes.has_data():
         axes.legend(frameon=False, fontsize=8)
-    axes.set_xlabel("epochs")
-    axes.grid(alpha=0.25)
+    _finish(axes)
 
 
 def _draw_lr(axes: Axes, run: Run) -> None:
-    events = _steps(run) or _epochs(run.epochs)
-    if events:
-        axes.plot(*_points(events, "lr"), color="#1b1f24")
-    axes.set_xlabel("epochs")
+    if run.steps or run.epochs:
+        axes.plot(*_lr(run), color="#1b1f24")
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    _finish(axes)
+
+
+def _finish(axes: Axes) -> None:
+    axes.set_xlabel("epochs")
     axes.grid(alpha=0.25)
+
+
+def _lr(run: Run) -> tuple[list[float], list[float]]:
+    return _points(_steps(run) or _epochs(run.epochs), "lr")
+
+
+def _top1(run: Run, weights: str) -> tuple[list[float], list[float]]:
+    return _points(_epochs([e for e in run.evals if e["weights"] == weights]), "top1")
 
 
 def _draw_time(axes: Axes, run: Run) -> None:
@@ -99,4 +140,11 @@ PANELS: dict[str, Callable[[Axes, Run], None]] = {
     "Learning rate": _draw_lr,
     "Top-1": _draw_top1,
     "Where the time went": _draw_time,
+}
+
+COMPARISONS: dict[str, Callable[[Run], tuple[list[float], list[float]]]] = {
+    "Training loss": lambda run: _points(_epochs(run.epochs), "loss"),
+    "Learning rate": _lr,
+    "Top-1 / %, raw weights": lambda run: _top1(run, "model"),
+    "Top-1 / %, EMA weights": lambda run: _top1(run, "ema"),
 }

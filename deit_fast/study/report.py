@@ -10,7 +10,7 @@ from typing import Any
 from deit_fast.config import ReportConfig, UserError
 from deit_fast.record.clock import KINDS
 from deit_fast.record.run import write_bytes
-from deit_fast.study.curves import PANELS, curves_png
+from deit_fast.study.curves import COMPARISONS, PANELS, comparison_png, curves_png
 from deit_fast.study.runs import Run, duration, load_run, run_numbers
 
 STYLE = """
@@ -54,9 +54,9 @@ def write_report(config: ReportConfig) -> dict[str, Any]:
 
 
 def page(runs: list[Run], numbers: list[dict[str, Any]]) -> str:
-    """The HTML page: the table of runs, and a section for each."""
+    """The HTML page: the table of runs, the curves of several in common axes, and a section for each."""
     title = f"Report of {runs[0].name}" if len(runs) == 1 else f"Report of {len(runs)} runs"
-    head = ["Run", "State", "Model", "Top-1 raw, best", "Top-1 EMA, best", "Epochs", "Images/s", "Wall time"]
+    head = ["Run", "State", "Model", "Top-1 raw, best", "Top-1 EMA, best", "Epochs", "Images/s", "Wall time", "Cost"]
     head += [kind.replace("_", " ") for kind in KINDS] + ["Checkpoint"]
     rows = "".join(map(_row, numbers))
     table = f"<thead><tr>{''.join(f'<th>{escape(text)}</th>' for text in head)}</tr></thead><tbody>{rows}</tbody>"
@@ -64,6 +64,7 @@ def page(runs: list[Run], numbers: list[dict[str, Any]]) -> str:
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
         f'<body>\n<h1>{escape(title)}</h1>\n<div class="scroll"><table class="runs">{table}</table></div>\n'
+        + (_comparison(runs) if len(runs) > 1 else "")
         + "".join(_section(run, of) for run, of in zip(runs, numbers, strict=True))
         + "</body>\n</html>\n"
     )
@@ -73,9 +74,18 @@ def _row(numbers: dict[str, Any]) -> str:
     cells = [_state(numbers), escape(str(numbers["model"]))]
     cells += [_percent(numbers["top1_model"]), _percent(numbers["top1_ema"])]
     cells += [f"{numbers['epochs_done']} of {numbers['epochs']}", _number(numbers["images_per_second"])]
-    cells += [duration(numbers["wall_seconds"]), *(duration(numbers["seconds"][kind]) for kind in KINDS)]
+    cells += [
+        duration(numbers["wall_seconds"]),
+        _dollars(numbers["dollars"]),
+        *(duration(numbers["seconds"][kind]) for kind in KINDS),
+    ]
     cells += [escape(numbers["checkpoint"] or "–")]
     return f"<tr><th>{escape(numbers['name'])}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _comparison(runs: list[Run]) -> str:
+    images = "".join(_image(panel, "all runs", comparison_png(runs, panel)) for panel in COMPARISONS)
+    return f'<h2>All runs</h2>\n<div class="curves">{images}</div>\n'
 
 
 def _section(run: Run, numbers: dict[str, Any]) -> str:
@@ -86,13 +96,16 @@ def _section(run: Run, numbers: dict[str, Any]) -> str:
         "Parameters": _number(numbers["num_parameters"]),
         "Top-1 raw, best": _best(numbers, "model"),
         "Top-1 EMA, best": _best(numbers, "ema"),
+        "Train top-1, last": _percent(numbers["train_top1"]),
         "Images/s, median epoch": _number(numbers["images_per_second"]),
         "Wall time" if numbers["finished"] else "Wall time of its epochs": duration(numbers["wall_seconds"]),
     }
+    if numbers["dollars"] is not None:
+        facts["Cost"] = f"{_dollars(numbers['dollars'])} at ${run.config['run.dollars_per_hour']:,.2f} an hour"
     checkpoint = f"<code>{escape(numbers['checkpoint'] or '–')}</code>"
     cards = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
     cards += f'<div class="whole"><dt>Checkpoint</dt><dd>{checkpoint}</dd></div>'
-    images = "".join(_image(run, panel) for panel in PANELS)
+    images = "".join(_image(panel, run.name, curves_png(run, [panel])) for panel in PANELS)
     record = run.record
     where = {
         "command": " ".join(map(str, record.get("command") or [])),
@@ -111,9 +124,9 @@ def _section(run: Run, numbers: dict[str, Any]) -> str:
     )
 
 
-def _image(run: Run, panel: str) -> str:
-    content = base64.b64encode(curves_png(run, [panel])).decode()
-    return f'<img alt="{escape(panel)} of {escape(run.name)}" src="data:image/png;base64,{content}">'
+def _image(panel: str, of: str, png: bytes) -> str:
+    content = base64.b64encode(png).decode()
+    return f'<img alt="{escape(panel)} of {escape(of)}" src="data:image/png;base64,{content}">'
 
 
 def _details(title: str, values: dict[str, Any]) -> str:
@@ -148,6 +161,10 @@ def _percent(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _dollars(value: float | None) -> str:
+    return "–" if value is None else f"${value:,.2f}"
 
 
 def _write(path: Path, content: bytes) -> None:

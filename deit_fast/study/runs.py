@@ -26,7 +26,7 @@ WEIGHTS = ("model", "ema")
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder holds. Events of epochs that a resumed session trained again are the later ones alone."""
+    """What a run's folder holds. Events of steps and epochs that a resumed session trained again are the later ones alone."""
 
     folder: Path
     record: dict[str, Any]
@@ -59,9 +59,9 @@ def load_run(folder: Path) -> Run:
             sort = event["event"]
             if sort in IDENTITY:
                 kept[sort][tuple(event[name] for name in IDENTITY[sort])] = event
-            elif sort == "start":  # of the run, or of a session that goes on at this epoch, perhaps for a second time
+            elif sort == "start":  # of the run, or of a session that goes on here, perhaps for a second time
                 start, end = event, None
-                kept = {s: {k: e for k, e in of.items() if e["epoch"] < event["epoch"]} for s, of in kept.items()}
+                kept = {s: {k: e for k, e in of.items() if _is_before(e, start)} for s, of in kept.items()}
             elif sort == "end":
                 end = event
     except KeyError as error:
@@ -73,11 +73,24 @@ def load_run(folder: Path) -> Run:
     return Run(folder, record, _newest_config(record), start, steps, epochs, evals, checkpoints, end)
 
 
+def _is_before(event: Event, start: Event) -> bool:
+    """Whether an event is of what was done before the place where a session started: an epoch, and steps done of it."""
+    epoch, steps_done = start["epoch"], start.get("step") or 0
+    if event["epoch"] != epoch or not steps_done:
+        earlier: bool = event["epoch"] < epoch
+        return earlier
+    if event["event"] == "step":  # its `step` counts from 0 over the whole run
+        done: bool = event["step"] < epoch * start["steps_per_epoch"] + steps_done
+        return done
+    return event["event"] == "checkpoint"  # the session went on from the last one of this epoch
+
+
 def run_numbers(run: Run) -> dict[str, Any]:
     """The numbers of a run as the table shows them and JSON takes them; None for what was not logged.
 
     `seconds` and `wall_seconds` cover all sessions of a finished run, and the epochs done of an unfinished one.
-    `images_per_second` is the median over epochs, which leaves out what compiling costs the first one.
+    `images_per_second` is the median over epochs, which leaves out what compiling costs the first one. `train_top1` is the
+    training accuracy in percent as it was last logged, and `dollars` what wall_seconds cost at run.dollars_per_hour.
     """
     if run.end is not None:
         seconds = run.end.get("seconds") or {}
@@ -86,6 +99,8 @@ def run_numbers(run: Run) -> dict[str, Any]:
     speeds = [e["images_per_second"] for e in run.epochs if e.get("images_per_second") is not None]
     checkpoints = sorted(run.checkpoints, key=lambda e: (bool(e.get("best")), e["epoch"]))
     checkpoint = (run.end or {}).get("checkpoint") or (checkpoints[-1]["path"] if checkpoints else None)
+    wall_seconds = sum(seconds.values()) if seconds else (run.end or {}).get("wall_seconds")
+    dollars_per_hour = run.config.get("run.dollars_per_hour")
     numbers = {
         "name": run.name,
         "folder": str(run.folder),
@@ -96,7 +111,9 @@ def run_numbers(run: Run) -> dict[str, Any]:
         "epochs_done": max((e["epoch"] + 1 for e in run.epochs), default=0),
         "images_per_second": median(speeds) if speeds else None,
         "loss": run.epochs[-1].get("loss") if run.epochs else None,
-        "wall_seconds": sum(seconds.values()) if seconds else (run.end or {}).get("wall_seconds"),
+        "train_top1": _last(run.steps, "top1"),
+        "wall_seconds": wall_seconds,
+        "dollars": wall_seconds / 3600 * dollars_per_hour if wall_seconds and dollars_per_hour else None,
         "seconds": {kind: seconds.get(kind, 0.0) for kind in KINDS},
         "checkpoint": str(run.folder / checkpoint) if checkpoint else None,
     }
@@ -105,6 +122,11 @@ def run_numbers(run: Run) -> dict[str, Any]:
         best = max(evals, key=lambda e: e["top1"], default={})
         numbers |= {f"top1_{weights}": best.get("top1"), f"top1_{weights}_epoch": best.get("epoch")}
     return numbers
+
+
+def _last(events: list[Event], field: str) -> Any:
+    """The newest value of a field, None where no event has one."""
+    return next((e[field] for e in reversed(events) if e.get(field) is not None), None)
 
 
 def _newest_config(record: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 from html.parser import HTMLParser
@@ -10,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from deit_fast.config import ModelConfig, ReportConfig, RunConfig, TrainConfig, UserError
+from deit_fast.config import ModelConfig, ReportConfig, RunConfig, RunSection, TrainConfig, UserError
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import EventLog
-from deit_fast.record.run import open_run, write_json
+from deit_fast.record.run import RunRecord, open_run, write_json
 from deit_fast.study.report import write_report
 from deit_fast.study.runs import duration, load_run, run_numbers
 
@@ -59,11 +60,9 @@ def write_epoch(log: EventLog, epoch: int, *, top1: float, ema_top1: float, loss
     log.write("checkpoint", epoch=epoch, path="checkpoints/last.pt", best=False)
 
 
-def write_start(log: EventLog, epoch: int = 0) -> None:
-    log.write(
-        "start", epoch=epoch, steps_per_epoch=2, world_size=1, global_batch_size=128, device="cpu", amp="off", lr=1e-3,
-        num_parameters=5_717_416,
-    )  # fmt: skip
+def write_start(log: EventLog, epoch: int = 0, **fields: int) -> None:
+    facts = {"world_size": 1, "global_batch_size": 128, "device": "cpu", "amp": "off", "lr": 1e-3, "num_parameters": 5_717_416}
+    log.write("start", epoch=epoch, **{"steps_per_epoch": 2, **facts, **fields})
 
 
 def make_run(folder: Path, *, finished: bool = True, epochs: int = EPOCHS, model: str = "deit_tiny") -> Path:
@@ -166,6 +165,44 @@ def test_epochs_trained_again_after_a_resume_count_once(tmp_path: Path) -> None:
     assert numbers["seconds"]["compute"] == 40.0
 
 
+def test_run_resumed_inside_an_epoch_keeps_the_steps_before(tmp_path: Path) -> None:
+    """Epochs of 10 steps; stopped behind step 16, after a checkpoint behind step 13, from which the next session goes on."""
+    folder = tmp_path / "stopped"
+    config = dataclasses.replace(RunConfig(), run=RunSection(dollars_per_hour=72.0))
+
+    def steps(run: RunRecord, first: int, last: int, loss: float) -> None:
+        for step in range(first, last + 1):
+            run.write("step", epoch=step // 10, step=step, loss=loss, top1=10.0 + step, lr=1e-3)
+
+    with open_run(folder, config, ["deit-fast", "train"], resume=False) as run:
+        run.write("distillation", kind="hard")
+        write_start(run.log, step=0, steps_per_epoch=10)
+        steps(run, 0, 9, 3.0)
+        run.write("epoch", epoch=0, loss=3.0, lr=1e-3, images_per_second=100.0, seconds={"compute": 100.0})
+        run.write("eval", epoch=0, weights="model", top1=20.0, loss=2.0)
+        steps(run, 10, 12, 2.0)
+        run.write("checkpoint", epoch=1, step=3, path="checkpoints/epoch-1-step-3.pt", best=False)
+        run.write("checkpoint_failed", error="No space left on device")
+        run.write("warning", message="slow")
+        steps(run, 13, 15, 9.0)
+        run.write("stopped", reason="SIGKILL", epoch=1, step=6)
+    with open_run(folder, config, ["deit-fast", "train"], resume=True) as run:
+        write_start(run.log, epoch=1, step=3, steps_per_epoch=10)
+        steps(run, 13, 14, 1.0)
+    run_read = load_run(folder)
+    assert [(event["step"], event["loss"]) for event in run_read.steps] == [
+        *((step, 3.0) for step in range(10)), *((step, 2.0) for step in (10, 11, 12)), (13, 1.0), (14, 1.0),
+    ]  # fmt: skip
+    numbers = run_numbers(run_read)
+    assert numbers["epochs_done"] == 1
+    assert numbers["checkpoint"] == str(folder / "checkpoints/epoch-1-step-3.pt")
+    assert numbers["train_top1"] == 24.0
+    assert numbers["dollars"] == 2.0
+    report(folder)
+    texts = Page((folder / "report.html").read_text()).texts
+    assert {"24.00 %", "$2.00", "$2.00 at $72.00 an hour", "unfinished"} <= set(texts)
+
+
 def test_finished_run_that_goes_on_is_unfinished_again(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "tiny")
     with EventLog(folder / "log.jsonl") as log:
@@ -186,7 +223,10 @@ def test_several_runs_of_any_state_on_one_page(tmp_path: Path) -> None:
     result = report(first, diverged, begun, html=str(html))
     assert result["html"] == str(html)
     texts = Page(html.read_text()).texts
-    assert {"a <i>first & $x_$", "diverged", "begun", "Report of 3 runs"} <= set(texts)
+    assert {"a <i>first & $x_$", "diverged", "begun", "Report of 3 runs", "All runs"} <= set(texts)
+    pictures = [value for tag, name, value in Page(html.read_text()).attributes if (tag, name) == ("img", "alt")]
+    assert len(pictures) == 4 + 3 * 4
+    assert pictures[2] == "Top-1 / %, raw weights of all runs"
     assert [run["epochs_done"] for run in result["runs"]] == [EPOCHS, 0, 0]
     assert all((folder / "curves.png").is_file() for folder in (first, diverged, begun))
     assert not (first / "report.html").exists()
