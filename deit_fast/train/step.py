@@ -13,9 +13,10 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compr
 from torch.nn.parallel import DistributedDataParallel
 
 from deit_fast.config import OptimConfig, TrainConfig
-from deit_fast.train.clip import clip_gradients
+from deit_fast.train.clip import clip_gradients, clipped_parameters
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
+from deit_fast.train.objective import Objective
 
 _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -57,7 +58,7 @@ class TrainStep:
         self,
         train: TrainConfig,
         optim: OptimConfig,
-        objective: nn.Module,
+        objective: Objective,
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None,
         teacher: Teacher | None,
@@ -68,7 +69,7 @@ class TrainStep:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.amp == "fp16")
         self._train, self._optim, self._world = train, optim, world
         self._average, self._teacher = average, teacher
-        self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._clipped = clipped_parameters(optim, objective.model)
         self._ranks = _exchanging(objective, train, world) if world.world_size > 1 else None
         self._forward: nn.Module = self._ranks or objective
         if train.compile != "off":
@@ -118,7 +119,7 @@ class TrainStep:
     def _update(self) -> None:
         if self._optim.clip > 0:
             self.scaler.unscale_(self.optimizer)
-            clip_gradients(self._optim, self._parameters)
+            clip_gradients(self._optim, self._clipped)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -150,7 +151,7 @@ class TrainStep:
         return window
 
 
-def _exchanging(objective: nn.Module, train: TrainConfig, world: World) -> DistributedDataParallel:
+def _exchanging(objective: Objective, train: TrainConfig, world: World) -> DistributedDataParallel:
     """The objective with gradients averaged over the ranks, bucket by bucket, while the backward pass goes on."""
     ranks = DistributedDataParallel(
         objective,
