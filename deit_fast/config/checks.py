@@ -125,8 +125,8 @@ def check_training(config: RunConfig, world_size: int) -> None:
         raise UserError(f"schedule.warmup_epochs={warmup_epochs:g}: want fewer than train.epochs={config.train.epochs}")
     if config.train.loss == "bce" and config.train.bce_threshold == 0 and augment.label_smoothing > 0:
         raise UserError(
-            f"augment.label_smoothing={augment.label_smoothing:g}: makes every target positive, and train.loss=bce counts those "
-            "above train.bce_threshold=0 as 1; want 0, or a higher or negative threshold"
+            f"augment.label_smoothing={augment.label_smoothing:g}: makes every target positive, and train.loss=bce counts "
+            "those above train.bce_threshold=0 as 1; want 0, or a higher or negative threshold"
         )
     if config.train.accumulate > data.batch_size:
         raise UserError(f"train.accumulate={config.train.accumulate}: want at most data.batch_size={data.batch_size}")

@@ -66,7 +66,7 @@ class Run:
     def take_up(self, content: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint of the same run. Raises UserError if it is of another."""
         self._trainer.load_state(content, path)
-        self._epoch, self._steps = content["epoch"], content["steps"]
+        self._epoch, self._steps = content["place"]
         self._in_epoch = dict(content["in_epoch"])
         self._best = {key: content[key] for key in self._best}
         self._clock.add_earlier(content["seconds"])
@@ -234,8 +234,8 @@ class Run:
             if self._trainer.average is not None:
                 self._world.share_buffers(self._trainer.average.module)
             content = {
-                "epoch": self._epoch,
-                "steps": self._steps,
+                "epoch": max(0, self._step - 1) // self._trainer.steps_per_epoch,  # of the last step
+                "place": [self._epoch, self._steps],
                 "step": self._step,
                 "in_epoch": self._in_epoch,
                 "seconds": self._clock.total_seconds(),
