@@ -105,7 +105,7 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
 
             return train(config, ["deit-fast", *words])
         case "eval":
-            from deit_fast.train.evaluate import evaluate_checkpoint
+            from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
 
             return evaluate_checkpoint(config)
         case "bench" if config.bench.kind == "write":

@@ -60,7 +60,7 @@ COMMANDS = {
     "eval": Command(
         "evaluate a checkpoint",
         (
-            "eval",
+            *("eval", "model.name", "model.options", "model.blurpool"),
             *(f"data.{name}" for name in ("val", "eval_batch_size", "eval_resolution", "eval_crop_ratio")),
             *(f"data.{name}" for name in ("num_workers", "batches_ahead")),
             *(f"train.{name}" for name in ("device", "amp", "channels_last")),

@@ -134,7 +134,7 @@ def test_a_parse_leaves_nothing_behind() -> None:
         ("train", ["--data.train=a", "--data.train=a"], "data.train is given twice: want it once"),
         ("train", ["--out=a", "--out", "b"], "out is given twice: want it once"),
         ("report", ["a", "--report.runs=b"], "report.runs is given twice: as an option and as a"),
-        ("eval", ["--model.name=a"], "model.name is not an option of eval, but of train and bench"),
+        ("eval", ["--model.drop_path=0"], "model.drop_path is not an option of eval, but of train and bench"),
         ("eval", ["--train.epochs=3"], "train.epochs is not an option of eval, but of train and bench"),
         ("bench", ["--eval.flip"], "eval.flip is not an option of bench, but of train and eval"),
         ("train", ["--train.epochs=3.0"], "train.epochs=3.0: want an integer"),

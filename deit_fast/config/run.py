@@ -137,7 +137,7 @@ class TrainConfig:
 class EvalConfig:
     """Evaluation."""
 
-    checkpoint: str = option("", "checkpoint to evaluate")
+    checkpoint: str = option("", "checkpoint to evaluate; of other code than deit_fast with model.name beside it")
     weights: Literal["auto", "model", "ema"] = option("auto", "weights to evaluate; auto: the better in the checkpoint")
     flip: bool = option(False, "add the logits of the mirrored image (test-time augmentation)")
     heads: Literal["both", "class", "distillation"] = option("both", "heads of a distilled model that decide")

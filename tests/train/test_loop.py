@@ -17,7 +17,7 @@ from deit_fast.record.clock import KINDS
 from deit_fast.record.log import read_events
 from deit_fast.study.bench import bench
 from deit_fast.train.checkpoint import load_checkpoint
-from deit_fast.train.evaluate import evaluate_checkpoint
+from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
 from deit_fast.train.loop import train
 from tests.train.conftest import TINY, tiny_config
 

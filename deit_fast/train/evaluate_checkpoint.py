@@ -1,0 +1,152 @@
+"""Takes a file of weights and a validation set, gives the accuracy of the model there: `deit-fast eval`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from deit_fast.config import EvalConfig, ModelConfig, RunConfig, UserError
+from deit_fast.data.beton import Beton
+from deit_fast.data.loader import eval_loader
+from deit_fast.model.create import create_model, to_channels_last
+from deit_fast.model.heads import is_distilled
+from deit_fast.model.weights import Weights, fit_weights, num_classes_of, weights_of
+from deit_fast.train.checkpoint import load_any
+from deit_fast.train.dist import joined_world
+from deit_fast.train.evaluate import Decision, check_dtype, evaluate
+from deit_fast.train.step import resolve_amp
+
+_HEADS = {"both": "both heads", "class": "class head", "distillation": "distillation head"}
+_FUSIONS = {"code": "mean of logits", "paper": "sum of softmaxes"}
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What a file of weights says, or timm of its architecture: which model, trained with which view of which classes."""
+
+    model: ModelConfig
+    weights: Weights
+    weights_name: str  # model or ema
+    num_classes: int
+    classes: list[str] | None
+    view: Mapping[str, Any]
+    epoch: int | None  # from 0
+
+
+def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
+    """The model of eval.checkpoint on data.val, each image counted once. The result, which rank 0 also prints.
+
+    A checkpoint of deit_fast knows its architecture and its view; for any other file of weights model.name says which, and the
+    view is the one that timm states for it. At another resolution positions are interpolated.
+    """
+    for path in ("eval.checkpoint", "data.val"):
+        section, name = path.split(".")
+        if not getattr(getattr(config, section), name):
+            raise UserError(f"{path} is not set")
+    trained = _read(config)
+    # the view is the one that training evaluated, unless this command was told otherwise
+    view = trained.view
+    data = dataclasses.replace(
+        config.data,
+        eval_resolution=config.data.eval_resolution or view["eval_resolution"],
+        eval_crop_ratio=config.data.eval_crop_ratio or view["eval_crop_ratio"],
+        interpolation=view["interpolation"],
+    )
+    augment = dataclasses.replace(config.augment, mean=tuple(view["mean"]), std=tuple(view["std"]))
+    with joined_world(config.train.device) as world:
+        loader = eval_loader(data, augment, rank=world.rank, world_size=world.world_size, device=world.device)
+        try:
+            _check_classes(trained, loader.beton, config.eval.checkpoint)
+            model = create_model(trained.model, num_classes=trained.num_classes, resolution=data.eval_resolution)
+            adapted = fit_weights(model, trained.weights, path=config.eval.checkpoint)
+            model = model.to(world.device).eval()
+            if config.train.channels_last:
+                model = to_channels_last(model)
+            amp = resolve_amp(config.train.amp, world.device)
+            check_dtype(data.dtype, amp)
+            result = evaluate(Decision(model, config.eval), loader, world, amp=amp)
+            assert result is not None
+        finally:
+            loader.close()
+        if world.is_main:
+            view_line = f"{data.eval_resolution} pixels of {round(data.eval_resolution / data.eval_crop_ratio)}"
+            print(_line(trained, model, [view_line, *adapted], config.eval, result))
+    return {
+        **result,
+        "weights": trained.weights_name,
+        "flip": config.eval.flip,
+        "heads": config.eval.heads,
+        "fusion": config.eval.fusion,
+        "eval_resolution": data.eval_resolution,
+        "eval_crop_ratio": data.eval_crop_ratio,
+        "checkpoint": config.eval.checkpoint,
+        "val": data.val,
+    }
+
+
+def _read(config: RunConfig) -> _Trained:
+    """What eval.checkpoint holds. Raises UserError where model.name is needed, or is another than the file's."""
+    path = config.eval.checkpoint
+    content = load_any(path)
+    weights = weights_of(content, config.eval.weights, path=path)
+    if "architecture" not in content:
+        return _of_other_code(config, weights)
+    model = ModelConfig(**content["architecture"])
+    if config.model.name not in (ModelConfig().name, model.name):
+        raise UserError(f"model.name={config.model.name}: checkpoint {path} holds {model.name}; leave the option out")
+    name = content["best_weights"] if config.eval.weights == "auto" else config.eval.weights
+    return _Trained(model, weights, name, content["num_classes"], content["classes"], content["view"], content["epoch"])
+
+
+def _of_other_code(config: RunConfig, weights: Weights) -> _Trained:
+    """Weights of timm, of DeiT's code or of safetensors, for the architecture that model.name and model.options say."""
+    with torch.device("meta"):  # for the names of its heads alone
+        model = create_model(config.model, num_classes=1, resolution=_default(config.model.name)["eval_resolution"])
+    num_classes = num_classes_of(model, weights, path=config.eval.checkpoint)
+    if num_classes is None:
+        raise UserError(f"eval.checkpoint={config.eval.checkpoint}: its weights have no head; want a classifier's")
+    name = "model" if config.eval.weights == "auto" else config.eval.weights
+    return _Trained(config.model, weights, name, num_classes, None, _default(config.model.name), None)
+
+
+def _default(name: str) -> dict[str, Any]:
+    """The view that timm states for an architecture; DeiT's where it knows none. Unknown names are create_model's to refuse."""
+    stated = (timm.get_pretrained_cfg(name) if timm.is_model(name) else None) or timm.models.PretrainedCfg()
+    return {
+        "eval_resolution": stated.input_size[-1],
+        "eval_crop_ratio": stated.crop_pct,
+        "interpolation": stated.interpolation,
+        "mean": stated.mean,
+        "std": stated.std,
+    }
+
+
+def _check_classes(trained: _Trained, val: Beton, path: str) -> None:
+    """Raises UserError if a beton's classes are not those that the weights were trained on."""
+    if trained.classes is not None and val.classes is not None and list(val.classes) != list(trained.classes):
+        sizes = f"{len(val.classes)} and {len(trained.classes)}"
+        raise UserError(f"{val.path}: its classes are not those of checkpoint {path} ({sizes})")
+    if int(val.labels.max()) >= trained.num_classes:
+        raise UserError(f"{val.path}: has label {int(val.labels.max())}, checkpoint {path} knows {trained.num_classes} classes")
+
+
+def _line(trained: _Trained, model: nn.Module, remarks: list[str], config: EvalConfig, result: Mapping[str, Any]) -> str:
+    """What was evaluated and how, and what came out."""
+    parts = [trained.model.name]
+    if trained.epoch is not None:
+        parts += [f"epoch {trained.epoch + 1}"]
+    parts += [f"{trained.weights_name} weights", *remarks]
+    if config.flip:
+        parts += ["mirror images added"]
+    if is_distilled(model):
+        parts += [_HEADS[config.heads] + (f" ({_FUSIONS[config.fusion]})" if config.heads == "both" else "")]
+    return (
+        f"{', '.join(parts)}: top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}, "
+        f"{result['num_images']} images"
+    )

@@ -1,0 +1,136 @@
+"""`deit-fast eval` on files of our own and of other code: which model, which view, which heads, and what is refused."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from timm.data import create_transform
+
+from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
+from deit_fast.data.write import write_beton
+from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
+from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
+from tests.train.conftest import TINY
+
+Finished = tuple[RunConfig, dict[str, Any]]
+DISTILLED = "deit_tiny_distilled_patch16_224"
+
+
+def _config(digits: Path, checkpoint: Path, **changes: Any) -> RunConfig:
+    config = RunConfig()
+    options = {"data.val": str(digits / "val.beton"), "data.num_workers": 1, "eval.checkpoint": str(checkpoint), **changes}
+    for key, value in options.items():
+        section, name = key.split(".")
+        config = dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **{name: value})})
+    return config
+
+
+def _logits(model: torch.nn.Module, digits: Path, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of all validation images through timm's own transform, and the labels."""
+    paths = sorted((digits / "val").glob("*/*.jpg"))
+    transform = create_transform(side, interpolation="bicubic", crop_pct=1.0)
+    images = torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
+    labels = torch.tensor([int(path.parent.name) for path in paths])
+    with torch.inference_mode():
+        return model.eval()(images), labels
+
+
+def _top1(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    return 100 * (logits.argmax(1) == labels).double().mean().item()
+
+
+@pytest.fixture(scope="module")
+def students(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Module]:
+    """A distilled model whose heads disagree, as DeiT's code saves it, and the model."""
+    torch.manual_seed(0)
+    model = timm.create_model(DISTILLED, num_classes=10, img_size=32, **TINY)
+    torch.nn.init.normal_(model.head.weight)
+    torch.nn.init.normal_(model.head_dist.weight)
+    path = tmp_path_factory.mktemp("students") / "deit.pth"
+    torch.save({"model": model.state_dict(), "epoch": 299}, path)
+    return path, model
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, lambda a, b: (a + b) / 2),
+        ({"eval.heads": "class"}, lambda a, b: a),
+        ({"eval.heads": "distillation"}, lambda a, b: b),
+        ({"eval.fusion": "paper"}, lambda a, b: torch.log((a.softmax(1) + b.softmax(1)) / 2)),
+    ],
+)
+def test_each_head_of_a_file_of_deits_code(
+    digits: Path, students: tuple[Path, torch.nn.Module], changes: dict[str, Any], expected: Any
+) -> None:
+    path, model = students
+    config = _config(
+        digits, path, **{"model.name": DISTILLED, "model.options": TINY, "data.eval_resolution": 32},
+        **{"data.eval_crop_ratio": 1.0}, **changes,
+    )  # fmt: skip
+    result = evaluate_checkpoint(config)
+    model.set_distilled_training(True)  # type: ignore[operator]
+    features, labels = _logits(_Both(model), digits, 32)
+    logits = expected(*features)
+    assert result["top1"] == pytest.approx(_top1(logits, labels), abs=0.3)  # a near tie may fall the other way
+    assert result["loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-4)
+    assert result["num_images"] == 359
+
+
+class _Both(torch.nn.Module):
+    """timm's own two heads, which it gives in training mode alone."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> Any:
+        self.model.train()
+        return self.model(images)
+
+
+def test_a_vision_transformer_at_another_resolution(
+    digits: Path, finished_run: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(finished_run[0].run.dir) / "checkpoints" / "last.pt"
+    result = evaluate_checkpoint(_config(digits, path, **{"data.eval_resolution": 48, "data.eval_crop_ratio": 1.0}))
+    content = load_checkpoint(path)
+    model = timm.create_model("deit_tiny_patch16_224", num_classes=10, img_size=48, **TINY)
+    weights = dict(content[{"model": "state_dict", "ema": "state_dict_ema"}[content["best_weights"]]])
+    grid = weights["pos_embed"][:, 1:].reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+    grid = torch.nn.functional.interpolate(grid, size=(6, 6), mode="bicubic", align_corners=False)
+    weights["pos_embed"] = torch.cat([weights["pos_embed"][:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
+    model.load_state_dict(weights)
+    logits, labels = _logits(model, digits, 48)
+    assert result["loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-4)
+    assert "positions 4x4 -> 6x6" in capsys.readouterr().out
+
+
+def test_the_view_of_other_weights_is_what_timm_states(digits: Path, tmp_path: Path) -> None:
+    model = timm.create_model("resnet10t", num_classes=10)
+    torch.save(model.state_dict(), tmp_path / "resnet.pth")
+    few = tmp_path / "few.beton"
+    write_beton(SourceConfig(path=str(digits / "val"), subset=20), WriteConfig(out=str(few), num_workers=1))
+    result = evaluate_checkpoint(_config(digits, tmp_path / "resnet.pth", **{"model.name": "resnet10t", "data.val": str(few)}))
+    stated = timm.get_pretrained_cfg("resnet10t")
+    assert (result["eval_resolution"], result["eval_crop_ratio"]) == (stated.input_size[-1], stated.crop_pct)
+    assert np.isfinite(result["loss"])
+
+
+def test_what_is_refused(digits: Path, tmp_path: Path, finished_run: Finished, students: tuple[Path, torch.nn.Module]) -> None:
+    ours = Path(finished_run[0].run.dir) / "checkpoints" / "last.pt"
+    with pytest.raises(UserError, match=r"model\.name=resnet18: checkpoint .* holds deit_tiny_patch16_224; leave"):
+        evaluate_checkpoint(_config(digits, ours, **{"model.name": "resnet18"}))
+    with pytest.raises(UserError, match=r"eval\.heads=class: the model has one head"):
+        evaluate_checkpoint(_config(digits, ours, **{"eval.heads": "class"}))
+    with pytest.raises(UserError, match="hold no moving average"):
+        evaluate_checkpoint(_config(digits, students[0], **{"model.name": DISTILLED, "eval.weights": "ema"}))
+    content = load_checkpoint(ours)
+    save_checkpoint(tmp_path / "five.pt", {**content, "classes": list("01234"), "num_classes": 5})
+    with pytest.raises(UserError, match=r"its classes are not those of checkpoint .* \(10 and 5\)"):
+        evaluate_checkpoint(_config(digits, tmp_path / "five.pt"))
