@@ -347,9 +347,7 @@ def test_resnet_is_ffcv_imagenets(depth: int, peak: float, weight_decay: float, 
 @pytest.mark.parametrize("name", ["resnet50_fixres_384", "regnety_16gf_384"])
 def test_fixres_views_are_evaluations(name: str) -> None:
     config = _config(f"rn_configs/{name}.yaml")
-    low, high = config.augment.crop_scale
-    assert low == high == pytest.approx(0.875**2 * 3 / 4, abs=1e-4)  # of a 4:3 image, a square of 0.875 of its shorter side
-    assert config.augment.crop_ratio == (1.0, 1.0)
+    assert config.augment.crop == "centre"
     augment = dataclasses.astuple(config.augment)
     assert augment == dataclasses.astuple(_config("rn_configs/resnet50_fixres_384.yaml").augment)
     assert (config.model.trains, config.optim.name, config.optim.weight_decay) == ("norms", "sgd", 1e-4)

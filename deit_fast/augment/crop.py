@@ -118,6 +118,14 @@ def plan_centre_views(ids, heights, widths, resized, resolution, plans):  # type
 
 
 @compiled()
+def plan_flipped_centre_views(seed, ids, heights, widths, resized, flip, resolution, plans):  # type: ignore[no-untyped-def]
+    """plan_centre_views, mirrored with a probability as `plan_random_views` does it: views to train on as they are tested."""
+    plan_centre_views(ids, heights, widths, resized, resolution, plans)
+    for i in range(len(ids)):
+        plans[i, 8] = 1 if is_flipped(seed, ids[i], flip) else 0
+
+
+@compiled()
 def _store(plan, flipped, row):  # type: ignore[no-untyped-def]
     row[0], row[1], row[2], row[3] = plan[0], plan[1], plan[2], plan[3]
     row[4], row[5], row[6], row[7] = plan[4], plan[5], plan[6], plan[7]

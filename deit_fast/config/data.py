@@ -131,10 +131,11 @@ class AugmentConfig:
     )
     crop_scale: Pair = option((0.08, 1.0), "range of the area of a random crop, as a share of the image's")
     crop_ratio: Pair = option((3 / 4, 4 / 3), "range of the aspect ratio of a random crop, width over height")
-    crop: Literal["random", "simple"] = option(
+    crop: Literal["random", "simple", "centre"] = option(
         "random",
         "random: a box of random area and aspect ratio, resized (timm's RandomResizedCrop); simple: the shorter side resized, "
-        "then a random square of it, padded by 4 pixels (DeiT III)",
+        "then a random square of it, padded by 4 pixels (DeiT III); centre: the "
+        "evaluation view (FixRes)",
     )
     flip: float = option(0.5, "probability of a horizontal flip")
     auto_augment: str = option(

@@ -140,14 +140,25 @@ class _DecodeViews(SimpleRGBImageDecoder):
 
 
 class DecodeTrainViews(_DecodeViews):
-    """Random views: a crop and a horizontal flip of each image, keyed by the seed and the view id."""
+    """Random views: a crop and a horizontal flip of each image, keyed by the seed and the view id.
+
+    centre_ratio: with augment.crop=centre, side of the crop over the shorter side of the resized image.
+    """
 
     def __init__(
-        self, stored: decode.Stored | str, resolution: int, seed: int, augment: AugmentConfig, *args: Any, **options: Any
+        self,
+        stored: decode.Stored | str,
+        resolution: int,
+        seed: int,
+        augment: AugmentConfig,
+        *args: Any,
+        centre_ratio: float = 0.875,
+        **options: Any,
     ) -> None:
         super().__init__(stored, resolution, *args, **options)
         self._seed = np.uint64(seed)
         self._augment = augment
+        self._centre_ratio = centre_ratio
         self._check_resolution()
 
     def _check_resolution(self) -> None:
@@ -159,10 +170,21 @@ class DecodeTrainViews(_DecodeViews):
         seed, scale, ratio = self._seed, self._augment.crop_scale, self._augment.crop_ratio
         padding = _SIMPLE_CROP_PADDING if self._augment.crop == "simple" else -1
         flip = float(self._augment.flip)
+        if self._augment.crop == "centre":
+            return self._centre_plans(seed, flip)
         plan_random_views = crop.plan_random_views
 
         def make_plans(ids, heights, widths, resolution, plans):  # type: ignore[no-untyped-def]
             plan_random_views(seed, ids, heights, widths, scale, ratio, padding, flip, resolution, plans)
+
+        return make_plans
+
+    def _centre_plans(self, seed: np.uint64, flip: float) -> Callable[..., None]:
+        resized = int(self.resolution / self._centre_ratio)
+        plan_flipped_centre_views = crop.plan_flipped_centre_views
+
+        def make_plans(ids, heights, widths, resolution, plans):  # type: ignore[no-untyped-def]
+            plan_flipped_centre_views(seed, ids, heights, widths, resized, flip, resolution, plans)
 
         return make_plans
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numba
 import torch
@@ -45,12 +46,10 @@ def train_operations(
     config: DataConfig, augment: AugmentConfig, stored: Stored, num_classes: int, *, seed: int, num_workers: int
 ) -> tuple[list[Operation], list[Operation]]:
     """The operations that make training batches of images and of targets."""
-    threads = {"num_workers": num_workers}
-    images: list[Operation] = [
-        DecodeTrainViews(
-            stored, config.resolution, seed, augment, config.interpolation, dct_scaling=config.dct_scaling, **threads
-        )
-    ]
+    threads: dict[str, Any] = {"num_workers": num_workers}
+    options = {"dct_scaling": config.dct_scaling, "centre_ratio": eval_crop_ratio(config), **threads}
+    decoder = DecodeTrainViews(stored, config.resolution, seed, augment, config.interpolation, **options)
+    images: list[Operation] = [decoder]
     policy = AugmentViews(augment, seed, config.interpolation, **threads)
     if policy.policy.num_steps:
         images.append(policy)

@@ -108,6 +108,20 @@ def test_all_images_damaged_is_an_error(beton: Path, tmp_path: Path) -> None:
         list(_loader(damaged, on_error="replace"))
 
 
+def test_centre_crop_is_the_evaluation_view_flipped_or_not(beton: Path) -> None:
+    images = [Image.fromarray(pixels) for _, pixels in stored_images(beton)]
+    centre = dataclasses.replace(PLAIN, crop="centre", flip=0.5, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    num_flipped = 0
+    for batch in _loader(beton, centre, eval_crop_ratio=0.8):
+        for sample, image in zip(batch.samples.tolist(), batch.images, strict=True):
+            resized = F.resize(images[sample], [40], interpolation=F.InterpolationMode.BICUBIC)
+            want = F.to_tensor(F.center_crop(resized, [SIDE, SIDE]))
+            is_flipped = not torch.allclose(image, want, atol=1e-6, rtol=0)
+            num_flipped += is_flipped
+            torch.testing.assert_close(image, want.flip(2) if is_flipped else want, atol=1e-6, rtol=0)
+    assert 8 <= num_flipped <= 32  # of 40
+
+
 def test_simple_random_crop_equals_torchvision(beton: Path) -> None:
     images = [Image.fromarray(pixels) for _, pixels in stored_images(beton)]
     simple = dataclasses.replace(PLAIN, crop="simple", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
