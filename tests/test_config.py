@@ -22,6 +22,7 @@ from deit_fast.config import (
     eval_batch_size,
     eval_resolution,
     is_mixing,
+    warnings_of,
 )
 
 TRAINABLE = RunConfig(data=DataConfig(train="train.beton", val="val.beton"))
@@ -120,6 +121,30 @@ def test_odd_batches_are_fine_unless_mixed_in_pairs(augment: AugmentConfig, mixe
             check_training(in_pairs, world_size=1)
     else:
         check_training(in_pairs, world_size=1)
+
+
+@pytest.mark.parametrize(
+    ("model", "epochs", "global_batch_size", "warmup_epochs", "is_warned"),
+    [
+        (ModelConfig("deit_base_patch16_224"), 300, 1024, 5.0, False),
+        (ModelConfig("deit_base_patch16_224"), 300, 512, 5.0, True),
+        (ModelConfig("deit_base_distilled_patch16_224"), 300, 1024, 10.0, True),
+        (ModelConfig("deit_small_patch16_224"), 300, 512, 10.0, False),
+        (ModelConfig("deit_base_patch16_384", weights="deit_base.pth"), 30, 512, 5.0, False),
+    ],
+)
+def test_users_of_deit_b_are_warned_of_what_cost_others_accuracy(
+    model: ModelConfig, epochs: int, global_batch_size: int, warmup_epochs: float, is_warned: bool
+) -> None:
+    config = replace(
+        TRAINABLE,
+        model=model,
+        train=replace(TRAINABLE.train, epochs=epochs),
+        schedule=replace(TRAINABLE.schedule, warmup_epochs=warmup_epochs),
+    )
+    found = warnings_of(config, global_batch_size)
+    assert len(found) == is_warned
+    assert all("78 to 79 %" in line for line in found)
 
 
 def test_sizes_of_evaluation_follow_training_unless_set() -> None:

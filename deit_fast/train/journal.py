@@ -25,9 +25,8 @@ class Journal:
         self._keeper = Keeper(folder / "checkpoints", trainer.config.train.keep_last)
 
         def opened() -> RunRecord:
-            record = open_run(folder, trainer.config, command, is_resumed)
-            check_room(record.checkpoints, trainer.model, trainer.average, trainer.config)
-            return record
+            check_room(folder, trainer.model, trainer.average, trainer.config)
+            return open_run(folder, trainer.config, command, is_resumed)
 
         self._record = self._world.only_on_main(opened)
         self.progress: Progress

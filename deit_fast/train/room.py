@@ -1,4 +1,4 @@
-"""Takes the folder of a run's checkpoints, gives the error if the disk has no room for them."""
+"""Takes the folder of a run, gives the error if its disk has no room for the checkpoints."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ def checkpoint_bytes(model: nn.Module, average: WeightAverage | None, optimizer_
 
 
 def check_room(folder: Path, model: nn.Module, average: WeightAverage | None, config: RunConfig) -> None:
-    """Raises UserError if the newest checkpoints, the best one and the one being written do not fit beside what is there."""
+    """Raises UserError if the newest checkpoints, the best one and the one being written do not fit beside what is there.
+
+    folder: of the run, which need not exist yet."""
     train = config.train
     num_kept = train.epochs // train.keep_every if train.keep_every else 0
     size = checkpoint_bytes(model, average, config.optim.name)
-    there = {path.stat().st_ino: path.stat().st_size for path in folder.glob("*.pt")}
+    there = {path.stat().st_ino: path.stat().st_size for path in (folder / "checkpoints").glob("*.pt")}
     wanted = size * (train.keep_last + 2 + num_kept) - sum(there.values())
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
     if free < wanted:
         raise UserError(
-            f"run.dir={folder.parent}: its disk has {_size(free)} left, and checkpoints of {_size(size)} each need "
+            f"run.dir={folder}: its disk has {_size(free)} left, and checkpoints of {_size(size)} each need "
             f"{_size(wanted)}; make room, choose another run.dir, or a smaller train.keep_last"
         )
 

@@ -1,0 +1,135 @@
+"""Checkpoints in a folder: which stay, under which names, and what a disk that takes no more does to a run."""
+
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from deit_fast.config import UserError
+from deit_fast.record.log import read_events
+from deit_fast.train import keeper as keeper_room
+from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
+from deit_fast.train.keeper import Keeper, load_newest
+from tests.train.conftest import tiny_config
+
+
+def _content(step: int, tensor: torch.Tensor) -> dict[str, object]:
+    weights = {"w": tensor}
+    return {"step": step, "best_step": -1, "state_dict": weights, "model": weights, "list": [tensor, (1, "a")]}
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_policy_keeps_the_newest_the_best_and_those_for_good(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, keep_last=2)
+    for step in range(1, 6):
+        content = _content(step, torch.full((3,), float(step)))
+        kept_name = f"epoch-{step}.pt" if step == 3 else ""
+        keeper.save(content, epoch=0, step=step, is_best=step == 2, kept_name=kept_name)
+    keeper.wait()
+    assert _names(tmp_path) == ["best.pt", "epoch-3.pt", "last.pt", "step-00000004.pt", "step-00000005.pt"]
+    found = {name: load_checkpoint(tmp_path / name)["step"] for name in _names(tmp_path)}
+    assert found == {"best.pt": 2, "epoch-3.pt": 3, "last.pt": 5, "step-00000004.pt": 4, "step-00000005.pt": 5}
+    assert [saved.step for saved in keeper.finished()] == [1, 2, 3, 4, 5]
+    assert keeper.finished() == []
+
+
+def test_a_checkpoint_is_of_its_moment_though_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_write = threading.Event()
+
+    def slow(path: Path, content: dict[str, object]) -> None:
+        may_write.wait(10)
+        save_checkpoint(path, content)
+
+    monkeypatch.setattr(keeper_room, "save_checkpoint", slow)
+    keeper, tensor = Keeper(tmp_path, keep_last=1), torch.arange(4.0)
+    content = _content(1, tensor)
+    keeper.save(content, epoch=0, step=1, is_best=False)
+    tensor.add_(100)
+    content["step"] = 7
+    may_write.set()
+    keeper.save(_content(2, tensor), epoch=0, step=2, is_best=False)  # waits, and uses the memory of the first again
+    tensor.zero_()
+    keeper.wait()
+    newest = load_newest(tmp_path)
+    assert newest is not None
+    assert newest[0]["state_dict"]["w"].tolist() == [100, 101, 102, 103]
+    assert newest[0]["state_dict"]["w"].data_ptr() == newest[0]["model"]["w"].data_ptr()  # one copy for both names
+    assert newest[0]["list"][1] == (1, "a")
+
+
+def test_a_failed_checkpoint_replaces_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = Keeper(tmp_path, keep_last=1)
+    keeper.save(_content(1, torch.ones(3)), epoch=0, step=1, is_best=True)
+    keeper.wait()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda file: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        keeper.save(_content(2, torch.ones(3)), epoch=0, step=2, is_best=True)
+        keeper.wait()
+    assert [saved.error for saved in keeper.finished()] == ["", "No space left on device"]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_bug_in_the_thread_reaches_the_run(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, keep_last=1)
+    keeper.save({"step": 1, "bad": threading.Lock()}, epoch=0, step=1, is_best=False)
+    keeper.wait()
+    with pytest.raises(TypeError, match="pickle"):
+        keeper.finished()
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("position", [0.01, 0.3, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize("name", ["last.pt", "step-00000002.pt"])
+def test_any_flipped_byte_is_found(tmp_path: Path, position: float, name: str) -> None:
+    keeper = Keeper(tmp_path, keep_last=2)
+    for step in (1, 2):
+        keeper.save(_content(step, torch.rand(1000)), epoch=0, step=step, is_best=False)
+    keeper.wait()
+    content = bytearray((tmp_path / name).read_bytes())
+    content[int(position * len(content))] ^= 0x10
+    with (tmp_path / name).open("r+b") as file:  # both names are one file
+        file.write(content)
+    with pytest.raises(UserError, match=r"step-00000002\.pt: .*the one before it is .*step-00000001\.pt"):
+        load_newest(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_disk_that_takes_no_checkpoint_is_reported_and_the_run_goes_on(digits: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = [
+        "train", f"--data.train={digits / 'train.beton'}", f"--data.val={digits / 'val.beton'}", f"--run.dir={folder}",
+        "--data.resolution=32", "--data.num_workers=1", "--model.name=deit_tiny_patch16_224",
+        "--model.options=patch_size=8,embed_dim=48,depth=2,num_heads=2", "--schedule.warmup_epochs=1", "--train.epochs=3",
+        "--train.device=cpu", "--data.batch_size=128",
+    ]  # fmt: skip
+    limit = 300_000  # bytes of any file that the process writes; a checkpoint has about a million
+
+    done = subprocess.run(
+        [sys.executable, "-m", "deit_fast", *words], capture_output=True, text=True, check=False, timeout=200,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1
+    assert "could not be written (File too large); there is no checkpoint yet; make room, and go on from there" in lines[0]
+    events = read_events(folder / "log.jsonl")
+    assert [event["epoch"] for event in events if event["event"] == "epoch"] == [0, 1, 2]
+    assert len([event for event in events if event["event"] == "checkpoint_failed"]) >= 1
+    assert list((folder / "checkpoints").iterdir()) == []
+
+
+def test_no_room_is_found_at_the_start(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deit_fast.train.loop import train
+
+    monkeypatch.setattr("deit_fast.train.room.shutil.disk_usage", lambda folder: type("Usage", (), {"free": 10_000})())
+    with pytest.raises(UserError, match=r"run\.dir=.*: its disk has 0\.0 MB left, and checkpoints of 0\.\d MB each need"):
+        train(tiny_config(digits, tmp_path / "run"), [])
+    assert not (tmp_path / "run").exists()
