@@ -85,6 +85,8 @@ class Run:
                 reason = self._train_epoch()
                 results: dict[str, Any] = {}
                 if reason is None and (self._is_last_epoch or (self._epoch + 1) % self._config.train.eval_every == 0):
+                    with self._clock.during("compile"):
+                        self._trainer.compile_evaluation()
                     with self._clock.during("evaluation"):
                         reason, results = self._evaluate()
                 if reason is not None:

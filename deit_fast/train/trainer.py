@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from deit_fast.augment.rng import sample_of
-from deit_fast.config import RunConfig, UserError, eval_crop_ratio, eval_resolution
+from deit_fast.config import RunConfig, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
 from deit_fast.data.beton import check_same_classes
 from deit_fast.data.loader import Batch, eval_loader, train_loader
 from deit_fast.model.create import create_model, has_fixed_resolution, to_channels_last
@@ -25,7 +25,7 @@ from deit_fast.train.evaluate import Decision, check_dtype, evaluate
 from deit_fast.train.feed import on_device
 from deit_fast.train.objective import Objective
 from deit_fast.train.resume import check_same_run
-from deit_fast.train.step import TrainStep, resolve_amp
+from deit_fast.train.step import TrainStep, autocast, resolve_amp
 from deit_fast.train.teacher import Teacher, create_teacher
 
 
@@ -61,7 +61,9 @@ class Trainer:
         objective = Objective(self.model, config.train, config.distil)
         teacher = self._create_teacher()
         self.step = TrainStep(config.train, config.optim, objective, self.optimizer, self.average, teacher, world)
-        self._deciding: dict[str, Decision] = {}
+        self._modules = {"model": self.model} | ({"ema": self.average.module} if self.average is not None else {})
+        self._decisions = {name: Decision(module, config.eval, config.train.compile) for name, module in self._modules.items()}
+        self._has_compiled_evaluation = config.train.compile == "off"
         self._set_mode()
 
     def _create_model(self, starts_anew: bool) -> nn.Module:
@@ -132,26 +134,37 @@ class Trainer:
         optim.set_lr(self.optimizer, self.lr(epoch, step))
         self.step(batch.images, batch.targets, epoch, step)
 
+    def compile_evaluation(self) -> None:
+        """What evaluation compiles, before it is timed; nothing where train.compile is off, and at a second call."""
+        if self._has_compiled_evaluation:
+            return
+        data = self.config.data
+        shape = eval_batch_size(data), 3, *[eval_resolution(data)] * 2
+        images = torch.zeros(shape, dtype=getattr(torch, data.dtype), device=self.world.device)
+        images = images.to(memory_format=torch.channels_last)
+        for name, module in self._modules.items():
+            module.eval()
+            with torch.inference_mode(), autocast(self.step.amp, self.world.device):
+                self._decisions[name](images)
+        self._set_mode()
+        self._has_compiled_evaluation = True
+
     def evaluate(self, should_stop: Callable[[], bool]) -> dict[str, dict[str, Any]] | None:
         """The evaluation of the weights ("model") and, where there is one, of their average ("ema").
 
         None if should_stop, asked by each rank equally often, ended it early."""
-        modules: dict[str, nn.Module] = {"model": self.model}
-        if self.average is not None:
-            modules["ema"] = self.average.module
         results: dict[str, dict[str, Any]] = {}
-        for name, module in modules.items():
+        for name, module in self._modules.items():
             # each rank has batch statistics of its own; a checkpoint holds rank 0's, and these are evaluated
             self.world.share_buffers(module)
             module.eval()
-            if name not in self._deciding:
-                self._deciding[name] = Decision(module, self.config.eval, self.config.train.compile)
-            result = evaluate(self._deciding[name], self.eval_loader, self.world, amp=self.step.amp, should_stop=should_stop)
+            decision = self._decisions[name]
+            result = evaluate(decision, self.eval_loader, self.world, amp=self.step.amp, should_stop=should_stop)
             if result is None:
                 break
             results[name] = result
         self._set_mode()
-        return results if len(results) == len(modules) else None
+        return results if len(results) == len(self._modules) else None
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds of the model and its training, as tensors and plain values."""

@@ -155,6 +155,7 @@ def test_resuming_as_another_run_is_refused(
         ({"data.eval_resolution": 64}, r"takes one resolution"),
         ({"model.name": "deit_tinny_patch16_224"}, "did you mean"),
         ({"schedule.warmup_epochs": 2.0}, r"schedule\.warmup_epochs=2: want fewer than train\.epochs=2"),
+        ({"eval.heads": "class"}, r"eval\.heads=class: the model has one head"),
         ({"data.start_resolution": 64}, r"data\.start_resolution=64: want 0 to data\.resolution=32"),
     ],
 )
