@@ -112,6 +112,10 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
             from deit_fast.study.bench_write import bench_write
 
             return bench_write(config)
+        case "bench" if config.bench.kind == "step":
+            from deit_fast.study.bench_step import bench_step
+
+            return bench_step(config)
         case "bench" if config.bench.kind == "loader":
             from deit_fast.study.bench_loader import bench_loader
 

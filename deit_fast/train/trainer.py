@@ -1,4 +1,4 @@
-"""Takes the configuration of a run, gives what trains on one rank: loaders, model, teacher, optimiser, average, step."""
+"""Takes the configuration of a run, gives what trains on one rank: loaders, learner, evaluation, and the state of all."""
 
 from __future__ import annotations
 
@@ -8,36 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from deit_fast.augment.rng import sample_of
 from deit_fast.config import RunConfig, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
 from deit_fast.data.beton import check_same_classes
 from deit_fast.data.loader import Batch, eval_loader, train_loader
-from deit_fast.model.create import create_model, has_fixed_resolution, to_channels_last
-from deit_fast.model.parts import freeze_except
-from deit_fast.model.weights import fit_weights, weights_of
-from deit_fast.train import optim, schedule
-from deit_fast.train.checkpoint import check_architecture, load_any, load_weights
+from deit_fast.model.create import has_fixed_resolution
+from deit_fast.train import schedule
+from deit_fast.train.checkpoint import check_architecture, load_weights
 from deit_fast.train.dist import World
-from deit_fast.train.ema import WeightAverage
-from deit_fast.train.evaluate import Decision, check_dtype, evaluate
+from deit_fast.train.evaluate import Decision, evaluate
 from deit_fast.train.feed import on_device
-from deit_fast.train.objective import Objective
+from deit_fast.train.learner import Learner
 from deit_fast.train.resume import check_same_run
-from deit_fast.train.step import TrainStep, autocast, resolve_amp
-from deit_fast.train.teacher import Teacher, create_teacher
+from deit_fast.train.step import autocast
 
 
-class Trainer:
-    """What a run trains with: loaders, model, teacher, optimiser, average and step, built from a configuration on one rank.
-
-    starts_anew: whether model.weights are read, if there are any; a run that goes on has its weights in its checkpoint.
-    `remarks` are lines about what was adapted in them.
-    """
+class Trainer(Learner):
+    """What a run trains with: loaders, and what learns from them, built from a configuration on one rank."""
 
     def __init__(self, config: RunConfig, world: World, *, starts_anew: bool = True) -> None:
-        self.config, self.world = config, world
         _check_resolutions(config)
         data, augment, seed = config.data, config.augment, config.train.seed
         ranks = {"rank": world.rank, "world_size": world.world_size, "device": world.device}
@@ -45,58 +35,12 @@ class Trainer:
         self.eval_loader = eval_loader(data, augment, **ranks)  # type: ignore[arg-type]
         beton = self.train_loader.beton
         check_same_classes(beton, self.eval_loader.beton)
-        self.classes, self.num_classes = beton.classes, beton.num_classes
-        self.global_batch_size = data.batch_size * world.world_size
-        self.steps_per_epoch = self.train_loader.order.steps_per_epoch
-        self.peak_lr = schedule.peak_lr(config.optim, self.global_batch_size)
-        amp = resolve_amp(config.train.amp, world.device)
-        check_dtype(data.dtype, amp)
-
-        self.remarks: list[str] = []
-        self.model = self._create_model(starts_anew)
-        self.average: WeightAverage | None = None
-        if config.train.ema_decay:
-            self.average = WeightAverage(self.model, config.train.ema_decay, config.train.ema_warmup)
-        self.optimizer = optim.create_optimizer(config.optim, self.model, self.peak_lr)
-        objective = Objective(self.model, config.train, config.distil)
-        teacher = self._create_teacher()
-        self.step = TrainStep(config.train, config.optim, objective, self.optimizer, self.average, teacher, world)
+        self.classes = beton.classes
+        steps_per_epoch = self.train_loader.order.steps_per_epoch
+        super().__init__(config, world, num_classes=beton.num_classes, steps_per_epoch=steps_per_epoch, starts_anew=starts_anew)
         self._modules = {"model": self.model} | ({"ema": self.average.module} if self.average is not None else {})
         self._decisions = {name: Decision(module, config.eval, config.train.compile) for name, module in self._modules.items()}
         self._has_compiled_evaluation = config.train.compile == "off"
-        self._set_mode()
-
-    def _create_model(self, starts_anew: bool) -> nn.Module:
-        config = self.config
-        torch.manual_seed(config.train.seed)  # the same first weights on every rank
-        model = create_model(config.model, num_classes=self.num_classes, resolution=config.data.resolution)
-        if config.model.weights and starts_anew:
-            content = load_any(config.model.weights)
-            weights = weights_of(content, config.model.weights_from, path=config.model.weights)
-            self.remarks += fit_weights(model, weights, path=config.model.weights)
-        freeze_except(model, config.model.trains)
-        model = model.to(self.world.device)
-        return to_channels_last(model) if config.train.channels_last else model
-
-    def _create_teacher(self) -> Teacher | None:
-        config = self.config
-        if config.distil.kind == "none":
-            return None
-        teacher = create_teacher(
-            config.distil,
-            num_classes=self.num_classes,
-            resolution=config.data.resolution,
-            mean=config.augment.mean,
-            std=config.augment.std,
-            device=self.world.device,
-            channels_last=config.train.channels_last,
-            compile_mode=config.train.compile,
-        )
-        self.remarks += [f"teacher: {line}" for line in teacher.adapted]
-        return teacher
-
-    def _set_mode(self) -> None:
-        self.model.train(self.config.train.mode == "train")
 
     @property
     def images_per_epoch(self) -> int:
@@ -118,22 +62,6 @@ class Trainer:
         samples: list[int] = sample_of(self.train_loader.order.batches(epoch, step)[0]).tolist()
         return samples
 
-    def lr(self, epoch: int, step: int) -> float:
-        """The learning rate of a step of an epoch."""
-        return schedule.lr_of_step(
-            self.config.schedule,
-            peak=self.peak_lr,
-            epochs=self.config.train.epochs,
-            epoch=epoch,
-            step=step,
-            steps_per_epoch=self.steps_per_epoch,
-        )
-
-    def train_on(self, batch: Batch, epoch: int, step: int) -> None:
-        """One step of an epoch, at its learning rate."""
-        optim.set_lr(self.optimizer, self.lr(epoch, step))
-        self.step(batch.images, batch.targets, epoch, step)
-
     def compile_evaluation(self) -> None:
         """What evaluation compiles, before it is timed; nothing where train.compile is off, and at a second call."""
         if self._has_compiled_evaluation:
@@ -146,7 +74,7 @@ class Trainer:
             module.eval()
             with torch.inference_mode(), autocast(self.step.amp, self.world.device):
                 self._decisions[name](images)
-        self._set_mode()
+        self.set_mode()
         self._has_compiled_evaluation = True
 
     def evaluate(self, should_stop: Callable[[], bool]) -> dict[str, dict[str, Any]] | None:
@@ -163,7 +91,7 @@ class Trainer:
             if result is None:
                 break
             results[name] = result
-        self._set_mode()
+        self.set_mode()
         return results if len(results) == len(self._modules) else None
 
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""Takes the configuration of a run, gives what learns on one rank: model, teacher, optimiser, average, step."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from deit_fast.config import RunConfig
+from deit_fast.data.loader import Batch
+from deit_fast.model.create import create_model, to_channels_last
+from deit_fast.model.parts import freeze_except
+from deit_fast.model.weights import fit_weights, weights_of
+from deit_fast.train import optim, schedule
+from deit_fast.train.checkpoint import load_any
+from deit_fast.train.dist import World
+from deit_fast.train.ema import WeightAverage
+from deit_fast.train.evaluate import check_dtype
+from deit_fast.train.objective import Objective
+from deit_fast.train.step import TrainStep, resolve_amp
+from deit_fast.train.teacher import Teacher, create_teacher
+
+
+class Learner:
+    """Model, teacher, optimiser, average and step of a run, on one rank. Where the batches come from is not its concern.
+
+    num_classes, steps_per_epoch: of the training set. starts_anew: whether model.weights are read, if there are any; a run
+    that goes on has its weights in its checkpoint. `remarks` are lines about what was adapted in them.
+    """
+
+    def __init__(
+        self, config: RunConfig, world: World, *, num_classes: int, steps_per_epoch: int, starts_anew: bool = True
+    ) -> None:
+        self.config, self.world = config, world
+        self.num_classes, self.steps_per_epoch = num_classes, steps_per_epoch
+        self.global_batch_size = config.data.batch_size * world.world_size
+        self.peak_lr = schedule.peak_lr(config.optim, self.global_batch_size)
+        check_dtype(config.data.dtype, resolve_amp(config.train.amp, world.device))
+
+        self.remarks: list[str] = []
+        self.model = self._create_model(starts_anew)
+        self.average: WeightAverage | None = None
+        if config.train.ema_decay:
+            self.average = WeightAverage(self.model, config.train.ema_decay, config.train.ema_warmup)
+        self.optimizer = optim.create_optimizer(config.optim, self.model, self.peak_lr)
+        objective = Objective(self.model, config.train, config.distil)
+        self.teacher = self._create_teacher()
+        self.step = TrainStep(config.train, config.optim, objective, self.optimizer, self.average, self.teacher, world)
+        self.set_mode()
+
+    def _create_model(self, starts_anew: bool) -> nn.Module:
+        config = self.config
+        torch.manual_seed(config.train.seed)  # the same first weights on every rank
+        model = create_model(config.model, num_classes=self.num_classes, resolution=config.data.resolution)
+        if config.model.weights and starts_anew:
+            content = load_any(config.model.weights)
+            weights = weights_of(content, config.model.weights_from, path=config.model.weights)
+            self.remarks += fit_weights(model, weights, path=config.model.weights)
+        freeze_except(model, config.model.trains)
+        model = model.to(self.world.device)
+        return to_channels_last(model) if config.train.channels_last else model
+
+    def _create_teacher(self) -> Teacher | None:
+        config = self.config
+        if config.distil.kind == "none":
+            return None
+        teacher = create_teacher(
+            config.distil,
+            num_classes=self.num_classes,
+            resolution=config.data.resolution,
+            mean=config.augment.mean,
+            std=config.augment.std,
+            device=self.world.device,
+            channels_last=config.train.channels_last,
+            compile_mode=config.train.compile,
+        )
+        self.remarks += [f"teacher: {line}" for line in teacher.adapted]
+        return teacher
+
+    def set_mode(self) -> None:
+        """Put the model into the mode that it trains in."""
+        self.model.train(self.config.train.mode == "train")
+
+    def lr(self, epoch: int, step: int) -> float:
+        """The learning rate of a step of an epoch."""
+        return schedule.lr_of_step(
+            self.config.schedule,
+            peak=self.peak_lr,
+            epochs=self.config.train.epochs,
+            epoch=epoch,
+            step=step,
+            steps_per_epoch=self.steps_per_epoch,
+        )
+
+    def train_on(self, batch: Batch, epoch: int, step: int) -> None:
+        """One step of an epoch, at its learning rate."""
+        optim.set_lr(self.optimizer, self.lr(epoch, step))
+        self.step(batch.images, batch.targets, epoch, step)
