@@ -43,5 +43,5 @@ class Objective(nn.Module):
             loss = soft_cross_entropy(logits, targets)
         if teacher_logits is not None:
             loss = distillation_loss(self._distil, loss, token_logits, teacher_logits)
-        correct = (logits.detach().argmax(1) == targets.argmax(1)).sum()
-        return loss, torch.stack([loss.detach(), correct.to(loss.dtype)])
+        correct = (logits.detach().argmax(1) == targets.argmax(1)).sum(dtype=loss.dtype)
+        return loss, torch.stack([loss.detach(), correct])
