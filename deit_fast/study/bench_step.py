@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3, dispatch_clip_grad
+from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -56,7 +57,7 @@ def bench_step(config: RunConfig) -> dict[str, Any]:
     with joined_world(config.train.device) as world, Stop(world) as stop:
         learner = Learner(config, world, num_classes=NUM_CLASSES, steps_per_epoch=_STEPS_PER_EPOCH)
         batch = synthetic_batch(config, world.device)
-        bare = bare_loop(learner, batch)  # before the learner moves: it takes a copy of the weights
+        bare, _ = bare_loop(learner, batch)  # before the learner moves: it takes a copy of the weights
         steps = {"ours": our_loop(learner, batch, stop), "bare": bare}
         result = _measure(config, world, steps)
         amp = learner.step.amp
@@ -111,8 +112,8 @@ def our_loop(learner: Learner, batch: Batch, stop: Stop) -> Step:
     return step
 
 
-def bare_loop(learner: Learner, batch: Batch) -> Step:
-    """The loop of a script around PyTorch and timm, at the start of a learner's training, with weights of its own."""
+def bare_loop(learner: Learner, batch: Batch) -> tuple[Step, nn.Module]:
+    """The loop of a script around PyTorch and timm, from a learner's weights as they are now; and its own model."""
     config, world, teacher, amp = learner.config, learner.world, learner.teacher, learner.step.amp
     train, pieces = config.train, config.train.accumulate
     model: Any = copy.deepcopy(learner.model)
@@ -150,7 +151,7 @@ def bare_loop(learner: Learner, batch: Batch) -> Step:
         if average is not None:
             average.update(model)
 
-    return step
+    return step, model
 
 
 def _bare_loss(config: RunConfig, outputs: Any, targets: torch.Tensor, teacher_logits: torch.Tensor | None) -> torch.Tensor:
