@@ -17,6 +17,7 @@ import torch
 
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
+from tests.train.sessions import Session, free_port
 
 SLOW = pytest.mark.slow
 
@@ -83,28 +84,27 @@ def test_killed_at_ten_random_steps_it_ends_with_the_same_weights(digits: Path, 
         f"--data.batch_size={64 // ranks}", "--train.epochs=5", "--train.checkpoint_steps=3",
         "--train.channels_last=false", "--train.resume",
     )  # fmt: skip
-    program = () if ranks == 1 else ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}")
 
-    def start(name: str) -> subprocess.Popen[str]:
-        words = [sys.executable, *program, "-m", "deit_fast", *_arguments(digits, tmp_path / name, *options)]
-        return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    def start(name: str) -> Session:
+        return Session(_arguments(digits, tmp_path / name, *options), tmp_path / f"{name}.txt", ranks)
 
     whole = start("whole")
-    assert whole.wait() == 0, whole.communicate()
+    assert whole.wait() == 0, whole.stderr
 
     generator = np.random.default_rng(ranks)
     num_kills = 0
     for target in sorted(generator.choice(np.arange(1, 5 * 22), 10, replace=False)):
-        process = start("parts")
+        session = start("parts")
         deadline = time.monotonic() + 120
-        while _steps_done(tmp_path / "parts") < target and process.poll() is None and time.monotonic() < deadline:
+        while _steps_done(tmp_path / "parts") < target and session.is_running and time.monotonic() < deadline:
             time.sleep(0.001)
-        assert process.poll() is None, process.communicate()
-        _kill(process)
+        assert session.is_running, session.stderr
+        session.kill()
+        assert [rank.exitcode for rank in session.ranks] == ranks * [-signal.SIGKILL]
         num_kills += 1
     assert num_kills == 10
     last = start("parts")
-    assert last.wait() == 0, last.communicate()
+    assert last.wait() == 0, last.stderr
 
     summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "parts")]
     assert summaries[0]["weights_sha256"] == summaries[1]["weights_sha256"]
