@@ -71,7 +71,7 @@ def free_port() -> int:
 
 def _be_rank(words: list[str], stderr: Path, rank: int, num_ranks: int, port: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
-    with open(os.devnull, "w") as nothing, stderr.open("a") as errors:
+    with Path(os.devnull).open("w") as nothing, stderr.open("a") as errors:
         os.dup2(nothing.fileno(), 1)
         os.dup2(errors.fileno(), 2)
     if num_ranks > 1:

@@ -1,10 +1,9 @@
-"""Runs as processes: killed and resumed, two ranks under torchrun, and the status and the one line of bad input."""
+"""Runs as processes: killed and resumed, two ranks with and without torchrun, and the status and the one line of bad input."""
 
-import contextlib
 import json
+import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import psutil
 import pytest
 import torch
 
+from deit_fast.__main__ import main
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
 from tests.train.sessions import Session, free_port
@@ -43,8 +43,7 @@ def _run(*words: str, program: tuple[str, ...] = ("-m", "deit_fast")) -> subproc
 
 
 def _torchrun(*words: str) -> subprocess.CompletedProcess[str]:
-    program = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "deit_fast")
-    return _run(*words, program=program)
+    return _run(*words, program=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "deit_fast"))
 
 
 def _wait_for(folder: Path, event: str, epoch: int, process: subprocess.Popen[str]) -> None:
@@ -55,16 +54,6 @@ def _wait_for(folder: Path, event: str, epoch: int, process: subprocess.Popen[st
             return
         time.sleep(0.02)
     raise AssertionError(f"no {event} of epoch {epoch}: {process.communicate()}")
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL to a process and all that it started, as when a machine goes down."""
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.send_signal(signal.SIGKILL)
-    process.communicate()
-    psutil.wait_procs(family, timeout=60)
 
 
 def _steps_done(folder: Path) -> int:
@@ -122,17 +111,15 @@ def test_killed_at_ten_random_steps_it_ends_with_the_same_weights(digits: Path, 
 def test_a_notice_to_one_of_two_ranks_ends_both_in_a_checkpoint(digits: Path, tmp_path: Path, number: signal.Signals) -> None:
     folder = tmp_path / "run"
     words = _arguments(digits, folder, "--data.batch_size=32", "--train.epochs=200")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "deit_fast", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    session = Session(words, tmp_path / "run.txt", 2)
     deadline = time.monotonic() + 120
-    while _steps_done(folder) < 30 and process.poll() is None and time.monotonic() < deadline:
+    while _steps_done(folder) < 30 and session.is_running and time.monotonic() < deadline:
         time.sleep(0.01)
-    second = next(child for child in psutil.Process(process.pid).children() if child.environ().get("RANK") == "1")
     before = _steps_done(folder)
-    second.send_signal(number)
-    assert process.wait(timeout=120) == 0, process.communicate()
+    second = session.ranks[1].pid
+    assert second is not None
+    os.kill(second, number)
+    assert session.wait() == 0, session.stderr
     stopped = [event for event in read_events(folder / "log.jsonl") if event["event"] == "stopped"]
     assert [event["reason"] for event in stopped] == [number.name]
     place = 22 * stopped[0]["epoch"] + stopped[0]["step"]
@@ -147,9 +134,9 @@ def test_two_ranks_are_one_with_the_doubled_batch(digits: Path, tmp_path: Path) 
         "--train.epochs=2", "--augment.mixup=0", "--augment.cutmix=0", "--model.drop_path=0",
         "--train.checkpoint_steps=10", "--train.keep_last=3",
     )  # fmt: skip
-    one = _run(*_arguments(digits, tmp_path / "one", "--data.batch_size=64", *options))
-    two = _torchrun(*_arguments(digits, tmp_path / "two", "--data.batch_size=32", *options))
-    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    one = Session(_arguments(digits, tmp_path / "one", "--data.batch_size=64", *options), tmp_path / "one.txt")
+    two = Session(_arguments(digits, tmp_path / "two", "--data.batch_size=32", *options), tmp_path / "two.txt", 2)
+    assert (one.wait(), two.wait()) == (0, 0), one.stderr + two.stderr
 
     def losses(name: str) -> list[float]:
         return [event["loss"] for event in read_events(tmp_path / name / "log.jsonl") if event["event"] == "step"]
@@ -161,17 +148,11 @@ def test_two_ranks_are_one_with_the_doubled_batch(digits: Path, tmp_path: Path) 
         if path.name != "step-00000032.pt":
             path.unlink()
     (tmp_path / "mixed" / "log.jsonl").unlink()
-    mixed = _run(*_arguments(digits, tmp_path / "mixed", "--data.batch_size=64", *options, "--train.resume"))
-    assert mixed.returncode == 0, mixed.stderr
+    words = _arguments(digits, tmp_path / "mixed", "--data.batch_size=64", *options, "--train.resume")
+    mixed = Session(words, tmp_path / "mixed.txt")
+    assert mixed.wait() == 0, mixed.stderr
     assert len(losses("mixed")) == 12
     np.testing.assert_allclose(losses("mixed"), losses("one")[32:], rtol=1e-5)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
 
 
 @SLOW
@@ -179,7 +160,7 @@ def _free_port() -> int:
 def test_two_nodes_go_on_after_the_death_of_a_worker(digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = _arguments(digits, folder, "--data.batch_size=32", "--train.epochs=6", "--train.checkpoint_steps=5")
-    port = _free_port()
+    port = free_port()
     nodes = [
         subprocess.Popen(
             [
@@ -206,7 +187,7 @@ def test_two_nodes_go_on_after_the_death_of_a_worker(digits: Path, tmp_path: Pat
 
 
 @SLOW
-def test_two_ranks_train_together(digits: Path, tmp_path: Path) -> None:
+def test_two_ranks_train_together(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     done = _torchrun(*_arguments(digits, folder, "--data.batch_size=32", "--train.epochs=2"))
     # the run itself compares the ranks' weights and fails if they differ
@@ -219,22 +200,25 @@ def test_two_ranks_train_together(digits: Path, tmp_path: Path) -> None:
 
     best = folder / "checkpoints" / "best.pt"
     out = tmp_path / "eval.json"
-    done = _torchrun("eval", f"--eval.checkpoint={best}", f"--data.val={digits / 'val.beton'}", f"--out={out}")
-    assert done.returncode == 0, done.stderr
-    alone = _run("eval", f"--eval.checkpoint={best}", f"--data.val={digits / 'val.beton'}")
+    words = ["eval", f"--eval.checkpoint={best}", f"--data.val={digits / 'val.beton'}"]
+    both = Session([*words, f"--out={out}"], tmp_path / "eval.txt", 2)
+    assert both.wait() == 0, both.stderr
+    capsys.readouterr()
+    assert main(words) == 0
     result = json.loads(out.read_text())
     assert result["num_images"] == 359
-    assert f"top-1 {result['top1']:.2f} %" in alone.stdout
+    assert f"top-1 {result['top1']:.2f} %" in capsys.readouterr().out
 
 
 @SLOW
-def test_odd_batch_under_torchrun_is_one_line(digits: Path, tmp_path: Path) -> None:
-    done = _torchrun(*_arguments(digits, tmp_path / "run", "--data.batch_size=31", "--augment.mix_mode=pair"))
-    assert done.returncode != 0
-    ours = [line for line in done.stderr.splitlines() if line.startswith("deit-fast")]
-    assert len(ours) == 1
-    assert "data.batch_size=31" in ours[0]
-    assert "even batch on each of the 2 rank(s)" in ours[0]
+def test_odd_batch_of_two_ranks_is_one_line(digits: Path, tmp_path: Path) -> None:
+    words = _arguments(digits, tmp_path / "run", "--data.batch_size=31", "--augment.mix_mode=pair")
+    session = Session(words, tmp_path / "run.txt", 2)
+    assert session.wait() == 2
+    (line,) = session.stderr.splitlines()
+    assert line.startswith("deit-fast train: ")
+    assert "data.batch_size=31" in line
+    assert "even batch on each of the 2 rank(s)" in line
     assert not (tmp_path / "run").exists()
 
 
