@@ -250,6 +250,7 @@ def test_more_threads_than_cores_is_an_error(jpeg_beton: Path) -> None:
         _train(jpeg_beton, num_workers=9999)
 
 
+@pytest.mark.slow
 def test_operations_run_in_a_stock_loader(jpeg_beton: Path) -> None:
     unmixed = AugmentConfig(mixup=0, cutmix=0, erase=0.5, color_jitter=0.2)
     pipelines = {
@@ -275,6 +276,7 @@ def test_operations_run_in_a_stock_loader(jpeg_beton: Path) -> None:
     assert compared > 10
 
 
+@pytest.mark.slow
 def test_mixing_in_a_stock_loader(jpeg_beton: Path) -> None:
     recipe = AugmentConfig(repeats=1, mix_mode="elem")
     pipelines = {
