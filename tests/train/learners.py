@@ -19,6 +19,19 @@ from tests.train.conftest import TINY
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 10
+# changes that each bring another part of a step into play
+STEPS: dict[str, dict[str, Any]] = {
+    "adamw": {},
+    "sgd": {"optim.name": "sgd", "optim.nesterov": True},
+    "lamb": {"optim.name": "lamb"},
+    "clip norm": {"optim.clip": 0.1},
+    "clip value": {"optim.clip": 0.1, "optim.clip_mode": "value"},
+    "clip adaptive": {"optim.clip": 0.1, "optim.clip_mode": "adaptive"},
+    "ema": {"train.ema_decay": 0.99, "train.ema_warmup": True},
+    "bf16, bce, accumulate": {"train.amp": "bf16", "train.loss": "bce", "train.accumulate": 3},
+    "convnet": {"model.name": "resnet10t", "model.options": {}, "train.ema_decay": 0.9},
+    "layer decay, heads": {"optim.layer_decay": 0.7, "model.trains": "attention"},
+}
 TEACHER = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 1}
 
 

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deit_fast.train.learner import Learner
-from tests.train.learners import copied_weights, distilling, random_batch, small_learner
+from tests.train.learners import STEPS, copied_weights, distilling, random_batch, small_learner
 
 _PLAIN: dict[str, Any] = {"model.drop_path": 0.0, "optim.name": "sgd", "optim.momentum": 0.0, "optim.weight_decay": 0.0}
 
@@ -170,23 +170,9 @@ def _no_waiting() -> Iterator[None]:
         yield
 
 
-_STEPS: dict[str, dict[str, Any]] = {
-    "adamw": {},
-    "sgd": {"optim.name": "sgd", "optim.nesterov": True},
-    "lamb": {"optim.name": "lamb"},
-    "clip norm": {"optim.clip": 0.1},
-    "clip value": {"optim.clip": 0.1, "optim.clip_mode": "value"},
-    "clip adaptive": {"optim.clip": 0.1, "optim.clip_mode": "adaptive"},
-    "ema": {"train.ema_decay": 0.99, "train.ema_warmup": True},
-    "bf16, bce, accumulate": {"train.amp": "bf16", "train.loss": "bce", "train.accumulate": 3},
-    "convnet": {"model.name": "resnet10t", "model.options": {}, "train.ema_decay": 0.9},
-    "layer decay, heads": {"optim.layer_decay": 0.7, "model.trains": "attention"},
-}
-
-
-@pytest.mark.parametrize("name", [*_STEPS, "distillation"])
+@pytest.mark.parametrize("name", [*STEPS, "distillation"])
 def test_nothing_in_a_step_waits_for_the_device(name: str, tmp_path: Path) -> None:
-    changes = distilling(tmp_path) if name == "distillation" else _STEPS[name]
+    changes = distilling(tmp_path) if name == "distillation" else STEPS[name]
     learner = small_learner(changes)
     batches = [random_batch(step) for step in range(3)]
     with _no_waiting():
@@ -215,7 +201,7 @@ def test_waiting_would_be_found(wait: Callable[[torch.Tensor], object]) -> None:
 _RANK = """
 import os, sys, torch, torch.distributed
 from deit_fast.train.dist import joined_world
-from tests.train.learners import copied_weights, random_batch, small_learner
+from tests.train.learners import STEPS, copied_weights, random_batch, small_learner
 torch.manual_seed(0)
 options = {
     "model.drop_path": 0.0, "optim.name": "sgd", "optim.momentum": 0.0, "optim.weight_decay": 0.0, "optim.lr": 1.0,
