@@ -17,7 +17,7 @@ from deit_fast.record.clock import Clock
 from deit_fast.train import keeper
 from deit_fast.train.dist import joined_world, world_size_of_environment
 from deit_fast.train.journal import Journal
-from deit_fast.train.resume import resumes
+from deit_fast.train.resume import check_same_place, resumes
 from deit_fast.train.step import Window
 from deit_fast.train.stop import Stop
 from deit_fast.train.trainer import Trainer
@@ -35,6 +35,7 @@ def train(config: RunConfig, command: list[str]) -> dict[str, Any]:
     folder = Path(config.run.dir or f"runs/{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}")
     with joined_world(config.train.device) as world, Stop(world) as stop:
         found = keeper.load_newest(folder / "checkpoints") if is_resumed else None
+        check_same_place(world.gather(found and found[1].name), folder)
         trainer = Trainer(config, world, starts_anew=found is None)
         try:
             run = Run(trainer, clock, stop)

@@ -28,11 +28,31 @@ def resumes(config: RunConfig) -> bool:
     return config.train.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
-def check_same_run(content: dict[str, Any], path: Path, config: RunConfig, global_batch_size: int) -> None:
+def check_same_place(found: list[str | None], folder: Path) -> None:
+    """Raises UserError if ranks would go on from different places. found: name of the checkpoint that each rank found.
+
+    A folder on a disk of each node's own holds checkpoints on the first node alone: the others would start anew beside it.
+    """
+    if len(set(found)) > 1:
+        rank = next(rank for rank, name in enumerate(found) if name != found[0])
+        here, there = (name or "no checkpoint" for name in (found[0], found[rank]))
+        raise UserError(
+            f"run.dir={folder}: rank 0 finds {here} there, rank {rank} finds {there}; want a folder that all nodes share"
+        )
+
+
+def check_same_run(content: dict[str, Any], path: Path, config: RunConfig, global_batch_size: int, num_samples: int) -> None:
     """Raises UserError if a resumed configuration differs from the checkpoint's in what decides the weights.
 
-    The number of ranks may change where the global batch does not: the views of each step stay the same.
+    The number of ranks may change where the global batch does not: the views of each step stay the same. num_samples: of
+    the training beton, which may lie elsewhere now; one of another size has other steps in an epoch.
     """
+    had = content.get("num_samples", num_samples)  # older checkpoints do not say
+    if had != num_samples:
+        raise UserError(
+            f"data.train={config.data.train}: has {num_samples} images, checkpoint {path} is of a run on {had}; want that "
+            "run's beton, or start a new run"
+        )
     if content["global_batch_size"] != global_batch_size:
         raise UserError(
             f"checkpoint {path}: of a run with a global batch of {content['global_batch_size']}, this one has "

@@ -109,6 +109,7 @@ class Trainer(Learner):
                 "std": list(self.config.augment.std),
             },
             "global_batch_size": self.global_batch_size,
+            "num_samples": self.train_loader.order.num_samples,
             "config": self.config.as_dict(),
             "state_dict": weights,
             "model": weights,
@@ -123,7 +124,7 @@ class Trainer(Learner):
     def load_state(self, content: dict[str, Any], path: Path) -> None:
         """Take up the state of a checkpoint of the same run. Raises UserError if it is of another."""
         check_architecture(content, path, self.config.model, self.num_classes)
-        check_same_run(content, path, self.config, self.global_batch_size)
+        check_same_run(content, path, self.config, self.global_batch_size, self.train_loader.order.num_samples)
         load_weights(self.model, content["state_dict"], path)
         self.optimizer.load_state_dict(content["optimizer"])
         self.step.scaler.load_state_dict(content["scaler"])

@@ -130,6 +130,7 @@ def test_a_run_is_not_overwritten(finished_run: Finished) -> None:
         ({"model.name": "deit_small_patch16_224"}, "of another architecture"),
         ({"data.batch_size": 32}, "global batch of 64, this one has 32"),
         ({"optim.weight_decay": 0.5}, r"of a run with optim\.weight_decay=0\.05, not 0\.5"),
+        ({"data.train": "val.beton"}, r"data\.train=.*val\.beton: has 359 images, checkpoint .* is of a run on 1438"),
     ],
 )
 def test_resuming_as_another_run_is_refused(
@@ -137,6 +138,8 @@ def test_resuming_as_another_run_is_refused(
 ) -> None:
     folder = _folder(finished_run[0])
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    if "data.train" in changes:
+        changes = {"data.train": str(digits / str(changes["data.train"]))}
     with pytest.raises(UserError, match=message):
         train(tiny_config(digits, folder, **{"train.resume": True, **changes}), [])
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

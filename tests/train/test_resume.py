@@ -12,6 +12,7 @@ from deit_fast.config import RunConfig, UserError
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.loop import train
+from deit_fast.train.resume import check_same_place
 from deit_fast.train.trainer import Trainer
 
 MakeRun = Callable[..., RunConfig]
@@ -160,6 +161,14 @@ def test_names_that_a_kill_left_undone_are_mended(
         train(config, [])
     assert sorted(path.name for path in checkpoints.iterdir()) == ["best.pt", "last.pt", "step-00000011.pt"]
     assert (checkpoints / "best.pt").samefile(checkpoints / "step-00000011.pt")
+
+
+@pytest.mark.parametrize("found", [["step-00000011.pt", None], ["step-00000022.pt", "step-00000022.pt", "step-00000011.pt"]])
+def test_ranks_that_find_different_checkpoints_are_stopped(found: list[str | None], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"rank 0 finds {found[0]} .*rank {len(found) - 1} finds .*all nodes share"):
+        check_same_place(found, tmp_path)
+    check_same_place([found[0]] * 3, tmp_path)
+    check_same_place([None, None], tmp_path)
 
 
 def test_ranks_that_torchrun_may_restart_need_a_folder(tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
