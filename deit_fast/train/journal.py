@@ -23,6 +23,7 @@ class Journal:
         self.folder = folder
         self._trainer, self._world = trainer, trainer.world
         self._keeper = Keeper(folder / "checkpoints", trainer.config.train.keep_last)
+        self._has_lost_best = False
 
         def opened() -> RunRecord:
             check_room(folder, trainer.model, trainer.average, trainer.config)
@@ -72,22 +73,36 @@ class Journal:
         if self._record is not None:
             self._keeper.save(content, epoch=content["epoch"], step=content["step"], is_best=is_best, kept_name=kept_name)
 
-    def log_checkpoints(self) -> list[str]:
-        """Log the checkpoints that came to their end; the errors of those that could not be written, which are printed."""
-        errors = []
+    def log_checkpoints(self) -> str:
+        """Log the checkpoints that came to their end; those that could not be written are printed. The error of the last."""
+        error = ""
         for saved in self._keeper.finished():
             fields: dict[str, Any] = {
                 "epoch": saved.epoch,
                 "step": saved.step,
                 "path": str(saved.path.relative_to(self.folder)),
             }
+            error = ""
             if saved.error:
-                errors.append(f"checkpoint {saved.path}: could not be written ({saved.error}); {self.last_good()}")
+                error = f"checkpoint {saved.path}: could not be written ({saved.error}); {self.last_good()}"
+                self._has_lost_best = self._has_lost_best or saved.is_best
                 self.event("checkpoint_failed", **fields, error=saved.error)
-                self.progress.say(f"warning: {errors[-1]}")
+                self.progress.say(f"warning: {error}")
             else:
                 self.event("checkpoint", **fields, best=saved.is_best, wall_seconds=saved.seconds)
-        return errors
+        return error
+
+    def has_lost_best(self) -> bool:
+        """Whether, since this was last asked, the best checkpoint so far could not be written; the same on every rank."""
+
+        def lost() -> bool:
+            self._keeper.wait()
+            self.log_checkpoints()
+            return self._has_lost_best
+
+        answer = self._world.gather(self._world.is_main and lost())[0]
+        self._has_lost_best = False
+        return bool(answer)
 
     def last_good(self) -> str:
         """Which checkpoint a run that cannot go on leaves."""
@@ -96,13 +111,15 @@ class Journal:
         return f"the last good checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
 
     def end_writing(self) -> None:
-        """Wait for the last checkpoint. Raises UserError, on every rank, if it could not be written."""
+        """Wait for the last checkpoint. Raises UserError, on every rank, if it could not be written.
+
+        One before it that could not be written is no matter any more."""
 
         def ended() -> None:
             self._keeper.wait()
-            errors = self.log_checkpoints()
-            if errors:
-                raise UserError(f"{errors[-1]}; make room, and go on from there with --train.resume")
+            error = self.log_checkpoints()
+            if error:
+                raise UserError(f"{error}; make room, and go on from there with --train.resume")
 
         self._world.only_on_main(ended)
 

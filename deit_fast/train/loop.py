@@ -57,6 +57,7 @@ class Run:
         self._resolutions: set[int] = set()  # at which steps were made in this session
         self._seconds_logged: dict[str, float] = {}  # by kind, in the epoch events of this session
         self._best: dict[str, Any] = {"best_top1": -1.0, "best_weights": "model", "best_epoch": -1, "best_step": -1}
+        self._former_best = self._best  # that best.pt holds until the best so far is on the disk
         self._journal: Journal
 
     @property
@@ -69,7 +70,7 @@ class Run:
         self._trainer.load_state(content, path)
         self._epoch, self._steps = content["place"]
         self._in_epoch = dict(content["in_epoch"])
-        self._best = {key: content[key] for key in self._best}
+        self._best = self._former_best = {key: content[key] for key in self._best}
         self._clock.add_earlier(content["seconds"])
         if self._world.is_main:
             keeper.mend_names(path.parent, content, path)
@@ -204,6 +205,8 @@ class Run:
         """The best so far, the line of the epoch, and its checkpoint; from there on the place is the next epoch."""
         train, epoch = self._config.train, self._epoch
         is_best = False
+        self._forget_lost_best()
+        self._former_best = self._best
         for weights, result in results.items():
             if result["top1"] > self._best["best_top1"]:
                 best_step = (epoch + 1) * self._trainer.steps_per_epoch
@@ -224,10 +227,17 @@ class Run:
         if is_due:
             self._save(is_best=is_best, kept_name=f"epoch-{epoch + 1:04d}.pt" if is_kept else "")
 
+    def _forget_lost_best(self) -> None:
+        """Where the best so far could not be written, the best is what best.pt holds: the next that is better replaces it."""
+        with self._clock.during("checkpoint"):
+            if self._journal.has_lost_best():
+                self._best = self._former_best
+
     def _save(self, *, is_best: bool = False, kept_name: str = "") -> None:
         """A checkpoint of this place, written in the background. Raises UserError if what it would hold is not finite."""
         with self._clock.during("checkpoint"):
             self._read()
+            self._forget_lost_best()
             if not math.isfinite(_norm(self._trainer.model)):
                 raise UserError(
                     f"the weights are not finite after epoch {self._epoch + 1}, step {self._steps}; "

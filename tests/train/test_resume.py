@@ -10,7 +10,7 @@ import torch
 
 from deit_fast.config import RunConfig, UserError
 from deit_fast.record.log import read_events
-from deit_fast.train.checkpoint import load_checkpoint
+from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
 from deit_fast.train.loop import train
 from deit_fast.train.resume import check_same_place
 from deit_fast.train.trainer import Trainer
@@ -139,6 +139,34 @@ def test_a_flipped_byte_is_refused_and_the_checkpoint_before_is_named(tiny_run: 
         train(config, [])
     newest.unlink()
     assert train(config, [])["weights_sha256"] == first["weights_sha256"]
+
+
+@pytest.fixture
+def no_room_at_step_11(monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(path: Path, content: dict[str, object]) -> None:
+        if content["step"] == STEPS:
+            raise OSError(28, "No space left on device")
+        save_checkpoint(path, content)
+
+    monkeypatch.setattr("deit_fast.train.keeper.save_checkpoint", save)
+
+
+@pytest.mark.usefixtures("no_room_at_step_11")
+def test_a_best_checkpoint_that_was_not_written_is_not_the_best(tiny_run: MakeRun, tmp_path: Path) -> None:
+    frozen = {"optim.lr": 1e-12, "schedule.warmup_lr": 0.0, "schedule.min_lr": 0.0, "train.ema_decay": 0.0}
+    summary = train(_short(tiny_run, tmp_path / "run", **frozen), [])  # both epochs are as good
+    best = load_checkpoint(tmp_path / "run" / str(summary["checkpoint"]))
+    assert best["step"] == best["best_step"] == summary["best_step"] == 2 * STEPS
+
+
+@pytest.mark.usefixtures("no_room_at_step_11")
+def test_a_notice_after_a_failed_checkpoint_ends_in_one_that_is_there(
+    tiny_run: MakeRun, tmp_path: Path, at_step: Callable[[int, Callable[[], None]], None]
+) -> None:
+    at_step(STEPS + 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert train(_short(tiny_run, tmp_path / "run"), [])["stopped"] == "SIGTERM"
+    last = load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert (last["step"], last["best_step"]) == (STEPS + 1, -1)
 
 
 def test_names_that_a_kill_left_undone_are_mended(
