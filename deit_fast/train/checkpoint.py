@@ -11,10 +11,12 @@ readers of zip archives leave alone, so the hash travels with the file under any
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import io
 import os
 import pickle
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +34,7 @@ FORMAT = 2
 _COMMENT = b"deit_fast sha256 "
 _COMMENT_BYTES = len(_COMMENT) + 64
 _READ_BYTES = 1 << 22
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -43,10 +46,19 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def link_checkpoint(path: Path, name: str) -> None:
-    """Give a finished checkpoint a second name in its folder, replacing what bore it; costs no bytes."""
+    """Give a finished checkpoint a second name in its folder, replacing what bore it.
+
+    Costs no bytes, but on file systems without hard links (exFAT, SMB shares, FUSE on object stores), where it is a copy."""
     link = path.with_name(f".{name}.{os.getpid()}.part")
     link.unlink(missing_ok=True)
-    link.hardlink_to(path)
+    try:
+        link.hardlink_to(path)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        with path.open("rb") as whole, replacing(path.with_name(name)) as copy:
+            shutil.copyfileobj(whole, copy, _READ_BYTES)
+        return
     link.replace(path.with_name(name))
 
 

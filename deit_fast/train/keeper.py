@@ -127,6 +127,12 @@ def step_name(step: int) -> str:
     return f"step-{step:08d}.pt"
 
 
+def kept_name(epochs_done: int, keep_every: int) -> str:
+    """File name of the checkpoint after so many whole epochs where train.keep_every keeps it for good, else empty."""
+    is_kept = keep_every > 0 and epochs_done > 0 and epochs_done % keep_every == 0
+    return f"epoch-{epochs_done:04d}.pt" if is_kept else ""
+
+
 def step_files(folder: Path) -> list[Path]:
     """The checkpoints of a folder, the newest last."""
     return sorted(folder.glob("step-*.pt"))
@@ -148,11 +154,13 @@ def load_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
         raise UserError(f"{error}; the one before it is {files[-2]}: delete the damaged one to go on from there") from None
 
 
-def mend_names(folder: Path, content: dict[str, Any], path: Path) -> None:
+def mend_names(folder: Path, content: dict[str, Any], path: Path, keep_every: int) -> None:
     """What a kill between the writing of the newest checkpoint and its naming left undone, and what it left half-written."""
-    link_checkpoint(path, LAST)
-    if content["best_step"] == content["step"]:
-        link_checkpoint(path, BEST)
+    epochs_done, steps_done = content["place"]
+    kept = kept_name(epochs_done, keep_every) if steps_done == 0 else ""
+    for name in (LAST, BEST if content["best_step"] == content["step"] else "", kept):
+        if name:
+            link_checkpoint(path, name)
     for part in folder.glob(".*.part"):
         part.unlink()
 

@@ -73,7 +73,7 @@ class Run:
         self._best = self._former_best = {key: content[key] for key in self._best}
         self._clock.add_earlier(content["seconds"])
         if self._world.is_main:
-            keeper.mend_names(path.parent, content, path)
+            keeper.mend_names(path.parent, content, path, self._config.train.keep_every)
 
     def train(self, journal: Journal) -> dict[str, Any]:
         """All that is left, and the summary; that of a run that was stopped has its place and the reason.
@@ -220,12 +220,12 @@ class Run:
             images_per_second=self._trainer.images_per_epoch / self._in_epoch["wall_seconds"],
             top1={weights: result["top1"] for weights, result in results.items()},
         )
-        is_kept = train.keep_every > 0 and (epoch + 1) % train.keep_every == 0
-        is_due = self._is_last_epoch or is_best or is_kept or (epoch + 1) % train.checkpoint_every == 0
+        kept_name = keeper.kept_name(epoch + 1, train.keep_every)
+        is_due = self._is_last_epoch or is_best or bool(kept_name) or (epoch + 1) % train.checkpoint_every == 0
         self._epoch, self._steps = epoch + 1, 0
         self._in_epoch = dict.fromkeys(self._in_epoch, 0.0)
         if is_due:
-            self._save(is_best=is_best, kept_name=f"epoch-{epoch + 1:04d}.pt" if is_kept else "")
+            self._save(is_best=is_best, kept_name=kept_name)
 
     def _forget_lost_best(self) -> None:
         """Where the best so far could not be written, the best is what best.pt holds: the next that is better replaces it."""

@@ -1,5 +1,6 @@
 """Checkpoints in a folder: which stay, under which names, and what a disk that takes no more does to a run."""
 
+import errno
 import resource
 import subprocess
 import sys
@@ -75,6 +76,20 @@ def test_a_failed_checkpoint_replaces_none(tmp_path: Path, monkeypatch: pytest.M
         keeper.wait()
     assert [saved.error for saved in keeper.finished()] == ["", "No space left on device"]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_names_are_copies_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(link: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    keeper = Keeper(tmp_path, keep_last=1)
+    for step in (1, 2):
+        keeper.save(_content(step, torch.ones(3)), epoch=0, step=step, is_best=step == 1)
+    keeper.wait()
+    assert [saved.error for saved in keeper.finished()] == ["", ""]
+    found = {name: load_checkpoint(tmp_path / name)["step"] for name in _names(tmp_path)}
+    assert found == {"best.pt": 1, "last.pt": 2, "step-00000002.pt": 2}
 
 
 def test_a_bug_in_the_thread_reaches_the_run(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_names_that_a_kill_left_undone_are_mended(
         raise KeyboardInterrupt
 
     folder = tmp_path / "run"
-    config = _short(tiny_run, folder, **{"train.resume": True})
+    config = _short(tiny_run, folder, **{"train.resume": True, "train.keep_every": 1})
     with monkeypatch.context() as patch:
         patch.setattr("deit_fast.train.keeper.link_checkpoint", be_killed)
         with pytest.raises(KeyboardInterrupt):
@@ -187,8 +187,9 @@ def test_names_that_a_kill_left_undone_are_mended(
     at_step(1, _interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(config, [])
-    assert sorted(path.name for path in checkpoints.iterdir()) == ["best.pt", "last.pt", "step-00000011.pt"]
-    assert (checkpoints / "best.pt").samefile(checkpoints / "step-00000011.pt")
+    names = ["best.pt", "epoch-0001.pt", "last.pt", "step-00000011.pt"]
+    assert sorted(path.name for path in checkpoints.iterdir()) == names
+    assert all((checkpoints / name).samefile(checkpoints / "step-00000011.pt") for name in names)
 
 
 @pytest.mark.parametrize("found", [["step-00000011.pt", None], ["step-00000022.pt", "step-00000022.pt", "step-00000011.pt"]])
