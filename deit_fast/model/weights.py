@@ -29,13 +29,13 @@ def weights_of(content: Mapping[str, Any], which: str, *, path: Path | str) -> W
     Names lose what DistributedDataParallel and torch.compile put before them. Raises UserError if there are no such weights.
     """
     if which == "auto":
-        which = content.get("best_weights", "model")
+        which = "ema" if content.get("best_weights") == "ema" else "model"
     found = next((content[key] for key in _KEYS[which] if isinstance(content.get(key), Mapping)), None)
     if found is None and which == "ema":
         raise UserError(f"weights {path}: hold no moving average; want the weights auto or model, not ema")
     if found is None:
         found = content
-    if not found or not all(isinstance(value, torch.Tensor) for value in found.values()):
+    if not found or not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items()):
         names = ", ".join(map(str, list(content)[:_NUM_NAMED])) or "nothing"
         raise UserError(
             f"weights {path}: want a dictionary of tensors, itself or under state_dict or model; got one that holds {names}"
@@ -87,7 +87,7 @@ def num_classes_of(model: nn.Module, weights: Weights, *, path: Path | str) -> i
 
 def _num_rows(weights: Mapping[str, torch.Tensor], head: str) -> int | None:
     weight = weights.get(f"{head}.weight")
-    return None if weight is None else weight.shape[0]
+    return None if weight is None or weight.ndim == 0 else weight.shape[0]
 
 
 def _todays_names(model: nn.Module, weights: Weights, path: Path | str) -> Weights:

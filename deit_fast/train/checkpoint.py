@@ -34,6 +34,9 @@ FORMAT = 2
 _COMMENT = b"deit_fast sha256 "
 _COMMENT_BYTES = len(_COMMENT) + 64
 _READ_BYTES = 1 << 22
+_UNREADABLE = (  # what PyTorch raises for a file with wrong bytes; OSError: for one that was cut, as by a broken download
+    RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError, zipfile.BadZipFile,
+)  # fmt: skip
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -186,7 +189,7 @@ def _load(path: Path) -> Any:
                 "want a file of tensors alone"
             ) from error
         raise UserError(f"checkpoint {path}: cannot be read: it is damaged, or not a checkpoint") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise UserError(f"checkpoint {path}: cannot be read: it is damaged, or not a checkpoint") from error
 
 

@@ -170,6 +170,7 @@ def test_no_average(content: dict[str, Any]) -> None:
         ({"epoch": 3, "optimizer": {}}, "epoch, optimizer"),
         ({"model": {"a": 1}}, "model"),
         ({"model": {}}, "model"),
+        ({1: torch.zeros(2)}, "1"),
     ],
 )
 def test_no_weights(content: dict[str, Any], held: str) -> None:

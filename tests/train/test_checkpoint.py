@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from deit_fast.config import UserError
-from deit_fast.train.checkpoint import link_checkpoint, load_checkpoint, load_weights, save_checkpoint
+from deit_fast.train.checkpoint import link_checkpoint, load_any, load_checkpoint, load_weights, save_checkpoint
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -56,6 +56,15 @@ def test_truncated_file(tmp_path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match="cannot be read: it is damaged, or not a checkpoint"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_weights_of_other_code_that_were_cut(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "regnety_160.pth"
+    torch.save({"model": {"a": torch.zeros(5000)}}, path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(UserError, match=r"regnety_160\.pth: cannot be read: it is damaged, or not a checkpoint"):
+        load_any(path)
 
 
 def test_file_of_something_else(tmp_path: Path) -> None:
