@@ -161,7 +161,8 @@ def _is_first_rank() -> bool:
 
 
 def _complain(command: str, message: str, status: int, of_any_rank: bool = False) -> int:
-    if of_any_rank or _is_first_rank():
+    # a node may lack what the others have: a beton, a teacher's weights, the folder of the run
+    if of_any_rank or _is_first_rank() or os.environ.get("LOCAL_RANK") == "0":
         print(f"deit-fast {command}: {' '.join(message.splitlines())}", file=sys.stderr)
     return status
 

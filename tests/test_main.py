@@ -106,11 +106,12 @@ def test_a_bug_keeps_its_traceback(set_work: Any, error: Exception) -> None:
         command_line.main(["demo"])
 
 
-@pytest.mark.parametrize(("rank", "printed"), [("0", True), ("1", False), ("13", False)])
-def test_only_the_first_rank_complains(
+@pytest.mark.parametrize(("rank", "printed"), [("0", True), ("1", False), ("8", True), ("13", False)])
+def test_only_the_first_rank_of_a_node_complains(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, set_work: Any, rank: str, printed: bool
 ) -> None:
     monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("LOCAL_RANK", str(int(rank) % 8))
     set_work(raising(UserError("once")))
     status, _, err = run(capsys, "demo")
     assert status == 2

@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 from torch import nn
 
-from deit_fast.config import UserError
+from deit_fast.config import RankError, UserError
 
 Result = TypeVar("Result")
 
@@ -78,7 +78,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     if not torch.cuda.is_available():
         raise UserError(f"train.device={name}: this machine has no usable CUDA device; want cpu or auto")
     if local_rank >= torch.cuda.device_count():
-        raise UserError(f"rank {local_rank} of this node has no GPU: the node has {torch.cuda.device_count()}; start fewer")
+        raise RankError(f"rank {local_rank} of this node has no GPU: the node has {torch.cuda.device_count()}; start fewer")
     return torch.device("cuda", local_rank)
 
 
