@@ -67,7 +67,7 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
     ("train.bce_threshold", "below 1", lambda v: v < 1),
     ("train.accumulate", ">= 1", lambda v: v >= 1),
     ("train.ema_decay", "0 up to, not including, 1", lambda v: 0 <= v < 1),
-    ("train.log_every", ">= 1", lambda v: v >= 1),
+    ("train.log_every", "1 to 1,000,000", lambda v: 1 <= v <= 1_000_000),
     ("train.eval_every", ">= 1", lambda v: v >= 1),
     ("train.checkpoint_every", ">= 1", lambda v: v >= 1),
     ("train.checkpoint_steps", ">= 0", lambda v: v >= 0),
@@ -127,6 +127,11 @@ def check_training(config: RunConfig, world_size: int) -> None:
         raise UserError(
             f"augment.label_smoothing={augment.label_smoothing:g}: makes every target positive, and train.loss=bce counts "
             "those above train.bce_threshold=0 as 1; want 0, or a higher or negative threshold"
+        )
+    if config.distil.teacher_weights and config.distil.kind == "none":
+        raise UserError(
+            f"distil.teacher_weights={config.distil.teacher_weights}: is not used with distil.kind=none; want hard or soft, or "
+            "leave the teacher out"
         )
     if config.train.accumulate > data.batch_size:
         raise UserError(f"train.accumulate={config.train.accumulate}: want at most data.batch_size={data.batch_size}")

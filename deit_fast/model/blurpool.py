@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from deit_fast.config import UserError
+
 _MIN_CHANNELS = 16  # the first convolution, on 3 channels, is left as it is
 
 
@@ -39,10 +41,16 @@ class BlurConv2d(nn.Conv2d):
 
 
 def add_blurpool(model: nn.Module) -> None:
-    """Replaces, in place, each convolution with a stride above 1 and at least 16 input channels, as ffcv-imagenet does."""
+    """Replaces, in place, each convolution with a stride above 1 and at least 16 input channels, as ffcv-imagenet does.
+
+    Raises UserError if there is none, as in ViTs."""
+    is_any = False
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if not isinstance(child, nn.Conv2d) or isinstance(child, BlurConv2d):
                 continue
             if max(child.stride) > 1 and child.in_channels >= _MIN_CHANNELS:
                 setattr(module, name, BlurConv2d.of(child))
+                is_any = True
+    if not is_any:
+        raise UserError(f"model.blurpool: {type(model).__name__} has no strided convolution to blur; want it off")

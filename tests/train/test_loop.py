@@ -159,6 +159,11 @@ def test_resuming_as_another_run_is_refused(
         ({"model.name": "deit_tinny_patch16_224"}, "did you mean"),
         ({"schedule.warmup_epochs": 2.0}, r"schedule\.warmup_epochs=2: want fewer than train\.epochs=2"),
         ({"eval.heads": "class"}, r"eval\.heads=class: the model has one head"),
+        (
+            {"distil.teacher_weights": "teacher.pth"},
+            r"distil\.teacher_weights=teacher\.pth: is not used with distil\.kind=none",
+        ),
+        ({"model.blurpool": True}, r"model\.blurpool: VisionTransformer has no strided convolution"),
         ({"data.start_resolution": 64}, r"data\.start_resolution=64: want 0 to data\.resolution=32"),
     ],
 )
