@@ -32,7 +32,7 @@ def create_model(config: ModelConfig, *, num_classes: int, resolution: int, opti
     arguments = _arguments(config, resolution)
     try:
         model: nn.Module = timm.create_model(config.name, pretrained=False, num_classes=num_classes, **arguments)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, ZeroDivisionError) as error:
         given = ", ".join(f"{key}={value}" for key, value in arguments.items())
         raise UserError(f"{option}={config.name}: timm cannot build it with {given}: {error}") from error
     _check_patches(model, resolution)

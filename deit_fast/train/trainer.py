@@ -139,8 +139,12 @@ class Trainer(Learner):
 
 
 def _check_resolutions(config: RunConfig) -> None:
-    """Raises UserError if a model of one fixed resolution is to see several."""
+    """Raises UserError if a model of one fixed resolution is to see several, or is built for other images than the run's."""
     data = config.data
+    for name, wanted in (("img_size", data.resolution), ("in_chans", 3)):
+        got = config.model.options.get(name, wanted)
+        if got != wanted:
+            raise UserError(f"model.options: {name}={got}: the run's images have {wanted}; leave it out")
     sides = {side for side in (data.resolution, data.start_resolution, data.eval_resolution) if side}
     if len(sides) > 1 and has_fixed_resolution(config.model.name):
         raise UserError(

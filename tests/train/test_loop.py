@@ -163,6 +163,8 @@ def test_resuming_as_another_run_is_refused(
             {"distil.teacher_weights": "teacher.pth"},
             r"distil\.teacher_weights=teacher\.pth: is not used with distil\.kind=none",
         ),
+        ({"model.options": {**TINY, "img_size": 64}}, r"model\.options: img_size=64: the run's images have 32"),
+        ({"model.options": {**TINY, "patch_size": 0}}, "timm cannot build it with .*patch_size=0"),
         ({"model.blurpool": True}, r"model\.blurpool: VisionTransformer has no strided convolution"),
         ({"data.start_resolution": 64}, r"data\.start_resolution=64: want 0 to data\.resolution=32"),
     ],
