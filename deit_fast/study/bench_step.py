@@ -21,11 +21,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.data.loader import Batch
-from deit_fast.model.heads import is_distilled
+from deit_fast.model.heads import head_logits, is_distilled
 from deit_fast.record.clock import Clock
 from deit_fast.record.run import hardware, versions
 from deit_fast.study.interleave import interleaved, spread, summary
 from deit_fast.train import optim
+from deit_fast.train.clip import clipped_parameters
 from deit_fast.train.dist import World, joined_world, world_size_of_environment
 from deit_fast.train.learner import Learner
 from deit_fast.train.stop import Stop
@@ -121,12 +122,12 @@ def bare_loop(learner: Learner, batch: Batch) -> tuple[Step, nn.Module]:
     average = ModelEmaV3(model, decay=train.ema_decay) if train.ema_decay else None
     scaler = torch.amp.GradScaler(world.device.type, enabled=amp == "fp16")
     dtype = torch.float16 if amp == "fp16" else torch.bfloat16
-    if teacher is not None and is_distilled(model):
-        model.set_distilled_training(True)
-    ranks = DistributedDataParallel(model, gradient_as_bucket_view=True) if world.world_size > 1 else None
+    trained: nn.Module = _TwoHeads(model) if teacher is not None and is_distilled(model) else model
+    ranks = DistributedDataParallel(trained, gradient_as_bucket_view=True) if world.world_size > 1 else None
     if ranks is not None and train.gradient_compression == "bf16":
         ranks.register_comm_hook(None, bf16_compress_hook)
-    forward: Any = ranks or model
+    forward: Any = ranks or trained
+    clipped = clipped_parameters(config.optim, model)
     if train.compile != "off":
         forward = torch.compile(forward, mode=train.compile, dynamic=False)
 
@@ -144,7 +145,7 @@ def bare_loop(learner: Learner, batch: Batch) -> tuple[Step, nn.Module]:
         if config.optim.clip:
             scaler.unscale_(optimizer)
             mode = {"adaptive": "agc"}.get(config.optim.clip_mode, config.optim.clip_mode)
-            dispatch_clip_grad(model.parameters(), config.optim.clip, mode)
+            dispatch_clip_grad(clipped, config.optim.clip, mode)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
@@ -152,6 +153,17 @@ def bare_loop(learner: Learner, batch: Batch) -> tuple[Step, nn.Module]:
             average.update(model)
 
     return step, model
+
+
+class _TwoHeads(nn.Module):
+    """The logits of both heads, in evaluation mode too, where timm's models give their mean."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return head_logits(self.model, images)
 
 
 def _bare_loss(config: RunConfig, outputs: Any, targets: torch.Tensor, teacher_logits: torch.Tensor | None) -> torch.Tensor:

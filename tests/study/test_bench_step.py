@@ -29,10 +29,12 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "sgd, bce, pieces": {"optim.name": "sgd", "train.loss": "bce", "augment.label_smoothing": 0.0, "train.accumulate": 2},
     "lamb, bf16, value": {"optim.name": "lamb", "train.amp": "bf16", "optim.clip": 0.01, "optim.clip_mode": "value"},
     "fp16": {"train.amp": "fp16"},
+    "adaptive": {"optim.clip": 0.01, "optim.clip_mode": "adaptive"},
 }
 DISTILLED: dict[str, dict[str, Any]] = {
     "soft": {},
     "hard": {"distil.kind": "hard"},
+    "hard, in evaluation mode": {"distil.kind": "hard", "train.mode": "eval"},
     "soft, without a token": {"model.name": "deit_tiny_patch16_224", "distil.soft_scale": "paper"},
 }
 
