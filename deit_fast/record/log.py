@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import math
 import os
@@ -24,13 +26,20 @@ class EventLog:
     A run outlives a full disk: events that cannot be written wait in memory, in order, until writing works again. That is
     said once on stderr, and what of a line went to the file before it failed is taken away. A file that cannot be opened
     is an error.
+
+    The file is locked as long as it is open, where its file system can; the lock goes with the process, however it ends.
     """
 
     def __init__(self, path: Path | str) -> None:
+        """Raises OSError for a file that cannot be opened, and BlockingIOError for one that another process writes."""
         self.path = Path(path)
-        if self.path.exists():
-            _mend_end(self.path)
         self._file = self.path.open("ab", buffering=0)  # no buffer: what write() took is with the operating system
+        try:
+            _lock(self._file.fileno())
+            _mend_end(self.path)
+        except OSError:
+            self._file.close()
+            raise
         self._waiting: deque[bytes] = deque()
         self._cut_at: int | None = None  # where part of a line stands in the file that could not be taken away
 
@@ -139,6 +148,15 @@ def _event(line: bytes) -> dict[str, Any] | None:
     except ValueError:  # bytes that are not UTF-8 as well
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+
+
+def _lock(file: int) -> None:
+    """Raises BlockingIOError where another process holds the lock. File systems without locks have none."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise BlockingIOError(error.errno, "another process writes it") from None
 
 
 def _mend_end(path: Path) -> None:

@@ -65,8 +65,8 @@ def open_run(folder: Path | str, config: RunConfig, command: list[str], resume: 
     run.json keeps the configuration, versions, hardware and commit of the first session. Each later session lists under
     `changes` what differs from them, by dotted name. With `resume` and no run in the folder, the run starts anew.
 
-    Raises UserError for a folder that holds a run when `resume` is off, that cannot be written, or whose run.json is
-    broken; and where config.run.tensorboard is on and TensorBoard is not installed.
+    Raises UserError for a folder that holds a run when `resume` is off, in which another process runs, that cannot be
+    written, or whose run.json is broken; and where config.run.tensorboard is on and TensorBoard is not installed.
     """
     if config.run.tensorboard:
         check_tensorboard()
@@ -92,6 +92,8 @@ def open_run(folder: Path | str, config: RunConfig, command: list[str], resume: 
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         log = EventLog(folder / "log.jsonl")
         write_json(path, run)
+    except BlockingIOError:
+        raise UserError(f"run.dir={folder}: another process is running in it; wait for its end, or choose another") from None
     except OSError as error:
         raise UserError(f"run.dir={folder}: cannot be written ({error.strerror}); choose another --run.dir") from None
     tensorboard = TensorBoard(folder / TENSORBOARD) if config.run.tensorboard else None

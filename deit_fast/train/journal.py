@@ -26,6 +26,9 @@ class Journal:
         self._has_lost_best = False
 
         def opened() -> RunRecord:
+            stale = keeper.step_files(self._keeper.folder)
+            if stale and not is_resumed and not (folder / "run.json").exists():
+                raise UserError(f"run.dir={folder}: holds {stale[-1].name} of another run; choose another --run.dir")
             check_room(folder, trainer.model, trainer.average, trainer.config)
             return open_run(folder, trainer.config, command, is_resumed)
 

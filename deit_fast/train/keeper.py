@@ -141,21 +141,33 @@ def step_files(folder: Path) -> list[Path]:
 def load_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
     """The newest checkpoint of a folder and where it lies; None where there is none.
 
-    Raises UserError where the newest is damaged, and names the one before it.
+    It is the newest step-NNNNNNNN.pt or, where only last.pt was kept, that. Raises UserError where it is damaged, and names
+    the one before it; and where there are others alone.
     """
-    files = step_files(folder)
+    files = step_files(folder) or [path for path in (folder / LAST,) if path.exists()]
     if not files:
+        others = sorted(folder.glob("*.pt"))
+        if others:
+            raise UserError(
+                f"{folder}: holds {others[-1].name}, but no newest checkpoint; copy one to {LAST} to go on from there"
+            )
         return None
     try:
         return load_checkpoint(files[-1]), files[-1]
     except UserError as error:
-        if len(files) == 1:
-            raise UserError(f"{error}; there is none before it: start a new run") from None
-        raise UserError(f"{error}; the one before it is {files[-2]}: delete the damaged one to go on from there") from None
+        if len(files) > 1:
+            raise UserError(f"{error}; the one before it is {files[-2]}: delete the damaged one to go on from there") from None
+        others = [path for path in sorted(folder.glob("*.pt")) if not path.samefile(files[0])]
+        if others:
+            names = ", ".join(path.name for path in others)
+            raise UserError(f"{error}; there is {names} still: delete the damaged one, and copy one to {LAST}") from None
+        raise UserError(f"{error}; there is none before it: start a new run") from None
 
 
 def mend_names(folder: Path, content: dict[str, Any], path: Path, keep_every: int) -> None:
-    """What a kill between the writing of the newest checkpoint and its naming left undone, and what it left half-written."""
+    """What a kill between the writing of the newest checkpoint and its naming left undone, and what it left half-written.
+
+    content: of the newest checkpoint, at least place, step and best_step."""
     epochs_done, steps_done = content["place"]
     kept = kept_name(epochs_done, keep_every) if steps_done == 0 else ""
     for name in (LAST, BEST if content["best_step"] == content["step"] else "", kept):

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import nn
 
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.record.clock import Clock
@@ -58,6 +53,7 @@ class Run:
         self._seconds_logged: dict[str, float] = {}  # by kind, in the epoch events of this session
         self._best: dict[str, Any] = {"best_top1": -1.0, "best_weights": "model", "best_epoch": -1, "best_step": -1}
         self._former_best = self._best  # that best.pt holds until the best so far is on the disk
+        self._taken_up: tuple[dict[str, Any], Path] | None = None  # the place of the checkpoint that this goes on from, and it
         self._journal: Journal
 
     @property
@@ -72,8 +68,7 @@ class Run:
         self._in_epoch = dict(content["in_epoch"])
         self._best = self._former_best = {key: content[key] for key in self._best}
         self._clock.add_earlier(content["seconds"])
-        if self._world.is_main:
-            keeper.mend_names(path.parent, content, path, self._config.train.keep_every)
+        self._taken_up = {key: content[key] for key in ("place", "best_step", "step")}, path
 
     def train(self, journal: Journal) -> dict[str, Any]:
         """All that is left, and the summary; that of a run that was stopped has its place and the reason.
@@ -82,6 +77,9 @@ class Run:
         """
         self._journal = journal
         try:
+            if self._taken_up is not None and self._world.is_main:  # now that no other process has the folder
+                place, path = self._taken_up
+                keeper.mend_names(path.parent, place, path, self._config.train.keep_every)
             journal.start(self._epoch, self._steps, sum(self._clock.total_seconds().values()))
             while self._epoch < self._config.train.epochs:
                 reason = self._train_epoch()
@@ -238,7 +236,7 @@ class Run:
         with self._clock.during("checkpoint"):
             self._read()
             self._forget_lost_best()
-            if not math.isfinite(_norm(self._trainer.model)):
+            if not self._trainer.is_finite():
                 raise UserError(
                     f"the weights are not finite after epoch {self._epoch + 1}, step {self._steps}; "
                     f"{self._journal.last_good()}; try a smaller optim.lr, more schedule.warmup_epochs, or optim.clip"
@@ -273,7 +271,7 @@ class Run:
     def _finish(self) -> dict[str, Any]:
         with self._clock.during("checkpoint"):
             self._journal.end_writing()
-        digests = self._world.gather(_digest(self._trainer.model))
+        digests = self._world.gather(self._trainer.digest())
         assert len(set(digests)) == 1, f"the ranks end with different weights: {digests}"
         seconds = self._clock.total_seconds()
         summary = {
@@ -286,17 +284,3 @@ class Run:
         }
         self._journal.finish(summary)
         return summary
-
-
-def _norm(model: nn.Module) -> float:
-    """Norm of all parameters together; not finite if one of them is not."""
-    norms = torch._foreach_norm([parameter.detach() for parameter in model.parameters()])
-    return float(torch.stack([norm.double() for norm in norms]).norm())
-
-
-def _digest(model: nn.Module) -> str:
-    """SHA-256 over the bytes of all parameters, in order."""
-    digest = hashlib.sha256()
-    for parameter in model.parameters():
-        digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

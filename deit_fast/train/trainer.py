@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +95,19 @@ class Trainer(Learner):
             results[name] = result
         self.set_mode()
         return results if len(results) == len(self._modules) else None
+
+    def is_finite(self) -> bool:
+        """Whether weights, batch statistics and their average are all finite numbers. Waits for the device."""
+        values = [value for module in self._modules.values() for value in module.state_dict().values()]
+        norms = torch._foreach_norm([value for value in values if value.is_floating_point()])
+        return math.isfinite(torch.stack([norm.double() for norm in norms]).norm())
+
+    def digest(self) -> str:
+        """SHA-256 over the bytes of all the model's parameters, in order."""
+        digest = hashlib.sha256()
+        for parameter in self.model.parameters():
+            digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint holds of the model and its training, as tensors and plain values."""

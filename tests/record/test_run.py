@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,26 @@ def test_run_is_not_begun_over_another(tmp_path: Path) -> None:
         record.open_run(tmp_path, CONFIG, COMMAND, resume=False)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_run_of_another_process_is_left_alone(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from deit_fast.config import ModelConfig, RunConfig
+from deit_fast.record.run import open_run
+run = open_run({str(tmp_path)!r}, RunConfig(model=ModelConfig(name="deit_tiny_patch16_224")), [], resume=False)
+print("open", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        before = (tmp_path / "run.json").read_bytes()
+        with pytest.raises(UserError, match=r"run\.dir=.*: another process is running in it"):
+            record.open_run(tmp_path, CONFIG, COMMAND, resume=True)
+        assert (tmp_path / "run.json").read_bytes() == before
+        other.kill()
+    record.open_run(tmp_path, CONFIG, COMMAND, resume=True).close()
 
 
 def test_resumed_run_keeps_its_first_session_and_notes_what_changed(tmp_path: Path) -> None:

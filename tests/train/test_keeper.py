@@ -15,6 +15,7 @@ from deit_fast.record.log import read_events
 from deit_fast.train import keeper as keeper_room
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
 from deit_fast.train.keeper import Keeper, load_newest
+from deit_fast.train.loop import train
 from tests.train.conftest import tiny_config
 
 
@@ -117,6 +118,38 @@ def test_any_flipped_byte_is_found(tmp_path: Path, position: float, name: str) -
 
 
 @pytest.mark.slow
+def test_what_is_left_of_a_folder_is_gone_on_with_or_named(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, keep_last=1)
+    keeper.save(_content(1, torch.rand(10)), epoch=0, step=1, is_best=True)
+    keeper.save(_content(2, torch.rand(10)), epoch=0, step=2, is_best=False)
+    keeper.wait()
+    newest = tmp_path / "step-00000002.pt"
+    whole = newest.read_bytes()
+    with newest.open("r+b") as file:
+        file.write(b"damage")
+    with pytest.raises(UserError, match=r"step-00000002\.pt: .*there is best\.pt still: delete the damaged one, and copy one"):
+        load_newest(tmp_path)
+    newest.unlink()
+    (tmp_path / "last.pt").write_bytes(whole)
+    found = load_newest(tmp_path)
+    assert found is not None
+    assert (found[0]["step"], found[1].name) == (2, "last.pt")
+    (tmp_path / "last.pt").unlink()
+    with pytest.raises(UserError, match=r"holds best\.pt, but no newest checkpoint; copy one to last\.pt"):
+        load_newest(tmp_path)
+    (tmp_path / "best.pt").unlink()
+    assert load_newest(tmp_path) is None
+
+
+def test_checkpoints_of_another_run_are_not_mixed_with_new_ones(digits: Path, tmp_path: Path) -> None:
+    stale = tmp_path / "run" / "checkpoints" / "step-00000099.pt"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"of another run")
+    with pytest.raises(UserError, match=r"holds step-00000099\.pt of another run; choose another --run\.dir"):
+        train(tiny_config(digits, tmp_path / "run"), [])
+    assert [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()] == [stale.name]
+
+
 def test_a_disk_that_takes_no_checkpoint_is_reported_and_the_run_goes_on(digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = [
