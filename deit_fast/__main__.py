@@ -116,6 +116,10 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
             from deit_fast.study.bench_step import bench_step
 
             return bench_step(config)
+        case "bench" if config.bench.kind == "gpu":
+            from deit_fast.study.bench_gpu import bench_gpu
+
+            return bench_gpu(config)
         case "bench" if config.bench.kind == "loader":
             from deit_fast.study.bench_loader import bench_loader
 

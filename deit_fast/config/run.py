@@ -177,14 +177,14 @@ class SlurmConfig:
 class BenchConfig:
     """Throughput and fidelity."""
 
-    kind: Literal["train", "step", "write", "loader", "fidelity"] = option(
+    kind: Literal["train", "step", "gpu", "write", "loader", "fidelity"] = option(
         "train",
         "train: images per second of data alone, compute alone and both; step: time of our training step over a bare PyTorch "
-        "loop's, on synthetic batches; write: of conversion, beside stock FFCV's; "
-        "loader: views per second of the data path, by stage and by threads, and beside other loaders; fidelity: no "
-        "speed, but how far views are from Pillow's and timm's",
+        "loop's, on synthetic batches; gpu: the GPU's ceilings, and how near training comes to them; write: of conversion, "
+        "beside stock FFCV's; loader: views per second of the data path, by stage and by threads, and beside other loaders; "
+        "fidelity: no speed, but how far views are from Pillow's and timm's",
     )
-    steps: int = option(30, "train, step: steps in one measurement")
+    steps: int = option(30, "train, step, gpu: steps in one measurement")
     rounds: int = option(5, "measurements of each kind, interleaved; the median is reported")
     seconds: float = option(3.0, "loader: length of one measurement at least, in seconds")
     against: tuple[str, ...] = option((), "loader: rivals to measure beside ours, of timm, ffcv (stock FFCV) and dali")

@@ -32,7 +32,7 @@ def bench(config: RunConfig) -> dict[str, Any]:
     with joined_world(config.train.device) as world:
         trainer = Trainer(config, world)
         try:
-            rates = _measure(trainer, config.bench.steps, config.bench.rounds)
+            rates = measure_rates(trainer, config.bench.steps, config.bench.rounds)
         finally:
             trainer.close()
         if world.is_main:
@@ -50,7 +50,8 @@ def bench(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _measure(trainer: Trainer, steps: int, rounds: int) -> dict[str, list[float]]:
+def measure_rates(trainer: Trainer, steps: int, rounds: int) -> dict[str, list[float]]:
+    """Images per second of data, compute and both in each round; one of each goes before."""
     batches = _endless(trainer)
     first = next(batches)
     # a copy: the memory of a batch is used again for a later one
