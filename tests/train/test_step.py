@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -227,9 +228,8 @@ def test_two_ranks_take_the_step_of_both_batches(tmp_path: Path, compression: st
         port = free.getsockname()[1]
     program = ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}")
     words = (str(script), compression, str(pieces), str(tmp_path / "rank"))
-    subprocess.run(
-        [sys.executable, *program, *words], check=True, timeout=240, capture_output=True, cwd=Path(__file__).parents[2]
-    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # for what the script takes from tests
+    subprocess.run([sys.executable, *program, *words], check=True, timeout=240, capture_output=True, env=environment)
     ranks = [torch.load(tmp_path / f"rank{rank}") for rank in range(2)]
 
     alone = small_learner(_PLAIN)
