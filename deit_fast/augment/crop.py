@@ -29,17 +29,17 @@ def random_resized_crop(seed, view_id, height, width, scale, ratio, resolution):
         target_area = area * (scale[0] + u0 * (scale[1] - scale[0]))
         low, high = math.log(ratio[0]), math.log(ratio[1])
         aspect = math.exp(low + u1 * (high - low))
-        crop_width = np.int64(np.rint(math.sqrt(target_area * aspect)))
-        crop_height = np.int64(np.rint(math.sqrt(target_area / aspect)))
+        crop_width = np.int64(round(math.sqrt(target_area * aspect)))
+        crop_height = np.int64(round(math.sqrt(target_area / aspect)))
         if 0 < crop_width <= width and 0 < crop_height <= height:
             top = rng.below(u2, height - crop_height + 1)
             left = rng.below(u3, width - crop_width + 1)
             return top, left, crop_height, crop_width, resolution, resolution, np.int64(0), np.int64(0)
     crop_height, crop_width = np.int64(height), np.int64(width)
     if width / height < ratio[0]:
-        crop_height = max(np.int64(1), np.int64(np.rint(width / ratio[0])))
+        crop_height = max(np.int64(1), np.int64(round(width / ratio[0])))
     elif width / height > ratio[1]:
-        crop_width = max(np.int64(1), np.int64(np.rint(height * ratio[1])))
+        crop_width = max(np.int64(1), np.int64(round(height * ratio[1])))
     top, left = (height - crop_height) // 2, (width - crop_width) // 2
     return top, left, crop_height, crop_width, resolution, resolution, np.int64(0), np.int64(0)
 
@@ -52,8 +52,8 @@ def resized_centre_crop(height, width, resized, resolution):  # type: ignore[no-
         full_width, full_height = np.int64(resized), np.int64(resized * height / width)
     else:
         full_width, full_height = np.int64(resized * width / height), np.int64(resized)
-    first_row = np.int64(np.rint((full_height - resolution) / 2.0))
-    first_column = np.int64(np.rint((full_width - resolution) / 2.0))
+    first_row = np.int64(round((full_height - resolution) / 2.0))
+    first_column = np.int64(round((full_width - resolution) / 2.0))
     return np.int64(0), np.int64(0), np.int64(height), np.int64(width), full_height, full_width, first_row, first_column
 
 

@@ -69,6 +69,21 @@ def noise_value(seed, view_id, mode, y, x, channel):  # type: ignore[no-untyped-
     return third if lane == 2 else fourth
 
 
+@compiled(inlined=True)
+def noise_quad(seed, view_id, mode, y, quad):  # type: ignore[no-untyped-def]
+    """`noise_value` of the values 4 quad to 4 quad + 3 of row y, each place 3 x + channel: what one block gives, or repeats."""
+    zero = np.float32(0.0)
+    if mode == CONST:
+        return zero, zero, zero, zero
+    if mode == PIXEL:
+        return rng.normals_at(seed, view_id, rng.NOISE, y, quad)
+    red, green, blue, _ = rng.normals_at(seed, view_id, rng.NOISE, 0, 0)
+    channel = quad % 3  # of the first of the four: 4 quad mod 3
+    if channel == 0:
+        return red, green, blue, red
+    return (green, blue, red, green) if channel == 1 else (blue, red, green, blue)
+
+
 @compiled()
 def fill_noise(seed, view_id, mode, y, first, last, noise):  # type: ignore[no-untyped-def]
     """noise[i] = `noise_value` at row y, column i // 3, channel i % 3, for i from first to last - 1; 0 <= first < last.

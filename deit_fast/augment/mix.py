@@ -98,18 +98,11 @@ def draw_mix(seed, ids, how, height, width, partner, kind, lam, box):  # type: i
     mixed, nor is the last view of an odd batch in pair mode.
     """
     count = len(ids)
-    half = count // 2
-    shift = batch_shift(seed, ids[0], count, how.repeats) if count > 1 else 0
+    shift = batch_shift(seed, ids[0], count, how.repeats)
     for i in range(count):
-        drawn_by, other = 0, (i + shift) % count
-        if how.mode == PAIR:
-            drawn_by = i % half if i < 2 * half else i
-            other = i + half if i < half else i - half
-        elif how.mode == ELEM:
-            drawn_by = i
-        is_single = count < 2 or (how.mode == PAIR and i == 2 * half)
+        drawn_by, other = paired(i, count, shift, how.mode)
         drawn, share, y0, y1, x0, x1 = view_mix(seed, ids[drawn_by], how, height, width)
-        if is_single or drawn == PLAIN:
+        if other == i or drawn == PLAIN:
             partner[i], kind[i], lam[i], box[i] = i, PLAIN, 1.0, 0
         else:
             partner[i], kind[i], lam[i] = other, drawn, share
@@ -117,8 +110,22 @@ def draw_mix(seed, ids, how, height, width, partner, kind, lam, box):  # type: i
 
 
 @compiled()
+def paired(i, count, shift, mode):  # type: ignore[no-untyped-def]
+    """(whose view id draws for view i of a batch of count, its partner): views that stay single are their own partners.
+
+    shift: from `batch_shift`; mode: BATCH, PAIR or ELEM.
+    """
+    if mode == PAIR:
+        half = count // 2
+        if i == 2 * half:
+            return i, i
+        return i % half, i + half if i < half else i - half
+    return i if mode == ELEM else 0, (i + shift) % count
+
+
+@compiled()
 def batch_shift(seed, first_id, count, repeats):  # type: ignore[no-untyped-def]
-    """How far apart partners are in a batch of count >= 2 views that begins with first_id."""
+    """How far apart partners are in a batch of count views that begins with first_id; 0 for a batch of one."""
     if count < 2 * repeats:
         return np.int64(count // 2)
     u = rng.uniforms(seed, first_id, rng.MIX, 0)[2]

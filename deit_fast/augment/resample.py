@@ -40,7 +40,7 @@ def scratch_sizes(max_height: int, max_width: int, max_outputs: int) -> tuple[in
 
 
 @compiled()
-def _support(kind):  # type: ignore[no-untyped-def]
+def support(kind):  # type: ignore[no-untyped-def]
     """Half the width of a filter, in input pixels at scale 1."""
     if kind == BOX:
         return 0.5
@@ -77,7 +77,7 @@ def _weight(kind, x):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _shown(index, full):  # type: ignore[no-untyped-def]
+def shown(index, full):  # type: ignore[no-untyped-def]
     """The output that is shown in place of one that may lie outside 0 to full - 1."""
     if index < 0:
         index = -index
@@ -85,14 +85,14 @@ def _shown(index, full):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _taps(kind, axis, index):  # type: ignore[no-untyped-def]
+def taps(kind, axis, index):  # type: ignore[no-untyped-def]
     """(first pixel, end of the pixels, centre) of what output `index` sees of an axis; Pillow's rounding."""
     _, offset, length, limit, full, _ = axis
     scale = length / full
-    support = _support(kind) * max(scale, 1.0)
+    half_width = support(kind) * max(scale, 1.0)
     centre = offset + (index + 0.5) * scale
-    low = max(np.int64(centre - support + 0.5), np.int64(0))
-    return low, min(np.int64(centre + support + 0.5), limit), centre
+    low = max(np.int64(centre - half_width + 0.5), np.int64(0))
+    return low, min(np.int64(centre + half_width + 0.5), limit), centre
 
 
 @compiled()
@@ -104,28 +104,51 @@ def reach(kind, axis, count):  # type: ignore[no-untyped-def]
         high = max(high, -first)
     if first + count > full:
         low = min(low, 2 * full - 1 - first - count)
-    return start + _taps(kind, axis, low)[0], start + _taps(kind, axis, high)[1]
+    return start + taps(kind, axis, low)[0], start + taps(kind, axis, high)[1]
+
+
+@compiled()
+def shrinking(axis):  # type: ignore[no-untyped-def]
+    """By how much filters are widened along an axis: pixels for one output, at least 1."""
+    return max(axis[2] / axis[4], 1.0)
+
+
+@compiled()
+def most_taps(kind, axis):  # type: ignore[no-untyped-def]
+    """What no output of an axis sees more pixels than."""
+    return np.int64(math.ceil(support(kind) * shrinking(axis))) * 2 + 1
+
+
+@compiled()
+def weight_at(kind, pixel, centre, reciprocal):  # type: ignore[no-untyped-def]
+    """Weight of a pixel for an output, before it is divided by the sum of all; reciprocal: 1 / `shrinking` of the axis."""
+    return _weight(kind, (pixel - centre + 0.5) * reciprocal)
+
+
+@compiled()
+def coefficient(weight, total):  # type: ignore[no-untyped-def]
+    """int32 in units of 2**-22 from a weight and the sum of all, rounded half away from zero, as Pillow's
+    normalize_coeffs_8bpc does."""
+    if total != 0.0:
+        weight /= total
+    weight *= 1 << PRECISION_BITS
+    return np.int32(weight - 0.5) if weight < 0 else np.int32(weight + 0.5)
 
 
 @compiled()
 def _coefficients(kind, axis, count, mirrored, bounds, coefficients):  # type: ignore[no-untyped-def]
     """Fills, for each output of a view: bounds (count x (first pixel, number of pixels), flat) and coefficients (count x the
     returned stride). Scratch comes in flat so that the arrays can be of any size."""
-    _, _, length, _, full, first = axis
-    filter_scale = max(length / full, 1.0)
-    stride = np.int64(math.ceil(_support(kind) * filter_scale)) * 2 + 1
+    _, _, _, _, full, first = axis
+    reciprocal = 1.0 / shrinking(axis)
+    stride = most_taps(kind, axis)
     for i in range(count):
-        low, high, centre = _taps(kind, axis, _shown(first + (count - 1 - i if mirrored else i), full))
+        low, high, centre = taps(kind, axis, shown(first + (count - 1 - i if mirrored else i), full))
         total = 0.0
         for k in range(high - low):
-            total += _weight(kind, (k + low - centre + 0.5) * (1.0 / filter_scale))
+            total += weight_at(kind, low + k, centre, reciprocal)
         for k in range(high - low):
-            weight = _weight(kind, (k + low - centre + 0.5) * (1.0 / filter_scale))
-            if total != 0.0:
-                weight /= total
-            # rounded half away from zero, as Pillow's normalize_coeffs_8bpc does
-            weight *= 1 << PRECISION_BITS
-            coefficients[i * stride + k] = np.int32(weight - 0.5) if weight < 0 else np.int32(weight + 0.5)
+            coefficients[i * stride + k] = coefficient(weight_at(kind, low + k, centre, reciprocal), total)
         bounds[2 * i] = low
         bounds[2 * i + 1] = high - low
     return stride

@@ -131,6 +131,6 @@ def test_reach_is_what_the_outputs_see(start: int, size: int, full: int, first: 
     if not (-first < full and 2 * (full - 1) - (first + count - 1) >= 0 and first + count > 0 and first < full):
         return
     axis = (start, 0.0, float(size), size, full, first)
-    seen = [resample._taps(kind, axis, resample._shown(first + i, full))[:2] for i in range(count)]
+    seen = [resample.taps(kind, axis, resample.shown(first + i, full))[:2] for i in range(count)]
     want = (start + min(low for low, _ in seen), start + max(high for _, high in seen))
     assert resample.reach(kind, axis, count) == want
