@@ -19,9 +19,13 @@ import numba
 _ROOMS = ("augment", "data")
 
 
-def sources_stamp(package: Path = Path(__file__).parents[1]) -> str:
-    """A digest of name, size and time of change of every Python file in the rooms that compile functions."""
+def sources_stamp(package: Path = Path(__file__).parents[1], *, kernels: bool = False) -> str:
+    """A digest of name, size and time of change of every Python file in the rooms that compile functions.
+
+    kernels: those of `augment/kernels` as well, which take in functions of other files, and are taken in by none.
+    """
     files = sorted(path for room in _ROOMS for path in (package / room).rglob("*.py"))
+    files = [path for path in files if kernels or path.parent.name != "kernels"]
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
@@ -36,6 +40,14 @@ def _say_that_nothing_is_cached() -> None:
         "a minute; NUMBA_CACHE_DIR=FOLDER names one",
         file=sys.stderr,
     )
+
+
+def stamped(dispatcher: Any, stamp: str) -> Any:
+    """A dispatcher whose cache on disk lasts as long as the stamp of its sources stays the same."""
+    cache_file = dispatcher._cache._cache_file
+    assert hasattr(cache_file, "_source_stamp"), "Numba keeps its cache's stamp elsewhere"
+    cache_file._source_stamp = stamp
+    return dispatcher
 
 
 def compiled(*, parallel: bool = False, inlined: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -54,9 +66,6 @@ def compiled(*, parallel: bool = False, inlined: bool = False) -> Callable[[Call
                 raise
             _say_that_nothing_is_cached()
             return numba.njit(**options)(function)
-        cache_file = dispatcher._cache._cache_file
-        assert hasattr(cache_file, "_source_stamp"), "Numba keeps its cache's stamp elsewhere"
-        cache_file._source_stamp = _STAMP
-        return dispatcher
+        return stamped(dispatcher, _STAMP)
 
     return compile_function
