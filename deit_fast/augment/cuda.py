@@ -71,17 +71,18 @@ def without_contraction() -> Iterator[None]:
             nvvm.compile_ir = compile_ir
 
 
-def kernel(*, threads: int) -> Callable[[Callable[..., None]], Any]:
+def kernel(*, threads: int, blocks: int = 1) -> Callable[[Callable[..., None]], Any]:
     """Decorator: a kernel for `launch`, compiled when it first meets arguments of some types, and cached on disk.
 
-    threads: the most that a block will have; so many then find registers.
+    threads: the most that a block will have; blocks: of so many threads that a multiprocessor is to hold at a time. So many
+    then find registers.
     """
 
     def compile_kernel(function: Callable[..., None]) -> Any:
         if SIMULATED:
             return cuda.jit(function)
         # not optimised at link time, which has options of its own
-        options = {"lto": False, "launch_bounds": threads}
+        options = {"lto": False, "launch_bounds": (threads, blocks)}
         try:
             dispatcher = stamped(cuda.jit(cache=True, **options)(function), sources_stamp(kernels=True))
         except RuntimeError as error:
