@@ -75,13 +75,15 @@ def noise_quad(seed, view_id, mode, y, quad):  # type: ignore[no-untyped-def]
     zero = np.float32(0.0)
     if mode == CONST:
         return zero, zero, zero, zero
-    if mode == PIXEL:
-        return rng.normals_at(seed, view_id, rng.NOISE, y, quad)
-    red, green, blue, _ = rng.normals_at(seed, view_id, rng.NOISE, 0, 0)
+    is_pixel = mode == PIXEL
+    row, block = np.uint64(y) if is_pixel else np.uint64(0), np.uint64(quad) if is_pixel else np.uint64(0)
+    first, second, third, fourth = rng.normals_at(seed, view_id, rng.NOISE, row, block)
+    if is_pixel:
+        return first, second, third, fourth
     channel = quad % 3  # of the first of the four: 4 quad mod 3
     if channel == 0:
-        return red, green, blue, red
-    return (green, blue, red, green) if channel == 1 else (blue, red, green, blue)
+        return first, second, third, first
+    return (second, third, first, second) if channel == 1 else (third, first, second, third)
 
 
 @compiled()
