@@ -95,27 +95,23 @@ def draw_steps(seed, ids, policy, height, width, codes, arguments):  # type: ign
 @compiled()
 def draw_view_steps(seed, view_id, policy, height, width, codes, arguments):  # type: ignore[no-untyped-def]
     """Fills codes (S,) int32 and arguments (S,) float64 with the steps of one view."""
-    drawn = np.int64(0)  # groups that are not drawn again, one bit for each
+    drawn = np.int64(0)
     for choice in range(policy.num_choices):
-        first = choice * policy.group_length
-        uniform = rng.uniforms(seed, view_id, rng.POLICY, 2 * first)[0]
-        group = _draw_group(policy, uniform, drawn)
-        if not policy.with_replacement:
-            drawn |= np.int64(1) << group
+        group, drawn = draw_group(seed, view_id, policy, choice, drawn)
         for place in range(policy.group_length):
-            step = first + place
-            code, argument = _draw_step(seed, view_id, policy, group * policy.group_length + place, step, height, width)
-            codes[step], arguments[step] = code, argument
+            step = choice * policy.group_length + place
+            codes[step], arguments[step] = draw_step(seed, view_id, policy, group, step, height, width)
     if policy.jitter > 0.0:
         draw_jitter(seed, view_id, policy.jitter, policy.num_steps - JITTER_STEPS, codes, arguments)
 
 
 @compiled()
-def _draw_group(policy, uniform, drawn):  # type: ignore[no-untyped-def]
-    """Number of a group, with probability in proportion to its weight, of those whose bit in `drawn` is not set."""
+def draw_group(seed, view_id, policy, choice, drawn):  # type: ignore[no-untyped-def]
+    """(group, drawn) of a choice: by weight, of the groups whose bit in `drawn` is not set; drawn: int64, 0 at first."""
+    uniform = rng.uniforms(seed, view_id, rng.POLICY, 2 * choice * policy.group_length)[0]
     num_groups = len(policy.table) // policy.group_length
     if policy.with_replacement:
-        return rng.below(uniform, num_groups)
+        return rng.below(uniform, num_groups), drawn
     total = 0.0
     for group in range(num_groups):
         if not (drawn >> group) & 1:
@@ -123,14 +119,15 @@ def _draw_group(policy, uniform, drawn):  # type: ignore[no-untyped-def]
     rest, chosen = uniform * total, np.int64(0)
     for group in range(num_groups):
         if not (drawn >> group) & 1 and rest >= 0.0:
-            chosen = group
+            chosen = np.int64(group)
             rest -= policy.table[group * policy.group_length, 4]
-    return chosen
+    return chosen, drawn | np.int64(1) << chosen
 
 
 @compiled()
-def _draw_step(seed, view_id, policy, row, step, height, width):  # type: ignore[no-untyped-def]
-    """(code, argument) of a step by the operation in a row of the table. Step s draws from blocks 2 s and 2 s + 1."""
+def draw_step(seed, view_id, policy, group, step, height, width):  # type: ignore[no-untyped-def]
+    """(code, argument) of a step, by the operation of a group that is its. Step s draws from blocks 2 s and 2 s + 1."""
+    row = group * policy.group_length + step % policy.group_length
     _, fires, sign, other = rng.uniforms(seed, view_id, rng.POLICY, 2 * step)
     code, function = np.int64(policy.table[row, 0]), np.int64(policy.table[row, 1])
     probability, magnitude = policy.table[row, 2], policy.table[row, 3]

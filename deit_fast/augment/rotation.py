@@ -24,6 +24,7 @@ def round_to_15(value):  # type: ignore[no-untyped-def]
     value * 10^15 is rounded to a multiple of 1/8 before it is rounded to an integer: halves need the error of the product.
     """
     scale, splitter = 1e15, 134217729.0  # 2^27 + 1: Veltkamp's splitting, Dekker's product
+    shifter = 6755399441055744.0  # 1.5 2^52, where numbers are integers: np.rint, which CUDA has not, for up to 2^51
     product = value * scale
     a = value * splitter
     value_high = a - (a - value)
@@ -32,7 +33,7 @@ def round_to_15(value):  # type: ignore[no-untyped-def]
     scale_high = b - (b - scale)
     scale_low = scale - scale_high
     error = value_low * scale_low - (((product - value_high * scale_high) - value_low * scale_high) - value_high * scale_low)
-    whole = np.rint(product)
+    whole = (product + shifter) - shifter
     rest = (product - whole) + error
     if rest > 0.5:
         whole += 1.0
