@@ -23,18 +23,18 @@ def warp_bytes(height: int, width: int) -> int:
 
 
 @compiled()
-def _coordinate(step, term, offset, column):  # type: ignore[no-untyped-def]
+def coordinate_of(step, term, offset, column):  # type: ignore[no-untyped-def]
     return pixel.source_coordinate(step * (np.float64(column) + 0.5), term, offset)
 
 
 @compiled()
-def _first_column(step, term, offset, bound, count):  # type: ignore[no-untyped-def]
+def first_column(step, term, offset, bound, count):  # type: ignore[no-untyped-def]
     """First column from which on the coordinate is at least the bound (step > 0), or below it (step < 0); else count."""
     estimate = (bound - offset - term) / step - 0.5
     column = np.int64(min(max(estimate, 0.0), np.float64(count)))
-    while column > 0 and (_coordinate(step, term, offset, column - 1) >= bound) == (step > 0.0):
+    while column > 0 and (coordinate_of(step, term, offset, column - 1) >= bound) == (step > 0.0):
         column -= 1
-    while column < count and (_coordinate(step, term, offset, column) >= bound) != (step > 0.0):
+    while column < count and (coordinate_of(step, term, offset, column) >= bound) != (step > 0.0):
         column += 1
     return column
 
@@ -43,10 +43,10 @@ def _first_column(step, term, offset, bound, count):  # type: ignore[no-untyped-
 def columns_within(step, term, offset, size, count):  # type: ignore[no-untyped-def]
     """The columns (first, end) of `count` whose coordinate lies in [0, size). Rounding keeps order, so they are a range."""
     if step == 0.0:
-        coordinate = _coordinate(step, term, offset, 0)
+        coordinate = coordinate_of(step, term, offset, 0)
         return np.int64(0), np.int64(count if 0.0 <= coordinate < size else 0)
-    low = _first_column(step, term, offset, 0.0, count)
-    high = _first_column(step, term, offset, np.float64(size), count)
+    low = first_column(step, term, offset, 0.0, count)
+    high = first_column(step, term, offset, np.float64(size), count)
     return min(low, high), max(low, high)
 
 
@@ -94,7 +94,7 @@ def shift_rows(view, factor, pixels, bicubic, fill, scratch):  # type: ignore[no
             for i in range(margin):
                 source[i] = levels[row + i % CHANNELS]
                 source[margin + length + i] = levels[row + length - CHANNELS + i % CHANNELS]
-            index, distance = pixel.split_coordinate(_coordinate(1.0, term, pixels, first))
+            index, distance = pixel.split_coordinate(coordinate_of(1.0, term, pixels, first))
             weights = pixel.neighbour_weights(distance, bicubic)
             count = CHANNELS * (end - first)
             _interpolate(source, CHANNELS * (index - 1 + PAD), CHANNELS, weights, levels, row + CHANNELS * first, count)
@@ -120,7 +120,7 @@ def shift_all(view, pixels, bicubic, fill, scratch):  # type: ignore[no-untyped-
     first, end = columns_within(1.0, 0.0, pixels, height, height)
     if first < end:
         _copy_with_rows(view, source)
-        index, distance = pixel.split_coordinate(_coordinate(1.0, 0.0, pixels, first))
+        index, distance = pixel.split_coordinate(coordinate_of(1.0, 0.0, pixels, first))
         weights = pixel.neighbour_weights(distance, bicubic)
         levels, count = view.reshape(view.size), (end - first) * length
         _interpolate(source, (index - 1 + PAD) * length, length, weights, levels, first * length, count)
@@ -144,10 +144,10 @@ def shift_columns(view, factor, bicubic, fill, scratch):  # type: ignore[no-unty
     _copy_with_rows(view, source)
     begin = 0
     while begin < width:
-        shift, _ = _shift_of_column(factor, begin, height)
+        shift, _ = shift_of_column(factor, begin, height)
         end = begin
         while end < width:
-            other, distance = _shift_of_column(factor, end, height)
+            other, distance = shift_of_column(factor, end, height)
             if other != shift:
                 break
             three = pixel.neighbour_weights(distance, bicubic)
@@ -162,10 +162,10 @@ def shift_columns(view, factor, bicubic, fill, scratch):  # type: ignore[no-unty
 
 
 @compiled()
-def _shift_of_column(factor, column, height):  # type: ignore[no-untyped-def]
+def shift_of_column(factor, column, height):  # type: ignore[no-untyped-def]
     """(whole rows, rest) that a column moves up. Rounding differs between rows, but not by anything that float32 shows."""
     row = height // 2
-    coordinate = _coordinate(factor, np.float64(row) + 0.5, 0.0, column)
+    coordinate = coordinate_of(factor, np.float64(row) + 0.5, 0.0, column)
     index, distance = pixel.split_coordinate(coordinate)
     return np.int64(index) - row, distance
 

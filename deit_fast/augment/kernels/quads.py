@@ -17,6 +17,13 @@ _BLUE = np.uint32(16)
 
 
 @device_function
+def place_of(i, width):  # type: ignore[no-untyped-def]
+    """(row, column) of pixel i, int32; divided without sign, which is quicker."""
+    y = np.int32(np.uint32(i) // np.uint32(width))
+    return y, np.int32(i - y * width)
+
+
+@device_function
 def load_pixel(levels, i):  # type: ignore[no-untyped-def]
     """Red, green and blue of pixel i of a view (3 H W,) uint8, as uint8."""
     at = np.int32(3 * i)
@@ -51,8 +58,7 @@ def copy_to_quads(levels, quads, count, first, step):  # type: ignore[no-untyped
 def sharpen(quads, levels, height, width, factor, first, step):  # type: ignore[no-untyped-def]
     """levels = the sharpened quads; the outermost rows and columns stay as they are."""
     for i in range(first, height * width, step):
-        y = np.int32(i // width)
-        x = np.int32(i - y * width)
+        y, x = place_of(i, width)
         if y < 1 or y >= height - 1 or x < 1 or x >= width - 1:
             continue
         reds, greens, blues = np.uint32(0), np.uint32(0), np.uint32(0)
@@ -85,11 +91,11 @@ def box(levels, quads, in_quads, height, width, down, weights, first, step):  # 
 
     down: along columns, else along rows; weights: of `pixel.box_weights`.
     """
-    radius, weight, end_weight = np.int32(weights[0]), weights[1], weights[2]
+    radius, weight, end_weight = np.int32(weights[0]), np.uint32(weights[1]), np.uint32(weights[2])
     size, stride = np.int32(height if down else width), np.int32(width if down else 1)
     for i in range(first, height * width, step):
-        y = np.int32(i // width)
-        place = np.int32(y if down else i - y * width)
+        y, x = place_of(i, width)
+        place = y if down else x
         start = np.int32(i - place * stride)
         reds, greens, blues = np.uint32(0), np.uint32(0), np.uint32(0)
         for offset in range(-radius, radius + 1):

@@ -1,0 +1,175 @@
+"""Policies on the device against the CPU's: what is drawn, each operation alone, and whole policies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("numba_cuda")
+
+from deit_fast.augment import operation_codes as codes
+from deit_fast.augment import operations
+from deit_fast.augment import policy as policies
+from deit_fast.augment.cuda import array
+from deit_fast.augment.kernels import plan
+from deit_fast.augment.kernels import policy as kernels
+from deit_fast.augment.resample import BICUBIC, BILINEAR
+from tests.augment.kernels.devices import argument, on_devices, tensor
+from tests.augment.kernels.ptx import CAPABILITIES, compile_kernel, needs_compiler
+from tests.augment.test_operations import picture
+
+FILL = (124, 116, 104)
+SEED = np.uint64(0xFEDCBA9876543210)
+THREADS = {"cpu": 32, "cuda": kernels.THREADS}
+SIZES = {"cpu": [(13, 10), (12, 12)], "cuda": [(224, 224), (224, 160), (31, 45)]}
+POLICIES = [("rand-m9-mstd0.5-inc1", 0.0), ("3a", 0.3), ("v0", 0.0), ("rand-m8-n4-tweights-mstd101-p0.9", 0.4), ("", 0.2)]
+
+ARGUMENTS = {
+    codes.NOTHING: [0.0],
+    codes.AUTO_CONTRAST: [0.0],
+    codes.EQUALIZE: [0.0],
+    codes.INVERT: [0.0],
+    codes.ROTATE: [17.3, -29.0, 0.0, 90.0, 180.0, -90.0, 200.0],
+    codes.POSTERIZE: [0.0, 3.0, 8.0],
+    codes.SOLARIZE: [0.0, 77.0, 77.5, 256.0],
+    codes.SOLARIZE_ADD: [0.0, 99.0],
+    codes.COLOR: [0.0, 0.1, 1.9],
+    codes.CONTRAST: [0.0, 0.37, 1.9],
+    codes.BRIGHTNESS: [0.0, 0.37, 1.9],
+    codes.SHARPNESS: [0.0, 0.37, 1.9],
+    codes.SHEAR_X: [0.27, -0.111, 1e300],
+    codes.SHEAR_Y: [0.27, -0.111, -1e300],
+    codes.TRANSLATE_X: [2.7, -4.0, 1e300],
+    codes.TRANSLATE_Y: [2.7, -4.0, -1e300],
+    codes.GREY: [0.0],
+    codes.BLUR: [0.0, 0.1, 1.0, 2.0, 4.3],
+}
+
+
+def of_cpu(steps: np.ndarray, views: np.ndarray, interpolation: int) -> np.ndarray:
+    made, scratch = views.copy(), np.empty((1, operations.scratch_bytes(*views.shape[1:3])), np.uint8)
+    drawn, arguments = steps[..., 0].astype(np.int32), np.ascontiguousarray(steps[..., 1])
+    operations.apply_all(drawn, arguments, interpolation == BICUBIC, FILL, made, scratch)
+    return made
+
+
+def of_device(steps: np.ndarray, views: np.ndarray, interpolation: int, device: str) -> np.ndarray:
+    """The views after the steps, made on the device; asserts that views and scratch beyond the batch stay as they are."""
+    count, height, width = views.shape[:3]
+    memory = tensor(np.full((count + 1, 3 * height * width), 7, np.uint8), device)
+    memory[:count] = tensor(views.reshape(count, -1), device)
+    scratch = tensor(np.full((count + 1, kernels.scratch_quads(height, width)), 0x7F6E5D4C, np.int32), device)
+    arrays = array(memory), array(scratch.view(torch.uint32))
+    kernels.apply_steps(argument(steps, device), *arrays, (height, width), interpolation, FILL, threads=THREADS[device])
+    assert (memory[count] == 7).all()
+    assert (scratch[count] == 0x7F6E5D4C).all()
+    return memory[:count].cpu().numpy().reshape(views.shape)
+
+
+def assert_equal_but_for_rotation(made: np.ndarray, wanted: np.ndarray, rotated: np.ndarray) -> None:
+    """rotated (B,): views whose sines a device may round otherwise, in the last of 15 digits."""
+    np.testing.assert_array_equal(made[~rotated], wanted[~rotated])
+    difference = np.abs(made.astype(int) - wanted)
+    assert difference.max(initial=0) <= 1
+    assert (difference > 0).mean() < 1e-4
+
+
+@on_devices
+@pytest.mark.parametrize("code", range(codes.NUM_CODES))
+def test_an_operation_gives_what_it_gives_on_the_cpu(code: int, device: str) -> None:
+    for height, width in SIZES[device]:
+        for interpolation in (BICUBIC, BILINEAR) if code in (codes.ROTATE, codes.SHEAR_X, codes.TRANSLATE_Y) else (BICUBIC,):
+            steps = np.array([[(code, argument)] for argument in ARGUMENTS[code]])
+            views = np.stack([picture(number, height, width) for number in range(len(steps))])
+            wanted = of_cpu(steps, views, interpolation)
+            made = of_device(steps, views, interpolation, device)
+            assert_equal_but_for_rotation(made, wanted, np.full(len(steps), code == codes.ROTATE))
+
+
+@on_devices
+@pytest.mark.parametrize("code", [codes.AUTO_CONTRAST, codes.EQUALIZE, codes.CONTRAST])
+def test_few_levels(code: int, device: str) -> None:
+    rng = np.random.default_rng(1)
+    some = [[7], [0, 255], [3, 4], [0, 0, 0, 0, 200]]
+    views = np.stack([rng.choice(np.array(levels, np.uint8), (9, 11, 3)) for levels in some])
+    steps = np.full((len(views), 1, 2), (code, 1.5))
+    np.testing.assert_array_equal(of_device(steps, views, BICUBIC, device), of_cpu(steps, views, BICUBIC))
+
+
+@on_devices
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (2, 2)])
+def test_views_smaller_than_neighbourhoods(size: tuple[int, int], device: str) -> None:
+    last = {code: arguments[-1] for code, arguments in ARGUMENTS.items()} | {codes.ROTATE: 17.3}
+    steps = np.array([[step] for step in last.items()])
+    views = np.stack([picture(number, *size) for number in range(len(steps))])
+    made = of_device(steps, views, BICUBIC, device)
+    assert_equal_but_for_rotation(made, of_cpu(steps, views, BICUBIC), steps[:, 0, 0] == codes.ROTATE)
+
+
+def drawn_on_cpu(policy: policies.Policy, ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(B, S, 2): code and argument of each step."""
+    drawn, arguments = np.empty((len(ids), policy.num_steps), np.int32), np.empty((len(ids), policy.num_steps))
+    policies.draw_steps(SEED, ids, policy, *size, drawn, arguments)
+    return np.stack([drawn, arguments], -1)
+
+
+def drawn_on_device(policy: policies.Policy, ids: np.ndarray, size: tuple[int, int], device: str) -> np.ndarray:
+    steps = tensor(np.full((len(ids), policy.num_steps, 2), np.nan), device)
+    on_device = plan.policy_of(policy, argument(policy.table, device))
+    plan.draw_steps(SEED, argument(ids.view(np.int64), device), on_device, size, array(steps))
+    return steps.cpu().numpy()
+
+
+@on_devices
+@pytest.mark.parametrize(("text", "jitter"), [*POLICIES, ("rand-t3aw-m7-mstd1", 0.0), ("original-mstd0.5", 0.0)])
+def test_steps_are_those_that_the_cpu_draws(text: str, jitter: float, device: str) -> None:
+    policy = policies.parse(text, jitter, "bicubic")
+    ids = np.arange({"cpu": 20, "cuda": 100_000}[device], dtype=np.uint64) + np.uint64(299 << 48 | 2 << 40)
+    wanted = drawn_on_cpu(policy, ids, (224, 160))
+    np.testing.assert_array_equal(drawn_on_device(policy, ids, (224, 160), device), wanted)
+    assert len(np.unique(wanted[..., 0])) > 2
+
+
+@on_devices
+@pytest.mark.parametrize("count", [pytest.param("batch", marks=pytest.mark.slow), "one"])
+@pytest.mark.parametrize(("text", "jitter"), POLICIES)
+def test_policies_give_what_they_give_on_the_cpu(text: str, jitter: float, count: str, device: str) -> None:
+    policy = policies.parse(text, jitter, "bicubic")
+    size = SIZES[device][0]
+    ids = np.arange({"one": 1, "batch": {"cpu": 40, "cuda": 512}[device]}[count], dtype=np.uint64) + np.uint64(3 << 48)
+    steps = drawn_on_device(policy, ids, size, device)
+    views = np.stack([picture(number, *size) for number in range(len(ids))])
+    made, wanted = of_device(steps, views, policy.interpolation, device), of_cpu(steps, views, policy.interpolation)
+    difference = np.abs(made.astype(int) - wanted)
+    rotated = (steps[..., 0] == codes.ROTATE).any(1)
+    np.testing.assert_array_equal(made[~rotated], wanted[~rotated])
+    assert (difference > 0).mean() < 1e-4
+    if count == "batch":
+        assert (made != views).any((1, 2, 3)).mean() > 0.4
+
+
+@needs_compiler
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_policies_stay_in_registers(capability: tuple[int, int]) -> None:
+    from numba.cuda import types
+
+    numbers = (types.int32, types.int32, types.boolean, types.uint32)
+    arrays = (types.float64[:, :, ::1], types.uint8[:, ::1], types.uint32[:, ::1])
+    compiled = compile_kernel(kernels._apply_steps, (*arrays, *numbers), capability)
+    assert compiled.local_bytes <= 40  # where libdevice turns great angles
+    if compiled.registers is not None:
+        assert (compiled.registers <= 64, compiled.spill_bytes) == (True, 0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_plans_stay_in_registers(capability: tuple[int, int]) -> None:
+    from numba.cuda import types
+    from numba.cuda.typing.typeof import typeof
+
+    policy = typeof(policies.parse("rand-m9-mstd0.5-inc1", 0.3, "bicubic"))
+    arrays = types.int64[::1], types.float64[:, :, ::1]
+    signature = (types.uint64, arrays[0], policy, types.int64, types.int64, arrays[1])
+    compiled = compile_kernel(plan._draw_steps, signature, capability)
+    assert (compiled.local_bytes, compiled.num_fused, compiled.spill_bytes or 0) == (0, 0, 0)
