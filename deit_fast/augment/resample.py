@@ -120,6 +120,12 @@ def most_taps(kind, axis):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def most_pixels(kind, axis, count):  # type: ignore[no-untyped-def]
+    """What no `count` neighbouring outputs of an axis see more pixels than, all together."""
+    return np.int64(math.ceil((count - 1) * axis[2] / axis[4] + 2.0 * support(kind) * shrinking(axis))) + 1
+
+
+@compiled()
 def weight_at(kind, pixel, centre, reciprocal):  # type: ignore[no-untyped-def]
     """Weight of a pixel for an output, before it is divided by the sum of all; reciprocal: 1 / `shrinking` of the axis."""
     return _weight(kind, (pixel - centre + 0.5) * reciprocal)
