@@ -40,6 +40,18 @@ def _memory_at(address, num_rows, num_columns):  # type: ignore[no-untyped-def]
     return carray(void_pointer(address), (num_rows, num_columns), np.uint8)
 
 
+def policy_of(augment: AugmentConfig, interpolation: str) -> policy.Policy:
+    """The policy of the options, which turns and shears bicubically unless interpolation is bilinear."""
+    warp = interpolation if interpolation in policy.INTERPOLATIONS else "bicubic"
+    return policy.parse(augment.auto_augment, augment.color_jitter, warp)
+
+
+def fill_of(augment: AugmentConfig) -> tuple[int, int, int]:
+    """Grey levels of what lies outside a view that is turned or moved: timm fills with the mean colour, rounded."""
+    red, green, blue = (max(0, min(255, round(255 * value))) for value in augment.mean)
+    return red, green, blue
+
+
 class AugmentViews(Operation):
     """uint8 (H, W, 3) views, in place: what the policy and the colour jitter draw for each.
 
@@ -50,12 +62,9 @@ class AugmentViews(Operation):
     def __init__(self, augment: AugmentConfig, seed: int, interpolation: str = "bicubic", *, num_workers: int = 0) -> None:
         super().__init__()
         repair_ffcv()
-        warp = interpolation if interpolation in policy.INTERPOLATIONS else "bicubic"
-        self.policy = policy.parse(augment.auto_augment, augment.color_jitter, warp)
+        self.policy = policy_of(augment, interpolation)
         self._seed = np.uint64(seed)
-        # timm fills with the mean colour, rounded
-        red, green, blue = (max(0, min(255, round(255 * value))) for value in augment.mean)
-        self._fill = (red, green, blue)
+        self._fill = fill_of(augment)
         self._num_workers = num_workers or numba.config.NUMBA_NUM_THREADS
         self._scratch = np.empty((0, 0), np.uint8)
         self._side = 0
@@ -85,7 +94,7 @@ class AugmentViews(Operation):
         return augment_views
 
 
-def _mixing(augment: AugmentConfig, seed: int | None) -> mix.Mixing:
+def mixing_of(augment: AugmentConfig, seed: int | None) -> mix.Mixing:
     """How batches are mixed, not at all where seed is None."""
     return mix.mixing(
         augment.mix_mode,
@@ -108,7 +117,7 @@ class Finish(Operation):
         super().__init__()
         repair_ffcv()
         self._seed = np.uint64(seed or 0)
-        self._mixing = _mixing(augment, seed)
+        self._mixing = mixing_of(augment, seed)
         self._erase_probability = 0.0 if seed is None else float(augment.erase)
         self._erase_mode = erase.MODES[augment.erase_mode]
         self._mean, self._std = np.array(augment.mean), np.array(augment.std)
@@ -166,7 +175,7 @@ class SoftTargets(Operation):
         self._num_classes = num_classes
         self._smoothing = augment.label_smoothing
         self._seed = np.uint64(seed)
-        self._mixing = _mixing(augment, seed)
+        self._mixing = mixing_of(augment, seed)
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
         dtype = np.dtype("<f4")

@@ -14,6 +14,7 @@ from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.record.run import hardware, versions
 from deit_fast.study.bench import measure_rates
 from deit_fast.study.device_ceilings import ceilings
+from deit_fast.study.device_kernels import kernel_times
 from deit_fast.study.device_steps import model_config, step_rate
 from deit_fast.train.dist import World, choose_device, joined_world
 from deit_fast.train.trainer import Trainer
@@ -26,8 +27,9 @@ Part = Callable[[], dict[str, Any]]
 
 
 def bench_gpu(config: RunConfig) -> dict[str, Any]:
-    """`deit-fast bench gpu`: ceilings of the device, then each of MODELS on synthetic batches and end to end from a beton.
+    """`deit-fast bench gpu`: ceilings of the device, its kernels, then each of MODELS on synthetic batches and from a beton.
 
+    Kernels are timed on 256 views at 224 pixels, beside the bytes that they have to move over the measured bandwidth.
     Steps are those of `bench step`, at data.batch_size and data.resolution, with the configuration's precision, optimiser and
     train.compile. End to end: from data.train, whose loader is measured alone too; the share of the time in which the
     device waits for data is 1 - both / compute. What the machine lacks is skipped, with its reason; so is
@@ -48,6 +50,8 @@ def bench_gpu(config: RunConfig) -> dict[str, Any]:
 def parts_of(config: RunConfig, world: World, models: tuple[str, ...] = MODELS) -> dict[str, Part]:
     """What is measured, in order."""
     parts: dict[str, Part] = {"ceilings": lambda: ceilings(world.device)}
+    if world.device.type == "cuda":  # a simulated kernel's time says nothing
+        parts["kernels"] = lambda: kernel_times(config.augment, world.device)
     for name in models:
         parts[f"step {name}"] = lambda name=name: step_rate(config, world, name)  # type: ignore[misc]
     for name in models:
@@ -103,6 +107,8 @@ def line_of(name: str, result: dict[str, Any], limits: dict[str, Any]) -> str:
             f"{2 * result['multiply_adds_per_second'] / 1e12:,.1f} TFLOP/s in bfloat16"
             + (f", {from_host / 1e9:,.1f} GB/s from the host" if from_host else "")
         )
+    if name == "kernels":
+        return _kernel_lines(result, limits)
     rate = result["images_per_second"]
     if name.startswith("run "):
         kinds = ", ".join(f"{kind} {value:,.0f}" for kind, value in rate.items())
@@ -112,6 +118,16 @@ def line_of(name: str, result: dict[str, Any], limits: dict[str, Any]) -> str:
         bound = limits["multiply_adds_per_second"] / result["multiply_adds_per_image"]
         line += f", {100 * rate['median'] / bound:.0f} % of {bound:,.0f} by its multiply-adds"
     return f"{line}; first steps {result['first_steps_seconds']:.1f} s"
+
+
+def _kernel_lines(result: dict[str, Any], limits: dict[str, Any]) -> str:
+    lines = [f"kernels, {result['views']} views at {result['resolution']}, {result['dtype']}"]
+    for name, row in result["kernels"].items():
+        line = f"  {name:32} {1e3 * row['seconds']:10.3f} ms"
+        if limits.get("bytes_per_second") and row["bytes"]:
+            line += f", {1e3 * row['bytes'] / limits['bytes_per_second']:.3f} ms by its {row['bytes'] / 1e6:,.0f} MB"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _described(config: RunConfig, results: dict[str, Any]) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def policy_of(policy: policies.Policy, table: Any) -> policies.Policy:
     return policy._replace(table=table)
 
 
-def draw_steps(seed: int, ids: Any, policy: policies.Policy, shape: tuple[int, int], steps: Any) -> None:
+def draw_steps(seed: int | np.uint64, ids: Any, policy: policies.Policy, shape: tuple[int, int], steps: Any) -> None:
     """Queues the drawing of the steps of views: steps (B, S, 2) float64 on the device, code and argument of each.
 
     ids (B,) int64, the bits of view ids; policy of `policy_of`; shape: height and width of the views.
@@ -150,7 +150,7 @@ def draw_steps(seed: int, ids: Any, policy: policies.Policy, shape: tuple[int, i
 
 
 def draw_views(
-    seed: int,
+    seed: int | np.uint64,
     ids: Any,
     count: int,
     how: tuple[Cropping, policies.Policy, mix.Mixing, float],
