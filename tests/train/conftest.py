@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,16 @@ from deit_fast.study.demo import make_digits
 from deit_fast.train.loop import train
 
 TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
+
+
+def with_options(options: Mapping[str, Any]) -> RunConfig:
+    """The default configuration but for options, given as {"section.option": value}."""
+    config = RunConfig()
+    for key, value in options.items():
+        section, name = key.split(".")
+        changed = dataclasses.replace(getattr(config, section), **{name: value})
+        config = dataclasses.replace(config, **{section: changed})
+    return config
 
 
 @pytest.fixture(scope="session")
@@ -47,12 +57,7 @@ def tiny_config(digits: Path, folder: Path, **changes: Any) -> RunConfig:
         "run.dir": str(folder),
         **changes,
     }
-    config = RunConfig()
-    for key, value in options.items():
-        section, name = key.split(".")
-        changed = dataclasses.replace(getattr(config, section), **{name: value})
-        config = dataclasses.replace(config, **{section: changed})
-    return config
+    return with_options(options)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +14,7 @@ from deit_fast.config import RunConfig
 from deit_fast.data.loader import Batch
 from deit_fast.train.dist import World
 from deit_fast.train.learner import Learner
-from tests.train.conftest import TINY
+from tests.train.conftest import TINY, with_options
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 10
@@ -42,12 +41,7 @@ def small_config(changes: Mapping[str, Any] = MappingProxyType({}), device: torc
         "schedule.warmup_epochs": 0, "train.device": device.type, "train.amp": "off", "train.ema_decay": 0.0,
         "train.log_every": 50, "optim.lr": 1e-3, "optim.lr_batch_size": 0, **changes,
     }  # fmt: skip
-    config = RunConfig()
-    for key, value in options.items():
-        section, name = key.split(".")
-        changed = dataclasses.replace(getattr(config, section), **{name: value})
-        config = dataclasses.replace(config, **{section: changed})
-    return config
+    return with_options(options)
 
 
 def small_learner(
