@@ -43,7 +43,7 @@ def check_device() -> None:
         return
     trouble = cuda.cuda_error()
     if trouble:
-        raise UserError(f"the GPU path needs an NVIDIA driver: {' '.join(str(trouble).split())}")
+        raise UserError(f"the GPU path needs an NVIDIA driver: {' '.join(str(trouble).split()).rstrip(' :')}")
     if not cuda.is_available():
         raise UserError("the GPU path needs a CUDA device, and the driver shows none: see nvidia-smi and CUDA_VISIBLE_DEVICES")
     from numba.cuda.cudadrv import nvvm

@@ -35,8 +35,8 @@ _SHIFTS = (codes.SHEAR_X, codes.SHEAR_Y, codes.TRANSLATE_X, codes.TRANSLATE_Y)
 @device_function
 def _extremes(levels, count, counts, first, step):  # type: ignore[no-untyped-def]
     """counts[0:3] = the least level of each channel, counts[3:6] = the greatest."""
-    if first < _CHANNELS:
-        counts[first], counts[first + _CHANNELS] = np.int32(255), np.int32(0)
+    for channel in range(first, _CHANNELS, step):
+        counts[channel], counts[channel + _CHANNELS] = np.int32(255), np.int32(0)
     cuda.syncthreads()
     low_red, low_green, low_blue = np.int32(255), np.int32(255), np.int32(255)
     high_red, high_green, high_blue = np.int32(0), np.int32(0), np.int32(0)
@@ -181,13 +181,14 @@ def _affine(code, argument, bicubic, fill, matrix, levels, quads, height, width,
 
 
 @kernel(threads=THREADS)
-def _apply_steps(steps, views, scratch, height, width, bicubic, fill):  # type: ignore[no-untyped-def]
+def _apply_steps(steps, views, scratch, height, width, interpolation, fill):  # type: ignore[no-untyped-def]
     tables = cuda.shared.array(_TABLE, np.uint8)
     counts = cuda.shared.array(_COUNTS, np.int32)
     matrix = cuda.shared.array(6, np.float64)
     total = cuda.shared.array(1, np.int64)
     view, first, step = cuda.blockIdx.x, np.int32(cuda.threadIdx.x), np.int32(cuda.blockDim.x)
     levels, quads, count = views[view], scratch[view], np.int32(height * width)
+    bicubic = interpolation == BICUBIC
     for number in range(steps.shape[1]):
         code, argument = np.int32(steps[view, number, 0]), steps[view, number, 1]
         if code == codes.NOTHING:
@@ -230,4 +231,5 @@ def apply_steps(
     """
     height, width = (np.int32(size) for size in shape)
     quad = np.uint32(fill[0] | fill[1] << 8 | fill[2] << 16)
-    launch(_apply_steps, steps.shape[0], threads, steps, views, scratch, height, width, interpolation == BICUBIC, quad)
+    numbers = height, width, np.int32(interpolation), quad
+    launch(_apply_steps, steps.shape[0], threads, steps, views, scratch, *numbers)
