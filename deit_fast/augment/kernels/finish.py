@@ -23,6 +23,8 @@ THREADS = 256
 STRIP = 8  # rows of a view that a block makes
 _WARP = 32
 
+_LANES = np.uint32(4)  # values that a thread makes of a row
+_FIRST_BIT = np.uint32(1)
 _BYTE = np.uint32(0xFF)
 _EVERYTHING = (16 << STRIP) - 1  # as `_marks` gives it for all of a thread's values
 
@@ -46,12 +48,6 @@ def _marks(table, row, column, place, first_row):  # type: ignore[no-untyped-def
     if lanes == 0 or begin >= end:
         return np.uint32(0)
     return np.uint32(lanes | ((1 << end) - (1 << begin)) << 4)
-
-
-@device_function
-def _is_marked(marks, step):  # type: ignore[no-untyped-def]
-    """Whether any value of row number `step` of the strip lies in the box."""
-    return (marks >> np.uint32(4 + step)) & np.uint32(1) != 0
 
 
 @device_function
@@ -151,6 +147,7 @@ def _make(in_words: bool) -> Any:
         lam = table[b, LAM].view(np.float64)
         share, rest = np.float32(lam), np.float32(1.0 - lam)
 
+        thread = np.uint64(cuda.threadIdx.x)
         for place in range(4 * cuda.threadIdx.x, length, 4 * cuda.blockDim.x):
             count, quad = min(length - place, 4), place // 4
             first, second, third = place % 3, (place + 1) % 3, (place + 2) % 3
@@ -165,26 +162,31 @@ def _make(in_words: bool) -> Any:
             # all are asked for before the first is used: memory is slow to answer
             at = own_at
             for step in range(STRIP):
-                own_words[step, cuda.threadIdx.x] = _loaded(views, in_words, at, count)
+                own_words[np.uint64(step), thread] = _loaded(views, in_words, at, count)
                 at += np.uint64(length if step + 1 < num_rows else 0)
             if mixed != 0:
                 at = np.uint64((partner * height + first_row) * length + place)
                 for step in range(STRIP):
-                    other_words[step, cuda.threadIdx.x] = _loaded(views, in_words, at, count)
+                    other_words[np.uint64(step), thread] = _loaded(views, in_words, at, count)
                     at += np.uint64(length if step + 1 < num_rows else 0)
             at = own_at
+            # of the row that is being made, bit 0 says whether it has values in a box
+            own_rows, other_rows = np.uint32(own_erased >> _LANES), np.uint32(other_erased >> _LANES)
+            mixed_rows = np.uint32(mixed >> _LANES)
             for step in range(num_rows):
-                own = own_words[step, cuda.threadIdx.x]
+                own = own_words[np.uint64(step), thread]
                 values = _normalised(own, factors, offsets)
-                if _is_marked(own_erased, step):
+                if own_rows & _FIRST_BIT:
                     values = _chosen(own_erased, _noise(table, b, mode, first_row + step, quad), values)
-                if _is_marked(mixed, step):
-                    others = _normalised(other_words[step, cuda.threadIdx.x], factors, offsets)
-                    if _is_marked(other_erased, step):
+                if mixed_rows & _FIRST_BIT:
+                    others = _normalised(other_words[np.uint64(step), thread], factors, offsets)
+                    if other_rows & _FIRST_BIT:
                         others = _chosen(other_erased, _noise(table, partner, mode, first_row + step, quad), others)
                     values = _blended(values, others, share, rest) if kind == MIXUP else _chosen(mixed, others, values)
                 _stored(values, precision, images, in_words, at, count)
                 at += np.uint64(length)
+                own_rows, other_rows = np.uint32(own_rows >> _FIRST_BIT), np.uint32(other_rows >> _FIRST_BIT)
+                mixed_rows = np.uint32(mixed_rows >> _FIRST_BIT)
 
     return finish_strips
 
