@@ -187,7 +187,9 @@ def _apply_steps(steps, views, scratch, height, width, interpolation, fill):  # 
     matrix = cuda.shared.array(6, np.float64)
     total = cuda.shared.array(1, np.int64)
     view, first, step = cuda.blockIdx.x, np.int32(cuda.threadIdx.x), np.int32(cuda.blockDim.x)
-    levels, quads, count = views[view], scratch[view], np.int32(height * width)
+    count = np.int32(height * width)
+    start = np.int64(view) * count
+    levels, quads = views[3 * start : 3 * (start + count)], scratch[start : start + count]
     bicubic = interpolation == BICUBIC
     for number in range(steps.shape[1]):
         code, argument = np.int32(steps[view, number, 0]), steps[view, number, 1]
@@ -208,16 +210,11 @@ def _apply_steps(steps, views, scratch, height, width, interpolation, fill):  # 
         cuda.syncthreads()
 
 
-def scratch_quads(height: int, width: int) -> int:
-    """Length of the uint32 scratch that a view of this size needs."""
-    return height * width
-
-
 def apply_steps(
     steps: Any,
     views: Any,
     scratch: Any,
-    shape: tuple[int, int],
+    shape: tuple[int, int, int],
     interpolation: int,
     fill: tuple[int, int, int],
     *,
@@ -225,11 +222,11 @@ def apply_steps(
 ) -> None:
     """Queues all steps of all views, in place.
 
-    On the device: steps (B, S, 2) float64, as `plan.draw_steps` leaves them; views (>= B, 3 H W) uint8; scratch (>= B, >=
-    scratch_quads(H, W)) uint32, which holds nothing between calls. shape: H and W; interpolation: of `Policy`; fill: the colour
-    of what lies outside.
+    Arrays from `cuda.array`: steps (>= B, S, 2) float64, as `plan.draw_steps` leaves them; views, flat: B H W 3 uint8; scratch,
+    flat: B H W uint32, which holds nothing between calls. shape: (B, H, W); interpolation: of `Policy`; fill: the colour of
+    what lies outside.
     """
-    height, width = (np.int32(size) for size in shape)
+    count, height, width = shape
     quad = np.uint32(fill[0] | fill[1] << 8 | fill[2] << 16)
-    numbers = height, width, np.int32(interpolation), quad
-    launch(_apply_steps, steps.shape[0], threads, steps, views, scratch, *numbers)
+    numbers = np.int32(height), np.int32(width), np.int32(interpolation), quad
+    launch(_apply_steps, count, threads, steps, views, scratch, *numbers)

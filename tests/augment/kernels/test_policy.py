@@ -62,15 +62,19 @@ def of_cpu(steps: np.ndarray, views: np.ndarray, interpolation: int) -> np.ndarr
 
 def of_device(steps: np.ndarray, views: np.ndarray, interpolation: int, device: str) -> np.ndarray:
     """The views after the steps, made on the device; asserts that views and scratch beyond the batch stay as they are."""
-    count, height, width = views.shape[:3]
-    memory = tensor(np.full((count + 1, 3 * height * width), 7, np.uint8), device)
-    memory[:count] = tensor(views.reshape(count, -1), device)
-    scratch = tensor(np.full((count + 1, kernels.scratch_quads(height, width)), 0x7F6E5D4C, np.int32), device)
-    arrays = array(memory), array(scratch.view(torch.uint32))
-    kernels.apply_steps(argument(steps, device), *arrays, (height, width), interpolation, FILL, threads=THREADS[device])
-    assert (memory[count] == 7).all()
-    assert (scratch[count] == 0x7F6E5D4C).all()
-    return memory[:count].cpu().numpy().reshape(views.shape)
+    shape = views.shape[:3]
+    memory = tensor(np.full((len(views) + 1, *views.shape[1:]), 7, np.uint8), device)
+    memory[:-1] = tensor(views, device)
+    scratch = tensor(np.full((len(views) + 1, *shape[1:]), 0x7F6E5D4C, np.int32), device)
+    arrays = (
+        argument(np.concatenate([steps, steps]), device),
+        array(memory.view(-1)),
+        array(scratch.view(-1).view(torch.uint32)),
+    )
+    kernels.apply_steps(*arrays, shape, interpolation, FILL, threads=THREADS[device])
+    assert (memory[-1] == 7).all()
+    assert (scratch[-1] == 0x7F6E5D4C).all()
+    return memory[:-1].cpu().numpy()
 
 
 def assert_equal_but_for_rotation(made: np.ndarray, wanted: np.ndarray, rotated: np.ndarray) -> None:
@@ -157,12 +161,10 @@ def test_policies_give_what_they_give_on_the_cpu(text: str, jitter: float, is_ba
 
 
 def assert_compiled_equals_cpu(module: ModuleType, steps: np.ndarray, views: np.ndarray, interpolation: int) -> None:
-    height, width = views.shape[1:3]
-    made = views.reshape(len(views), -1).copy()
+    made, scratch = views.copy(), np.empty(views[0, ..., 0].size, np.uint32)
     for i in range(len(views)):
-        scratch = np.full((1, kernels.scratch_quads(height, width)), 77, np.uint32)
-        module.apply_steps(steps[i : i + 1], made[i : i + 1], scratch, (height, width), interpolation, FILL)
-    np.testing.assert_array_equal(made.reshape(views.shape), of_cpu(steps, views, interpolation))
+        module.apply_steps(steps[i : i + 1], made[i].reshape(-1), scratch, (1, *views.shape[1:3]), interpolation, FILL)
+    np.testing.assert_array_equal(made, of_cpu(steps, views, interpolation))
 
 
 @pytest.mark.slow
@@ -187,7 +189,7 @@ def test_policies_stay_in_registers(capability: tuple[int, int]) -> None:
     from numba.cuda import types
 
     numbers = (types.int32, types.int32, types.int32, types.uint32)
-    arrays = (types.float64[:, :, ::1], types.uint8[:, ::1], types.uint32[:, ::1])
+    arrays = (types.float64[:, :, ::1], types.uint8[::1], types.uint32[::1])
     compiled = compile_kernel(kernels._apply_steps, (*arrays, *numbers), capability)
     assert compiled.local_bytes <= 40  # where libdevice turns great angles
     if compiled.registers is not None:
