@@ -4,7 +4,7 @@ Every default of the project stands here once, beside its meaning and unit. `cli
 line; every other module takes the section that concerns it.
 """
 
-from deit_fast.config.checks import check_ranges, check_training, warnings_of
+from deit_fast.config.checks import check_placement, check_ranges, check_training, warnings_of
 from deit_fast.config.data import (
     AugmentConfig,
     DataConfig,
@@ -58,6 +58,7 @@ __all__ = [
     "UserError",
     "VerifyConfig",
     "WriteConfig",
+    "check_placement",
     "check_ranges",
     "check_training",
     "eval_batch_size",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from deit_fast.config.data import is_mixing
+from deit_fast.config.data import AugmentConfig, DataConfig, is_mixing
 from deit_fast.config.options import UserError
 from deit_fast.config.run import RunConfig
 
@@ -114,6 +114,7 @@ def check_training(config: RunConfig, world_size: int) -> None:
             f"data.batch_size={data.batch_size}: augment.mix_mode=pair wants an even batch on each of the {world_size} "
             "rank(s), else one view would not be mixed; choose an even number, or another mode"
         )
+    check_placement(data, augment)
     if data.dtype == "uint8":
         raise UserError("data.dtype=uint8: is for other trainers; want float32, float16 or bfloat16")
     if data.start_resolution > data.resolution:
@@ -135,6 +136,20 @@ def check_training(config: RunConfig, world_size: int) -> None:
         )
     if config.train.accumulate > data.batch_size:
         raise UserError(f"train.accumulate={config.train.accumulate}: want at most data.batch_size={data.batch_size}")
+
+
+def check_placement(data: DataConfig, augment: AugmentConfig) -> None:
+    """Raises UserError where options do not fit the places that data.decode and augment.device say."""
+    if data.decode != "cpu" and augment.device == "cpu":
+        raise UserError(
+            f"data.decode={data.decode}: what is decoded on the GPU is augmented there; want augment.device={data.decode} too"
+        )
+    if data.decode != "cpu" and data.dct_scaling:
+        raise UserError(f"data.dct_scaling: is for data.decode=cpu, and that is {data.decode}; leave one of them out")
+    if augment.device != "cpu" and data.dtype == "uint8":
+        raise UserError(
+            f"data.dtype=uint8: is for augment.device=cpu, and that is {augment.device}; choose another dtype, or cpu"
+        )
 
 
 def warnings_of(config: RunConfig, global_batch_size: int) -> list[str]:

@@ -41,13 +41,17 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class _Made:
-    """A batch in the memory of a slot, as arrays; ids (B,) uint64 are those of the views that it shows."""
+class Made:
+    """A batch in the memory of a slot, as arrays; or on the device, as tensors, and whole there after the event `ready`.
+
+    images (B, H, W, 3); ids (B,) uint64 are those of the views that it shows.
+    """
 
     slot: int
-    images: np.ndarray
-    targets: np.ndarray
+    images: np.ndarray | torch.Tensor
+    targets: np.ndarray | torch.Tensor
     ids: np.ndarray
+    ready: torch.cuda.Event | None = None
 
 
 class _Producer:
@@ -61,7 +65,7 @@ class _Producer:
         self._loader = loader
         self._batches = batches
         self._read_ahead = read_ahead
-        self._queue: queue.Queue[_Made | BaseException] = queue.Queue(loader.batches_ahead)
+        self._queue: queue.Queue[Made | BaseException] = queue.Queue(loader.batches_ahead)
         self._stop = threading.Event()
         self._copied: list[torch.cuda.Event | None] = [None] * loader.num_slots
         self._thread = threading.Thread(target=self._run, name="deit_fast-loader", daemon=True)
@@ -79,13 +83,16 @@ class _Producer:
                     copied.synchronize()
                 if self._read_ahead is not None:
                     self._read_ahead.advance(self._loader.first_step + number)
-                self._put(self._loader.make_batch(ids, slot))
+                made = self._loader.make_batch(ids, slot)
+                if made.ready is not None:
+                    self._copied[slot] = made.ready
+                self._put(made)
                 if self._stop.is_set():
                     return
         except BaseException as error:
             self._put(error)
 
-    def _put(self, item: _Made | BaseException) -> None:
+    def _put(self, item: Made | BaseException) -> None:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=_POLL_SECONDS)
@@ -93,7 +100,7 @@ class _Producer:
             except queue.Full:
                 continue
 
-    def _get(self) -> _Made:
+    def _get(self) -> Made:
         while not self._stop.is_set():
             try:
                 item = self._queue.get(timeout=_POLL_SECONDS)
@@ -108,22 +115,39 @@ class _Producer:
         for _ in self._batches:
             yield self._to_batch(self._get())
 
-    def _to_batch(self, made: _Made) -> Batch:
+    def _to_batch(self, made: Made) -> Batch:
+        images_BHWC, targets = self._taken(made) if isinstance(made.images, torch.Tensor) else self._transferred(made)
+        images = images_BHWC.permute(0, 3, 1, 2)
+        if not self._loader.is_training:
+            targets = targets[:, 0]
+        samples = torch.from_numpy(rng.sample_of(made.ids).astype(np.int64))
+        return Batch(images, targets, samples, torch.from_numpy(rng.view_of(made.ids).astype(np.int64)))
+
+    def _transferred(self, made: Made) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (B, H, W, 3) and targets on the device, copied there on the current stream."""
+        assert isinstance(made.images, np.ndarray) and isinstance(made.targets, np.ndarray)
         device = self._loader.device
-        images_BHWC = torch.from_numpy(made.images)
+        images = torch.from_numpy(made.images)
         if self._loader.is_bfloat16:
-            images_BHWC = images_BHWC.view(torch.bfloat16)
-        images = images_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
+            images = images.view(torch.bfloat16)
+        images = images.to(device, non_blocking=True)
         targets = torch.from_numpy(made.targets).to(device, non_blocking=True)
         if device.type == "cuda":
             # the slot is filled again only after the copies out of it are done
             event = torch.cuda.Event()
             event.record()
             self._copied[made.slot] = event
-        if not self._loader.is_training:
-            targets = targets[:, 0]
-        samples = torch.from_numpy(rng.sample_of(made.ids).astype(np.int64))
-        return Batch(images, targets, samples, torch.from_numpy(rng.view_of(made.ids).astype(np.int64)))
+        return images, targets
+
+    def _taken(self, made: Made) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and targets that were made on the device, for the current stream, which waits for them."""
+        assert isinstance(made.images, torch.Tensor) and isinstance(made.targets, torch.Tensor)
+        if made.ready is not None:
+            stream = torch.cuda.current_stream(self._loader.device)
+            stream.wait_event(made.ready)
+            for tensor in (made.images, made.targets):
+                tensor.record_stream(stream)  # memory of the loader's stream, which is to leave it alone until this one is done
+        return made.images, made.targets
 
     def close(self) -> None:
         """End the thread and wait for it, and for copies out of its memory; it may finish the batch that it is at."""
@@ -217,12 +241,12 @@ class Loader:
             self._producer.close()
             self._producer = None
 
-    def make_batch(self, ids: np.ndarray, slot: int) -> _Made:
+    def make_batch(self, ids: np.ndarray, slot: int) -> Made:
         """A batch in the slot's memory. ids (B,) uint64. Raises RankError if an image does not decode and is to be fatal."""
         with one_at_a_time():
             views = self._images.decode(ids, slot, slice(0, len(ids)))
             ids = self._replaced(ids, slot)
-            return _Made(slot, self._images.run_rest(views, ids, slot), self._labels.run(ids, slot), ids)
+            return Made(slot, self._images.run_rest(views, ids, slot), self._labels.run(ids, slot), ids)
 
     def _replaced(self, ids: np.ndarray, slot: int) -> np.ndarray:
         """The ids, those of images that did not decode replaced by the next in the beton that does, and its view decoded."""

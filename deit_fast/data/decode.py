@@ -143,7 +143,7 @@ def _decode_group(sample, mode, height, width, location, places, plans, kind, ma
             statuses[i] = turbojpeg.OK if stored.size == height * width * 3 else OTHER_LENGTH
             _show(stored, whole, 1, plans[i], kind, worker, layout, views[i], statuses[i])
         return
-    tiling = _tiles_of(sample, width, height, places)
+    tiling = tiles_of(sample, width, height, places)
     grid = tiling[0]
     blocks, needs = np.zeros((count, 4), np.int64), np.zeros((count, 4), np.int64)
     # each view's own, and views that are scaled in decoding apart: what a view shows must not depend on other views
@@ -152,7 +152,7 @@ def _decode_group(sample, mode, height, width, location, places, plans, kind, ma
     for i in range(count):
         denominators[i] = _denominator(plans[i], max_denominator)
         if grid[0] > 0:
-            vertical, horizontal = crop.axes(_box(plans[i]), 0, 0, 1)
+            vertical, horizontal = crop.axes(box_of(plans[i]), 0, 0, 1)
             y0, y1 = resample.reach(kind, vertical, np.int64(views.shape[1]))
             x0, x1 = resample.reach(kind, horizontal, np.int64(views.shape[2]))
             _store(needs[i], (y0, y1, x0, x1))
@@ -177,7 +177,7 @@ def _decode_group(sample, mode, height, width, location, places, plans, kind, ma
 
 
 @compiled()
-def _tiles_of(sample, width, height, places):  # type: ignore[no-untyped-def]
+def tiles_of(sample, width, height, places):  # type: ignore[no-untyped-def]
     """(grid, bytes of the header, lengths of the tiles as bytes, bytes of each) of a stored JPEG."""
     rows_at, num_rows, lengths_at, num_lengths = places
     nothing = np.empty(0, np.uint8)
@@ -205,7 +205,8 @@ def _four(row):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _box(plan):  # type: ignore[no-untyped-def]
+def box_of(plan):  # type: ignore[no-untyped-def]
+    """The row of a plan as `crop.axes` wants it."""
     return plan[0], plan[1], plan[2], plan[3], plan[4], plan[5], plan[6], plan[7]
 
 
@@ -281,7 +282,7 @@ def _show(pixels, window, denominator, plan, kind, worker, layout, view, status)
     integers = carray(void_pointer(layout[10] + 4 * worker * layout[11]), (layout[11],), np.int32)
     height, width = -(-window[2] // denominator), -(-window[3] // denominator)
     image = pixels[: height * width * 3].reshape(height, width, 3)
-    vertical, horizontal = crop.axes(_box(plan), window[0], window[1], denominator)
+    vertical, horizontal = crop.axes(box_of(plan), window[0], window[1], denominator)
     resample.resample(image, vertical, horizontal, kind, plan[8] != 0, rows, integers, view)
 
 

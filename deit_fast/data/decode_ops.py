@@ -123,6 +123,13 @@ class _DecodeViews(SimpleRGBImageDecoder):
         decode_views.keep = (scratch, stored)  # type: ignore[attr-defined]  # live as long as the code that points into them
         return decode_views
 
+    def plan_views(self, ids: np.ndarray, memory: tuple[np.ndarray, ...], metadata: np.ndarray, storage_state: Any) -> None:
+        """What the code of `generate_code` does first, alone: fills locations and plans of its memory."""
+        _, _, locations, plans = memory
+        locate = _locate_mapped if self.memory_read is read_mapped else _locate_by(self.memory_read)
+        locate(ids, metadata, storage_state, locations)
+        self._make_plans()(ids, metadata["height"], metadata["width"], self.resolution, plans)
+
     def failures(self, statuses: np.ndarray, ids: np.ndarray, locations: np.ndarray) -> list[tuple[int, str]]:
         """(position in the batch, line that names the sample, its offset and the reason) of each image that did not decode.
 

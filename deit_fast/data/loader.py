@@ -27,6 +27,7 @@ from deit_fast.data.index import read_index
 from deit_fast.data.ops import AugmentViews, Finish, Label, SoftTargets
 from deit_fast.data.order import EvalOrder, choose_subset, train_order
 from deit_fast.data.page_order import CHUNK_BYTES
+from deit_fast.data.placement import check_device
 
 __all__ = ["Batch", "Loader", "eval_loader", "num_slots", "num_threads", "train_loader", "train_operations"]
 
@@ -65,7 +66,9 @@ def train_operations(
 def train_loader(
     config: DataConfig, augment: AugmentConfig, *, seed: int, rank: int, world_size: int, device: torch.device
 ) -> Loader:
-    """Augmented batches of config.train for one rank. Raises UserError on a beton that cannot be used."""
+    """Augmented batches of config.train for one rank. Raises UserError on a beton that cannot be used, and where this machine
+    lacks what config.decode and augment.device want."""
+    check_device(config, augment, device)
     beton = open_beton(Path(config.train))
 
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
@@ -85,17 +88,23 @@ def train_loader(
     )
     workers = num_threads(config, world_size)
     stored = stored_of(beton, read_index(beton))
-    operations = train_operations(config, augment, stored, beton.num_classes, seed=seed, num_workers=workers)
-    return Loader(
-        beton,
-        *operations,
-        order,
-        config=config,
-        batch_size=config.batch_size,
-        num_workers=workers,
-        device=device,
-        is_training=True,
-    )
+    images, labels = train_operations(config, augment, stored, beton.num_classes, seed=seed, num_workers=workers)
+    common: dict[str, Any] = {
+        "config": config,
+        "batch_size": config.batch_size,
+        "num_workers": workers,
+        "device": device,
+        "is_training": True,
+    }
+    if augment.device == "cpu":
+        return Loader(beton, images, labels, order, **common)
+    # which import numba-cuda
+    from deit_fast.data.decode_gpu import torchvision_decoder
+    from deit_fast.data.device_batches import DeviceLoader
+
+    decode_jpegs = torchvision_decoder(device) if config.decode == "gpu" else None
+    where: dict[str, Any] = {"augment": augment, "stored": stored, "seed": seed, "decode_jpegs": decode_jpegs}
+    return DeviceLoader(beton, images[:1], labels, order, **common, **where)
 
 
 def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, device: torch.device) -> Loader:

@@ -55,9 +55,9 @@ class Pipeline:
     def __init__(self, operations: Sequence[Operation], mapped: MappedBeton, field: str) -> None:
         self.operations = list(operations)
         self._mapped = mapped
-        self._metadata = mapped.metadata[field]
+        self.metadata = mapped.metadata[field]
         for operation in self.operations:
-            operation.accept_globals(self._metadata, read_mapped)
+            operation.accept_globals(self.metadata, read_mapped)
         self._code: list[Any] = []
         self._memory: list[Any] = []
         self._output = 0
@@ -83,7 +83,12 @@ class Pipeline:
 
     def decode(self, ids: np.ndarray, slot: int, positions: slice) -> Any:
         """Runs the decoder alone on the ids (n,) of n positions of a batch; its result."""
-        return self._code[0](ids, self.memory(0, slot, positions), self._metadata, self._mapped.state)
+        return self._code[0](ids, self.memory(0, slot, positions), self.metadata, self._mapped.state)
+
+    def plan(self, ids: np.ndarray, slot: int, positions: slice) -> None:
+        """As `decode`, but the decoder only locates the images and plans the views."""
+        decoder: Any = self.operations[0]
+        decoder.plan_views(ids, self.memory(0, slot, positions), self.metadata, self._mapped.state)
 
     def run_rest(self, decoded: np.ndarray, ids: np.ndarray, slot: int) -> np.ndarray:
         """The result of the operations behind the decoder on a batch (B, ...) that it gave."""

@@ -1,0 +1,194 @@
+"""Batches made on the device, or in the simulator of one, against the CPU loader's of the same betons."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip("numba_cuda")
+
+from deit_fast.augment import cuda
+from deit_fast.augment.kernels import plan, policy, resample
+from deit_fast.config import AugmentConfig, DataConfig, UserError
+from deit_fast.data.batches import Batch, Loader
+from deit_fast.data.loader import train_loader
+from tests.augment.kernels.devices import on_devices
+from tests.data.image_folders import convert
+
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
+NUM_IMAGES = 16
+PLAIN = AugmentConfig(auto_augment="", erase=0, mixup=0, cutmix=0)
+# nvJPEG's chroma is not libjpeg's: by how many grey levels views differ at most, and on average
+NVJPEG_MOST, NVJPEG_MEAN = 80, 1.5
+
+
+@pytest.fixture(scope="module", params=["jpg", "raw"])
+def beton(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small images of all shapes, smooth and in two classes."""
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    generator = np.random.default_rng(0)
+    for number in range(NUM_IMAGES):
+        height, width = generator.integers(24, 80, 2)
+        noise = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+        image = Image.fromarray(noise).resize((int(width), int(height)), Image.Resampling.BICUBIC)
+        (folder / f"{number % 2}").mkdir(exist_ok=True)
+        image.save(folder / f"{number % 2}" / f"{number}.jpg", quality=92)
+    convert(folder, folder / "out.beton", num_workers=1, mode=request.param)
+    return folder / "out.beton"
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the simulator each thread of a block is one of Python."""
+    if not cuda.SIMULATED:
+        return
+    monkeypatch.setattr(plan, "THREADS", 32)
+    monkeypatch.setattr(resample, "THREADS", 32)
+    monkeypatch.setattr(policy, "apply_steps", functools.partial(policy.apply_steps, threads=32))
+
+
+def _loader(beton: Path, device: str, augment: AugmentConfig, *, where: str, **data: Any) -> Loader:
+    """where: cpu, or decode and augment as `cpu gpu`."""
+    decode, augmenting = where.split()
+    options = {"resolution": 12, "batch_size": 7, "num_workers": 2, "decode": decode, **data}
+    config = DataConfig(train=str(beton), **options)
+    place = torch.device("cpu") if device == "cpu" or augmenting == "cpu" else torch.device("cuda", 0)
+    changed = replace(augment, device=augmenting)  # type: ignore[arg-type]
+    return train_loader(config, changed, seed=3, rank=0, world_size=1, device=place)
+
+
+def _batches(loader: Loader, count: int = 2) -> list[Batch]:
+    """The first batches, on the CPU, copied."""
+    found = []
+    for _, batch in zip(range(count), loader, strict=False):
+        found.append(Batch(*(tensor.cpu().clone() for tensor in (batch.images, batch.targets, batch.samples, batch.views))))
+    loader.close()
+    return found
+
+
+def _compare(ours: list[Batch], of_cpu: list[Batch], augment: AugmentConfig, *, levels: float) -> None:
+    """Images within so many grey levels before normalisation."""
+    assert len(ours) == len(of_cpu) > 0
+    std = torch.tensor(augment.std).view(3, 1, 1)
+    for batch, wanted in zip(ours, of_cpu, strict=True):
+        for name in ("targets", "samples", "views"):
+            assert torch.equal(getattr(batch, name), getattr(wanted, name)), name
+        assert batch.images.dtype == wanted.images.dtype
+        assert batch.images.shape == wanted.images.shape
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        difference = (batch.images.double() - wanted.images.double()).abs() * std * 255
+        assert difference.max() <= levels
+
+
+@on_devices
+@pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
+def test_views_alone_are_the_cpus(beton: Path, where: str, device: str) -> None:
+    ours = _batches(_loader(beton, device, PLAIN, where=where))
+    of_cpu = _batches(_loader(beton, device, PLAIN, where="cpu cpu"))
+    is_nvjpeg = device == "cuda" and where == "gpu gpu" and "jpg" in beton.parent.name
+    _compare(ours, of_cpu, PLAIN, levels=NVJPEG_MOST if is_nvjpeg else 1e-3)
+    if is_nvjpeg:
+        std = torch.tensor(PLAIN.std).view(3, 1, 1)
+        assert ((ours[0].images - of_cpu[0].images).abs() * std * 255).mean() < NVJPEG_MEAN
+
+
+@on_devices
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_augmented_and_mixed_batches_are_the_cpus(beton: Path, dtype: str, device: str) -> None:
+    """Seven views of three copies each: the batch ends inside a group of copies."""
+    augment = AugmentConfig(auto_augment="rand-m9-n3-mstd0.5-inc1", erase=0.6, color_jitter=0.3)
+    ours = _batches(_loader(beton, device, augment, where="cpu gpu", dtype=dtype))
+    of_cpu = _batches(_loader(beton, device, augment, where="cpu cpu", dtype=dtype))
+    assert len(set(of_cpu[0].samples.tolist())) == 3
+    _compare(ours, of_cpu, augment, levels=1.0)
+    for batch, wanted in zip(ours, of_cpu, strict=True):
+        torch.testing.assert_close(batch.images.float(), wanted.images.float(), atol=1e-3, rtol=0)
+
+
+@on_devices
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_all_of_it_on_the_device(beton: Path, batch_size: int, device: str) -> None:
+    if device == "cuda" and "jpg" in beton.parent.name:
+        pytest.skip("nvJPEG's pixels are compared without augmentation")
+    augment = AugmentConfig(auto_augment="3a", color_jitter=0.3, erase=0.6)
+    ours = _batches(_loader(beton, device, augment, where="gpu gpu", batch_size=batch_size))
+    of_cpu = _batches(_loader(beton, device, augment, where="cpu cpu", batch_size=batch_size))
+    _compare(ours, of_cpu, augment, levels=1e-3)
+
+
+@on_devices
+def test_a_new_resolution_an_epoch_later_and_in_the_middle(beton: Path, device: str) -> None:
+    loaders = [_loader(beton, device, PLAIN, where=where, batch_size=3) for where in ("gpu gpu", "cpu cpu")]
+    if device == "cuda" and "jpg" in beton.parent.name:
+        pytest.skip("nvJPEG's pixels are compared elsewhere")
+    for resolution, epoch, first_step in ((12, 0, 0), (9, 1, 2)):
+        found = []
+        for loader in loaders:
+            loader.set_resolution(resolution)
+            loader.set_epoch(epoch, first_step)
+            found.append(_batches(loader))
+        assert found[0][0].images.shape[-1] == resolution
+        _compare(found[0], found[1], PLAIN, levels=1e-3)
+
+
+@on_devices
+@pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
+def test_damaged_images_are_replaced_or_end_the_run_as_on_the_cpu(
+    beton: Path, where: str, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "raw" in beton.parent.name:
+        pytest.skip("raw pixels are not damaged")
+    from deit_fast.data.beton import open_beton
+
+    content = bytearray(beton.read_bytes())
+    place = int(open_beton(beton).offsets[4])
+    content[place : place + 4] = bytes(4)
+    damaged = tmp_path / "damaged.beton"
+    damaged.write_bytes(content)
+    Path(f"{damaged}.json").write_bytes(Path(f"{beton}.json").read_bytes())
+    augment = replace(PLAIN, repeats=1)
+    loaders = [_loader(damaged, device, augment, where=one, batch_size=5, on_error="replace") for one in (where, "cpu cpu")]
+    ours, of_cpu = (_batches(loader, 9) for loader in loaders)
+    levels = NVJPEG_MOST if device == "cuda" and where == "gpu gpu" else 1e-3
+    _compare(ours, of_cpu, augment, levels=levels)
+    assert [loader.num_replaced for loader in loaders] == [1, 1]
+    lines = capsys.readouterr().err.splitlines()
+    said = [line for line in lines if "stands in" in line]
+    assert len(set(said)) == 1
+    with pytest.raises(UserError, match=r"sample 4 .* does not decode"):
+        _batches(_loader(damaged, device, augment, where=where, batch_size=5))
+
+
+@on_devices
+def test_refused_jpegs_are_decoded_by_the_cpu_and_counted(beton: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "raw" in beton.parent.name:
+        pytest.skip("there are no JPEGs")
+    loader = _loader(beton, device, PLAIN, where="gpu gpu")
+
+    def refuse(sources: list[torch.Tensor]) -> list[torch.Tensor]:
+        raise RuntimeError("none of them")
+
+    monkeypatch.setattr(loader._ragged, "_decode_jpegs", refuse)  # type: ignore[attr-defined]
+    ours = _batches(loader)
+    _compare(ours, _batches(_loader(beton, device, PLAIN, where="cpu cpu")), PLAIN, levels=1e-3)
+    assert loader.num_refused == sum(len(set(batch.samples.tolist())) for batch in ours)  # type: ignore[attr-defined]
+    assert loader.num_replaced == 0
+
+
+@on_devices
+def test_an_error_on_the_way_reaches_the_consumer(beton: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = _loader(beton, device, PLAIN, where="gpu gpu")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("in a kernel's launch")
+
+    monkeypatch.setattr(resample, "resample", fail)
+    with pytest.raises(ZeroDivisionError, match="launch"):
+        _batches(loader)
