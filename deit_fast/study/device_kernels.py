@@ -79,17 +79,17 @@ def _works(
     views = torch.zeros(count, side, side, 3, dtype=torch.uint8, device=device)
     finished = torch.empty(count, side, side, 3, dtype=getattr(torch, dtype), device=device)
     steps = there(np.zeros((count, drawn.num_steps, 2)))
-    scratch = there(np.zeros((count, applying.scratch_quads(side, side)), np.uint32))
+    scratch = there(np.zeros(count * side * side, np.uint32))
     table = there(np.zeros((count, tables.FINISH_LENGTH), np.int64))
     levels = there(finishing.levels_of(np.array(augment.mean), np.array(augment.std)))
     cropping = plan.cropping(plan.RANDOM, flip=augment.flip, scale=augment.crop_scale, ratio=augment.crop_ratio)
     how = (cropping, plan.policy_of(drawn, there(drawn.table)), mixing_of(augment, 0), augment.erase)
-    ids_there, by_view, by_word = there(ids.view(np.int64)), array(views.view(count, -1)), finishing.views_array(views)
+    ids_there, by_word = there(ids.view(np.int64)), finishing.views_array(views)
     flat, target, shape = array(views.view(-1)), finishing.images_array(finished), (count, side, side)
     works: dict[str, Callable[[], None]] = {
         "draw": lambda: plan.draw_views(0, ids_there, count, how, side, images, crops, steps, table),
         "resample": lambda: resampling.resample(pixels, images, crops, BICUBIC, side, count, flat),
-        "policy": lambda: applying.apply_steps(steps, by_view, scratch, shape[1:], drawn.interpolation, fill),
+        "policy": lambda: applying.apply_steps(steps, flat, scratch, shape, drawn.interpolation, fill),
         "finish": lambda: finishing.finish(
             by_word, table, levels, erase.MODES[augment.erase_mode], PRECISIONS[dtype], shape, target
         ),
