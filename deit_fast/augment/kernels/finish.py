@@ -144,7 +144,7 @@ def _make(in_words: bool) -> Any:
         num_rows = min(height - first_row, STRIP)
         length = 3 * np.int64(width)
         partner, kind = table[b, PARTNER], np.int32(table[b, KIND])
-        lam = table[b, LAM].view(np.float64)
+        lam = np.int64(table[b, LAM]).view(np.float64)
         share, rest = np.float32(lam), np.float32(1.0 - lam)
 
         thread = np.uint64(cuda.threadIdx.x)

@@ -14,8 +14,11 @@ from unittest.mock import patch
 
 import numba
 import numpy as np
+from numba import carray, types
+from numba.extending import models, overload_attribute, register_model, typeof_impl
 
 from deit_fast.augment import kernels
+from deit_fast.augment.turn import void_pointer
 
 LAYER = "deit_fast.augment.cuda"
 
@@ -45,6 +48,30 @@ def _nothing():  # type: ignore[no-untyped-def]
     pass
 
 
+class _BlockIndex:
+    """What a kernel asks for the number of its block: `x` is read from memory, where `launch` has put it."""
+
+
+class _BlockIndexType(types.Dummy):
+    pass
+
+
+_BLOCK_INDEX_TYPE = _BlockIndexType("block index")
+_block = np.zeros(1, np.int32)
+_BLOCK_AT = _block.ctypes.data
+register_model(_BlockIndexType)(models.OpaqueModel)
+
+
+@typeof_impl.register(_BlockIndex)
+def _type_of_block_index(value: _BlockIndex, context: Any) -> types.Type:
+    return _BLOCK_INDEX_TYPE
+
+
+@overload_attribute(_BlockIndexType, "x")
+def _x_of_block_index(index):  # type: ignore[no-untyped-def]
+    return lambda index: carray(void_pointer(_BLOCK_AT), (1,), np.int32)[0]
+
+
 def _module(name: str, **members: Any) -> ModuleType:
     """Numba takes modules, and what is in them, for constants."""
     module = ModuleType(name)
@@ -53,23 +80,21 @@ def _module(name: str, **members: Any) -> ModuleType:
 
 
 def compiled_here(name: str, *others: str) -> ModuleType:
-    """A copy of the module of that name in `augment.kernels`, whose kernels run here; others: those that it imports of there.
-
-    Blocks come as arrays of one view, since a block knows no number but 0.
-    """
+    """A copy of a module of `augment.kernels`, by name, whose kernels run here; others: those of there that it imports."""
 
     def decorated(function: Any) -> Any:
         return numba.njit(error_model="numpy")(function)
 
     def launch(function: Any, blocks: int, threads: int, *arguments: Any) -> None:
-        assert blocks == 1
-        function(*arguments)
+        for block in range(blocks):
+            _block[0] = block
+            function(*arguments)
 
     layer = _module(
         LAYER,
         cuda=_module(
             "cuda",
-            blockIdx=_module("blockIdx", x=0),
+            blockIdx=_BlockIndex(),
             threadIdx=_module("threadIdx", x=0),
             blockDim=_module("blockDim", x=1),
             atomic=_module("atomic", add=_add, min=_least, max=_greatest),
@@ -79,7 +104,7 @@ def compiled_here(name: str, *others: str) -> ModuleType:
         device_function=decorated,
         kernel=lambda **_: decorated,
         launch=launch,
-        array=lambda memory: memory,
+        array=lambda memory: memory if isinstance(memory, np.ndarray) else memory.numpy(),
     )
     modules = (*others, name)
     with patch.dict(sys.modules, {LAYER: layer}), patch.dict(vars(kernels)):

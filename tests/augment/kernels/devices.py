@@ -19,8 +19,13 @@ def tensor(values: np.ndarray, device: str) -> torch.Tensor:
     return torch.from_numpy(np.array(values)).to(device)
 
 
-def argument(values: np.ndarray, device: str) -> Any:
-    """A copy on the device, as kernels take it."""
+def given(memory: torch.Tensor) -> Any:
+    """A tensor as kernels take it; one of the CPU as an array, for the simulator and for what is compiled here."""
     from deit_fast.augment.cuda import array
 
-    return array(tensor(values, device))
+    return memory.numpy() if memory.device.type == "cpu" else array(memory)
+
+
+def argument(values: np.ndarray, device: str) -> Any:
+    """A copy on the device, as kernels take it."""
+    return given(tensor(values, device))

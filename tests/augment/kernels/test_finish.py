@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from deit_fast.augment import erase, finish, mix
 from deit_fast.augment.kernels import finish as kernels
 from deit_fast.augment.kernels import tables
 from deit_fast.augment.round import PRECISIONS
+from tests.augment.kernels.compiled_here import compiled_here
 from tests.augment.kernels.devices import argument, on_devices, tensor
 from tests.augment.kernels.ptx import CAPABILITIES, compile_kernel, needs_compiler
 
@@ -28,7 +30,13 @@ SIZES = {
 
 
 def compared(
-    shape: tuple[int, int, int], mix_name: str, mode: str, erase_name: str, precision: str, device: str
+    shape: tuple[int, int, int],
+    mix_name: str,
+    mode: str,
+    erase_name: str,
+    precision: str,
+    device: str,
+    kernels: Any = kernels,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(images of the kernel, of the CPU: their bits; boxes that are erased)."""
     count, height, width = shape
@@ -70,6 +78,16 @@ def test_batches_are_mixed_as_on_the_cpu(mix_name: str, mode: str, device: str) 
     of_device, of_cpu, boxes = compared(SIZES[device][0], mix_name, mode, "pixel", "float32", device)
     assert len({box.tobytes() for box in boxes}) > 2
     np.testing.assert_array_equal(of_device, of_cpu)
+
+
+@pytest.mark.slow
+def test_compiled_here_images_equal_the_cpus() -> None:
+    """Kernels with the types that they have on a GPU, on whole batches."""
+    module = compiled_here("finish", "tables")
+    for precision, shape in itertools.product(PRECISIONS, [(9, 224, 224), (5, 154, 154), (2, 9, 1500)]):
+        for erase_name, mix_name in zip(erase.MODES, ["both", "plain", "cutmix"], strict=True):
+            of_device, of_cpu, _ = compared(shape, mix_name, "elem", erase_name, precision, "cpu", module)
+            np.testing.assert_array_equal(of_device, of_cpu)
 
 
 def test_a_block_has_no_more_threads_than_work() -> None:

@@ -12,9 +12,9 @@ pytest.importorskip("numba_cuda")
 
 from deit_fast.augment import crop, erase, mix, rng
 from deit_fast.augment import policy as policies
-from deit_fast.augment.cuda import array
 from deit_fast.augment.kernels import plan, tables
-from tests.augment.kernels.devices import argument, on_devices, tensor
+from tests.augment.kernels.compiled_here import compiled_here
+from tests.augment.kernels.devices import argument, given, on_devices, tensor
 from tests.augment.kernels.ptx import CAPABILITIES, compile_kernel, needs_compiler
 
 SEED = np.uint64(0xFEDCBA9876543210)
@@ -46,17 +46,27 @@ def batch_of(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def drawn(
-    count: int, cropped: plan.Cropping, policy: policies.Policy, mixed: mix.Mixing, erasing: float, device: str, **given: Any
+    count: int,
+    cropped: plan.Cropping,
+    policy: policies.Policy,
+    mixed: mix.Mixing,
+    erasing: float,
+    device: str,
+    *,
+    crops_before: np.ndarray | None = None,
+    module: Any = plan,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(crops, steps, table) as the device draws them, in memory for a larger batch, of which the rest stays as it is."""
     ids, image_of, images = batch_of(count)
-    crops = tensor(given.get("crops", tables.crop_rows(np.full((count, crop.PLAN_LENGTH), -7), image_of)), device)
+    if crops_before is None:
+        crops_before = tables.crop_rows(np.full((count, crop.PLAN_LENGTH), -7), image_of)
+    crops = tensor(crops_before, device)
     steps = torch.full((count + 1, policy.num_steps, 2), -7.0, dtype=torch.float64, device=device)
     table = torch.full((count + 1, tables.FINISH_LENGTH), -7, dtype=torch.int64, device=device)
-    how = (cropped, plan.policy_of(policy, argument(policy.table, device)), mixed, erasing)
+    how = (cropped, module.policy_of(policy, argument(policy.table, device)), mixed, erasing)
     arrays = argument(ids.view(np.int64), device), argument(images, device)
-    written = array(crops), array(steps), array(table)
-    plan.draw_views(int(SEED), arrays[0], count, how, SIDE, arrays[1], *written)
+    written = given(crops), given(steps), given(table)
+    module.draw_views(int(SEED), arrays[0], count, how, SIDE, arrays[1], *written)
     assert bool((steps[count] == -7).all())
     assert bool((table[count] == -7).all())
     return crops.cpu().numpy(), steps[:count].cpu().numpy(), table[:count].cpu().numpy()
@@ -116,10 +126,27 @@ def test_steps_are_drawn_along_and_given_crops_stay(text: str, jitter: float, de
         codes, arguments = np.empty((count, policy.num_steps), np.int32), np.empty((count, policy.num_steps))
         policies.draw_steps(SEED, ids, policy, SIDE, SIDE, codes, arguments)
         crops = tables.crop_rows(np.arange(9 * count).reshape(count, 9), image_of)
-        left, steps, _ = drawn(count, plan.cropping(plan.GIVEN), policy, a_mix(), 0.0, device, crops=crops)
+        left, steps, _ = drawn(count, plan.cropping(plan.GIVEN), policy, a_mix(), 0.0, device, crops_before=crops)
         np.testing.assert_array_equal(left, crops)
         np.testing.assert_array_equal(steps[..., 0], codes)
         np.testing.assert_allclose(steps[..., 1], arguments, rtol=0 if device == "cpu" else 1e-6)
+
+
+@pytest.mark.slow
+def test_compiled_here_all_is_drawn_as_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel with the types that it has on a GPU."""
+    module, count = compiled_here("plan", "tables"), 999
+    monkeypatch.setattr(module, "THREADS", 1)
+    ids, image_of, images = batch_of(count)
+    plans, boxes = np.empty((count, crop.PLAN_LENGTH), np.int64), np.empty((count, 4), np.int64)
+    sizes = images[:, tables.HEIGHT], images[:, tables.WIDTH]
+    crop.plan_random_views(SEED, ids, *sizes, SCALE, RATIO, -1, 0.5, SIDE, plans)
+    erase.draw_boxes(SEED, ids, 0.5, SIDE, SIDE, boxes)
+    for mode in mix.MODES:
+        how = a_mix(mode)
+        crops, _, table = drawn(count, CROPS["random"], a_policy("3a", 0.3), how, 0.5, "cpu", module=module)
+        np.testing.assert_array_equal(crops, tables.crop_rows(plans, image_of))
+        np.testing.assert_array_equal(table, tables.finish_rows(SEED, ids, mix.mix_of(SEED, ids, how, SIDE, SIDE), boxes))
 
 
 @needs_compiler

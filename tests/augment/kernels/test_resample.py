@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ import torch
 pytest.importorskip("numba_cuda")
 
 from deit_fast.augment import crop, resample
-from deit_fast.augment.cuda import array, launch
+from deit_fast.augment.cuda import launch
 from deit_fast.augment.kernels import resample as kernels
 from deit_fast.augment.kernels import tables
 from deit_fast.config import UserError
-from tests.augment.kernels.devices import argument, on_devices
+from tests.augment.kernels.compiled_here import compiled_here
+from tests.augment.kernels.devices import argument, given, on_devices
 from tests.augment.kernels.ptx import CAPABILITIES, compile_kernel, needs_compiler
 
 SEED = np.uint64(5)
@@ -58,7 +60,13 @@ def of_cpu(images: Sequence[np.ndarray], plans: np.ndarray, image_of: np.ndarray
 
 
 def of_device(
-    images: Sequence[np.ndarray], plans: np.ndarray, image_of: np.ndarray, kind: int, resolution: int, device: str
+    images: Sequence[np.ndarray],
+    plans: np.ndarray,
+    image_of: np.ndarray,
+    kind: int,
+    resolution: int,
+    device: str,
+    module: Any = kernels,
 ) -> np.ndarray:
     """Views of images that lie one behind the other, the second, fourth … in planes."""
     rows = tables.image_rows(0, np.array([image.shape[:2] for image in images]), is_planar=False)
@@ -68,13 +76,15 @@ def of_device(
         for image, row in zip(images, rows, strict=True)
     ]
     rows[:, tables.OFFSET] = np.cumsum([0, *(values.size for values in bytes_of[:-1])])
-    return resampled(np.concatenate(bytes_of), rows, tables.crop_rows(plans, image_of), kind, resolution, device)
+    return resampled(np.concatenate(bytes_of), rows, tables.crop_rows(plans, image_of), kind, resolution, device, module)
 
 
-def resampled(pixels: np.ndarray, images: np.ndarray, crops: np.ndarray, kind: int, resolution: int, device: str) -> np.ndarray:
+def resampled(
+    pixels: np.ndarray, images: np.ndarray, crops: np.ndarray, kind: int, resolution: int, device: str, module: Any = kernels
+) -> np.ndarray:
     views = torch.full((len(crops), resolution, resolution, 3), 77, dtype=torch.uint8, device=device)
     tables_of = argument(images, device), argument(crops, device)
-    kernels.resample(argument(pixels, device), *tables_of, kind, resolution, len(crops), array(views.view(-1)))
+    module.resample(argument(pixels, device), *tables_of, kind, resolution, len(crops), given(views.view(-1)))
     return views.cpu().numpy()
 
 
@@ -134,9 +144,9 @@ def test_tiles_are_made_in_squares_where_shared_memory_is_short(limits: tuple[in
     rows = tables.image_rows([0, images[0].size], np.array(sizes), is_planar=False)
     views = torch.full((2, resolution, resolution, 3), 77, dtype=torch.uint8, device=device)
     pixels = np.concatenate([image.ravel() for image in images])
-    given = (argument(values, device) for values in (pixels, rows, tables.crop_rows(plans, image_of)))
+    arguments = (argument(values, device) for values in (pixels, rows, tables.crop_rows(plans, image_of)))
     small = kernels.resample_kernel(kind, 3, *limits)
-    launch(small, 2 * 4, 32, *given, np.int32(resolution), array(views.view(-1)))
+    launch(small, 2 * 4, 32, *arguments, np.int32(resolution), given(views.view(-1)))
     np.testing.assert_array_equal(views.cpu().numpy(), of_cpu(images, plans, image_of, kind, resolution))
 
 
@@ -159,6 +169,19 @@ def test_windows_of_images_are_enough(device: str) -> None:
     assert sum(window.size for window in windows) < sum(image.size for image in images)
     views = resampled(np.concatenate(windows), rows, tables.crop_rows(plans, image_of), kind, resolution, device)
     np.testing.assert_array_equal(views, of_cpu(images, plans, image_of, kind, resolution))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bicubic", "lanczos"])
+def test_compiled_here_views_equal_the_cpus(kind: str) -> None:
+    """The kernel with the types that it has on a GPU, on whole images."""
+    module = compiled_here("resample", "tables")
+    sizes, resolution = [*SIZES["cuda"], (31, 40), (1, 1)], 224
+    images, image_of = random_images(sizes), np.arange(len(sizes)).repeat(2)
+    for plan in ("random", "simple", "centre"):
+        plans = plans_of(plan, sizes, image_of, resolution)
+        arguments = (images, plans, image_of, resample.FILTERS[kind], resolution)
+        np.testing.assert_array_equal(of_device(*arguments, "cpu", module), of_cpu(*arguments))
 
 
 def test_images_that_are_too_large_are_refused() -> None:
