@@ -63,7 +63,9 @@ def compared(
 
 
 @on_devices
-@pytest.mark.parametrize("precision", list(PRECISIONS))
+@pytest.mark.parametrize(
+    "precision", ["bfloat16", *(pytest.param(name, marks=pytest.mark.slow) for name in ("float32", "float16"))]
+)
 def test_images_equal_the_cpus_bit_for_bit(precision: str, device: str) -> None:
     cases = itertools.product(["plain", "mixup", "cutmix"], erase.MODES)
     for (mix_name, erase_name), shape in zip(cases, itertools.cycle(SIZES[device])):

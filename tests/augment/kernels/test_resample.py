@@ -105,7 +105,7 @@ def compare(plan: str, kind: str, device: str, sizes: Sequence[tuple[int, int]],
 
 
 @on_devices
-@pytest.mark.parametrize("plan", ["random", "simple", "centre"])
+@pytest.mark.parametrize("plan", ["random", *(pytest.param(name, marks=pytest.mark.slow) for name in ("simple", "centre"))])
 def test_views_equal_the_cpus_bit_for_bit(plan: str, device: str) -> None:
     compare(plan, "bicubic", device, SIZES[device])
 
@@ -135,6 +135,7 @@ def test_a_batch_of_one(device: str) -> None:
 
 
 @on_devices
+@pytest.mark.slow
 @pytest.mark.parametrize("limits", [(800, 1024), (16384, 80)])
 def test_tiles_are_made_in_squares_where_shared_memory_is_short(limits: tuple[int, int], device: str) -> None:
     """Too little of it for what lies between the passes, or for coefficients, of a tile of 8 x 8 outputs."""
