@@ -140,13 +140,13 @@ def check_training(config: RunConfig, world_size: int) -> None:
 
 def check_placement(data: DataConfig, augment: AugmentConfig) -> None:
     """Raises UserError where options do not fit the places that data.decode and augment.device say."""
-    if data.decode != "cpu" and augment.device == "cpu":
+    if data.decode == "gpu" and augment.device == "cpu":
         raise UserError(
             f"data.decode={data.decode}: what is decoded on the GPU is augmented there; want augment.device={data.decode} too"
         )
-    if data.decode != "cpu" and data.dct_scaling:
+    if data.decode == "gpu" and data.dct_scaling:
         raise UserError(f"data.dct_scaling: is for data.decode=cpu, and that is {data.decode}; leave one of them out")
-    if augment.device != "cpu" and data.dtype == "uint8":
+    if augment.device == "gpu" and data.dtype == "uint8":
         raise UserError(
             f"data.dtype=uint8: is for augment.device=cpu, and that is {augment.device}; choose another dtype, or cpu"
         )

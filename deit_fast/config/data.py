@@ -113,10 +113,10 @@ class DataConfig:
         "order of a training epoch: random; or pages, for betons larger than memory: from a window that moves over the file",
     )
     window_gb: float = option(4.0, "part of the beton that data.order=pages holds in a node's memory, in units of 1e9 bytes")
-    decode: Literal["cpu", "gpu"] = option(
+    decode: Literal["cpu", "gpu", "auto"] = option(
         "cpu",
         "where training images are decoded: cpu (libjpeg's pixels); gpu: by nvJPEG, whose chroma differs a little, where "
-        "augment.device=gpu too; evaluation is always the CPU's",
+        "augment.device=gpu too; auto: measured at the start of training; evaluation is always the CPU's",
     )
     on_error: Literal["fail", "replace"] = option(
         "fail", "what a training image that does not decode does: end the run (fail), or be replaced by the next and counted"
@@ -129,8 +129,10 @@ class DataConfig:
 class AugmentConfig:
     """What happens to a training view."""
 
-    device: Literal["cpu", "gpu"] = option(
-        "cpu", "where training views are augmented, normalised and mixed, by the same definitions: cpu, gpu (needs numba-cuda)"
+    device: Literal["cpu", "gpu", "auto"] = option(
+        "cpu",
+        "where training views are augmented, normalised and mixed, by the same definitions: cpu; gpu (needs numba-cuda); auto: "
+        "measured at the start of training",
     )
     repeats: int = option(
         3,

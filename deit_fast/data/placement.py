@@ -15,6 +15,8 @@ def check_device(config: DataConfig, augment: AugmentConfig, device: torch.devic
     check_placement(config, augment)
     if config.decode == augment.device == "cpu":
         return
+    if "auto" in (config.decode, augment.device):
+        raise UserError("data.decode=auto, augment.device=auto: are decided where models train; want cpu or gpu here")
     option = f"augment.device={augment.device}" if augment.device != "cpu" else f"data.decode={config.decode}"
     try:
         from deit_fast.augment import cuda

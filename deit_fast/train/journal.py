@@ -66,7 +66,7 @@ class Journal:
             lr=trainer.peak_lr,
             num_parameters=num_parameters(trainer.model),
         )
-        remarks = [("weights", line) for line in trainer.remarks]
+        remarks = [("placement", line) for line in trainer.placement] + [("weights", line) for line in trainer.remarks]
         for kind, line in [*remarks, *(("warning", line) for line in warnings_of(trainer.config, trainer.global_batch_size))]:
             self.event(kind, message=line)
             self.progress.say(f"{kind}: {line}")

@@ -12,7 +12,7 @@ from deit_fast.record.clock import Clock
 from deit_fast.train import keeper
 from deit_fast.train.dist import joined_world, world_size_of_environment
 from deit_fast.train.journal import Journal
-from deit_fast.train.resume import check_same_place, resumes
+from deit_fast.train.resume import check_same_place, resumes, with_places_of
 from deit_fast.train.step import Window
 from deit_fast.train.stop import Stop
 from deit_fast.train.trainer import Trainer
@@ -31,6 +31,8 @@ def train(config: RunConfig, command: list[str]) -> dict[str, Any]:
     with joined_world(config.train.device) as world, Stop(world) as stop:
         found = keeper.load_newest(folder / "checkpoints") if is_resumed else None
         check_same_place(world.gather(found and found[1].name), folder)
+        if found is not None:
+            config = with_places_of(config, found[0])
         trainer = Trainer(config, world, starts_anew=found is None)
         try:
             run = Run(trainer, clock, stop)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, UserError
+from deit_fast.train.places import with_places
 
 # what a resumed run may change; anything else would make it another run
 _FREE_SECTIONS = ("source", "write", "inspect", "verify", "eval", "run", "slurm", "bench", "report", "demo", "out")
@@ -39,6 +40,14 @@ def check_same_place(found: list[str | None], folder: Path) -> None:
         raise UserError(
             f"run.dir={folder}: rank 0 finds {here} there, rank {rank} finds {there}; want a folder that all nodes share"
         )
+
+
+def with_places_of(config: RunConfig, content: dict[str, Any]) -> RunConfig:
+    """The configuration with the places of a checkpoint where its own are auto: a decoder's pixels decide the weights."""
+    had = content["config"]["data"].get("decode", "cpu"), content["config"]["augment"].get("device", "cpu")
+    asked = config.data.decode, config.augment.device
+    decode, device = (before if now == "auto" else now for now, before in zip(asked, had, strict=True))
+    return with_places(config, (decode, device))
 
 
 def check_same_run(content: dict[str, Any], path: Path, config: RunConfig, global_batch_size: int, num_samples: int) -> None:

@@ -22,15 +22,20 @@ from deit_fast.train.dist import World
 from deit_fast.train.evaluate import Decision, evaluate
 from deit_fast.train.feed import on_device
 from deit_fast.train.learner import Learner
+from deit_fast.train.places import placed
 from deit_fast.train.resume import check_same_run
 from deit_fast.train.step import autocast
 
 
 class Trainer(Learner):
-    """What a run trains with: loaders, and what learns from them, built from a configuration on one rank."""
+    """What a run trains with: loaders, and what learns from them, built from a configuration on one rank.
+
+    `placement`: lines on where images are decoded and augmented, if that was left open; `config` has what was decided.
+    """
 
     def __init__(self, config: RunConfig, world: World, *, starts_anew: bool = True) -> None:
         _check_resolutions(config)
+        config, self.placement = placed(config, world)
         data, augment, seed = config.data, config.augment, config.train.seed
         ranks = {"rank": world.rank, "world_size": world.world_size, "device": world.device}
         self.train_loader = train_loader(data, augment, seed=seed, **ranks)  # type: ignore[arg-type]

@@ -1,0 +1,105 @@
+"""Where views are made, when the configuration leaves it open: what is left out, what is measured, what is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from deit_fast.config import RunConfig, UserError
+from deit_fast.record.log import read_events
+from deit_fast.train import places
+from deit_fast.train.checkpoint import load_checkpoint
+from deit_fast.train.dist import World
+from deit_fast.train.loop import train
+from deit_fast.train.places import PLACES, placed, training_rate
+from deit_fast.train.resume import with_places_of
+from tests.train.learners import CPU, small_config
+
+MakeRun = Callable[..., RunConfig]
+ALONE = World(0, 1, CPU)
+OPEN = {"data.decode": "auto", "augment.device": "auto"}
+WITHOUT_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+
+
+def _places_of(config: RunConfig) -> tuple[str, str]:
+    return config.data.decode, config.augment.device
+
+
+@pytest.fixture
+def everything_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "check_device", lambda *_: None)
+
+
+def _measured(rates: Mapping[Any, float]) -> Callable[[RunConfig, World], float]:
+    return lambda config, world: rates[_places_of(config)]
+
+
+@pytest.mark.usefixtures("everything_there")
+@pytest.mark.parametrize("best", PLACES)
+def test_the_fastest_is_taken_and_each_rate_said(best: tuple[str, str]) -> None:
+    rates = {one: 2000.0 if one == best else 1000.0 for one in PLACES}
+    config, lines = placed(small_config(OPEN), ALONE, _measured(rates))
+    assert _places_of(config) == best
+    assert len(lines) == 3
+    (taken,) = (line for line in lines if "taken" in line)
+    assert taken == f"data.decode={best[0]}, augment.device={best[1]}: 2,000 images/s, taken"
+
+
+@pytest.mark.usefixtures("everything_there")
+def test_what_is_said_is_not_measured() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def measure(config: RunConfig, world: World) -> float:
+        asked.append(_places_of(config))
+        return len(asked)
+
+    config, _ = placed(small_config({"data.decode": "cpu", "augment.device": "auto"}), ALONE, measure)
+    assert asked == [("cpu", "cpu"), ("cpu", "gpu")]
+    assert _places_of(config) == ("cpu", "gpu")
+    config, lines = placed(small_config({"data.decode": "auto", "augment.device": "cpu"}), ALONE, measure)
+    assert len(asked) == 2  # one is left: nothing to measure
+    assert (_places_of(config), lines) == (("cpu", "cpu"), ["data.decode=cpu, augment.device=cpu: what is left"])
+    unchanged = small_config({"data.decode": "gpu", "augment.device": "gpu"})
+    assert placed(unchanged, ALONE, measure) == (unchanged, [])
+
+
+@WITHOUT_GPU
+def test_without_a_gpu_training_says_why_it_stays_on_the_cpu(tiny_run: MakeRun) -> None:
+    config = tiny_run(**OPEN, **{"train.epochs": 1, "schedule.warmup_epochs": 0.0, "data.subset": 64})
+    train(config, [])
+    events = read_events(Path(config.run.dir) / "log.jsonl")
+    lines = [event["message"] for event in events if event["event"] == "placement"]
+    assert len(lines) == 3
+    assert all("left out: " in line and "the GPU path needs" in line for line in lines[:2])
+    assert lines[2] == "data.decode=cpu, augment.device=cpu: what is left"
+    content = load_checkpoint(Path(config.run.dir) / "checkpoints" / "last.pt")
+    assert (content["config"]["data"]["decode"], content["config"]["augment"]["device"]) == ("cpu", "cpu")
+
+
+@WITHOUT_GPU
+@pytest.mark.parametrize(
+    "asked", [{"data.decode": "gpu", "augment.device": "gpu"}, {"data.decode": "gpu", "augment.device": "auto"}]
+)
+def test_what_cannot_be_is_one_line_before_any_folder(tiny_run: MakeRun, asked: dict[str, str]) -> None:
+    config = tiny_run(**asked)
+    with pytest.raises(UserError, match="the GPU path needs") as caught:
+        train(config, [])
+    assert "\n" not in str(caught.value)
+    assert not Path(config.run.dir).exists()
+
+
+def test_a_resumed_run_keeps_its_places() -> None:
+    content = {"config": {"data": {"decode": "gpu"}, "augment": {"device": "gpu"}}}
+    assert _places_of(with_places_of(small_config(OPEN), content)) == ("gpu", "gpu")
+    assert _places_of(with_places_of(small_config({"data.decode": "cpu", "augment.device": "cpu"}), content)) == ("cpu", "cpu")
+    older: dict[str, Any] = {"config": {"data": {}, "augment": {}}}
+    assert _places_of(with_places_of(small_config(OPEN), older)) == ("cpu", "cpu")
+
+
+def test_training_is_what_is_measured(tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_SECONDS", 0.2)
+    assert training_rate(tiny_run(**{"train.log_every": 2}), ALONE) > 0
