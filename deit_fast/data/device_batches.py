@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deit_fast.augment import cuda, erase, mix
+from deit_fast.augment import cuda, erase
 from deit_fast.augment.kernels import finish, plan, policy, resample, tables
 from deit_fast.augment.resample import FILTERS
 from deit_fast.augment.round import PRECISIONS
@@ -28,31 +28,29 @@ _NUM_SLOTS = 2  # of the host's memory: one is read by transfers while the other
 
 
 class _Memory:
-    """What lies on the device for batches of `count` views, used again by each; arrays for kernels beside the tensors."""
+    """What lies on the device for batches of up to `capacity` views, used again by each; arrays for kernels of the tensors."""
 
-    def __init__(self, count: int, side: int, num_steps: int, device: torch.device) -> None:
-        self.count, self.side = count, side
-        # ids, the tables of finishing and of crops, and the images, of which there are no more than views: sent together
-        lengths = (1, tables.FINISH_LENGTH, tables.CROP_LENGTH, tables.IMAGE_LENGTH)
-        self._ends = np.cumsum([count * length for length in lengths]).tolist()
+    def __init__(self, capacity: int, side: int, num_steps: int, device: torch.device) -> None:
+        self.capacity, self.side = capacity, side
+        # ids, crops, and images, of which there are no more than views: sent together
+        lengths = (1, tables.CROP_LENGTH, tables.IMAGE_LENGTH)
+        self._ends = np.cumsum([capacity * length for length in lengths]).tolist()
         self._staged = torch.empty(self._ends[-1], dtype=torch.int64, pin_memory=device.type == "cuda")
         self._sent = torch.empty(self._ends[-1], dtype=torch.int64, device=device)
         self._is_sent: torch.cuda.Event | None = None
         parts = zip([0, *self._ends], self._ends, lengths, strict=False)
-        tensors = [self._sent[start:end].view(count, length) for start, end, length in parts]
-        self.ids = cuda.array(tensors[0].view(-1))
-        self.finishing, self.crops, self.images = (cuda.array(tensor) for tensor in tensors[1:])
-        self.views = torch.empty(count, side, side, 3, dtype=torch.uint8, device=device)
-        self.views_flat = cuda.array(self.views.view(-1))
-        self.views_by_row = cuda.array(self.views.view(count, -1))
+        ids, crops, images = (self._sent[start:end].view(capacity, length) for start, end, length in parts)
+        self.ids, self.crops, self.images = cuda.array(ids.view(-1)), cuda.array(crops), cuda.array(images)
+        self.finishing = cuda.array(torch.empty(capacity, tables.FINISH_LENGTH, dtype=torch.int64, device=device))
+        self.steps = cuda.array(torch.empty(capacity, max(num_steps, 1), 2, dtype=torch.float64, device=device))
+        self.views = torch.empty(capacity, side, side, 3, dtype=torch.uint8, device=device)
+        self.flat_views = cuda.array(self.views.view(-1))
         self.views_to_finish = finish.views_array(self.views)
-        if num_steps:
-            self.steps = cuda.array(torch.empty(count, num_steps, 2, dtype=torch.float64, device=device))
-            quads = policy.scratch_quads(side, side)
-            self.scratch = cuda.array(torch.empty(count, quads, dtype=torch.uint32, device=device))
+        quads = self.views.numel() // 3 if num_steps else 1
+        self.scratch = cuda.array(torch.empty(quads, dtype=torch.uint32, device=device))
 
     def send(self, *parts: np.ndarray) -> None:
-        """Copies what is drawn and planned for a batch to the device: ids, finishing, crops and images, or the first two."""
+        """Copies int64 arrays to the device: ids (B,), or these and crops (B, CROP_LENGTH) and images (N, IMAGE_LENGTH)."""
         if self._is_sent is not None:
             self._is_sent.synchronize()
         staged = self._staged.numpy()
@@ -96,14 +94,16 @@ class DeviceLoader(Loader):
         self._precision = PRECISIONS[config.dtype]
         self._policy = ops.policy_of(augment, config.interpolation)
         self._fill = ops.fill_of(augment)
-        self._mixing = ops.mixing_of(augment, seed)
-        self._erase = float(augment.erase), erase.MODES[augment.erase_mode]
+        self._erase_mode = erase.MODES[augment.erase_mode]
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         with self._on_stream():
             levels = torch.from_numpy(finish.levels_of(np.array(augment.mean), np.array(augment.std)))
             self._levels = cuda.array(levels.to(self.device))
-            table = cuda.array(torch.from_numpy(self._policy.table).to(self.device))
-        self._policy_there = plan.policy_of(self._policy, table)
+            table = self._policy.table if len(self._policy.table) else np.zeros((1, 5))
+            there = plan.policy_of(self._policy, cuda.array(torch.from_numpy(table).to(self.device)))
+        # which part of an image a view shows is drawn on the CPU, since that is what reads it
+        given = plan.cropping(plan.GIVEN)
+        self._how = given, there, ops.mixing_of(augment, seed), float(augment.erase)
         self._memory: _Memory | None = None
 
     @property
@@ -153,30 +153,27 @@ class DeviceLoader(Loader):
         """Images (B, S, S, 3), of views that are decoded on the device, or by the CPU in the slot's memory."""
         count, side = len(ids), self._decoder.resolution
         memory = self._memory
-        if memory is None or (memory.count, memory.side) != (count, side):
-            memory = self._memory = _Memory(count, side, self._policy.num_steps, self.device)
-        mixed = mix.mix_of(np.uint64(self._seed), ids, self._mixing, side, side)
-        boxes = np.empty((count, 4), np.int64)
-        erase.draw_boxes(np.uint64(self._seed), ids, self._erase[0], side, side, boxes)
-        rows = ids.view(np.int64), tables.finish_rows(np.uint64(self._seed), ids, mixed, boxes)
+        if memory is None or memory.side != side:
+            memory = self._memory = _Memory(self.batch_size, side, self._policy.num_steps, self.device)
         host_views = torch.from_numpy(self._images.memory(0, slot, slice(0, count))[0])
         if decoded is None:
-            memory.send(*rows)
-            memory.views.copy_(host_views, non_blocking=True)
+            memory.send(ids.view(np.int64))
+            memory.views[:count].copy_(host_views, non_blocking=True)
         else:
-            memory.send(*rows, decoded.crops, decoded.images)
+            memory.send(ids.view(np.int64), decoded.crops, decoded.images)
             pixels = cuda.array(decoded.pixels)
-            resample.resample(pixels, memory.images, memory.crops, self._kind, side, count, memory.views_flat)
+            resample.resample(pixels, memory.images, memory.crops, self._kind, side, count, memory.flat_views)
             for first, end in runs(decoded.left):
                 memory.views[first:end].copy_(host_views[first:end], non_blocking=True)
-        if self._policy.num_steps:
-            plan.draw_steps(self._seed, memory.ids, self._policy_there, (side, side), memory.steps)
-            turning = self._policy.interpolation, self._fill
-            policy.apply_steps(memory.steps, memory.views_by_row, memory.scratch, (side, side), *turning)
-        # the allocator's: it is the consumer's for as long as that holds it
-        images = torch.empty(count, side, side, 3, dtype=self._dtype, device=self.device)
+        images_and_crops = memory.images, memory.crops
+        plan.draw_views(self._seed, memory.ids, count, self._how, side, *images_and_crops, memory.steps, memory.finishing)
         shape = (count, side, side)
-        how = self._erase[1], self._precision
+        if self._policy.num_steps:
+            turning = self._policy.interpolation, self._fill
+            policy.apply_steps(memory.steps, memory.flat_views, memory.scratch, shape, *turning)
+        # the allocator's: it is the consumer's for as long as that holds it
+        images = torch.empty(*shape, 3, dtype=self._dtype, device=self.device)
+        how = self._erase_mode, self._precision
         finish.finish(memory.views_to_finish, memory.finishing, self._levels, *how, shape, finish.images_array(images))
         return images
 
