@@ -18,8 +18,16 @@ hypothesis.settings.register_profile("deit_fast", deadline=None, derandomize=Tru
 hypothesis.settings.load_profile("deit_fast")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips tests marked gpu where there is no CUDA device; PyTorch is imported only if there are such tests."""
+IS_SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves tests marked simulator to a process that has the simulator (tests/test_in_the_simulator.py starts it), and skips
+    those marked gpu where there is no CUDA device; PyTorch is imported only if there are such tests."""
+    if not IS_SIMULATED:
+        others = [item for item in items if item.get_closest_marker("simulator")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -1,0 +1,24 @@
+"""All tests marked `simulator`, in a process that has Numba's simulator of CUDA switched on before anything is imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+FOLDERS = ("tests/augment/kernels", "tests/data/device")
+
+
+@pytest.mark.parametrize(
+    "places", [("tests/augment/kernels/test_batch.py",), pytest.param(FOLDERS, marks=pytest.mark.slow)], ids=["a batch", "all"]
+)
+def test_kernels_give_what_the_cpu_gives(places: tuple[str, ...]) -> None:
+    pytest.importorskip("numba_cuda")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "simulator", *places]
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
