@@ -18,6 +18,7 @@ from deit_fast.augment import cuda
 from deit_fast.augment.kernels import plan, policy, resample
 from deit_fast.config import AugmentConfig, DataConfig, UserError
 from deit_fast.data.batches import Batch, Loader
+from deit_fast.data.beton import open_beton
 from deit_fast.data.loader import train_loader
 from tests.augment.kernels.devices import on_devices
 from tests.data.image_folders import convert
@@ -100,7 +101,9 @@ def test_views_alone_are_the_cpus(beton: Path, where: str, device: str) -> None:
 
 
 @on_devices
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", *(pytest.param(name, marks=pytest.mark.slow) for name in ("float16", "bfloat16"))]
+)
 def test_augmented_and_mixed_batches_are_the_cpus(beton: Path, dtype: str, device: str) -> None:
     """Seven views of three copies each: the batch ends inside a group of copies."""
     augment = AugmentConfig(auto_augment="rand-m9-n3-mstd0.5-inc1", erase=0.6, color_jitter=0.3)
@@ -113,7 +116,7 @@ def test_augmented_and_mixed_batches_are_the_cpus(beton: Path, dtype: str, devic
 
 
 @on_devices
-@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("batch_size", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_all_of_it_on_the_device(beton: Path, batch_size: int, device: str) -> None:
     if device == "cuda" and "jpg" in beton.parent.name:
         pytest.skip("nvJPEG's pixels are compared without augmentation")
@@ -124,6 +127,7 @@ def test_all_of_it_on_the_device(beton: Path, batch_size: int, device: str) -> N
 
 
 @on_devices
+@pytest.mark.slow
 def test_a_new_resolution_an_epoch_later_and_in_the_middle(beton: Path, device: str) -> None:
     loaders = [_loader(beton, device, PLAIN, where=where, batch_size=3) for where in ("gpu gpu", "cpu cpu")]
     if device == "cuda" and "jpg" in beton.parent.name:
@@ -139,21 +143,22 @@ def test_a_new_resolution_an_epoch_later_and_in_the_middle(beton: Path, device: 
 
 
 @on_devices
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
 def test_damaged_images_are_replaced_or_end_the_run_as_on_the_cpu(
     beton: Path, where: str, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if "raw" in beton.parent.name:
         pytest.skip("raw pixels are not damaged")
-    from deit_fast.data.beton import open_beton
-
+    augment = replace(PLAIN, repeats=1)
+    shown = _batches(_loader(beton, device, augment, where="cpu cpu", batch_size=5))[1]
+    sample = int(shown.samples[2])
     content = bytearray(beton.read_bytes())
-    place = int(open_beton(beton).offsets[4])
+    place = int(open_beton(beton).offsets[sample])
     content[place : place + 4] = bytes(4)
     damaged = tmp_path / "damaged.beton"
     damaged.write_bytes(content)
     Path(f"{damaged}.json").write_bytes(Path(f"{beton}.json").read_bytes())
-    augment = replace(PLAIN, repeats=1)
     loaders = [_loader(damaged, device, augment, where=one, batch_size=5, on_error="replace") for one in (where, "cpu cpu")]
     ours, of_cpu = (_batches(loader, 9) for loader in loaders)
     levels = NVJPEG_MOST if device == "cuda" and where == "gpu gpu" else 1e-3
@@ -162,7 +167,7 @@ def test_damaged_images_are_replaced_or_end_the_run_as_on_the_cpu(
     lines = capsys.readouterr().err.splitlines()
     said = [line for line in lines if "stands in" in line]
     assert len(set(said)) == 1
-    with pytest.raises(UserError, match=r"sample 4 .* does not decode"):
+    with pytest.raises(UserError, match=rf"sample {sample} .* does not decode"):
         _batches(_loader(damaged, device, augment, where=where, batch_size=5))
 
 
