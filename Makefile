@@ -1,5 +1,6 @@
-# `make demo` and `make test` each set up whatever is missing first; `make quick` runs the everyday tests alone.
-.PHONY: demo test quick lint setup clean
+# `make demo` and `make test` each set up whatever is missing first; `make quick` runs the everyday tests alone, `make gpu` those
+# that need a CUDA device, and its bench.
+.PHONY: demo test quick gpu lint setup clean
 .DEFAULT_GOAL := demo
 bin := .venv/bin
 
@@ -15,6 +16,10 @@ test: lint
 
 quick: lint
 	@$(bin)/python -m pytest -m "not slow"
+
+gpu: .venv/ready
+	@$(bin)/python -m pytest -m gpu
+	@$(bin)/deit-fast bench gpu
 
 lint: .venv/ready
 	@$(bin)/ruff check --quiet .
