@@ -36,6 +36,8 @@ def bench(config: RunConfig) -> dict[str, Any]:
         finally:
             trainer.close()
         if world.is_main:
+            for line in trainer.placement:
+                print(f"placement: {line}")
             for kind, values in rates.items():
                 spread = f"{min(values):.0f} to {max(values):.0f}"
                 print(f"{kind:8} {statistics.median(values):10.1f} images/s   ({spread}, {len(values)} rounds)")
@@ -44,7 +46,7 @@ def bench(config: RunConfig) -> dict[str, Any]:
         "rounds": rates,
         "steps": config.bench.steps,
         "global_batch_size": trainer.global_batch_size,
-        "config": config.as_dict(),
+        "config": trainer.config.as_dict(),  # with the places that were decided
         "hardware": hardware(),
         "versions": versions(),
     }
