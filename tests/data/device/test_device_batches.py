@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ffcv.loader
 import numpy as np
 import pytest
 import torch
+from ffcv import transforms
 from PIL import Image
 
 pytest.importorskip("numba_cuda")
@@ -17,9 +19,12 @@ pytest.importorskip("numba_cuda")
 from deit_fast.augment import cuda
 from deit_fast.augment.kernels import plan, policy, resample
 from deit_fast.config import AugmentConfig, DataConfig, UserError
+from deit_fast.data import decode_ops, ops
 from deit_fast.data.batches import Batch, Loader
 from deit_fast.data.beton import open_beton
+from deit_fast.data.device_ops import ImagesOnDevice
 from deit_fast.data.loader import train_loader
+from deit_fast.data.pipeline import MappedBeton, Pipeline
 from tests.augment.kernels.devices import on_devices
 from tests.data.image_folders import convert
 
@@ -197,3 +202,42 @@ def test_an_error_on_the_way_reaches_the_consumer(beton: Path, device: str, monk
     monkeypatch.setattr(resample, "resample", fail)
     with pytest.raises(ZeroDivisionError, match="launch"):
         _batches(loader)
+
+
+@on_devices
+@pytest.mark.slow
+def test_a_stock_loader_makes_images_on_the_device(beton: Path, device: str) -> None:
+    """FFCV's loader gives sample numbers, which are view ids of the first views of epoch 0."""
+    augment, seed = AugmentConfig(auto_augment="rand-m9-n3-mstd0.5-inc1", erase=0.6, repeats=1), 5
+    place, ids = torch.device(device), np.arange(NUM_IMAGES, dtype=np.uint64)
+    loader = ffcv.loader.Loader(
+        str(beton),
+        batch_size=7,
+        num_workers=1,
+        os_cache=True,
+        order=ffcv.loader.OrderOption.SEQUENTIAL,
+        drop_last=False,
+        pipelines={
+            "image": [
+                decode_ops.DecodeTrainViews(str(beton), 12, seed, augment),
+                transforms.ToTensor(),
+                transforms.ToDevice(place),
+                ImagesOnDevice(augment, seed),
+                transforms.ToTorchImage(),
+            ],
+            "label": [ops.Label(), transforms.ToTensor()],
+        },
+    )
+    images = torch.cat([batch[0].cpu().clone() for batch in loader])
+    of_cpu = []
+    operations = [
+        decode_ops.DecodeTrainViews(str(beton), 12, seed, augment),
+        ops.AugmentViews(augment, seed),
+        ops.Finish(augment, seed),
+    ]
+    pipeline = Pipeline(operations, MappedBeton(open_beton(beton)), "image")
+    pipeline.prepare(7, 1, pinned=False)
+    for first in range(0, NUM_IMAGES, 7):
+        of_cpu.append(torch.from_numpy(pipeline.run(ids[first : first + 7], 0).copy()).permute(0, 3, 1, 2))
+    assert len(images) == NUM_IMAGES
+    torch.testing.assert_close(images, torch.cat(of_cpu), atol=1e-3, rtol=0)
