@@ -13,6 +13,7 @@ PROJECT = Path(__file__).parents[1]
 FOLDERS = ("tests/augment/kernels", "tests/data/device")
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "places", [("tests/augment/kernels/test_batch.py",), pytest.param(FOLDERS, marks=pytest.mark.slow)], ids=["a batch", "all"]
 )
