@@ -51,10 +51,20 @@ class DeviceLoader(Loader):
         if decode_jpegs is not None:
             threads: dict[str, Any] = {"num_workers": self.num_workers, "device": self.device}
             self._ragged = RaggedDecoder(decode_jpegs, stored, self._device_images.kind, **threads)
+        self._check_size(min(config.resolution, config.start_resolution or config.resolution))
 
     @property
     def num_refused(self) -> int:
         return self._ragged.num_refused if self._ragged is not None else 0
+
+    def set_resolution(self, resolution: int) -> None:
+        self._check_size(resolution)
+        super().set_resolution(resolution)
+
+    def _check_size(self, resolution: int) -> None:
+        """Raises UserError where the device cannot shrink this beton's images so much; the CPU can."""
+        if self._ragged is not None:
+            resample.check_size(self._device_images.kind, self._stored.max_height, self._stored.max_width, resolution)
 
     @contextmanager
     def _on_stream(self) -> Iterator[None]:
@@ -85,7 +95,6 @@ class DeviceLoader(Loader):
             self._images.decode(ids, slot, everything)
             return None
         side = self._decoder.resolution
-        resample.check_size(self._device_images.kind, self._stored.max_height, self._stored.max_width, side)
         _, statuses, locations, plans = self._images.memory(0, slot, everything)
         self._images.plan(ids, slot, everything)
         decoded = self._ragged.decode(ids, self._images.metadata, locations, plans, side)

@@ -193,6 +193,17 @@ def test_refused_jpegs_are_decoded_by_the_cpu_and_counted(beton: Path, device: s
 
 
 @on_devices
+def test_images_that_are_shrunk_too_much_are_refused_at_the_start(
+    beton: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resample, "ROW_BYTES", 100)
+    with pytest.raises(UserError, match=r"data.resolution=3: an image with a side of \d+ pixels"):
+        _loader(beton, device, PLAIN, where="gpu gpu", resolution=3)
+    loader = _loader(beton, device, PLAIN, where="cpu gpu", resolution=3)
+    loader.set_resolution(2)  # by the CPU
+
+
+@on_devices
 def test_an_error_on_the_way_reaches_the_consumer(beton: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = _loader(beton, device, PLAIN, where="gpu gpu")
 
@@ -241,3 +252,58 @@ def test_a_stock_loader_makes_images_on_the_device(beton: Path, device: str) -> 
         of_cpu.append(torch.from_numpy(pipeline.run(ids[first : first + 7], 0).copy()).permute(0, 3, 1, 2))
     assert len(images) == NUM_IMAGES
     torch.testing.assert_close(images, torch.cat(of_cpu), atol=1e-3, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def large_betons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Images of the sizes that photographs have in ImageNet, as JPEGs with tiles and raw."""
+    folder: Path = tmp_path_factory.mktemp("large")
+    generator = np.random.default_rng(1)
+    (folder / "images" / "only").mkdir(parents=True)
+    for number in range(400):
+        height, width = generator.integers(150, 600, 2)
+        noise = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+        image = Image.fromarray(noise).resize((int(width), int(height)), Image.Resampling.BICUBIC)
+        image.save(folder / "images" / "only" / f"{number:03}.jpg", quality=90, progressive=number % 50 == 7)
+    for mode in ("jpg", "raw"):
+        convert(folder / "images", folder / f"{mode}.beton", num_workers=4, mode=mode)
+    return {mode: folder / f"{mode}.beton" for mode in ("jpg", "raw")}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
+def test_large_batches_are_the_cpus(large_betons: dict[str, Path], where: str) -> None:
+    """From the same decoded pixels: raw ones, or those that the CPU decoded."""
+    augment = AugmentConfig(color_jitter=0.3)
+    for mode in ["raw"] if where == "gpu gpu" else ["raw", "jpg"]:
+        options = {"resolution": 224, "batch_size": 256, "num_workers": 0}
+        ours = _batches(_loader(large_betons[mode], "cuda", augment, where=where, **options), 4)
+        of_cpu = _batches(_loader(large_betons[mode], "cuda", augment, where="cpu cpu", **options), 4)
+        _compare(ours, of_cpu, augment, levels=1.0)
+
+
+@pytest.mark.gpu
+def test_large_jpegs_are_nearly_the_cpus(large_betons: dict[str, Path]) -> None:
+    options = {"resolution": 224, "batch_size": 256, "num_workers": 0}
+    loader = _loader(large_betons["jpg"], "cuda", PLAIN, where="gpu gpu", **options)
+    ours = _batches(loader)
+    of_cpu = _batches(_loader(large_betons["jpg"], "cuda", PLAIN, where="cpu cpu", **options))
+    _compare(ours, of_cpu, PLAIN, levels=NVJPEG_MOST)
+    std = torch.tensor(PLAIN.std).view(3, 1, 1)
+    assert ((ours[0].images - of_cpu[0].images).abs() * std * 255).mean() < NVJPEG_MEAN
+    assert loader.num_replaced == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
+def test_batches_stay_whole_while_their_consumer_is_behind(large_betons: dict[str, Path], where: str) -> None:
+    """What a stream still reads is not written over: not by the next batches, nor by nvJPEG."""
+    options = {"resolution": 128, "batch_size": 64, "num_workers": 0, "batches_ahead": 1}
+    loader = _loader(large_betons["jpg"], "cuda", PLAIN, where=where, **options)
+    at_once = [batch.images.double().sum().item() for batch in loader]
+    later = []
+    for batch in loader:
+        torch.cuda._sleep(100_000_000)
+        later.append(batch.images.double().sum())
+    assert [total.item() for total in later] == at_once
+    assert len(set(at_once)) == len(at_once) > 8
