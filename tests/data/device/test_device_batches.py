@@ -106,11 +106,10 @@ def test_views_alone_are_the_cpus(beton: Path, where: str, device: str) -> None:
 
 
 @on_devices
-@pytest.mark.parametrize(
-    "dtype", ["float32", *(pytest.param(name, marks=pytest.mark.slow) for name in ("float16", "bfloat16"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_augmented_and_mixed_batches_are_the_cpus(beton: Path, dtype: str, device: str) -> None:
-    """Seven views of three copies each: the batch ends inside a group of copies."""
+    """Seven views, three copies of an image: the batch ends inside a group of copies."""
     augment = AugmentConfig(auto_augment="rand-m9-n3-mstd0.5-inc1", erase=0.6, color_jitter=0.3)
     ours = _batches(_loader(beton, device, augment, where="cpu gpu", dtype=dtype))
     of_cpu = _batches(_loader(beton, device, augment, where="cpu cpu", dtype=dtype))
@@ -121,8 +120,9 @@ def test_augmented_and_mixed_batches_are_the_cpus(beton: Path, dtype: str, devic
 
 
 @on_devices
-@pytest.mark.parametrize("batch_size", [1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_all_of_it_on_the_device(beton: Path, batch_size: int, device: str) -> None:
+    """A batch of one, and one that ends inside a group of copies."""
     if device == "cuda" and "jpg" in beton.parent.name:
         pytest.skip("nvJPEG's pixels are compared without augmentation")
     augment = AugmentConfig(auto_augment="3a", color_jitter=0.3, erase=0.6)
