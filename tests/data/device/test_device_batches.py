@@ -188,7 +188,7 @@ def test_refused_jpegs_are_decoded_by_the_cpu_and_counted(beton: Path, device: s
     monkeypatch.setattr(loader._ragged, "_decode_jpegs", refuse)  # type: ignore[attr-defined]
     ours = _batches(loader)
     _compare(ours, _batches(_loader(beton, device, PLAIN, where="cpu cpu")), PLAIN, levels=1e-3)
-    assert loader.num_refused == sum(len(set(batch.samples.tolist())) for batch in ours)  # type: ignore[attr-defined]
+    assert loader.num_refused == sum(len(set(batch.samples.tolist())) for batch in ours)
     assert loader.num_replaced == 0
 
 
