@@ -152,7 +152,7 @@ def test_without_submitit_a_job_says_so(tmp_path: Path, monkeypatch: pytest.Monk
 
 RANK = """
 import os, signal, sys, time
-print("rank", os.environ["RANK"], "starts", flush=True)
+os.write(1, f"rank {os.environ['RANK']} starts\\n".encode())  # at once: two ranks write to one pipe
 time.sleep(2)  # here a notice finds no handler
 notices = []
 signal.signal(signal.SIGUSR1, lambda *_: notices.append(1))
@@ -196,7 +196,8 @@ def test_notice_ends_every_rank_with_a_checkpoint_and_status_0(
         while when == "ready" and not list(tmp_path.glob("ready?")):
             time.sleep(0.05)
         task.send_signal(notice)
-        rest, _ = task.communicate(timeout=60)
+        rest = task.stdout.read()  # not communicate(), which loses what readline() has read ahead
+        task.wait(timeout=60)
     assert task.returncode == status, [*lines, rest]
     assert sorted(path.name for path in tmp_path.glob("checkpoint*")) == ["checkpoint0", "checkpoint1"]
     assert "ranks are killed" not in rest
