@@ -32,8 +32,8 @@ from deit_fast.train.learner import Learner
 from deit_fast.train.stop import Stop
 
 NUM_CLASSES = 1000
-_STEPS_PER_EPOCH = 1250  # about ImageNet's with DeiT's global batch; moves nothing but the learning rate
-_FIRST_STEPS = 3  # compile; with CUDA graphs the second is recorded and the third the first to be replayed
+STEPS_PER_EPOCH = 1250  # about ImageNet's with DeiT's global batch; moves nothing but the learning rate
+FIRST_STEPS = 3  # compile; with CUDA graphs the second is recorded and the third the first to be replayed
 
 Step = Callable[[], None]
 
@@ -56,7 +56,7 @@ def bench_step(config: RunConfig) -> dict[str, Any]:
         world_size_of_environment(),
     )
     with joined_world(config.train.device) as world, Stop(world) as stop:
-        learner = Learner(config, world, num_classes=NUM_CLASSES, steps_per_epoch=_STEPS_PER_EPOCH)
+        learner = Learner(config, world, num_classes=NUM_CLASSES, steps_per_epoch=STEPS_PER_EPOCH)
         batch = synthetic_batch(config, world.device)
         bare, _ = bare_loop(learner, batch)  # before the learner moves: it takes a copy of the weights
         steps = {"ours": our_loop(learner, batch, stop), "bare": bare}
@@ -103,7 +103,7 @@ def our_loop(learner: Learner, batch: Batch, stop: Stop) -> Step:
         nonlocal place
         clock.switch("compute")
         learner.train_on(batch, 0, place)
-        place = (place + 1) % _STEPS_PER_EPOCH
+        place = (place + 1) % STEPS_PER_EPOCH
         if learner.step.num_unread == log_every:
             learner.step.read()
         if (reason := stop.agreed()) is not None:
@@ -197,7 +197,7 @@ def _measure(config: RunConfig, world: World, steps: dict[str, Step]) -> dict[st
         _wait_for(world.device)
         return time.perf_counter() - started
 
-    first_seconds = {name: seconds_of(step, _FIRST_STEPS) for name, step in steps.items()}
+    first_seconds = {name: seconds_of(step, FIRST_STEPS) for name, step in steps.items()}
     measures = {name: functools.partial(seconds_of, step, bench.steps) for name, step in steps.items()}
     rounds = {name: [s / bench.steps for s in found] for name, found in interleaved(measures, bench.rounds).items()}
     ratios = [ours / bare for ours, bare in zip(rounds["ours"], rounds["bare"], strict=True)]
@@ -208,7 +208,7 @@ def _measure(config: RunConfig, world: World, steps: dict[str, Step]) -> dict[st
         "ratio": {**summary(ratios), "of_fastest_rounds": min(rounds["ours"]) / min(rounds["bare"])},
         "rounds": rounds,
         "steps": bench.steps,
-        "first_steps": _FIRST_STEPS,
+        "first_steps": FIRST_STEPS,
         "first_steps_seconds": first_seconds,
         # a mode of PyTorch's dispatcher sees no compiled code
         "operators": {name: num_operators(step) for name, step in steps.items()} if config.train.compile == "off" else None,

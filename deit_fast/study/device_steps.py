@@ -11,14 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deit_fast.config import ModelConfig, RunConfig
 from deit_fast.model.create import create_model
-from deit_fast.study.bench_step import NUM_CLASSES, our_loop, synthetic_batch
+from deit_fast.study.bench_step import FIRST_STEPS, NUM_CLASSES, STEPS_PER_EPOCH, our_loop, synthetic_batch
 from deit_fast.study.interleave import summary
 from deit_fast.train.dist import World
 from deit_fast.train.learner import Learner
 from deit_fast.train.stop import Stop
-
-_FIRST_STEPS = 3  # compile, record graphs, replay them
-_STEPS_PER_EPOCH = 1250
 
 
 def multiply_adds(model: ModelConfig, resolution: int) -> int:
@@ -41,7 +38,7 @@ def model_config(config: RunConfig, name: str) -> RunConfig:
 def step_rate(config: RunConfig, world: World, name: str) -> dict[str, Any]:
     """images_per_second of bench.rounds times bench.steps steps of a model, first steps apart, and its multiply_adds."""
     config = model_config(config, name)
-    learner = Learner(config, world, num_classes=NUM_CLASSES, steps_per_epoch=_STEPS_PER_EPOCH)
+    learner = Learner(config, world, num_classes=NUM_CLASSES, steps_per_epoch=STEPS_PER_EPOCH)
     batch = synthetic_batch(config, world.device)
     step = our_loop(learner, batch, Stop(world))
 
@@ -53,7 +50,7 @@ def step_rate(config: RunConfig, world: World, name: str) -> dict[str, Any]:
             learner.step.read()  # waits for the device
         return time.perf_counter() - started
 
-    first_seconds = seconds_of(_FIRST_STEPS)
+    first_seconds = seconds_of(FIRST_STEPS)
     images = config.data.batch_size * config.bench.steps
     rates = [images / seconds_of(config.bench.steps) for _ in range(config.bench.rounds + 1)][1:]
     return {

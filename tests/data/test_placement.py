@@ -74,7 +74,8 @@ def test_a_run_is_refused_before_its_folder_is_made(tmp_path: Path, capsys: pyte
 
 def test_importing_the_package_imports_nothing_of_cuda() -> None:
     code = (
-        "import sys, deit_fast.__main__, deit_fast.cli, deit_fast.train.loop, deit_fast.data.decode_gpu;"
+        "import sys, deit_fast.__main__, deit_fast.cli, deit_fast.data.loader, deit_fast.train.loop, "
+        "deit_fast.study.bench, deit_fast.data.decode_gpu;"
         "print([name for name in ('numba_cuda', 'numba.cuda', 'deit_fast.augment.cuda') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
