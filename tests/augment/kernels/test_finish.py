@@ -102,6 +102,7 @@ def test_a_block_has_no_more_threads_than_work() -> None:
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("name", ["finish_words", "finish_bytes"])
 def test_the_compiler_keeps_all_in_registers(name: str, capability: tuple[int, int]) -> None:

@@ -150,6 +150,7 @@ def test_compiled_here_all_is_drawn_as_on_the_cpu(monkeypatch: pytest.MonkeyPatc
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_the_compiler_keeps_all_in_registers(capability: tuple[int, int]) -> None:
     from numba.cuda import types

@@ -184,6 +184,7 @@ def test_compiled_here_all_is_as_on_the_cpu() -> None:
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_policies_stay_in_registers(capability: tuple[int, int]) -> None:
     from numba.cuda import types
@@ -198,6 +199,7 @@ def test_policies_stay_in_registers(capability: tuple[int, int]) -> None:
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_plans_stay_in_registers(capability: tuple[int, int]) -> None:
     from numba.cuda import types

@@ -206,6 +206,7 @@ def test_outputs_see_no_more_pixels_than_there_is_room_for(kind: int) -> None:
 
 
 @needs_compiler
+@pytest.mark.slow
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("kind", list(resample.FILTERS))
 def test_the_compiler_keeps_all_in_registers(kind: str, capability: tuple[int, int]) -> None:
