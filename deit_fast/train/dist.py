@@ -13,6 +13,7 @@ import torch.distributed
 from torch import nn
 
 from deit_fast.config import RankError, UserError
+from deit_fast.train.rendezvous import new_part_of
 
 Result = TypeVar("Result")
 
@@ -104,7 +105,10 @@ def joined_world(device_name: str) -> Iterator[World]:
     if world_size == 1:
         yield World(0, 1, device)
         return
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    agents_store, _, _ = next(torch.distributed.rendezvous("env://"))
+    store = new_part_of(agents_store, rank, world_size)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     try:
         control_group = torch.distributed.new_group(backend="gloo")
         assert isinstance(control_group, torch.distributed.ProcessGroup)

@@ -182,8 +182,8 @@ def test_two_nodes_go_on_after_the_death_of_a_worker(digits: Path, tmp_path: Pat
     assert [node.returncode for node in nodes] == [0, 0], outcomes
     assert json.loads((folder / "summary.json").read_text())["epoch"] == 5
     starts = [22 * e["epoch"] + e["step"] for e in read_events(folder / "log.jsonl") if e["event"] == "start"]
-    assert len(starts) == 2
-    assert starts[1] >= 25
+    assert len(starts) >= 2
+    assert starts[-1] >= 25
 
 
 @SLOW
