@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 
 from deit_fast.config import RankError, UserError
 from deit_fast.train.rendezvous import new_part_of
@@ -105,7 +106,7 @@ def joined_world(device_name: str) -> Iterator[World]:
     if world_size == 1:
         yield World(0, 1, device)
         return
-    agents_store, _, _ = next(torch.distributed.rendezvous("env://"))
+    agents_store, _, _ = next(rendezvous("env://"))
     store = new_part_of(agents_store, rank, world_size)
     backend = "nccl" if device.type == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)

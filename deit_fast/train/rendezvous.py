@@ -1,8 +1,8 @@
 """Takes the store that torchrun's agents keep from one start of their workers to the next, gives a part that is new.
 
-PyTorch's process groups write their addresses into that store under keys that are the same at every start. Workers started again
-after a death may then read the addresses of the dead and fail, or wait for ever (pytorch/pytorch#135712). The count of restarts
-that torchrun tells each worker cannot tell the starts apart: it counts those that the worker's own node has caused.
+PyTorch's process groups write their addresses into that store under keys that are the same at every start. Workers started
+again after a death may then read the addresses of the dead and fail, or wait for ever (pytorch/pytorch#135712). The count of
+restarts that torchrun tells each worker cannot tell the starts apart: it counts those that the worker's own node has caused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 import uuid
 from datetime import timedelta
 
-from torch.distributed import PrefixStore, Store
+from torch._C._distributed_c10d import PrefixStore, Store
 
 PATIENCE = timedelta(minutes=30)  # as long as PyTorch's process groups wait for their ranks
 _PAUSE = 0.01  # seconds

@@ -173,8 +173,8 @@ def test_a_changed_byte_is_found_and_its_sample_named(tiny: Path, tmp_path: Path
 @pytest.mark.parametrize("with_manifest", [True, False])
 def test_every_changed_byte_is_found_and_its_sample_named(tiny: Path, tmp_path: Path, with_manifest: bool) -> None:
     path, owner = copy(tiny, tmp_path, with_manifest), owners(tiny)
-    for place in range(len(owner)):
-        flip_each(path, [place], (1 << place % 8,), owner)
+    for bit in range(8):
+        flip_each(path, list(range(bit, len(owner), 8)), (1 << bit,), owner)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
