@@ -1,5 +1,5 @@
 # `make demo` and `make test` each set up whatever is missing first; `make quick` runs the everyday tests alone, `make gpu` those
-# that need a CUDA device, and its bench.
+# that need a CUDA device, and its bench: BENCH="--data.train=... --data.val=..." gives it betons.
 .PHONY: demo test quick gpu lint setup clean
 .DEFAULT_GOAL := demo
 bin := .venv/bin
@@ -19,7 +19,7 @@ quick: lint
 
 gpu: .venv/ready
 	@$(bin)/python -m pytest -m gpu
-	@$(bin)/deit-fast bench gpu
+	@$(bin)/deit-fast bench gpu --data.decode=auto --augment.device=auto $(BENCH)
 
 lint: .venv/ready
 	@$(bin)/ruff check --quiet .

@@ -18,7 +18,7 @@ from PIL import features
 
 from deit_fast.config import RunConfig, UserError
 from deit_fast.record.run import versions, write_bytes
-from deit_fast.study.fidelity import batches, crops, jpegs, operations
+from deit_fast.study.fidelity import batches, crops, device_jpegs, jpegs, operations
 from deit_fast.study.fidelity.material import Material, Pair, Row, random_material, source_material
 
 
@@ -45,8 +45,12 @@ _OF_POLICIES = (
 _OF_FLOATS = (
     "The last digits differ, since float32 is rounded in another order: between 2 and 4 its steps are 0.24 of these units."
 )
+_OF_NVJPEG = (
+    "With data.decode=gpu, which is not the default: nvJPEG enlarges chroma in its own way. What it refuses is left out."
+)
 SECTIONS = (
     Section("JPEG decoding", jpegs.ROWS),
+    Section("JPEG decoding on a GPU", device_jpegs.ROWS, remark=_OF_NVJPEG),
     Section("Crops and resizing", crops.ROWS),
     Section("Operations of policies", operations.ROWS, remark=_OF_OPERATIONS),
     Section("Whole policies, on random resized crops", operations.POLICIES, remark=_OF_POLICIES),
@@ -100,7 +104,10 @@ def bench_fidelity(config: RunConfig) -> dict[str, Any]:
 
 
 def measure(row: Row, material: Material) -> dict[str, Any]:
-    """What a row comes to. Its random numbers depend on the seed and its name alone."""
+    """What a row comes to, or what this machine lacks. Its random numbers depend on the seed and its name alone."""
+    lack = row.lack()
+    if lack:
+        return {"operation": row.name, "reference": row.reference, "lack": lack, "is_met": True}
     found = _differences(row.pairs(material, material.generator(zlib.crc32(row.name.encode()))))
     is_met = row.max_wanted is None or found["max"] <= row.max_wanted
     is_met &= row.share_wanted is None or found["share_different"] <= row.share_wanted
@@ -152,6 +159,8 @@ def _plain(number: float, digits: int = 2) -> str:
 
 
 def _cells(section: Section, found: dict[str, Any]) -> tuple[str, ...]:
+    if "lack" in found:
+        return (found["operation"], found["reference"], "–", "–", "–", "–", f"not measured: {found['lack']}")
     if found["share_wanted"] is not None:
         wanted = f"differ ≤ {_plain(100 * found['share_wanted'])} %"
     elif found["max_wanted"] is None:

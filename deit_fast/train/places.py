@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -74,34 +76,62 @@ def with_places(config: RunConfig, places: Places) -> RunConfig:
     return dataclasses.replace(config, data=data, augment=dataclasses.replace(config.augment, device=places[1]))
 
 
-def placed(config: RunConfig, world: World, measure: Measure = training_rate) -> tuple[RunConfig, list[str]]:
-    """The configuration with no place left at auto, the same on every rank, and lines on how that came about.
+@dataclass(frozen=True)
+class Measured:
+    """What came of the places that a configuration allows: images per second over all ranks of those that are possible, where
+    there is a choice (else nan), and of the others what this machine lacks."""
 
-    What this machine lacks is left out; of what is left, if it is more than one, each is measured, and the one that trains
-    most images per second over all ranks is taken. Raises UserError if nothing is left.
-    """
+    rates: dict[Places, float]
+    lacks: dict[Places, str]
+
+    @property
+    def best(self) -> Places:
+        """Raises UserError if no place is possible."""
+        if not self.rates:
+            raise UserError(next(iter(self.lacks.values())))
+        return max(self.rates, key=self.rates.__getitem__)
+
+    def lines(self) -> list[str]:
+        """One for each place: left out, taken, or measured and not taken."""
+        said = [f"{named(places)}: left out: {lack}" for places, lack in self.lacks.items()]
+        if len(self.rates) == 1:
+            return [*said, f"{named(self.best)}: what is left"]
+        taken = {self.best: ", taken"}
+        return said + [f"{named(places)}: {rate:,.0f} images/s{taken.get(places, '')}" for places, rate in self.rates.items()]
+
+
+def measured(config: RunConfig, world: World, measure: Measure = training_rate) -> Measured:
+    """Measures each place that the configuration allows and no rank's machine lacks, if it is more than one."""
     asked = config.data.decode, config.augment.device
-    if "auto" not in asked:
-        return config, []
     here: dict[Places, str] = {}  # what each lacks
     for places in PLACES:
         if all(wanted in ("auto", place) for wanted, place in zip(asked, places, strict=True)):
             here[places] = _lack_of(with_places(config, places), world)
+    if not here:
+        raise UserError(f"data.decode={asked[0]}: wants augment.device=gpu, got {asked[1]}")
     everywhere = world.gather(here)
     lacks = {places: next((other[places] for other in everywhere if other[places]), "") for places in here}
     possible = [places for places, lack in lacks.items() if not lack]
-    lines = [f"{_named(places)}: left out: {lack}" for places, lack in lacks.items() if lack]
-    if not possible:
-        raise UserError(next(iter(lacks.values()), f"data.decode={asked[0]}: wants augment.device=gpu, got {asked[1]}"))
-    if len(possible) == 1:
-        return with_places(config, possible[0]), [*lines, f"{_named(possible[0])}: what is left"]
-    rates = {places: sum(world.gather(measure(with_places(config, places), world))) for places in possible}
-    best = max(rates, key=rates.__getitem__)
-    lines += [f"{_named(places)}: {rate:,.0f} images/s{', taken' * (places == best)}" for places, rate in rates.items()]
-    return with_places(config, best), lines
+    rates = dict.fromkeys(possible, math.nan)
+    if len(possible) > 1:
+        rates = {places: sum(world.gather(measure(with_places(config, places), world))) for places in possible}
+    return Measured(rates, {places: lack for places, lack in lacks.items() if lack})
 
 
-def _named(places: Places) -> str:
+def placed(config: RunConfig, world: World, measure: Measure = training_rate) -> tuple[RunConfig, list[str]]:
+    """The configuration with no place left at auto, the same on every rank, and lines on how that came about.
+
+    What this machine lacks is left out; of what is left, the one that trains most images per second over all ranks is taken.
+    Raises UserError if nothing is left.
+    """
+    if "auto" not in (config.data.decode, config.augment.device):
+        return config, []
+    found = measured(config, world, measure)
+    return with_places(config, found.best), found.lines()
+
+
+def named(places: Places) -> str:
+    """The places as options."""
     return f"data.decode={places[0]}, augment.device={places[1]}"
 
 

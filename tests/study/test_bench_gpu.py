@@ -13,10 +13,11 @@ import torch
 
 from deit_fast.__main__ import main
 from deit_fast.config import ModelConfig, RunConfig, UserError
-from deit_fast.study.bench_gpu import line_of, parts_of, run_parts
+from deit_fast.study.bench_gpu import _best_places, device_parts, line_of, model_parts, run_parts
 from deit_fast.study.device_ceilings import ceilings
 from deit_fast.study.device_steps import multiply_adds
 from deit_fast.train.dist import World
+from deit_fast.train.places import PLACES, named
 from tests.train.conftest import TINY, digits, tiny_run  # noqa: F401
 from tests.train.learners import CPU, small_config
 
@@ -25,8 +26,20 @@ NAME = "deit_tiny_patch16_224"
 
 def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     config = tiny_run(**{"bench.steps": 2, "bench.rounds": 2, "data.batch_size": 16, "model.drop_path": 0.0})
-    results = run_parts(parts_of(config, World(0, 1, CPU), (NAME,)), time.monotonic() + 100)
-    assert list(results) == ["ceilings", f"step {NAME}", f"run {NAME}"]
+    world, limit = World(0, 1, CPU), time.monotonic() + 100
+    results = run_parts(device_parts(config, world), limit)
+    assert list(results) == ["ceilings", "decode", "places"]
+    of_device = capsys.readouterr().out.splitlines()
+    assert "GB/s read and written" in of_device[0]
+    assert set(results["decode"]["views_per_second"]) == {"tiles", "whole", "cpu"}
+    assert all(rate["min"] > 0 for rate in results["decode"]["views_per_second"].values())
+    assert set(results["decode"]["refused"].values()) == {0}
+    assert "views/s: tiles " in of_device[1]
+    (rate,) = results["places"]["images_per_second"].values()
+    assert rate > 0
+    assert len(results["places"]["lacks"]) == 2 or torch.cuda.is_available()
+    assert "data.decode=cpu, augment.device=cpu" in of_device[3]
+    results |= run_parts(model_parts(config, world, (NAME,)), limit, results["ceilings"])
     rates = results[f"run {NAME}"]["images_per_second"]
     assert set(rates) == {"data", "compute", "both"}
     assert results[f"run {NAME}"]["waiting"] == max(0.0, 1 - rates["both"] / rates["compute"])
@@ -34,9 +47,8 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], capsys: pyt
     step = results[f"step {NAME}"]
     assert step["images_per_second"]["min"] <= step["images_per_second"]["median"] <= step["images_per_second"]["max"]
     lines = capsys.readouterr().out.splitlines()
-    assert "GB/s read and written" in lines[0]
-    assert "% of" in lines[1]
-    assert "waiting for data" in lines[2]
+    assert "% of" in lines[0]
+    assert "waiting for data" in lines[1]
 
 
 def test_what_cannot_be_measured_is_skipped_with_its_reason() -> None:
@@ -50,11 +62,24 @@ def test_what_cannot_be_measured_is_skipped_with_its_reason() -> None:
     assert "does not fit" in results["run a"]["skipped"]
     assert results["run b"] == {"skipped": "no nvJPEG here"}
     assert run_parts({"run a": no_memory}, time.monotonic() - 1) == {"run a": {"skipped": "no time left"}}
-    parts = parts_of(small_config({"bench.steps": 1}), World(0, 1, CPU), (NAME,))
-    del parts["ceilings"], parts[f"step {NAME}"]
-    assert run_parts(parts, time.monotonic() + 100)[f"run {NAME}"]["skipped"] == (
-        "data.train is not set: no beton to train from"
-    )
+    config, world = small_config({"bench.steps": 1}), World(0, 1, CPU)
+    parts = device_parts(config, world) | model_parts(config, world, (NAME,))
+    reasons = {
+        name: run_parts({name: parts[name]}, time.monotonic() + 100)[name] for name in ("decode", "places", f"run {NAME}")
+    }
+    assert reasons == {
+        "decode": {"skipped": "data.train is not set: no beton to decode"},
+        "places": {"skipped": "data.train is not set: no beton to train from"},
+        f"run {NAME}": {"skipped": "data.train is not set: no beton to train from"},
+    }
+
+
+def test_runs_take_the_fastest_place_that_is_allowed() -> None:
+    rates = {"images_per_second": {named(places): rate for places, rate in zip(PLACES, (1.0, 3.0, 2.0), strict=True)}}
+    both_open = {"data.decode": "auto", "augment.device": "auto"}
+    assert _best_places(small_config(both_open), rates) == ("cpu", "gpu")
+    assert _best_places(small_config({**both_open, "data.decode": "gpu"}), rates) == ("gpu", "gpu")
+    assert _best_places(small_config(both_open), {"skipped": "no beton"}) == ("cpu", "cpu")
 
 
 def test_multiply_adds_are_those_of_the_architecture() -> None:

@@ -115,13 +115,6 @@ def _draw_steps_of_view(seed, view_id, policy, height, width, view, steps):  # t
 
 
 @kernel(threads=THREADS)
-def _draw_steps(seed, ids, policy, height, width, steps):  # type: ignore[no-untyped-def]
-    view = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    if view < steps.shape[0]:
-        _draw_steps_of_view(seed, np.uint64(ids[view]), policy, height, width, view, steps)
-
-
-@kernel(threads=THREADS)
 def _draw_views(seed, ids, count, cropped, policy, mixed, erasing, side, images, crops, steps, table):  # type: ignore[no-untyped-def]
     view = np.int64(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     if view < count:
@@ -139,16 +132,6 @@ def policy_of(policy: policies.Policy, table: Any) -> policies.Policy:
     return policy._replace(table=table)
 
 
-def draw_steps(seed: int | np.uint64, ids: Any, policy: policies.Policy, shape: tuple[int, int], steps: Any) -> None:
-    """Queues the drawing of the steps of views: steps (B, S, 2) float64 on the device, code and argument of each.
-
-    ids (B,) int64, the bits of view ids; policy of `policy_of`; shape: height and width of the views.
-    """
-    height, width = (np.int64(size) for size in shape)
-    blocks = -(-steps.shape[0] // THREADS)
-    launch(_draw_steps, blocks, THREADS, np.uint64(seed), ids, policy, height, width, steps)
-
-
 def draw_views(
     seed: int | np.uint64,
     ids: Any,
@@ -164,8 +147,8 @@ def draw_views(
 
     ids (>= count,) int64, the bits of view ids. how: the crops, the policy (of `policy_of`), the mix, and the probability of
     erasing. images (N, IMAGE_LENGTH) and crops (>= count, CROP_LENGTH) int64, of `tables`: in the column IMAGE of crops stands
-    which image each view is of, the other columns are written unless crops are GIVEN. steps (>= count, S, 2) float64, as in
-    `draw_steps`, and table (>= count, FINISH_LENGTH) int64: written.
+    which image each view is of, the other columns are written unless crops are GIVEN. steps (>= count, S, 2) float64,
+    code and argument of each, and table (>= count, FINISH_LENGTH) int64: written.
     """
     cropped, policy, mixed, erasing = how
     numbers = (np.float64(erasing), np.int64(resolution))

@@ -222,7 +222,7 @@ def apply_steps(
 ) -> None:
     """Queues all steps of all views, in place.
 
-    Arrays from `cuda.array`: steps (>= B, S, 2) float64, as `plan.draw_steps` leaves them; views, flat: B H W 3 uint8; scratch,
+    Arrays from `cuda.array`: steps (>= B, S, 2) float64, as `plan.draw_views` leaves them; views, flat: B H W 3 uint8; scratch,
     flat: B H W uint32, which holds nothing between calls. shape: (B, H, W); interpolation: of `Policy`; fill: the colour of
     what lies outside.
     """

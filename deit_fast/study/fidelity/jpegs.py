@@ -12,7 +12,7 @@ from PIL import Image
 
 from deit_fast.augment import crop, resample, rng
 from deit_fast.config import AugmentConfig
-from deit_fast.data.beton import open_beton
+from deit_fast.data.beton import Beton, open_beton
 from deit_fast.data.decode import Scratch, decode_batch, stored_of
 from deit_fast.data.index import read_index
 from deit_fast.data.pipeline import MappedBeton
@@ -29,7 +29,8 @@ _NO_PADDING = -1  # crops of random area and aspect ratio
 _MAX_DENOMINATOR = 8
 
 
-def _pillows(jpeg: bytes) -> Image.Image:
+def pillows(jpeg: bytes) -> Image.Image:
+    """A JPEG as Pillow decodes it, in RGB."""
     with Image.open(io.BytesIO(jpeg)) as image:
         return image.convert("RGB")
 
@@ -43,7 +44,7 @@ def _whole_images(material: Material, generator: np.random.Generator) -> Iterato
             height, width = int(beton.heights[sample]), int(beton.widths[sample])
             status, pixels = decoder.decode(memory[start : start + size].tobytes(), height, width)
             assert status == OK
-            yield pixels, np.asarray(_pillows(jpeg))
+            yield pixels, np.asarray(pillows(jpeg))
     finally:
         decoder.close()
 
@@ -75,7 +76,7 @@ def _cut_outs(material: Material, generator: np.random.Generator) -> Iterator[Pa
     """Squares of the image, as they are: what is compared is decoding alone."""
     decoder, side = _Decoder(material, _SMALL_RESOLUTION), _SMALL_RESOLUTION
     for sample, jpeg in enumerate(material.jpegs):
-        pixels = np.asarray(_pillows(jpeg))
+        pixels = np.asarray(pillows(jpeg))
         height, width = pixels.shape[:2]
         if min(height, width) < side:
             continue
@@ -87,6 +88,19 @@ def _cut_outs(material: Material, generator: np.random.Generator) -> Iterator[Pa
             yield view, pixels[plan[0] : plan[0] + side, plan[1] : plan[1] + side]
 
 
+def random_plans(
+    seed: int, beton: Beton, samples: NDArray[np.uint64], num_views: int, resolution: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """View ids (B,) of num_views of each sample, and plans (B, PLAN_LENGTH) of random resized crops without flips."""
+    ids = rng.pack_view_ids(1, np.repeat(samples, num_views), np.tile(np.arange(num_views), len(samples)))
+    plans = np.empty((len(ids), crop.PLAN_LENGTH), np.int64)
+    crop.plan_random_views(
+        np.uint64(seed), ids, beton.heights, beton.widths,
+        _RECIPE.crop_scale, _RECIPE.crop_ratio, _NO_PADDING, 0.0, resolution, plans,
+    )  # fmt: skip
+    return ids, plans
+
+
 def _random_views(material: Material, generator: np.random.Generator, resolution: int, max_denominator: int) -> Iterator[Pair]:
     """Random resized crops; with a max_denominator above 1 only those that are then decoded at a smaller size."""
     decoder = _Decoder(material, resolution)
@@ -94,16 +108,11 @@ def _random_views(material: Material, generator: np.random.Generator, resolution
     num_views = _VIEWS if max_denominator == 1 else 1
     for first in range(0, len(material.jpegs), _IMAGES_AT_ONCE):
         samples = np.arange(first, min(first + _IMAGES_AT_ONCE, len(material.jpegs)), dtype=np.uint64)
-        ids = rng.pack_view_ids(1, np.repeat(samples, num_views), np.tile(np.arange(num_views), len(samples)))
-        plans = np.empty((len(ids), crop.PLAN_LENGTH), np.int64)
-        crop.plan_random_views(
-            np.uint64(material.seed), ids, decoder.beton.heights, decoder.beton.widths,
-            _RECIPE.crop_scale, _RECIPE.crop_ratio, _NO_PADDING, 0.0, resolution, plans,
-        )  # fmt: skip
+        ids, plans = random_plans(material.seed, decoder.beton, samples, num_views, resolution)
         views = decoder.views(ids, plans, max_denominator)
         for view_id, plan, view in zip(ids, plans, views, strict=True):
             if max_denominator == 1 or min(plan[2], plan[3]) >= 2 * resolution:
-                image = _pillows(material.jpegs[int(rng.sample_of(view_id))])
+                image = pillows(material.jpegs[int(rng.sample_of(view_id))])
                 yield view, np.asarray(GivenCrop(plan, "bicubic")(image))
 
 

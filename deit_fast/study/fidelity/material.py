@@ -50,7 +50,8 @@ class Row:
     """A comparison: `pairs` gives ours and the reference's, arrays of one shape, for one image or batch after another.
 
     What is random (box, magnitude, sign, order, lambda) is drawn once, and both sides are given it. max_wanted: the largest
-    absolute difference that is wanted; share_wanted: the largest share of values that differ at all; None: as it comes.
+    absolute difference that is wanted; share_wanted: the largest share of values that differ at all; None: as it comes. lack:
+    what of it this machine does not have, in words, where it cannot be measured here.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Row:
     pairs: Pairs
     max_wanted: float | None = 0.0
     share_wanted: float | None = None
+    lack: Callable[[], str] = str
 
 
 def random_material(folder: Path, count: int, seed: int, num_workers: int) -> Material:

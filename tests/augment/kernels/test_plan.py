@@ -19,8 +19,12 @@ from tests.augment.kernels.ptx import CAPABILITIES, compile_kernel, needs_compil
 
 SEED = np.uint64(0xFEDCBA9876543210)
 SIDE = 32
-COUNTS = {"cpu": [7, 1], "cuda": [1024, 255, 7, 1]}
+COUNTS = {"cpu": [7, 1], "cuda": [50_000, 255, 7, 1]}
 SCALE, RATIO = (0.08, 1.0), (0.75, 4 / 3)
+POLICIES = [
+    ("rand-m9-mstd0.5-inc1", 0.0), ("3a", 0.3), ("", 0.0), ("v0", 0.0), ("rand-m8-n4-tweights-mstd101-p0.9", 0.4), ("", 0.2),
+    ("rand-t3aw-m7-mstd1", 0.0), ("original-mstd0.5", 0.0),
+]  # fmt: skip
 CROPS = {
     "random": plan.cropping(plan.RANDOM, flip=0.5, scale=SCALE, ratio=RATIO),
     "simple": plan.cropping(plan.SIMPLE, flip=0.5, padding=4),
@@ -118,7 +122,7 @@ def test_mixes_and_boxes_equal_the_cpus(mode: str, changes: dict[str, Any], devi
 
 
 @on_devices
-@pytest.mark.parametrize(("text", "jitter"), [("rand-m9-mstd0.5-inc1", 0.0), ("3a", 0.3), ("", 0.0)])
+@pytest.mark.parametrize(("text", "jitter"), POLICIES)
 def test_steps_are_drawn_along_and_given_crops_stay(text: str, jitter: float, device: str) -> None:
     policy = a_policy(text, jitter)
     for count in COUNTS[device]:
