@@ -25,6 +25,7 @@ from deit_fast.train.trainer import Trainer
 
 MODELS = ("deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "resnet50")
 LIMIT_SECONDS = 480.0
+_NUM_SHOWN = 3  # of the slowest kernels of a step
 _RESERVE_SECONDS = 60.0  # what is begun is ended: nothing is begun later than this before the limit
 
 Part = Callable[[], dict[str, Any]]
@@ -168,7 +169,11 @@ def line_of(name: str, result: dict[str, Any], limits: dict[str, Any]) -> str:
     if limits.get("multiply_adds_per_second"):
         bound = limits["multiply_adds_per_second"] / result["multiply_adds_per_image"]
         line += f", {100 * rate['median'] / bound:.0f} % of {bound:,.0f} by its multiply-adds"
-    return f"{line}; first steps {result['first_steps_seconds']:.1f} s"
+    if limits.get("bytes_per_second") and result["bytes_per_image"]:
+        line += f", of about {limits['bytes_per_second'] / result['bytes_per_image']:,.0f} by what it moves"
+    line += f"; first steps {result['first_steps_seconds']:.1f} s"
+    slowest = (f"{'':4}{100 * row['share']:5.1f} % {row['name'][:90]}" for row in result["slowest"][:_NUM_SHOWN])
+    return "\n".join([line, *slowest])
 
 
 def _kernel_lines(result: dict[str, Any], limits: dict[str, Any]) -> str:

@@ -48,7 +48,11 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], capsys: pyt
     assert step["images_per_second"]["min"] <= step["images_per_second"]["median"] <= step["images_per_second"]["max"]
     lines = capsys.readouterr().out.splitlines()
     assert "% of" in lines[0]
-    assert "waiting for data" in lines[1]
+    shares = [row["share"] for row in step["slowest"]]
+    assert shares == sorted(shares, reverse=True)
+    assert 0.3 < sum(shares) <= 1
+    assert [row["name"] in line for row, line in zip(step["slowest"], lines[1:4], strict=False)] == [True] * 3
+    assert "waiting for data" in lines[4]
 
 
 def test_what_cannot_be_measured_is_skipped_with_its_reason() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -256,17 +258,20 @@ def test_a_stock_loader_makes_images_on_the_device(beton: Path, device: str) -> 
 
 @pytest.fixture(scope="module")
 def large_betons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Images of the sizes that photographs have in ImageNet, as JPEGs with tiles and raw."""
+    """Up to 1,024 photographs of the folder PHOTOS, else 400 images of their sizes in ImageNet; as JPEGs with tiles and raw."""
     folder: Path = tmp_path_factory.mktemp("large")
-    generator = np.random.default_rng(1)
     (folder / "images" / "only").mkdir(parents=True)
-    for number in range(400):
+    photographs = sorted(Path(os.environ["PHOTOS"]).rglob("*.jp*g"))[:1024] if "PHOTOS" in os.environ else []
+    for number, photograph in enumerate(photographs):
+        shutil.copy(photograph, folder / "images" / "only" / f"{number:04}.jpg")
+    generator = np.random.default_rng(1)
+    for number in range(0 if photographs else 400):
         height, width = generator.integers(150, 600, 2)
         noise = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
         image = Image.fromarray(noise).resize((int(width), int(height)), Image.Resampling.BICUBIC)
         image.save(folder / "images" / "only" / f"{number:03}.jpg", quality=90, progressive=number % 50 == 7)
     for mode in ("jpg", "raw"):
-        convert(folder / "images", folder / f"{mode}.beton", num_workers=4, mode=mode)
+        convert(folder / "images", folder / f"{mode}.beton", num_workers=2, mode=mode)
     return {mode: folder / f"{mode}.beton" for mode in ("jpg", "raw")}
 
 
@@ -274,7 +279,7 @@ def large_betons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
 def test_large_batches_are_the_cpus(large_betons: dict[str, Path], where: str) -> None:
     """From the same decoded pixels: raw ones, or those that the CPU decoded."""
-    augment = AugmentConfig(color_jitter=0.3)
+    augment = AugmentConfig(color_jitter=0.3, repeats=4)
     for mode in ["raw"] if where == "gpu gpu" else ["raw", "jpg"]:
         options = {"resolution": 224, "batch_size": 256, "num_workers": 0}
         ours = _batches(_loader(large_betons[mode], "cuda", augment, where=where, **options), 4)
