@@ -104,6 +104,10 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
             from deit_fast.train.loop import train
 
             return train(config, ["deit-fast", *words])
+        case "plan":
+            from deit_fast.study.plan import plan
+
+            return plan(config)
         case "eval":
             from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
 
@@ -132,6 +136,10 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
             from deit_fast.study.bench import bench
 
             return bench(config)
+        case "sweep":
+            from deit_fast.study.sweep import sweep
+
+            return sweep(config)
         case "report":
             from deit_fast.study.report import write_report
 

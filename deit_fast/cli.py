@@ -41,6 +41,10 @@ class Command:
         return key in self.takes or key.partition(".")[0] in self.takes
 
 
+_TRAINING = (
+    *("data", "augment", "model", "distil", "optim", "schedule", "train"),
+    *("eval.flip", "eval.heads", "eval.fusion", "run", "budget"),
+)
 COMMANDS = {
     "write": Command("convert a data set into a beton", ("source", "write"), short={"resume": "write.resume"}),
     "inspect": Command("say what is in a beton", ("inspect",), positional="inspect.beton"),
@@ -52,11 +56,9 @@ COMMANDS = {
     ),
     "train": Command(
         "train a classifier and record the run",
-        (
-            *("data", "augment", "model", "distil", "optim", "schedule", "train"),
-            *("eval.flip", "eval.heads", "eval.fusion", "run", "slurm"),
-        ),
+        (*_TRAINING, "slurm"),
     ),
+    "plan": Command("predict the hours and dollars of a training run", (*_TRAINING, "plan")),
     "eval": Command(
         "evaluate a checkpoint",
         (
@@ -70,6 +72,12 @@ COMMANDS = {
         "measure throughput of training, conversion or the data path, or how far views are from timm's",
         ("source", "write", "data", "augment", "model", "distil", "optim", "schedule", "train", "bench"),
         positional="bench.kind",
+    ),
+    "sweep": Command(
+        "train at every point of a grid, list or random sample of options",
+        (*_TRAINING, "slurm", "sweep"),
+        positional="sweep.file",
+        short={"dry-run": "sweep.dry_run"},
     ),
     "report": Command("write a page about finished runs", ("report",), positional="report.runs"),
     "demo": Command("train a small DeiT on scikit-learn's digits, from image folder to report", ("demo",)),

@@ -20,23 +20,23 @@ from deit_fast.config.data import (
 )
 from deit_fast.config.options import Pair, RankError, Triple, UserError, option
 from deit_fast.config.run import (
-    BenchConfig,
-    DemoConfig,
+    BudgetConfig,
     DistilConfig,
     EvalConfig,
     ModelConfig,
     OptimConfig,
-    ReportConfig,
     RunConfig,
     RunSection,
     ScheduleConfig,
     SlurmConfig,
     TrainConfig,
 )
+from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
 
 __all__ = [
     "AugmentConfig",
     "BenchConfig",
+    "BudgetConfig",
     "DataConfig",
     "DemoConfig",
     "DistilConfig",
@@ -45,6 +45,7 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "Pair",
+    "PlanConfig",
     "RankError",
     "ReportConfig",
     "RunConfig",
@@ -53,6 +54,7 @@ __all__ = [
     "SlurmConfig",
     "SourceConfig",
     "SourceKind",
+    "SweepConfig",
     "TrainConfig",
     "Triple",
     "UserError",

@@ -74,6 +74,8 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
     ("train.keep_last", ">= 1", lambda v: v >= 1),
     ("train.keep_every", ">= 0", lambda v: v >= 0),
     ("run.dollars_per_hour", ">= 0", lambda v: v >= 0),
+    ("budget.hours", ">= 0", lambda v: v >= 0),
+    ("budget.dollars", ">= 0", lambda v: v >= 0),
     ("slurm.nodes", ">= 0", lambda v: v >= 0),
     ("slurm.gpus_per_node", ">= 0", lambda v: v >= 0),
     ("slurm.cpus_per_gpu", ">= 1", lambda v: v >= 1),
@@ -86,6 +88,11 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
     ("bench.seconds", "above 0", lambda v: v > 0),
     ("bench.threads", ">= 0", lambda v: v >= 0),
     ("bench.images", ">= 0", lambda v: v >= 0),
+    ("plan.gpus", ">= 0", lambda v: v >= 0),
+    ("plan.seconds", "5 to 3600", lambda v: 5 <= v <= 3600),
+    ("sweep.at_once", ">= 0", lambda v: v >= 0),
+    ("sweep.hours", ">= 0", lambda v: v >= 0),
+    ("sweep.dollars", ">= 0", lambda v: v >= 0),
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from deit_fast.config.data import AugmentConfig, DataConfig, InspectConfig, SourceConfig, VerifyConfig, WriteConfig
 from deit_fast.config.options import Pair, option
+from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,16 @@ class RunSection:
 
 
 @dataclass(frozen=True)
+class BudgetConfig:
+    """What a run may take; its schedule is fitted to that. 0 or empty: no such limit."""
+
+    hours: float = option(0.0, "wall-clock hours from the start of the process to its end, of all sessions of the run")
+    dollars: float = option(0.0, "the same in dollars, at run.dollars_per_hour")
+    until: str = option("", "end at the first evaluation that reaches this, as in top1=79.8 (percent, of the better weights)")
+    longer: bool = option(True, "with hours or dollars: also train more than train.epochs, where the budget allows it")
+
+
+@dataclass(frozen=True)
 class SlurmConfig:
     """Submission of a training run to SLURM, through submitit; without slurm.nodes it runs here."""
 
@@ -171,53 +182,6 @@ class SlurmConfig:
     signal_seconds: int = option(120, "notice before the time limit, for a last checkpoint; the job is requeued then")
     max_restarts: int = option(3, "restarts of all ranks after the death of one")
     cluster: Literal["slurm", "local"] = option("slurm", "where: SLURM, or processes of this machine, for trials")
-
-
-@dataclass(frozen=True)
-class BenchConfig:
-    """Throughput and fidelity."""
-
-    kind: Literal["train", "step", "gpu", "write", "loader", "fidelity"] = option(
-        "train",
-        "train: images per second of data alone, compute alone and both; step: time of our training step over a bare PyTorch "
-        "loop's, on synthetic batches; gpu: the GPU's ceilings, and how near training comes to them; write: of conversion, "
-        "beside stock FFCV's; loader: views per second of the data path, by stage and by threads, and beside other loaders; "
-        "fidelity: no speed, but how far views are from Pillow's and timm's",
-    )
-    steps: int = option(30, "train, step, gpu: steps in one measurement")
-    rounds: int = option(5, "measurements of each kind, interleaved; the median is reported")
-    seconds: float = option(3.0, "loader: length of one measurement at least, in seconds")
-    against: tuple[str, ...] = option((), "loader: rivals to measure beside ours, of timm, ffcv (stock FFCV) and dali")
-    work: tuple[str, ...] = option(
-        (),
-        "loader: what to measure: stages and threads, as data and augment say; recipe3, recipe1, crop, raw and evaluation, "
-        "as DeiT's recipe has them; empty: all",
-    )
-    threads: int = option(
-        0, "loader: measured with 1, 2, 4 threads and so on up to so many, rivals with so many; 0: one for each core"
-    )
-    images: int = option(
-        2048,
-        "loader, fidelity: take so many images at most, from each class its share; 0: all; fidelity without source.path: so "
-        "many random images",
-    )
-    chart: str = option("", "loader: PNG to draw the result in; empty: beside --out, where that is given")
-    markdown: str = option("", "fidelity: page to write the table to, in Markdown; empty: none")
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Report of finished runs."""
-
-    runs: tuple[str, ...] = option((), "run folders to report on")
-    html: str = option("", "page to write; empty: report.html in the first run's folder")
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """The demonstration on scikit-learn's digits."""
-
-    dir: str = option("runs/demo", "folder of the demonstration; an earlier demonstration in it is replaced")
 
 
 @dataclass(frozen=True)
@@ -237,8 +201,11 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     run: RunSection = field(default_factory=RunSection)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
     bench: BenchConfig = field(default_factory=BenchConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
     out: str = ""

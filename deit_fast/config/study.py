@@ -1,0 +1,85 @@
+"""Takes nothing, gives the sections about what is asked of runs: plans, benches, sweeps, reports, the demonstration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from deit_fast.config.options import option
+
+
+@dataclass(frozen=True)
+class PlanConfig:
+    """Prediction of what a run will cost."""
+
+    gpus: int = option(0, "GPUs that the run is to have, on one node; 0: as many ranks as the plan itself is made on")
+    seconds: float = option(90.0, "how long measuring may take, about")
+    prices: str = option("", "YAML of prices an hour, to list what the run costs at each; empty: run.dollars_per_hour alone")
+    figure: str = option("", "PNG to draw the stages in; empty: beside --out, where that is given")
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Many runs that differ in some options."""
+
+    file: str = option("", "YAML of the sweep: `base`, and `grid`, `list` or `random` options")
+    dir: str = option("", "folder of the sweep, with a run in it for each point; empty: runs/NAME, NAME being that of the file")
+    dry_run: bool = option(False, "print the points, with their predicted hours and dollars, and train none")
+    at_once: int = option(0, "runs at the same time, each on GPUs of its own; 0: as many as there are GPUs, or 1")
+    where: Literal["here", "slurm"] = option("here", "here; slurm: each point is a job, submitted through submitit")
+    hours: float = option(0.0, "budget of all points together, in hours of their processes; 0: none")
+    dollars: float = option(0.0, "budget of all points together, at run.dollars_per_hour; 0: none")
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Throughput and fidelity."""
+
+    kind: Literal["train", "step", "gpu", "write", "loader", "fidelity"] = option(
+        "train",
+        "train: images per second of data alone, compute alone and both; step: time of our training step over a bare PyTorch "
+        "loop's, on synthetic batches; gpu: the GPU's ceilings, and how near training comes to them; write: of conversion, "
+        "beside stock FFCV's; loader: views per second of the data path, by stage and by threads, and beside other loaders; "
+        "fidelity: no speed, but how far views are from Pillow's and timm's",
+    )
+    steps: int = option(30, "train, step, gpu: steps in one measurement")
+    rounds: int = option(5, "measurements of each kind, interleaved; the median is reported")
+    seconds: float = option(3.0, "loader: length of one measurement at least, in seconds")
+    against: tuple[str, ...] = option((), "loader: rivals to measure beside ours, of timm, ffcv (stock FFCV) and dali")
+    work: tuple[str, ...] = option(
+        (),
+        "loader: what to measure: stages and threads, as data and augment say; recipe3, recipe1, crop, raw and evaluation, "
+        "as DeiT's recipe has them; empty: all",
+    )
+    threads: int = option(
+        0, "loader: measured with 1, 2, 4 threads and so on up to so many, rivals with so many; 0: one for each core"
+    )
+    images: int = option(
+        2048,
+        "loader, fidelity: take so many images at most, from each class its share; 0: all; fidelity without source.path: so "
+        "many random images",
+    )
+    chart: str = option("", "loader: PNG to draw the result in; empty: beside --out, where that is given")
+    markdown: str = option("", "fidelity: page to write the table to, in Markdown; empty: none")
+    models: tuple[str, ...] = option((), "eval: timm's names of the models to measure; empty: those of the paper's table")
+    batch_sizes: tuple[str, ...] = option((), "eval: images at once, one measurement for each; empty: 1, 64 and 256")
+    precisions: tuple[str, ...] = option((), "eval: of fp32, bf16 and fp16; empty: fp32, and bf16 where there is a GPU")
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Report of finished runs."""
+
+    runs: tuple[str, ...] = option((), "folders of runs or of sweeps, and results of bench as JSON, to report on")
+    html: str = option("", "page to write; empty: report.html in the first run's folder")
+    published: tuple[str, ...] = option((), "published figures to draw beside them, marked as such: of paper and ffcv-imagenet")
+    images: str = option("", "folder to write each figure to as PNG as well; empty: none")
+    markdown: str = option("", "file to write the tables to as Markdown as well; empty: none")
+    csv: str = option("", "file to write the table of runs to as CSV as well; empty: none")
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The demonstration on scikit-learn's digits."""
+
+    dir: str = option("runs/demo", "folder of the demonstration; an earlier demonstration in it is replaced")

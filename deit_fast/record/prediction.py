@@ -1,0 +1,29 @@
+"""Takes nothing, gives what a prediction of a run's time is, as plans make it and as the records of runs keep it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Wall-clock seconds that a run will take, from the creation of its process to its end.
+
+    seconds: by kind of `record.clock.KINDS`. low, high: between which the sum is expected in 19 runs of 20. source: what it was
+    made from: "plan", or "first epoch" of the run itself.
+    """
+
+    seconds: dict[str, float]
+    low: float
+    high: float
+    source: str = "plan"
+
+    @property
+    def wall_seconds(self) -> float:
+        """The sum of `seconds`."""
+        return sum(self.seconds.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `summary.json` and ledgers have it, under `prediction`: the fields, and wall_seconds."""
+        return {**asdict(self), "wall_seconds": self.wall_seconds}
