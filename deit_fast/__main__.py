@@ -25,7 +25,7 @@ from deit_fast.record.run import write_bytes
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `deit-fast *argv` (without argv: the words of this process) and gives the exit status."""
     _let_waiting_threads_sleep()
-    atexit.register(gc.freeze)  # the interpreter else looks once more through all that torch made: one to two seconds
+    atexit.register(_end_soon)
     _make_streams_take_anything()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
@@ -63,6 +63,15 @@ def _make_streams_take_anything() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  (open to the end of the process)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _end_soon() -> None:
+    """The interpreter, as it ends, would look once more through all that PyTorch made, for one or two seconds.
+
+    Triton's library, where it was loaded to compile, complains of what is then left.
+    """
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def _let_waiting_threads_sleep() -> None:

@@ -4,7 +4,7 @@ Every default of the project stands here once, beside its meaning and unit. `cli
 line; every other module takes the section that concerns it.
 """
 
-from deit_fast.config.checks import check_placement, check_ranges, check_training, warnings_of
+from deit_fast.config.checks import check_placement, check_ranges, check_training, target_top1, warnings_of
 from deit_fast.config.data import (
     AugmentConfig,
     DataConfig,
@@ -68,5 +68,6 @@ __all__ = [
     "eval_resolution",
     "is_mixing",
     "option",
+    "target_top1",
     "warnings_of",
 ]

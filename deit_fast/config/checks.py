@@ -74,8 +74,9 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
     ("train.keep_last", ">= 1", lambda v: v >= 1),
     ("train.keep_every", ">= 0", lambda v: v >= 0),
     ("run.dollars_per_hour", ">= 0", lambda v: v >= 0),
-    ("budget.hours", ">= 0", lambda v: v >= 0),
-    ("budget.dollars", ">= 0", lambda v: v >= 0),
+    ("budget.hours", "above 0, or -1 for no limit", lambda v: v == -1 or v > 0),
+    ("budget.dollars", "above 0, or -1 for no limit", lambda v: v == -1 or v > 0),
+    ("budget.seconds", "1 to 3600", lambda v: 1 <= v <= 3600),
     ("slurm.nodes", ">= 0", lambda v: v >= 0),
     ("slurm.gpus_per_node", ">= 0", lambda v: v >= 0),
     ("slurm.cpus_per_gpu", ">= 1", lambda v: v >= 1),
@@ -122,6 +123,7 @@ def check_training(config: RunConfig, world_size: int) -> None:
             "rank(s), else one view would not be mixed; choose an even number, or another mode"
         )
     check_placement(data, augment)
+    check_budget(config)
     if data.dtype == "uint8":
         raise UserError("data.dtype=uint8: is for other trainers; want float32, float16 or bfloat16")
     if data.start_resolution > data.resolution:
@@ -143,6 +145,27 @@ def check_training(config: RunConfig, world_size: int) -> None:
         )
     if config.train.accumulate > data.batch_size:
         raise UserError(f"train.accumulate={config.train.accumulate}: want at most data.batch_size={data.batch_size}")
+
+
+def check_budget(config: RunConfig) -> None:
+    """Raises UserError where a budget lacks what it needs."""
+    budget, price = config.budget, config.run.dollars_per_hour
+    if budget.dollars != -1 and price == 0:
+        raise UserError(f"budget.dollars={budget.dollars:g}: run.dollars_per_hour is not set; want the price of an hour")
+    if budget.until:
+        target_top1(budget.until)
+
+
+def target_top1(until: str) -> float:
+    """The top-1 in percent that budget.until names. Raises UserError if it names none."""
+    name, _, value = until.partition("=")
+    try:
+        top1 = float(value)
+    except ValueError:
+        top1 = math.nan
+    if name != "top1" or not 0 < top1 <= 100:
+        raise UserError(f"budget.until={until}: want top1=PERCENT, above 0 and up to 100")
+    return top1
 
 
 def check_placement(data: DataConfig, augment: AugmentConfig) -> None:

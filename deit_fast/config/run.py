@@ -158,12 +158,13 @@ class RunSection:
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """What a run may take; its schedule is fitted to that. 0 or empty: no such limit."""
+    """What a run may take; its epochs and schedule are stretched to end inside it."""
 
-    hours: float = option(0.0, "wall-clock hours from the start of the process to its end, of all sessions of the run")
-    dollars: float = option(0.0, "the same in dollars, at run.dollars_per_hour")
-    until: str = option("", "end at the first evaluation that reaches this, as in top1=79.8 (percent, of the better weights)")
-    longer: bool = option(True, "with hours or dollars: also train more than train.epochs, where the budget allows it")
+    hours: float = option(-1.0, "wall-clock hours, from the start of the process to its end, of all sessions; -1: no limit")
+    dollars: float = option(-1.0, "the same in dollars, at run.dollars_per_hour; -1: no limit")
+    until: str = option("", "end at the first evaluation that reaches this, as top1=79.8 (percent, of the better weights)")
+    longer: bool = option(True, "with hours or dollars: train more than train.epochs where the budget allows it")
+    seconds: float = option(20.0, "how long measuring may take before the run, to know how many epochs fit")
 
 
 @dataclass(frozen=True)

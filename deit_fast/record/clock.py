@@ -50,6 +50,11 @@ class Clock:
         """Seconds of this session so far: the sum of `seconds()`."""
         return self._now() - self._started
 
+    @property
+    def run_seconds(self) -> float:
+        """Seconds of all sessions of the run so far: the sum of `total_seconds()`."""
+        return self.wall_seconds + sum(self._earlier.values())
+
     def switch(self, kind: str) -> None:
         """Charges the time since the last switch to the kind that was running, and runs `kind` from now on.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -11,13 +12,15 @@ class Prediction:
     """Wall-clock seconds that a run will take, from the creation of its process to its end.
 
     seconds: by kind of `record.clock.KINDS`. low, high: between which the sum is expected in 19 runs of 20. source: what it was
-    made from: "plan", or "first epoch" of the run itself.
+    made from: "plan", "budget" (measured by the run itself before it began), or "first epochs" of the run. measured: seconds
+    before they were corrected by earlier runs of the machine; empty: they were not.
     """
 
     seconds: dict[str, float]
     low: float
     high: float
     source: str = "plan"
+    measured: dict[str, float] = field(default_factory=dict)
 
     @property
     def wall_seconds(self) -> float:
@@ -27,3 +30,10 @@ class Prediction:
     def as_dict(self) -> dict[str, Any]:
         """As `summary.json` and ledgers have it, under `prediction`: the fields, and wall_seconds."""
         return {**asdict(self), "wall_seconds": self.wall_seconds}
+
+
+def prediction_of(fields: Mapping[str, Any]) -> Prediction:
+    """The Prediction that `as_dict` made fields of. Raises KeyError or TypeError for others."""
+    return Prediction(
+        dict(fields["seconds"]), float(fields["low"]), float(fields["high"]), fields["source"], dict(fields["measured"])
+    )

@@ -35,6 +35,7 @@ class RunRecord:
     log: EventLog
     checkpoints: Path
     tensorboard: TensorBoard | None = None
+    num_sessions: int = 1
 
     def write(self, event: str, **fields: Any) -> None:
         """Hands an event to the log and, where it is wanted, to TensorBoard."""
@@ -97,7 +98,7 @@ def open_run(folder: Path | str, config: RunConfig, command: list[str], resume: 
     except OSError as error:
         raise UserError(f"run.dir={folder}: cannot be written ({error.strerror}); choose another --run.dir") from None
     tensorboard = TensorBoard(folder / TENSORBOARD) if config.run.tensorboard else None
-    return RunRecord(folder, log, folder / "checkpoints", tensorboard)
+    return RunRecord(folder, log, folder / "checkpoints", tensorboard, len(run["sessions"]))
 
 
 def read_run(folder: Path | str) -> dict[str, Any]:

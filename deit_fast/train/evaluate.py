@@ -62,7 +62,7 @@ def evaluate(
     """
     sums = torch.zeros(4, dtype=torch.float64, device=world.device)  # correct in 1, correct in 5, loss, images
     with contextlib.closing(on_device(loader, world.device)) as batches:
-        for _ in range(_most_batches(loader)):
+        for _ in range(num_batches(loader)):
             batch = next(batches, None)
             if batch is not None:
                 with autocast(amp, world.device):
@@ -83,7 +83,7 @@ def evaluate(
     }
 
 
-def _most_batches(loader: Loader) -> int:
+def num_batches(loader: Loader) -> int:
     """Batches of the rank that has the most, which is the first; another may have one less."""
     order = loader.order
     assert isinstance(order, EvalOrder)

@@ -35,6 +35,11 @@ class Journal:
         self._record = self._world.only_on_main(opened)
         self.progress: Progress
 
+    @property
+    def num_sessions(self) -> int:
+        """Sessions of the run, this one included."""
+        return 0 if self._record is None else self._record.num_sessions
+
     def event(self, event: str, **fields: Any) -> None:
         """A line of log.jsonl."""
         if self._record is not None:
@@ -68,8 +73,12 @@ class Journal:
         )
         remarks = [("placement", line) for line in trainer.placement] + [("weights", line) for line in trainer.remarks]
         for kind, line in [*remarks, *(("warning", line) for line in warnings_of(trainer.config, trainer.global_batch_size))]:
-            self.event(kind, message=line)
-            self.progress.say(f"{kind}: {line}")
+            self.remark(kind, line)
+
+    def remark(self, kind: str, line: str) -> None:
+        """A line for the log and the terminal."""
+        self.event(kind, message=line)
+        self.progress.say(f"{kind}: {line}")
 
     def save(self, content: dict[str, Any], *, is_best: bool, kept_name: str) -> None:
         """A checkpoint, written in the background; content has epoch and step, and its tensors are copied at once."""

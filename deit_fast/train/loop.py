@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.record.clock import Clock
 from deit_fast.train import keeper
+from deit_fast.train.budget import fitted, with_schedule_of
 from deit_fast.train.dist import joined_world, world_size_of_environment
+from deit_fast.train.forecast import Forecast
 from deit_fast.train.journal import Journal
 from deit_fast.train.resume import check_same_place, resumes, with_places_of
 from deit_fast.train.step import Window
-from deit_fast.train.stop import Stop
+from deit_fast.train.stop import BUDGET, Stop
 from deit_fast.train.trainer import Trainer
 
 
@@ -33,9 +36,13 @@ def train(config: RunConfig, command: list[str]) -> dict[str, Any]:
         check_same_place(world.gather(found and found[1].name), folder)
         if found is not None:
             config = with_places_of(config, found[0])
+            config = with_schedule_of(config, found[0])
+        asked, prediction = config, None
+        if found is None:
+            config, prediction = fitted(config, world, clock, folder)
         trainer = Trainer(config, world, starts_anew=found is None)
         try:
-            run = Run(trainer, clock, stop)
+            run = Run(trainer, clock, stop, Forecast(asked, folder, prediction))
             if found is not None:
                 run.take_up(*found)
             return run.train(Journal(trainer, folder, command, is_resumed))
@@ -46,8 +53,8 @@ def train(config: RunConfig, command: list[str]) -> dict[str, Any]:
 class Run:
     """A run at a place: an epoch, and the number of its steps that are done."""
 
-    def __init__(self, trainer: Trainer, clock: Clock, stop: Stop) -> None:
-        self._trainer, self._clock, self._stop = trainer, clock, stop
+    def __init__(self, trainer: Trainer, clock: Clock, stop: Stop, forecast: Forecast) -> None:
+        self._trainer, self._clock, self._stop, self._forecast = trainer, clock, stop, forecast
         self._config, self._world = trainer.config, trainer.world
         self._epoch = self._steps = 0
         self._in_epoch = {"loss_sum": 0.0, "correct_sum": 0.0, "wall_seconds": 0.0}  # of the steps done in this epoch
@@ -82,21 +89,42 @@ class Run:
             if self._taken_up is not None and self._world.is_main:  # now that no other process has the folder
                 place, path = self._taken_up
                 keeper.mend_names(path.parent, place, path, self._config.train.keep_every)
-            journal.start(self._epoch, self._steps, sum(self._clock.total_seconds().values()))
+            self._begin()
             while self._epoch < self._config.train.epochs:
+                is_whole = self._steps == 0
                 reason = self._train_epoch()
                 results: dict[str, Any] = {}
                 if reason is None and (self._is_last_epoch or (self._epoch + 1) % self._config.train.eval_every == 0):
-                    with self._clock.during("compile"):
-                        self._trainer.compile_evaluation()
-                    with self._clock.during("evaluation"):
-                        reason, results = self._evaluate()
+                    reason, results = self._evaluate(self._stop.agreed)
+                if reason == BUDGET:
+                    return self._end_early(BUDGET)
                 if reason is not None:
                     return self._stopped(reason)
                 self._end_epoch(results)
+                if reason := self._reason_to_end(results, is_whole):
+                    return self._end_early(reason, is_evaluated=bool(results))
             return self._finish()
         finally:
             journal.close()
+
+    def _begin(self) -> None:
+        journal, trainer = self._journal, self._trainer
+        journal.start(self._epoch, self._steps, self._clock.run_seconds)
+        is_first = self._taken_up is None
+        steps = trainer.steps_per_epoch
+        for line in self._forecast.begin(self._config, steps, self._world, self._clock, is_first=is_first):
+            journal.remark("forecast", line)
+        self._forecast.train_from()
+
+    def _reason_to_end(self, results: dict[str, Any], is_whole: bool) -> str | None:
+        """Why the run ends after an epoch that is not its last, the same on every rank: its target, or its budget."""
+        for line in self._forecast.epoch_done(self._epoch - 1, bool(results), is_whole):
+            self._journal.remark("forecast", line)
+        if self._epoch == self._config.train.epochs:
+            return None
+        if any(result["top1"] >= self._forecast.limit.target for result in results.values()):
+            return "target"
+        return BUDGET if any(self._world.gather(self._forecast.limit.is_spent)) else None
 
     @property
     def _is_last_epoch(self) -> bool:
@@ -120,6 +148,8 @@ class Run:
             if is_end or self._steps % self._config.train.log_every == 0:
                 self._read()
             self._journal.progress.step(epoch)
+            if self._forecast.limit.is_spent:
+                self._stop.ask()
             reason = self._stop.agreed()
             if reason is not None:
                 break
@@ -186,35 +216,29 @@ class Run:
             "model.attention_dtype=float32, or train.amp=off"
         )
 
-    def _evaluate(self) -> tuple[str | None, dict[str, Any]]:
+    def _evaluate(self, reason_to_stop: Callable[[], str | None]) -> tuple[str | None, dict[str, Any]]:
         """The reason to stop, if there came one, and what evaluation found, by weights; logged."""
         reason: str | None = None
 
         def should_stop() -> bool:
             nonlocal reason
-            reason = self._stop.agreed()
+            reason = reason_to_stop()
             return reason is not None
 
-        results = self._trainer.evaluate(should_stop)
-        if results is None:
-            return reason, {}
-        for weights, result in results.items():
-            self._journal.event("eval", epoch=self._epoch, weights=weights, **result)
+        with self._clock.during("compile"):
+            self._trainer.compile_evaluation()
+        with self._clock.during("evaluation"):
+            results = self._trainer.evaluate(should_stop)
+            if results is None:
+                return reason, {}
+            for weights, result in results.items():
+                self._journal.event("eval", epoch=self._epoch, weights=weights, **result)
         return None, results
 
     def _end_epoch(self, results: dict[str, Any]) -> None:
         """The best so far, the line of the epoch, and its checkpoint; from there on the place is the next epoch."""
         train, epoch = self._config.train, self._epoch
-        is_best = False
-        self._forget_lost_best()
-        self._former_best = self._best
-        for weights, result in results.items():
-            if result["top1"] > self._best["best_top1"]:
-                best_step = (epoch + 1) * self._trainer.steps_per_epoch
-                self._best = {
-                    "best_top1": result["top1"], "best_weights": weights, "best_epoch": epoch, "best_step": best_step
-                }  # fmt: skip
-                is_best = True
+        is_best = self._is_best(results)
         self._journal.progress.epoch_done(
             epoch,
             loss=self._in_epoch["loss_sum"] / self._trainer.steps_per_epoch,
@@ -227,6 +251,18 @@ class Run:
         self._in_epoch = dict.fromkeys(self._in_epoch, 0.0)
         if is_due:
             self._save(is_best=is_best, kept_name=kept_name)
+
+    def _is_best(self, results: dict[str, Any]) -> bool:
+        """Whether an evaluation at this place is the best so far, which it then becomes."""
+        is_best = False
+        self._forget_lost_best()
+        self._former_best = self._best
+        for weights, result in results.items():
+            if result["top1"] > self._best["best_top1"]:
+                place = {"best_epoch": self._epoch, "best_step": self._step}
+                self._best = {"best_top1": result["top1"], "best_weights": weights, **place}
+                is_best = True
+        return is_best
 
     def _forget_lost_best(self) -> None:
         """Where the best so far could not be written, the best is what best.pt holds: the next that is better replaces it."""
@@ -271,19 +307,33 @@ class Run:
         )
         return {"stopped": reason, **place, "checkpoint": f"checkpoints/{keeper.LAST}"}
 
-    def _finish(self) -> dict[str, Any]:
+    def _end_early(self, reason: str, is_evaluated: bool = False) -> dict[str, Any]:
+        """The end of a run whose budget is spent, or which has reached its target: an evaluated checkpoint of this place."""
+        if not is_evaluated:
+            _, results = self._evaluate(lambda: None)
+            self._save(is_best=self._is_best(results))
+        step = f", step {self._steps}" if self._steps else ""
+        why = "its budget is spent" if reason == BUDGET else f"{self._config.budget.until} is reached"
+        done = self._epoch if self._steps else self._epoch - 1
+        self._journal.progress.say(f"ends after epoch {done + 1}{step} of {self._config.train.epochs}: {why}")
+        return self._finish(reason)
+
+    def _finish(self, stopped: str = "") -> dict[str, Any]:
         with self._clock.during("checkpoint"):
             self._journal.end_writing()
         digests = self._world.gather(self._trainer.digest())
         assert len(set(digests)) == 1, f"the ranks end with different weights: {digests}"
         seconds = self._clock.total_seconds()
         summary = {
-            "epoch": self._config.train.epochs - 1,
+            "epoch": self._epoch if self._steps else self._epoch - 1,  # the last, perhaps not all of it
+            "stopped": stopped,  # before its schedule's end: "budget", "target"
             "wall_seconds": sum(seconds.values()),
             "seconds": seconds,
             **self._best,
             "weights_sha256": digests[0],
             "checkpoint": f"checkpoints/{keeper.BEST}",  # in the folder of the run
+            **self._forecast.result(),
         }
         self._journal.finish(summary)
+        self._forecast.keep(summary, self._journal.num_sessions, self._config)
         return summary

@@ -1,4 +1,4 @@
-"""Takes the signals that announce the end of a process, gives one decision of all ranks, at the same step, to stop."""
+"""Takes signals that announce the end of a process, or a budget's end, gives one decision of all ranks to stop at a step."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import torch.distributed
 from deit_fast.train.dist import World
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SIGUSR1: what SLURM sends ahead of a time limit, if asked to
+
+BUDGET = "budget"  # a reason to stop, beside the names of signals
+_BUDGET_NUMBER = 1 << 16  # beyond any signal's
 
 
 class Stop:
@@ -41,10 +44,14 @@ class Stop:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signal = number
 
+    def ask(self) -> None:
+        """This rank's budget is spent: all are to stop."""
+        self._signal = self._signal or _BUDGET_NUMBER
+
     def agreed(self) -> str | None:
-        """Name of the signal for which all ranks are to stop now, or None. Each rank must ask equally often."""
+        """Name of the signal for which all ranks are to stop now, or BUDGET, or None. Each rank must ask equally often."""
         if self._group is None:
-            return signal.Signals(self._signal).name if self._signal else None
+            return _reason(self._signal) if self._signal else None
         answer = 0
         if self._asked is not None:
             work, largest = self._asked
@@ -52,9 +59,13 @@ class Stop:
             answer = int(largest)
         if answer:
             self._asked = None
-            return signal.Signals(answer).name
+            return _reason(answer)
         largest = torch.tensor(self._signal)
         work = torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX, group=self._group, async_op=True)
         assert work is not None
         self._asked = work, largest
         return None
+
+
+def _reason(number: int) -> str:
+    return BUDGET if number == _BUDGET_NUMBER else signal.Signals(number).name

@@ -54,6 +54,11 @@ class Trainer(Learner):
         """Views that all ranks train on in an epoch."""
         return self.steps_per_epoch * self.global_batch_size
 
+    @property
+    def num_evaluated(self) -> int:
+        """Weights that an evaluation evaluates: the model's, and their average where there is one."""
+        return len(self._modules)
+
     def resolution(self, epoch: int) -> int:
         """Side of a training view in pixels in an epoch."""
         return schedule.resolution_of_epoch(self.config.data, epoch=epoch, epochs=self.config.train.epochs)

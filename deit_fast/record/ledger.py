@@ -1,0 +1,155 @@
+"""Takes plans and the runs that came of them, gives a file that keeps both, and how far predictions were off so far.
+
+`ledger.jsonl` lies in the folder that holds the folders of runs. Each line is a plan, or a run that came to its end: what was
+predicted of it, and what happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deit_fast.config import RunConfig, UserError
+from deit_fast.record.log import as_json
+from deit_fast.record.prediction import Prediction, prediction_of
+
+LEDGER = "ledger.jsonl"
+_LEAST_SCATTER = 0.02  # of the logarithm of actual over predicted; a few lucky runs do not promise more
+_SCATTER = 0.07  # as long as there are too few runs to tell
+_ENOUGH = 3
+_NEWEST = 20
+_CORRECTED = ("setup", "compile")  # kinds that a short measurement does not see as a run does
+
+# sections and options that do not decide how long a run takes
+_OTHER_SECTIONS = (
+    "source",
+    "write",
+    "inspect",
+    "verify",
+    "run",
+    "budget",
+    "slurm",
+    "bench",
+    "plan",
+    "sweep",
+    "report",
+    "demo",
+    "out",
+)
+_OTHER_OPTIONS = (("train", "resume"), ("train", "seed"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that came to its end in one session.
+
+    actual: seconds by kind. first_epoch_extra: seconds by which its first epoch took longer than a later one: a cold cache.
+    """
+
+    run: str
+    machine: str
+    prediction: Prediction
+    actual: dict[str, float]
+    first_epoch_extra: float
+
+    @property
+    def ratio(self) -> float:
+        """Actual over predicted wall-clock seconds."""
+        return sum(self.actual.values()) / self.prediction.wall_seconds
+
+
+def machine_of(hardware: Mapping[str, Any]) -> str:
+    """A machine, by what decides how fast it is: processor, cores that may be used, GPUs."""
+    gpus = [gpu["name"] for gpu in hardware.get("gpus") or []]
+    named = [f"{gpus.count(name)} x {name}" for name in dict.fromkeys(gpus)]
+    return ", ".join([f"{hardware.get('cpu')}", f"{hardware.get('allowed_cores')} cores", *named])
+
+
+def key_of(config: RunConfig, world_size: int) -> str:
+    """The same for runs that take the same time on one machine: a digest of the options that decide it."""
+    options = {name: section for name, section in config.as_dict().items() if name not in _OTHER_SECTIONS}
+    for section, name in _OTHER_OPTIONS:
+        options[section] = {key: value for key, value in options[section].items() if key != name}
+    text = json.dumps(as_json({**options, "world_size": world_size}), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def append(folder: Path, event: str, **fields: Any) -> None:
+    """Adds a line to the ledger of a folder of runs, in one write."""
+    line = json.dumps(as_json({"event": event, "time": time.time(), **fields}), ensure_ascii=False)
+    with (folder / LEDGER).open("ab", buffering=0) as file:
+        file.write(line.encode() + b"\n")
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a folder's ledger; none where there is no file. Raises UserError for a broken one, and names it."""
+    path = folder / LEDGER
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    entries = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            assert isinstance(entry, dict)
+            if entry["event"] in ("plan", "run") and entry["prediction"] is not None:
+                prediction_of(entry["prediction"])
+                assert isinstance(entry["machine"], str)
+        except (ValueError, KeyError, TypeError, AssertionError):
+            raise UserError(f"{path}, line {number}: broken; mend or delete that line") from None
+        entries.append(entry)
+    return entries
+
+
+def planned(entries: Sequence[Mapping[str, Any]], key: str, machine: str) -> Prediction | None:
+    """The newest plan of runs of that key on a machine."""
+    for entry in reversed(entries):
+        if entry["event"] == "plan" and (entry["key"], entry["machine"]) == (key, machine):
+            return prediction_of(entry["prediction"])
+    return None
+
+
+def outcomes(entries: Sequence[Mapping[str, Any]], machine: str) -> list[Outcome]:
+    """The newest runs of a machine that were predicted by measuring and came to their end in one session."""
+    found = []
+    for entry in entries:
+        if entry["event"] != "run" or entry["machine"] != machine or entry["prediction"] is None or entry["sessions"] != 1:
+            continue
+        prediction = prediction_of(entry["prediction"])
+        if prediction.measured:
+            found.append(Outcome(entry["run"], machine, prediction, dict(entry["actual"]), entry["first_epoch_extra"]))
+    return found[-_NEWEST:]
+
+
+def corrected(measured: Mapping[str, float], error: float, earlier: Sequence[Outcome], source: str) -> Prediction:
+    """The prediction that measured seconds by kind make, with what earlier runs of the machine took beyond theirs.
+
+    error: standard error of the sum of measured, in seconds. Set-up and compile are moved by the median difference, and waiting
+    for data by what first epochs took longer; how far earlier predictions were off widens the interval.
+    """
+    seconds = dict(measured)
+    if len(earlier) >= _ENOUGH:
+        for kind in _CORRECTED:
+            moved = statistics.median(run.actual[kind] - run.prediction.measured[kind] for run in earlier)
+            seconds[kind] = max(0.0, seconds[kind] + moved)
+        seconds["data_wait"] += max(0.0, statistics.median(run.first_epoch_extra for run in earlier))
+    total = sum(seconds.values())
+    spread = math.hypot(error / total, scatter(earlier))
+    return Prediction(seconds, total * math.exp(-1.96 * spread), total * math.exp(1.96 * spread), source, dict(measured))
+
+
+def scatter(earlier: Sequence[Outcome]) -> float:
+    """How far predictions were off: the root of the mean square of the logarithm of actual over predicted."""
+    if len(earlier) < _ENOUGH:
+        return _SCATTER
+    return max(_LEAST_SCATTER, math.sqrt(statistics.fmean(math.log(run.ratio) ** 2 for run in earlier)))

@@ -1,0 +1,149 @@
+"""Takes a budget of hours or dollars, gives the run that fits into it: its epochs, its schedule, and when it has to end."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deit_fast.config import RunConfig, UserError, check_training, target_top1
+from deit_fast.record.clock import Clock
+from deit_fast.record.prediction import Prediction
+from deit_fast.train.dist import World
+from deit_fast.train.predict import predicted_seconds, shape_of
+from deit_fast.train.probe import probe
+from deit_fast.train.trainer import Trainer
+
+_SHARE = 0.94  # of a budget that a run is fitted to: what it takes scatters
+_MOST_EPOCHS = 65535
+_RESERVE = 1.5  # seconds, beside an evaluation: a checkpoint, and the end of the process
+_SPREAD = 0.07  # of the logarithm of actual over predicted seconds
+
+# what a budget changes, which a resumed run takes from its checkpoint
+_FITTED = (("train", "epochs"), ("schedule", "warmup_epochs"), ("schedule", "decay_epochs"))
+
+
+def limit_seconds(config: RunConfig) -> float:
+    """Wall-clock seconds that the budget leaves a run, in all its sessions; infinite without one."""
+    budget = config.budget
+    limit = math.inf if budget.hours == -1 else 3600 * budget.hours
+    if budget.dollars != -1:
+        limit = min(limit, 3600 * budget.dollars / config.run.dollars_per_hour)
+    return limit
+
+
+def stretched(config: RunConfig, epochs: int) -> RunConfig:
+    """The configuration with so many epochs, and its whole schedule in proportion."""
+    factor = epochs / config.train.epochs
+    schedule = dataclasses.replace(
+        config.schedule,
+        warmup_epochs=config.schedule.warmup_epochs * factor,
+        decay_epochs=config.schedule.decay_epochs * factor,
+    )
+    return dataclasses.replace(config, schedule=schedule, train=dataclasses.replace(config.train, epochs=epochs))
+
+
+def with_schedule_of(config: RunConfig, content: dict[str, Any]) -> RunConfig:
+    """The configuration with the epochs and the schedule of a checkpoint, if a budget decided on them."""
+    if math.isinf(limit_seconds(config)):
+        return config
+    for section, name in _FITTED:
+        changed = dataclasses.replace(getattr(config, section), **{name: content["config"][section][name]})
+        config = dataclasses.replace(config, **{section: changed})
+    return config
+
+
+def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple[RunConfig, Prediction | None]:
+    """The configuration with as many epochs as the budget has time for, and what that will take; without one, as it is.
+
+    A trainer that is thrown away is measured first. Raises UserError, with the smallest budget that works, where not even one
+    epoch fits.
+    """
+    limit = limit_seconds(config)
+    if math.isinf(limit):
+        return config, None
+    before = clock.wall_seconds
+    trainer = Trainer(config, world)
+    created = clock.wall_seconds - before
+    try:
+        probes = probe(trainer, folder, min(config.budget.seconds, 0.1 * limit))
+        steps_per_epoch = trainer.steps_per_epoch
+    finally:
+        trainer.close()
+    del trainer
+    if world.device.type == "cuda":
+        torch.cuda.empty_cache()
+    setup = world.gather(clock.wall_seconds + created)[0]
+
+    def seconds_of(epochs: int) -> dict[str, float]:
+        return predicted_seconds(shape_of(stretched(config, epochs), steps_per_epoch), probes, setup)[0]
+
+    most = _MOST_EPOCHS if config.budget.longer else config.train.epochs
+    epochs = _most_that_fit(lambda number: sum(seconds_of(number).values()), _SHARE * limit, most)
+    if epochs == 0:
+        raise UserError(_too_small(config, sum(seconds_of(1).values()) / _SHARE))
+    seconds = seconds_of(epochs)
+    total = sum(seconds.values())
+    low, high = (total * math.exp(sign * 1.96 * _SPREAD) for sign in (-1, 1))
+    config = stretched(config, epochs)
+    check_training(config, world.world_size)
+    return config, Prediction(seconds, low, min(high, limit), "budget")
+
+
+def _most_that_fit(seconds_of: Callable[[int], float], limit: float, most: int) -> int:
+    """The largest number up to `most` of which seconds_of, which rises, is within the limit; 0 if there is none."""
+    fits, too_many = 0, most + 1
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if seconds_of(middle) <= limit:
+            fits = middle
+        else:
+            too_many = middle
+    return fits
+
+
+def _too_small(config: RunConfig, seconds: float) -> str:
+    given, hours = config.budget, seconds / 3600
+    if given.dollars != -1 and limit_seconds(config) < 3600 * (given.hours if given.hours != -1 else math.inf):
+        least = math.ceil(100 * hours * config.run.dollars_per_hour) / 100
+        return f"budget.dollars={given.dollars:g}: one epoch and an evaluation do not fit; want at least {least:.2f}"
+    least = math.ceil(1e4 * hours) / 1e4
+    return f"budget.hours={given.hours:g}: one epoch and an evaluation do not fit; want at least {least:.4f}"
+
+
+class Limit:
+    """When a run has to end, and whether it will be there in time.
+
+    target: top-1 in percent at which it may end; above 100 where there is none.
+    """
+
+    def __init__(self, config: RunConfig, clock: Clock) -> None:
+        self._clock = clock
+        self._seconds = limit_seconds(config)
+        self._reserve = _RESERVE
+        self._has_warned = False
+        self.target = target_top1(config.budget.until) if config.budget.until else math.inf
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether only an evaluation and a checkpoint still fit."""
+        return not math.isinf(self._seconds) and self._clock.run_seconds + self._reserve > self._seconds
+
+    def expect(self, evaluation_seconds: float) -> None:
+        """An evaluation takes so long: the end has to begin so much earlier."""
+        self._reserve = _RESERVE + evaluation_seconds
+
+    def overrun(self, seconds_left: float) -> str:
+        """A line that the run will not end in time, if it is to take so many seconds more; empty if it will, and once said."""
+        expected = self._clock.run_seconds + seconds_left
+        if self._has_warned or math.isinf(self._seconds) or expected <= self._seconds:
+            return ""
+        self._has_warned = True
+        return (
+            f"about {expected / 3600:.3f} hours are needed, and the budget is {self._seconds / 3600:.3f}: the run will end "
+            "before its schedule does, in an evaluated checkpoint"
+        )

@@ -1,0 +1,82 @@
+"""Takes the epochs that a run has done, gives the seconds that the others will take."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deit_fast.config import RunConfig
+from deit_fast.record.clock import KINDS
+from deit_fast.train import schedule
+from deit_fast.train.predict import shape_of
+
+_TRAINING = ("data_wait", "compute", "other")
+_RECENT = 5  # epochs that stand for those to come
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    resolution: int
+    seconds: dict[str, float]
+    is_evaluated: bool
+
+    @property
+    def training(self) -> float:
+        return sum(self.seconds[kind] for kind in _TRAINING)
+
+
+class Outlook:
+    """What is left of a run, by what its epochs of this session took: the newest, without the first if there are others.
+
+    At other resolutions an epoch takes as much longer as its views have more pixels.
+    """
+
+    def __init__(self, config: RunConfig, steps_per_epoch: int) -> None:
+        self._config, self._steps_per_epoch = config, steps_per_epoch
+        self._epochs: list[_Epoch] = []
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of this session."""
+        return len(self._epochs)
+
+    @property
+    def has_evaluated(self) -> bool:
+        """Whether an epoch of this session was evaluated: before, what is left is not known."""
+        return any(epoch.is_evaluated for epoch in self._epochs)
+
+    @property
+    def evaluation_seconds(self) -> float:
+        """Of an evaluation; 0 where there was none."""
+        seconds = [epoch.seconds["evaluation"] for epoch in self._epochs if epoch.is_evaluated]
+        return statistics.median(seconds[-_RECENT:]) if seconds else 0.0
+
+    @property
+    def first_epoch_extra(self) -> float:
+        """Seconds by which the first epoch took longer than the later ones at its resolution."""
+        if not self._epochs:
+            return 0.0
+        first, *others = self._epochs
+        others = [epoch for epoch in others if epoch.resolution == first.resolution]
+        return max(0.0, first.training - statistics.median(epoch.training for epoch in others)) if others else 0.0
+
+    def epoch_done(self, epoch: int, seconds: Mapping[str, float], is_evaluated: bool) -> None:
+        """An epoch (from 0) is done, all of it in this session: its seconds by kind, evaluation and checkpoint included."""
+        self._epochs.append(_Epoch(self._resolution(epoch), dict(seconds), is_evaluated))
+
+    def left(self, next_epoch: int) -> dict[str, float]:
+        """Seconds by kind from an epoch (from 0) to the end of the run."""
+        recent = self._epochs[1:][-_RECENT:] or self._epochs
+        shape = shape_of(self._config, self._steps_per_epoch, next_epoch)
+        seconds = dict.fromkeys(KINDS, 0.0)
+        for resolution, epochs in shape.epochs_at.items():
+            for kind in _TRAINING:
+                of_pixel = statistics.fmean(epoch.seconds[kind] / epoch.resolution**2 for epoch in recent)
+                seconds[kind] += epochs * of_pixel * resolution**2
+        seconds["evaluation"] = shape.num_evaluations * self.evaluation_seconds
+        seconds["checkpoint"] = shape.epochs * statistics.fmean(epoch.seconds["checkpoint"] for epoch in recent)
+        return seconds
+
+    def _resolution(self, epoch: int) -> int:
+        return schedule.resolution_of_epoch(self._config.data, epoch=epoch, epochs=self._config.train.epochs)

@@ -1,0 +1,90 @@
+"""Takes what was measured of a run's parts, gives the seconds that the run will take, by kind."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+from deit_fast.config import RunConfig
+from deit_fast.record.clock import KINDS
+from deit_fast.train import schedule
+from deit_fast.train.keeper import kept_name
+from deit_fast.train.probe import Probes, Steps
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How often a run does what: steps of an epoch, epochs at each resolution, evaluations, checkpoints."""
+
+    steps_per_epoch: int
+    epochs_at: dict[int, int]
+    num_evaluations: int
+    num_checkpoints: int
+
+    @property
+    def epochs(self) -> int:
+        return sum(self.epochs_at.values())
+
+
+def shape_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> Shape:
+    """The shape of a run from an epoch to its end."""
+    train, epochs = config.train, config.train.epochs
+    numbers = range(first_epoch + 1, epochs + 1)
+    sides = Counter(schedule.resolution_of_epoch(config.data, epoch=number - 1, epochs=epochs) for number in numbers)
+    evaluations = sum(number % train.eval_every == 0 or number == epochs for number in numbers)
+    checkpoints = sum(
+        number % train.checkpoint_every == 0 or number == epochs or bool(kept_name(number, train.keep_every))
+        for number in numbers
+    )
+    if train.checkpoint_steps:
+        checkpoints += len(numbers) * ((steps_per_epoch - 1) // train.checkpoint_steps)
+    return Shape(steps_per_epoch, dict(sides), evaluations, checkpoints)
+
+
+def predicted_seconds(shape: Shape, probes: Probes, setup: float) -> tuple[dict[str, float], float]:
+    """(seconds by kind, standard error of their sum in seconds). setup: seconds before the first step.
+
+    A step at a resolution that was not measured lies on the line through the two nearest ones, over the number of pixels.
+    Waiting for a checkpoint is what it takes to copy it, and what writing the one before takes longer than the steps between.
+    """
+    seconds = dict.fromkeys(KINDS, 0.0)
+    errors = []
+    seconds["setup"] = setup
+    seconds["compile"] = probes.first_batch + sum(_nearest(side, probes.steps).first for side in shape.epochs_at)
+    for side, epochs in shape.epochs_at.items():
+        num_steps = epochs * shape.steps_per_epoch
+        wait, compute = (
+            _at(side, {at: getattr(steps, kind).mean for at, steps in probes.steps.items()}) for kind in ("wait", "compute")
+        )
+        seconds["data_wait"] += wait * (num_steps - epochs)
+        seconds["compute"] += compute * num_steps
+        nearest = _nearest(side, probes.steps)
+        errors += [num_steps * nearest.wait.error, num_steps * nearest.compute.error]
+    later = shape.epochs - 1  # the first batch of the first is counted as compiling
+    seconds["data_wait"] += later * probes.epoch_start.mean
+    seconds["evaluation"] = shape.num_evaluations * probes.evaluation.mean
+    seconds["compile"] += probes.compile_evaluation
+    between = (seconds["compute"] + seconds["data_wait"] + seconds["evaluation"]) / max(shape.num_checkpoints, 1)
+    seconds["checkpoint"] = shape.num_checkpoints * (probes.checkpoint.mean + max(0.0, probes.write - between)) + probes.write
+    errors += [
+        later * probes.epoch_start.error,
+        shape.num_evaluations * probes.evaluation.error,
+        shape.num_checkpoints * probes.checkpoint.error,
+    ]
+    return seconds, math.hypot(*errors)
+
+
+def _nearest(side: int, steps: dict[int, Steps]) -> Steps:
+    return steps[min(steps, key=lambda at: abs(at - side))]
+
+
+def _at(side: int, known: dict[int, float]) -> float:
+    """A value at a side of a view, from those at others: a line over the number of pixels, through the nearest two."""
+    if side in known:
+        return known[side]
+    nearest = sorted(known, key=lambda at: abs(at - side))[:2]
+    if len(nearest) == 1:
+        return known[nearest[0]] * side**2 / nearest[0] ** 2
+    (x0, y0), (x1, y1) = ((at**2, known[at]) for at in nearest)
+    return max(0.0, y0 + (y1 - y0) * (side**2 - x0) / (x1 - x0))
