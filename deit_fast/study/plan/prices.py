@@ -1,0 +1,69 @@
+"""Takes a YAML of prices, gives what an hour of each machine costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deit_fast.config import UserError
+
+_KINDS = ("on_demand", "spot")
+
+
+@dataclass(frozen=True)
+class Price:
+    """Dollars an hour of one machine. gpus: that it has; 0: not said, and one machine is enough for the run."""
+
+    name: str
+    dollars_per_hour: float
+    gpus: int = 0
+
+
+def read_prices(file: str, dollars_per_hour: float) -> list[Price]:
+    """The prices of a file, `machine: {on_demand: 2.16, spot: 0.9, gpus: 8}` each, after run.dollars_per_hour if that is known.
+
+    Raises UserError, in one line with the machine, for a file that cannot be read, a price that is missing or not a positive
+    number, and for what is unknown."""
+    prices = [Price("run.dollars_per_hour", dollars_per_hour)] if dollars_per_hour else []
+    if not file:
+        return prices
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"plan.prices={file}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"plan.prices={file}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not content:
+        raise UserError(
+            f"plan.prices={file}: want `machine: {{on_demand: DOLLARS, spot: DOLLARS, gpus: NUMBER}}` for each machine"
+        )
+    for machine, fields in content.items():
+        prices += _prices_of(f"plan.prices={file}: {machine}", str(machine), fields)
+    return prices
+
+
+def _prices_of(where: str, machine: str, fields: Any) -> list[Price]:
+    if not isinstance(fields, dict):
+        raise UserError(f"{where}: want on_demand or spot, in dollars an hour")
+    unknown = [str(name) for name in fields if name not in (*_KINDS, "gpus")]
+    if unknown:
+        raise UserError(f"{where}: {unknown[0]} is unknown; want on_demand, spot and gpus")
+    gpus = fields.get("gpus", 0)
+    if not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 0:
+        raise UserError(f"{where}: gpus={gpus}: want a number of GPUs")
+    found = []
+    for kind in _KINDS:
+        if kind not in fields:
+            continue
+        value = fields[kind]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or value <= 0:
+            raise UserError(f"{where}: {kind}={value}: want dollars an hour, above 0")
+        found.append(Price(f"{machine}, {kind.replace('_', ' ')}", float(value), gpus))
+    if not found:
+        raise UserError(f"{where}: has no price; want on_demand or spot, in dollars an hour")
+    return found

@@ -1,0 +1,54 @@
+"""Takes the result of a plan, gives it as text."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+
+def table(result: dict[str, Any]) -> str:
+    """Hours, dollars, where the time goes, what limits the run, and how far earlier plans were off."""
+    prediction, shape = result["prediction"], result["shape"]
+    total = prediction["wall_seconds"]
+    epochs = sum(shape["epochs_at"].values())
+    rows = [
+        ("wall clock", f"{clock_time(total)} ({clock_time(prediction['low'])} to {clock_time(prediction['high'])})"),
+        ("hours", f"{total / 3600:,.3f}"),
+        ("epochs", f"{epochs:,} of {shape['steps_per_epoch']:,} steps, {result['epochs_per_day']:,.1f} a day"),
+        *(("dollars", _cost_line(cost)) for cost in result["costs"]),
+    ]
+    if result["kilowatt_hours"] is not None:
+        rows.append(("energy of the GPUs", f"{result['kilowatt_hours']:,.2f} kWh"))
+    rows += [
+        (f"  {kind.replace('_', ' ')}", f"{clock_time(seconds):>8} {100 * seconds / total:5.1f} %")
+        for kind, seconds in prediction["seconds"].items()
+    ]
+    rows += [(f"images/s, {kind}", f"{rate:,.0f}") for kind, rate in result["images_per_second"].items()]
+    rows.append(("limit", result["advice"]["line"]))
+    rows += [
+        ("would help" if number == 0 else "", f"{step['what']} (at most {clock_time(step['saves_at_most'])} less)")
+        for number, step in enumerate(result["advice"]["steps"])
+    ]
+    rows.append(("earlier plans", _earlier_line(result["earlier"])))
+    if result["is_extrapolated"]:
+        rows.append(("a model", f"{result['gpus']} GPUs were not measured: one was, and the others are assumed to be its like"))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}   {value}" for name, value in rows)
+
+
+def _cost_line(cost: dict[str, Any]) -> str:
+    machines = f"{cost['machines']} machines, " if cost["machines"] > 1 else ""
+    of = f"{machines}{cost['name']}: ${cost['dollars_per_hour']:,.2f} an hour"
+    return f"${cost['dollars']:,.2f} (${cost['low']:,.2f} to ${cost['high']:,.2f}), {of}"
+
+
+def _earlier_line(earlier: list[dict[str, Any]]) -> str:
+    if not earlier:
+        return "none on this machine came to their end yet"
+    off = [100 * (run["ratio"] - 1) for run in earlier]
+    return f"{len(off)} on this machine: runs took {min(off):+.1f} to {max(off):+.1f} % of what was predicted more"
+
+
+def clock_time(seconds: float) -> str:
+    """Seconds as H:MM:SS, with days before them if there are any."""
+    return str(datetime.timedelta(seconds=round(seconds)))
