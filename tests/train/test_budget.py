@@ -1,0 +1,161 @@
+"""Runs inside a budget: how many epochs they get, what is refused, and how they end when time runs out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deit_fast.config import RunConfig, UserError, check_training
+from deit_fast.record import ledger
+from deit_fast.record.clock import Clock
+from deit_fast.record.log import read_events
+from deit_fast.train import budget, forecast
+from deit_fast.train.budget import Limit, limit_seconds, stretched
+from deit_fast.train.checkpoint import load_checkpoint
+from deit_fast.train.loop import train
+from deit_fast.train.schedule import lr_of_step
+from tests.train.conftest import with_options
+
+MakeRun = Callable[..., RunConfig]
+
+
+def test_the_smaller_of_hours_and_dollars_counts() -> None:
+    assert limit_seconds(RunConfig()) == float("inf")
+    assert limit_seconds(with_options({"budget.hours": 2.0})) == 7200
+    priced = {"budget.dollars": 3.0, "run.dollars_per_hour": 6.0}
+    assert limit_seconds(with_options(priced)) == 1800
+    assert limit_seconds(with_options({**priced, "budget.hours": 0.25})) == 900
+
+
+def test_the_whole_schedule_is_scaled() -> None:
+    options = {"train.epochs": 300, "schedule.warmup_epochs": 5.0, "schedule.decay_epochs": 30.0, "schedule.update": "step"}
+    config = with_options(options)
+    short = stretched(config, 30)
+    assert (short.train.epochs, short.schedule.warmup_epochs, short.schedule.decay_epochs) == (30, 0.5, 3.0)
+    for share in (0.01, 0.1, 0.5, 0.99):
+        rates = []
+        for one in (config, short):
+            at = {
+                "epochs": one.train.epochs,
+                "epoch": 0,
+                "step": round(share * 3000 * one.train.epochs),
+                "steps_per_epoch": 3000,
+            }
+            rates.append(lr_of_step(one.schedule, peak=1.0, **at))
+        assert rates[0] == pytest.approx(rates[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget.dollars": 3.0}, "budget.dollars=3: run.dollars_per_hour is not set; want the price of an hour"),
+        ({"budget.until": "top5=3"}, "budget.until=top5=3: want top1=PERCENT, above 0 and up to 100"),
+        ({"budget.until": "top1=0"}, "budget.until=top1=0: want top1=PERCENT, above 0 and up to 100"),
+        ({"budget.until": "top1=much"}, "budget.until=top1=much: want top1=PERCENT, above 0 and up to 100"),
+    ],
+)
+def test_a_budget_that_lacks_something_is_refused(options: dict[str, Any], message: str) -> None:
+    config = with_options({"data.train": "train.beton", "data.val": "val.beton", **options})
+    with pytest.raises(UserError) as error:
+        check_training(config, 1)
+    assert str(error.value) == message
+
+
+def test_the_most_that_fits_is_found() -> None:
+    for limit, wanted in ((0.5, 0), (1.0, 1), (7.9, 7), (1e9, 500)):
+        assert budget._most_that_fit(float, limit, 500) == wanted
+
+
+@pytest.mark.slow
+def test_a_run_gets_as_many_epochs_as_fit_and_its_plan_is_kept(tiny_run: MakeRun) -> None:
+    config = tiny_run(**{"train.epochs": 40, "budget.hours": 12 / 3600 + Clock().wall_seconds / 3600, "budget.seconds": 1.0})
+    summary = train(config, [])
+    folder = Path(config.run.dir)
+    asked = json.loads((folder / "run.json").read_text())["config"]
+    epochs = asked["train"]["epochs"]
+    assert epochs != 40
+    assert asked["schedule"]["warmup_epochs"] == pytest.approx(epochs / 40)
+    assert summary["stopped"] in ("", "budget")
+    assert summary["prediction"]["source"] == "budget"
+    assert sum(summary["seconds"].values()) < 3600 * config.budget.hours + 2
+    (entry,) = ledger.read(folder.parent)
+    assert entry["actual"] == summary["seconds"]
+    assert (entry["prediction"] is None) == (summary["stopped"] != "")
+    assert load_checkpoint(folder / "checkpoints" / "last.pt")["config"]["train"]["epochs"] == epochs
+
+
+@pytest.mark.slow
+def test_fewer_epochs_alone_where_more_are_not_wanted(tiny_run: MakeRun) -> None:
+    options = {"budget.hours": 1.0, "budget.seconds": 1.0, "budget.longer": False, "train.epochs": 2}
+    config = tiny_run(**options)
+    assert train(config, [])["epoch"] == 1
+
+
+def test_a_budget_without_time_is_refused_with_the_smallest_that_works(tiny_run: MakeRun) -> None:
+    config = tiny_run(**{"budget.hours": 1e-5, "budget.seconds": 1.0})
+    with pytest.raises(
+        UserError, match=r"budget.hours=1e-05: one epoch and an evaluation do not fit; want at least \d\.\d{4}$"
+    ):
+        train(config, [])
+    config = tiny_run(**{"budget.dollars": 0.01, "run.dollars_per_hour": 1000.0, "budget.seconds": 1.0})
+    with pytest.raises(UserError, match=r"budget.dollars=0.01: one epoch .* want at least \d+\.\d\d$"):
+        train(config, [])
+    assert not Path(config.run.dir).exists()
+
+
+class _Fast(Limit):
+    """A budget that is spent after so many questions."""
+
+    left = 0
+
+    @property
+    def is_spent(self) -> bool:
+        type(self).left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("questions", [30, 22])  # in the middle of the second epoch, and after the first
+def test_a_spent_budget_ends_in_an_evaluated_checkpoint_and_can_be_raised(
+    questions: int, tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _Fast.left = questions
+    monkeypatch.setattr(forecast, "Limit", _Fast)
+    config = tiny_run(**{"train.epochs": 4, "train.eval_every": 3})
+    summary = train(config, [])
+    folder = Path(config.run.dir)
+    events = read_events(folder / "log.jsonl")
+    assert summary["stopped"] == "budget"
+    evaluations = [event for event in events if event["event"] == "eval"]
+    assert {event["weights"] for event in evaluations} == {"model", "ema"}
+    assert summary["best_top1"] == max(event["top1"] for event in evaluations)
+    assert (folder / "checkpoints" / "best.pt").exists()
+    assert json.loads((folder / "summary.json").read_text())["stopped"] == "budget"
+
+    monkeypatch.undo()
+    further = train(tiny_run(**{"train.epochs": 4, "train.eval_every": 3, "train.resume": True}), [])
+    assert (further["epoch"], further["stopped"]) == (3, "")
+
+
+def test_a_run_ends_when_its_target_is_reached(tiny_run: MakeRun) -> None:
+    summary = train(tiny_run(**{"train.epochs": 5, "budget.until": "top1=0.1"}), [])
+    assert (summary["epoch"], summary["stopped"]) == (0, "target")
+
+
+def test_an_overrun_is_said_once() -> None:
+    clock = Clock(now=lambda: 100.0, started=0.0)
+    limit = Limit(with_options({"budget.hours": 0.05}), clock)  # 180 seconds
+    assert not limit.is_spent
+    assert limit.overrun(79.0) == ""
+    assert limit.overrun(81.0) == (
+        "about 0.050 hours are needed, and the budget is 0.050: the run will end before its schedule does, in an evaluated "
+        "checkpoint"
+    )
+    assert limit.overrun(500.0) == ""
+    limit.expect(78.4)
+    assert not limit.is_spent
+    limit.expect(78.6)
+    assert limit.is_spent

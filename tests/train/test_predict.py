@@ -1,0 +1,97 @@
+"""Seconds of a run from those of its parts: against sums by hand; and what is left of a run that has begun."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from deit_fast.record.clock import KINDS
+from deit_fast.train.outlook import Outlook
+from deit_fast.train.predict import predicted_seconds, shape_of
+from deit_fast.train.probe import Measured, Probes, Steps, resolutions_to_measure
+from tests.train.conftest import with_options
+
+
+def always(seconds: float) -> Measured:
+    return Measured((seconds, seconds))
+
+
+PROBES = Probes(
+    steps={32: Steps(first=5.0, wait=always(0.1), compute=always(1.0))},
+    first_batch=2.0, epoch_start=always(0.5), loader=always(0.2), model=always(0.9), evaluation=always(7.0),
+    compile_evaluation=3.0, checkpoint=always(0.25), write=1.0,
+)  # fmt: skip
+
+
+def test_the_shape_counts_epochs_evaluations_and_checkpoints() -> None:
+    config = with_options({"train.epochs": 10, "train.eval_every": 4, "train.checkpoint_every": 3, "train.checkpoint_steps": 5})
+    shape = shape_of(config, 11)
+    assert (shape.epochs, shape.num_evaluations) == (10, 3)  # after 4, 8, 10
+    assert shape.num_checkpoints == 4 + 10 * 2  # after 3, 6, 9, 10, and steps 5 and 10 of each
+    assert shape_of(config, 11, first_epoch=8).num_evaluations == 1
+    rising = with_options({"train.epochs": 20, "data.resolution": 192, "data.start_resolution": 128, "data.ramp": (0.0, 1.0)})
+    sides = shape_of(rising, 1).epochs_at
+    assert sorted(sides) == [128, 160, 192]
+    assert sum(sides.values()) == 20
+
+
+def test_a_run_is_the_sum_of_its_parts() -> None:
+    config = with_options({"train.epochs": 4, "train.eval_every": 2, "data.resolution": 32})
+    seconds, error = predicted_seconds(shape_of(config, 10), PROBES, setup=3.0)
+    assert seconds == pytest.approx(
+        {
+            "setup": 3.0,
+            "compile": 2.0 + 5.0 + 3.0,
+            "data_wait": 4 * 9 * 0.1 + 3 * 0.5,
+            "compute": 40.0,
+            "evaluation": 14.0,
+            "checkpoint": 4 * 0.25 + 1.0,
+            "other": 0.0,
+        }
+    )
+    assert set(seconds) == set(KINDS)
+    assert error == 0.0
+
+
+def test_scatter_of_the_parts_is_that_of_the_sum() -> None:
+    noisy = dataclasses.replace(PROBES, evaluation=Measured((6.0, 8.0)))
+    config = with_options({"train.epochs": 4, "train.eval_every": 2, "data.resolution": 32})
+    assert predicted_seconds(shape_of(config, 10), noisy, 3.0)[1] == pytest.approx(2 * 1.0)
+    assert Measured((4.0,)).error == pytest.approx(0.4)
+
+
+def test_checkpoints_that_take_longer_than_what_lies_between_are_waited_for() -> None:
+    slow = dataclasses.replace(PROBES, write=100.0)
+    config = with_options({"train.epochs": 4, "train.eval_every": 2, "data.resolution": 32})
+    seconds, _ = predicted_seconds(shape_of(config, 10), slow, 3.0)
+    between = (seconds["compute"] + seconds["data_wait"] + seconds["evaluation"]) / 4
+    assert seconds["checkpoint"] == pytest.approx(4 * (0.25 + 100 - between) + 100)
+
+
+def test_resolutions_between_lie_on_a_line_over_their_pixels() -> None:
+    assert resolutions_to_measure({128, 160, 192}) == [192, 128, 160]
+    assert resolutions_to_measure({224}) == [224]
+    steps = {side: Steps(0.0, always(0.0), always(1e-4 * side**2 + 0.5)) for side in (128, 192)}
+    probes = dataclasses.replace(PROBES, steps=steps)
+    config = with_options({"train.epochs": 20, "data.resolution": 192, "data.start_resolution": 128, "data.ramp": (0.0, 1.0)})
+    shape = shape_of(config, 1)
+    wanted = sum(epochs * (1e-4 * side**2 + 0.5) for side, epochs in shape.epochs_at.items())
+    assert predicted_seconds(shape, probes, 0.0)[0]["compute"] == pytest.approx(wanted)
+
+
+def test_what_is_left_goes_on_as_the_newest_epochs_did() -> None:
+    config = with_options({"train.epochs": 10, "train.eval_every": 5, "data.resolution": 32})
+    outlook = Outlook(config, 7)
+    spent = dict.fromkeys(KINDS, 0.0) | {"compute": 9.0, "data_wait": 1.0, "checkpoint": 0.5}
+    outlook.epoch_done(0, {**spent, "data_wait": 21.0}, False)
+    assert not outlook.has_evaluated
+    for epoch in range(1, 5):
+        outlook.epoch_done(epoch, {**spent, "evaluation": 4.0 if epoch == 4 else 0.0}, epoch == 4)
+    left = outlook.left(5)
+    assert left["compute"] == pytest.approx(45.0)
+    assert left["data_wait"] == pytest.approx(5.0)
+    assert left["evaluation"] == pytest.approx(4.0)
+    assert left["checkpoint"] == pytest.approx(2.5)
+    assert outlook.first_epoch_extra == pytest.approx(20.0)
+    assert sum(outlook.left(10).values()) == 0.0
