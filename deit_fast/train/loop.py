@@ -16,8 +16,8 @@ from deit_fast.train.dist import joined_world, world_size_of_environment
 from deit_fast.train.forecast import Forecast
 from deit_fast.train.journal import Journal
 from deit_fast.train.resume import check_same_place, resumes, with_places_of
-from deit_fast.train.step import Window
 from deit_fast.train.stop import BUDGET, Stop
+from deit_fast.train.tally import Tally
 from deit_fast.train.trainer import Trainer
 
 
@@ -57,9 +57,8 @@ class Run:
         self._trainer, self._clock, self._stop, self._forecast = trainer, clock, stop, forecast
         self._config, self._world = trainer.config, trainer.world
         self._epoch = self._steps = 0
-        self._in_epoch = {"loss_sum": 0.0, "correct_sum": 0.0, "wall_seconds": 0.0}  # of the steps done in this epoch
+        self._tally = Tally(trainer)
         self._resolutions: set[int] = set()  # at which steps were made in this session
-        self._seconds_logged: dict[str, float] = {}  # by kind, in the epoch events of this session
         self._best: dict[str, Any] = {"best_top1": -1.0, "best_weights": "model", "best_epoch": -1, "best_step": -1}
         self._former_best = self._best  # that best.pt holds until the best so far is on the disk
         self._taken_up: tuple[dict[str, Any], Path] | None = None  # the place of the checkpoint that this goes on from, and it
@@ -74,7 +73,7 @@ class Run:
         """Go on from a checkpoint of the same run. Raises UserError if it is of another."""
         self._trainer.load_state(content, path)
         self._epoch, self._steps = content["place"]
-        self._in_epoch = dict(content["in_epoch"])
+        self._tally.sums = dict(content["in_epoch"])
         self._best = self._former_best = {key: content[key] for key in self._best}
         self._clock.add_earlier(content["seconds"])
         self._taken_up = {key: content[key] for key in ("place", "best_step", "step")}, path
@@ -146,7 +145,7 @@ class Run:
             self._steps += 1
             is_end = self._steps == trainer.steps_per_epoch
             if is_end or self._steps % self._config.train.log_every == 0:
-                self._read()
+                self._tally.read(self._journal, epoch, self._steps)
             self._journal.progress.step(epoch)
             if self._forecast.limit.is_spent:
                 self._stop.ask()
@@ -154,67 +153,16 @@ class Run:
             if reason is not None:
                 break
             if not is_end and self._config.train.checkpoint_steps and self._steps % self._config.train.checkpoint_steps == 0:
-                self._in_epoch["wall_seconds"] += time.perf_counter() - started
+                self._tally.sums["wall_seconds"] += time.perf_counter() - started
                 started = time.perf_counter()
                 self._save()
             self._journal.log_checkpoints()
             clock.switch("data_wait")
         clock.switch("other")
-        self._in_epoch["wall_seconds"] += time.perf_counter() - started
+        self._tally.sums["wall_seconds"] += time.perf_counter() - started
         if self._steps == trainer.steps_per_epoch and first_step < self._steps:
-            self._log_epoch()
+            self._tally.log_epoch(self._journal, epoch, clock.seconds())
         return reason
-
-    def _log_epoch(self) -> None:
-        trainer, done = self._trainer, self._in_epoch
-        seconds = self._clock.seconds()
-        images = trainer.images_per_epoch
-        self._journal.event(
-            "epoch",
-            epoch=self._epoch,
-            steps=trainer.steps_per_epoch,
-            loss=done["loss_sum"] / trainer.steps_per_epoch,
-            top1=100 * done["correct_sum"] / images,
-            lr=trainer.lr(self._epoch, trainer.steps_per_epoch - 1),
-            resolution=trainer.resolution(self._epoch),
-            images=images,
-            images_replaced=trainer.train_loader.num_replaced,  # in all epochs of this session
-            images_refused=trainer.train_loader.num_refused,  # by the device's decoder, likewise
-            wall_seconds=done["wall_seconds"],
-            images_per_second=images / done["wall_seconds"],
-            seconds={kind: value - self._seconds_logged.get(kind, 0.0) for kind, value in seconds.items()},
-        )
-        self._seconds_logged = seconds
-
-    def _read(self) -> None:
-        """Read the losses since the last reading, if any, and log them. Raises UserError if one is not finite."""
-        step = self._trainer.step
-        if not step.num_unread:
-            return
-        window = step.read()
-        first = self._steps - window.num_steps
-        if window.first_bad is not None:
-            self._end_for_loss(window, first + window.first_bad)
-        self._in_epoch["loss_sum"] += window.loss * window.num_steps
-        self._in_epoch["correct_sum"] += window.top1 / 100 * window.num_steps * self._trainer.global_batch_size
-        lr = self._trainer.lr(self._epoch, self._steps - 1)
-        self._journal.event("step", epoch=self._epoch, step=self._step - 1, loss=window.loss, top1=window.top1, lr=lr)
-        self._journal.progress.loss(window.loss, lr)
-
-    def _end_for_loss(self, window: Window, step: int) -> None:
-        """Raises UserError on every rank, and leaves in the log which samples the step had."""
-        trainer, world = self._trainer, self._world
-        lr = trainer.lr(self._epoch, step)
-        here = trainer.samples_of_step(self._epoch, step) if window.bad_here else None
-        samples = {str(rank): sorted(set(found)) for rank, found in enumerate(world.gather(here)) if found is not None}
-        self._journal.event("not_finite", epoch=self._epoch, step=step, loss=window.loss, lr=lr, samples=samples)
-        rank, found = next(iter(samples.items()))
-        few = ", ".join(map(str, found[:8])) + (f" and {len(found) - 8} more (in log.jsonl)" if len(found) > 8 else "")
-        raise UserError(
-            f"the loss is not finite at epoch {self._epoch + 1}, step {step + 1}, learning rate {lr:.3g}, on rank "
-            f"{rank}, samples {few}; {self._journal.last_good()}; try a smaller optim.lr, more schedule.warmup_epochs, "
-            "model.attention_dtype=float32, or train.amp=off"
-        )
 
     def _evaluate(self, reason_to_stop: Callable[[], str | None]) -> tuple[str | None, dict[str, Any]]:
         """The reason to stop, if there came one, and what evaluation found, by weights; logged."""
@@ -241,14 +189,14 @@ class Run:
         is_best = self._is_best(results)
         self._journal.progress.epoch_done(
             epoch,
-            loss=self._in_epoch["loss_sum"] / self._trainer.steps_per_epoch,
-            images_per_second=self._trainer.images_per_epoch / self._in_epoch["wall_seconds"],
+            loss=self._tally.loss,
+            images_per_second=self._tally.images_per_second,
             top1={weights: result["top1"] for weights, result in results.items()},
         )
         kept_name = keeper.kept_name(epoch + 1, train.keep_every)
         is_due = self._is_last_epoch or is_best or bool(kept_name) or (epoch + 1) % train.checkpoint_every == 0
         self._epoch, self._steps = epoch + 1, 0
-        self._in_epoch = dict.fromkeys(self._in_epoch, 0.0)
+        self._tally.begin_epoch()
         if is_due:
             self._save(is_best=is_best, kept_name=kept_name)
 
@@ -273,7 +221,7 @@ class Run:
     def _save(self, *, is_best: bool = False, kept_name: str = "") -> None:
         """A checkpoint of this place, written in the background. Raises UserError if what it would hold is not finite."""
         with self._clock.during("checkpoint"):
-            self._read()
+            self._tally.read(self._journal, self._epoch, self._steps)
             self._forget_lost_best()
             if not self._trainer.is_finite():
                 raise UserError(
@@ -287,7 +235,7 @@ class Run:
                 "epoch": max(0, self._step - 1) // self._trainer.steps_per_epoch,  # of the last step
                 "place": [self._epoch, self._steps],
                 "step": self._step,
-                "in_epoch": self._in_epoch,
+                "in_epoch": self._tally.sums,
                 "seconds": self._clock.total_seconds(),
                 **self._best,
                 **self._trainer.state(),
