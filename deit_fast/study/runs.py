@@ -22,6 +22,8 @@ IDENTITY = {
     "checkpoint": ("epoch", "path"),
 }
 WEIGHTS = ("model", "ema")
+# fields of events that are drawn or reckoned with: numbers, or None where they were not finite
+NUMBERS = ("epoch", "step", "loss", "top1", "lr", "images_per_second", "steps_per_epoch", "wall_seconds", "num_images")
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,30 @@ def load_run(folder: Path) -> Run:
                 kept = {s: {k: e for k, e in of.items() if _is_before(e, start)} for s, of in kept.items()}
             elif sort == "end":
                 end = event
+            _check_numbers(log, event)
     except KeyError as error:
         raise UserError(f"{log}: an event {sort!r} has no {error}: not a log of this version of deit_fast") from None
     summary = folder / "summary.json"
     if summary.is_file() and (end or not any(event["event"] == "end" for event in events)):
         end = read_json(summary) | (end or {})
+        _check_numbers(summary, end)
     steps, epochs, evals, checkpoints = (list(of.values()) for of in kept.values())
     return Run(folder, record, _newest_config(record), start, steps, epochs, evals, checkpoints, end)
+
+
+def _check_numbers(path: Path, event: Event) -> None:
+    """Raises UserError where a field that is a number in our logs is something else."""
+    seconds = event.get("seconds")
+    predicted = event.get("prediction")
+    predicted = {"seconds": {}} if predicted is None else predicted
+    nested = [seconds if seconds is not None else {}, predicted, predicted.get("seconds") if isinstance(predicted, dict) else 0]
+    if all(isinstance(values, dict) for values in nested):
+        numbers = [event.get(name) for name in NUMBERS] + list((seconds or {}).values()) + list(nested[2].values())
+        numbers += [predicted.get(name) for name in ("low", "high", "wall_seconds")]
+        if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in numbers):
+            return
+    sort = event.get("event", "end")
+    raise UserError(f"{path}: an event {sort!r} has something else where a number is wanted: not of this version of deit_fast")
 
 
 def _is_before(event: Event, start: Event) -> bool:
@@ -90,7 +109,8 @@ def run_numbers(run: Run) -> dict[str, Any]:
 
     `seconds` and `wall_seconds` cover all sessions of a finished run, and the epochs done of an unfinished one.
     `images_per_second` is the median over epochs, which leaves out what compiling costs the first one. `train_top1` is the
-    training accuracy in percent as it was last logged, and `dollars` what wall_seconds cost at run.dollars_per_hour.
+    training accuracy in percent as it was last logged, and `dollars` what wall_seconds cost at run.dollars_per_hour. `top1` is
+    the best evaluation of either weights, and `off` how far the wall time was off the predicted one, as a share of it.
     """
     if run.end is not None:
         seconds = run.end.get("seconds") or {}
@@ -99,8 +119,9 @@ def run_numbers(run: Run) -> dict[str, Any]:
     speeds = [e["images_per_second"] for e in run.epochs if e.get("images_per_second") is not None]
     checkpoints = sorted(run.checkpoints, key=lambda e: (bool(e.get("best")), e["epoch"]))
     checkpoint = (run.end or {}).get("checkpoint") or (checkpoints[-1]["path"] if checkpoints else None)
+    seconds = {kind: value or 0.0 for kind, value in seconds.items()}
     wall_seconds = sum(seconds.values()) if seconds else (run.end or {}).get("wall_seconds")
-    dollars_per_hour = run.config.get("run.dollars_per_hour")
+    dollars_per_hour = run.config.get("run.dollars_per_hour") or 0.0
     numbers = {
         "name": run.name,
         "folder": str(run.folder),
@@ -121,6 +142,14 @@ def run_numbers(run: Run) -> dict[str, Any]:
         evals = [e for e in run.evals if e["weights"] == weights and e.get("top1") is not None]
         best = max(evals, key=lambda e: e["top1"], default={})
         numbers |= {f"top1_{weights}": best.get("top1"), f"top1_{weights}_epoch": best.get("epoch")}
+    numbers["top1"] = max((numbers[f"top1_{w}"] for w in WEIGHTS if numbers[f"top1_{w}"] is not None), default=None)
+    prediction = (run.end or {}).get("prediction") or {}
+    predicted = prediction.get("wall_seconds") or None
+    numbers |= {
+        "prediction": prediction or None,
+        "predicted_seconds": predicted,
+        "off": wall_seconds / predicted - 1 if predicted and wall_seconds else None,
+    }
     return numbers
 
 
@@ -131,15 +160,16 @@ def _last(events: list[Event], field: str) -> Any:
 
 def _newest_config(record: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a run's newest session by dotted name."""
-    config = _by_dotted_name(record.get("config") or {})
+    config = by_dotted_name(record.get("config") or {})
     changes = record["sessions"][-1].get("changes", {}) if record["sessions"] else {}
     return config | {name[7:]: value for name, value in changes.items() if name.startswith("config.")}
 
 
-def _by_dotted_name(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+def by_dotted_name(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _by_dotted_name(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
+        flat |= by_dotted_name(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
     return flat
 
 

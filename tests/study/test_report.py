@@ -2,89 +2,19 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import io
 import json
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 
-from deit_fast.config import ModelConfig, ReportConfig, RunConfig, RunSection, TrainConfig, UserError
+from deit_fast.config import ModelConfig, RunConfig, RunSection, TrainConfig, UserError
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import EventLog
 from deit_fast.record.run import RunRecord, open_run, write_json
-from deit_fast.study.report import write_report
 from deit_fast.study.runs import duration, load_run, run_numbers
-
-VOID = {"meta", "img", "br"}
-EPOCHS = 4
-SECONDS = {"setup": 2.5, "compile": 0.0, "data_wait": 1.25, "compute": 80.0, "evaluation": 6.0, "checkpoint": 1.0}
-
-
-class Page(HTMLParser):
-    """A page as its texts, its attributes, and whether every element is closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.open: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
-            self.texts.append(data.strip())
-
-
-def write_epoch(log: EventLog, epoch: int, *, top1: float, ema_top1: float, loss: float | None = 1.5) -> None:
-    """Logs an epoch of two steps as the trainer does."""
-    for step in range(2 * epoch, 2 * epoch + 2):
-        log.write("step", epoch=epoch, step=step, loss=loss, lr=1e-3 / (1 + step))
-    seconds = {"compute": 20.0, "data_wait": 0.5}
-    log.write(
-        "epoch", epoch=epoch, steps=2, loss=loss, lr=1e-3, resolution=32, images=256, wall_seconds=20.5,
-        images_per_second=1000.0 + epoch, seconds=seconds,
-    )  # fmt: skip
-    log.write("eval", epoch=epoch, weights="model", top1=top1, top5=99.0, loss=0.5, num_images=360)
-    log.write("eval", epoch=epoch, weights="ema", top1=ema_top1, top5=99.5, loss=0.4, num_images=360)
-    log.write("checkpoint", epoch=epoch, path="checkpoints/last.pt", best=False)
-
-
-def write_start(log: EventLog, epoch: int = 0, **fields: int) -> None:
-    facts = {"world_size": 1, "global_batch_size": 128, "device": "cpu", "amp": "off", "lr": 1e-3, "num_parameters": 5_717_416}
-    log.write("start", epoch=epoch, **{"steps_per_epoch": 2, **facts, **fields})
-
-
-def make_run(folder: Path, *, finished: bool = True, epochs: int = EPOCHS, model: str = "deit_tiny") -> Path:
-    """A made-up run: top-1 of 90, 91, … % for the raw weights, best in the last epoch but one, and 2 more for EMA."""
-    config = RunConfig(model=ModelConfig(name=model), train=TrainConfig(epochs=EPOCHS))
-    with open_run(folder, config, ["deit-fast", "train", "--x=<b>&"], resume=False) as run:
-        write_start(run.log)
-        for epoch in range(epochs):
-            top1 = 90.0 + epoch if epoch < EPOCHS - 1 else 89.25
-            write_epoch(run.log, epoch, top1=top1, ema_top1=top1 + 2)
-        if finished:
-            end: dict[str, Any] = {
-                "epoch": EPOCHS - 1, "wall_seconds": 90.75, "seconds": SECONDS | {"other": 0.0}, "best_top1": 94.0,
-                "best_weights": "ema", "best_epoch": 2, "checkpoint": "checkpoints/best.pt",
-            }  # fmt: skip
-            run.log.write("end", **end)
-            run.finish(end)
-    return folder
-
-
-def report(*folders: Path, html: str = "") -> dict[str, Any]:
-    return write_report(ReportConfig(runs=tuple(map(str, folders)), html=html))
+from tests.study.made_up_runs import EPOCHS, SECONDS, Page, make_run, report, write_epoch, write_start
 
 
 def test_page_holds_the_numbers_of_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,15 +54,17 @@ def test_page_is_self_contained_and_its_pictures_open(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "tiny")
     html = Path(report(folder)["html"]).read_text()
     page = Page(html)
-    assert not [text for text in ("http", "<script", "<link", "url(", "@import") if text in html]
+    assert not [text for text in ("http:", "https:", "<link", "url(", "@import") if text in html]
     assert not [name for _, name, _ in page.attributes if name in ("href", "srcset", "action", "data")]
     assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
     sources = [value for _, name, value in page.attributes if name == "src"]
     assert len(sources) == 4
     for source in sources:
         kind, _, content = source.partition(",")
-        assert kind == "data:image/png;base64"
-        Image.open(io.BytesIO(base64.b64decode(content))).load()
+        assert kind == "data:image/svg+xml;base64"
+        root = ElementTree.fromstring(base64.b64decode(content))
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert len(list(root.iter("{http://www.w3.org/2000/svg}path"))) > 10  # something is drawn
     with Image.open(folder / "curves.png") as image:
         image.load()
         assert image.format == "PNG"
@@ -223,10 +155,14 @@ def test_several_runs_of_any_state_on_one_page(tmp_path: Path) -> None:
     result = report(first, diverged, begun, html=str(html))
     assert result["html"] == str(html)
     texts = Page(html.read_text()).texts
-    assert {"a <i>first & $x_$", "diverged", "begun", "Report of 3 runs", "All runs"} <= set(texts)
+    assert {"1 a <i>first & $x_$", "2 diverged", "3 begun", "Report of 3 runs", "Where the time went"} <= set(texts)
     pictures = [value for tag, name, value in Page(html.read_text()).attributes if (tag, name) == ("img", "alt")]
-    assert len(pictures) == 4 + 3 * 4
-    assert pictures[2] == "Top-1 / %, raw weights of all runs"
+    assert pictures[:2] == ["Accuracy and speed of training", "Accuracy and time"]
+    assert pictures[2:7] == [
+        "Training loss of all runs", "Learning rate of all runs", "Top-1 / %, raw weights of all runs",
+        "Top-1 / %, EMA weights of all runs", "Where the time went",
+    ]  # fmt: skip
+    assert len(pictures) == 7 + 3 * 4
     assert [run["epochs_done"] for run in result["runs"]] == [EPOCHS, 0, 0]
     assert all((folder / "curves.png").is_file() for folder in (first, diverged, begun))
     assert not (first / "report.html").exists()

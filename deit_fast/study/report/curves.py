@@ -1,65 +1,56 @@
-"""Takes runs, gives their curves as PNG: loss, learning rate, accuracy, and where the time went."""
+"""Takes runs, gives figures of their curves: loss, learning rate, accuracy, and where the time went."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deit_fast.record.clock import KINDS
+from deit_fast.study.report.inputs import ReportedRun
+from deit_fast.study.report.render import add_axes, literal, say_if_empty, short
 from deit_fast.study.runs import Event, Run, duration, run_numbers
 
 LINES = {"model": ("raw weights", "#1f6fb2"), "ema": ("EMA weights", "#d9730d")}
+_MAX_LEGEND = 24  # lines; of more, each has its run's number at its end
 
 
-def curves_png(run: Run, panels: list[str]) -> bytes:
-    """The named panels of PANELS as one PNG, two in a row, with the run's name where there are several."""
+def curves_figure(run: Run, panels: Sequence[str]) -> Figure:
+    """The named panels of PANELS, two in a row, with the run's name where there are several."""
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.1 * rows), dpi=160, layout="constrained")
     for index, panel in enumerate(panels, start=1):
-        axes = _axes(figure, (rows, columns, index), panel)
+        axes = add_axes(figure, panel, (rows, columns, index))
         PANELS[panel](axes, run)
-        _say_if_empty(axes)
+        say_if_empty(axes, "nothing logged yet")
     if len(panels) > 1:
         figure.suptitle(run.name, parse_math=False)
-    return _png(figure)
+    return figure
 
 
-def comparison_png(runs: list[Run], panel: str) -> bytes:
-    """The named panel of COMPARISONS as a PNG: a line for each run that has one, in a colour of its own."""
-    figure = Figure(figsize=(4.6, 3.1), dpi=160, layout="constrained")
-    axes = _axes(figure, (1, 1, 1), panel)
-    for index, run in enumerate(runs):
-        xs, ys = COMPARISONS[panel](run)
-        if xs:
-            label = run.name.replace("$", r"\$")
-            axes.plot(xs, ys, color=f"C{index % 10}", linewidth=1.1, marker="." if len(xs) < 40 else "", label=label)
-    if axes.has_data():
-        axes.legend(frameon=False, fontsize=8)
+def comparison_figure(runs: Sequence[ReportedRun], panel: str) -> Figure:
+    """The named panel of COMPARISONS: a line for each run that has one, in a colour and dashes of its own."""
+    has_legend = len(runs) <= _MAX_LEGEND
+    height = 3.1 + (0.17 * -(-len(runs) // 2) if has_legend else 0)
+    figure = Figure(figsize=(4.6, height), dpi=160, layout="constrained")
+    axes = add_axes(figure, panel)
+    for index, one in enumerate(runs):
+        xs, ys = COMPARISONS[panel](one.run)
+        if not xs:
+            continue
+        dashes = ("-", "--", ":")[index // 10 % 3]
+        marker = _marker(xs)
+        label = literal(short(one.label, 30))
+        axes.plot(xs, ys, color=f"C{index % 10}", linestyle=dashes, linewidth=1.1, marker=marker, markersize=4, label=label)
+        if not has_legend:
+            axes.annotate(str(one.place), (xs[-1], ys[-1]), (2, 0), textcoords="offset points", fontsize=7, va="center")
+    if has_legend and axes.has_data():
+        figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     _finish(axes)
-    _say_if_empty(axes)
-    return _png(figure)
-
-
-def _axes(figure: Figure, place: tuple[int, int, int], title: str) -> Axes:
-    axes = figure.add_subplot(*place)
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
-
-
-def _say_if_empty(axes: Axes) -> None:
-    if not axes.has_data():
-        axes.text(0.5, 0.5, "nothing logged yet", ha="center", va="center", transform=axes.transAxes, color="gray")
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    say_if_empty(axes, "nothing logged yet")
+    return figure
 
 
 def _points(events: list[Event], field: str) -> tuple[list[float], list[float]]:
@@ -81,7 +72,9 @@ def _draw_loss(axes: Axes, run: Run) -> None:
     if run.steps:
         axes.plot(*_points(_steps(run), "loss"), color="#9aa4af", linewidth=0.9, label="training, as logged")
     if run.epochs:
-        axes.plot(*_points(_epochs(run.epochs), "loss"), color="#1b1f24", marker=".", label="training, mean of epoch")
+        axes.plot(
+            *_points(_epochs(run.epochs), "loss"), color="#1b1f24", marker=_marker(run.epochs), label="training, mean of epoch"
+        )
     _draw_weights(axes, run, "loss", "evaluation, ")
 
 
@@ -96,10 +89,15 @@ def _draw_weights(axes: Axes, run: Run, field: str, prefix: str) -> None:
     for weights, (label, color) in LINES.items():
         evals = _epochs([e for e in run.evals if e["weights"] == weights])
         if evals:
-            axes.plot(*_points(evals, field), color=color, marker=".", label=prefix + label)
+            axes.plot(*_points(evals, field), color=color, marker=_marker(evals), label=prefix + label)
     if axes.has_data():
         axes.legend(frameon=False, fontsize=8)
     _finish(axes)
+
+
+def _marker(points: Sequence[object]) -> str:
+    """Dots where there are so few points that each can be seen."""
+    return "." if len(points) < 40 else ""
 
 
 def _draw_lr(axes: Axes, run: Run) -> None:

@@ -1,0 +1,69 @@
+"""Takes names of publications, gives their figures as `published.yaml` has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deit_fast.config import UserError
+
+DATA = "ImageNet-1k"
+NUM_VAL_IMAGES = 50_000
+
+
+@dataclass(frozen=True)
+class PublishedFigure:
+    """One trained model of a publication. None: not published, or not on one machine."""
+
+    name: str
+    model: str  # timm's name
+    top1: float
+    source: str
+    machine: str
+    resolution: int | None = None
+    epochs: int | None = None
+    images_per_second: float | None = None  # of inference
+    hours: float | None = None  # of training, on `machine`
+
+
+def check_published(names: Sequence[str]) -> None:
+    """Raises UserError for a name of no publication."""
+    for name in names:
+        if name not in _content():
+            raise UserError(f"report.published={name}: want any of {', '.join(_content())}")
+
+
+def published_figures(names: Sequence[str]) -> list[PublishedFigure]:
+    """The figures of the named publications, in their order."""
+    found = []
+    for name in names:
+        publication = _content()[name]
+        for line in publication["figures"]:
+            fields = {key: value for key, value in line.items() if key not in ("minutes", "machine")}
+            if "minutes" in line:
+                fields["hours"] = line["minutes"] / 60
+            on = [line.get("machine", publication["machine"])] if "hours" in fields else []
+            on += [publication["throughput"]] if "images_per_second" in fields else []
+            found.append(PublishedFigure(**fields, source=publication["source"], machine="; ".join(on)))
+    return found
+
+
+def published_ablation(names: Sequence[str]) -> list[tuple[str, dict[str, Any], float]]:
+    """Name, ingredients and top-1 at 224 of each row of the ablations of the named publications."""
+    found = []
+    for name in names:
+        ablation = _content()[name].get("ablation")
+        for row in ablation["rows"] if ablation else ():
+            found.append((f"{name}: {row['name']}", ablation["default"] | row["changes"], row["top1"]))
+    return found
+
+
+@cache
+def _content() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+    return content
