@@ -12,9 +12,9 @@ from tests.study.test_report_inputs import bench_eval
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 
-TOP1 = "[...document.querySelector('tbody').rows].map(row => row.cells[1].textContent).join()"
+TOP1 = "[...document.querySelector('tbody').rows].map(row => row.cells[2].textContent).join()"
 SORTED_BY = "[...document.querySelector('thead').rows[0].cells].map(head => head.ariaSort).join()"
-HEAD = "thead th:nth-child(2) button"
+HEAD = "thead th:nth-child(3) button"
 
 
 def opened(page: Browser, path: Path, width: int) -> None:
@@ -37,14 +37,14 @@ def test_page_sorts_by_a_click_and_fits_a_phone(tmp_path: Path) -> None:
     with browser(tmp_path / "chromium") as page:
         opened(page, html, 1200)
         assert page.evaluate(TOP1) == "–,9.50 %,100.00 %,30.00 %"
-        assert page.evaluate(SORTED_BY) == ",".join(["none"] * 12)
+        assert page.evaluate(SORTED_BY) == ",".join(["none"] * 13)
         page.click(HEAD)
         assert page.evaluate(TOP1) == "9.50 %,30.00 %,100.00 %,–"  # as numbers, and what is not known last
-        assert page.evaluate(SORTED_BY).startswith("none,ascending,none,")
+        assert page.evaluate(SORTED_BY).startswith("none,none,ascending,none,")
         page.evaluate(f"document.querySelector('{HEAD}').focus()")
         page.press("Enter", 13, "\r")
         assert page.evaluate(TOP1) == "100.00 %,30.00 %,9.50 %,–"
-        assert page.evaluate(SORTED_BY).startswith("none,descending,none,")
+        assert page.evaluate(SORTED_BY).startswith("none,none,descending,none,")
         page.click("thead th:nth-child(1) button")
         assert page.evaluate(TOP1) == "–,9.50 %,100.00 %,30.00 %"
         opened(page, html, 400)

@@ -50,7 +50,8 @@ def bench_eval(path: Path, *rows: tuple[str, str, int, float | None]) -> Path:
         }
         for model, precision, batch_size, rate in rows
     ]  # fmt: skip
-    write_json(path, {"kind": "eval", "rows": found, "hardware": {}})
+    skipped = {"model": "vit_huge", "precision": "fp32", "batch_size": None, "reason": "does not fit into memory"}
+    write_json(path, {"kind": "eval", "rows": found, "skipped": [skipped], "hardware": {}})
     return path
 
 
@@ -70,8 +71,10 @@ def test_folder_of_runs_without_a_word_about_a_sweep_is_one(tmp_path: Path) -> N
     for name in ("x", "y"):
         make_run(tmp_path / "runs" / name)
     make_run(tmp_path / "other" / "x")
-    inputs = read_inputs([str(tmp_path / "runs"), str(tmp_path / "runs" / "y"), str(tmp_path / "other" / "x")])
-    assert [one.name for one in inputs.runs] == ["runs/x", "y", "other/x"]  # each once, and told apart
+    point = make_run(tmp_path / "data.resolution=32,model.name=deit_tiny,train.ema_decay=0.9")
+    inputs = read_inputs([str(tmp_path / "runs"), str(tmp_path / "runs" / "y"), str(tmp_path / "other" / "x"), str(point)])
+    # each once, and told apart
+    assert [one.name for one in inputs.runs] == ["runs/x", "y", "other/x", "resolution=32, deit_tiny, ema_decay=0.9"]
 
 
 def test_runs_of_different_datasets_are_refused(tmp_path: Path) -> None:
@@ -121,7 +124,16 @@ def test_bench_joins_runs_by_model_and_published_where_there_is_none(tmp_path: P
     result = report(file, published=("paper", "ffcv-imagenet"))
     assert result["html"] == str(tmp_path / "report.html")
     texts = Page((tmp_path / "report.html").read_text()).texts
-    assert {"cait_s24_224", "1,500", "RN-18 16 ep", "1 A100", "libffcv/ffcv-imagenet, README", "14 min 54 s"} <= set(texts)
+    assert {
+        "cait_s24_224",
+        "1,500",
+        "vit_huge",
+        "does not fit into memory",
+        "RN-18 16 ep",
+        "1 A100",
+        "libffcv/ffcv-imagenet, README",
+        "14 min 54 s",
+    } <= set(texts)
 
 
 def test_other_files_and_options_that_do_not_fit_get_one_line(tmp_path: Path) -> None:

@@ -45,17 +45,19 @@ def runs_of(tmp_path: Path) -> Inputs:
 def test_ablation_shows_the_ingredients_that_differ(tmp_path: Path) -> None:
     table = ablation_table(runs_of(tmp_path).runs, [])
     assert table is not None
-    assert table.columns == ("Run", "optimiser", "RandAugment", "Top-1")
+    assert table.columns == ("#", "Run", "optimiser", "RandAugment", "Top-1")
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["1 default", "AdamW", "✓", "94.00 %"], ["2 none", "AdamW", "✗", "84.00 %"], ["3 =a|<b>", "SGD", "✓", "64.00 %"],
-    ]  # fmt: skip
-    assert [[cell.mark for cell in row[1:3]] for row in table.rows] == [["", ""], ["", "changed"], ["changed", ""]]
+        ["1", "default", "AdamW", "✓", "94.00 %"],
+        ["2", "none", "AdamW", "✗", "84.00 %"],
+        ["3", "=a|<b>", "SGD", "✓", "64.00 %"],
+    ]
+    assert [[cell.mark for cell in row[2:4]] for row in table.rows] == [["", ""], ["", "changed"], ["changed", ""]]
     assert "AutoAugment ✗, Mixup ✓" in table.note
     with_paper = ablation_table(runs_of(tmp_path / "again").runs, ["paper"])
     assert with_paper is not None
-    assert len(with_paper.columns) == 12
+    assert len(with_paper.columns) == 13
     assert [cell.text for cell in with_paper.rows[-1]] == [
-        "paper: EMA", "AdamW", "✓", "✗", "✓", "✓", "✓", "✓", "✓", "✗", "✓", "81.90 %",
+        "–", "paper: EMA", "AdamW", "✓", "✗", "✓", "✓", "✓", "✓", "✓", "✗", "✓", "81.90 %",
     ]  # fmt: skip
 
 
@@ -85,8 +87,8 @@ def test_ingredients_are_those_that_take_effect(tmp_path: Path, options: dict[st
 def test_differences_are_the_options_that_differ_and_no_others(tmp_path: Path) -> None:
     table = differences_table(runs_of(tmp_path).runs)
     assert table is not None
-    assert table.columns == ("Run", "augment.auto_augment", "optim.name", "run.dollars_per_hour", "model.options.depth")
-    assert [cell.text for cell in table.rows[1]] == ["2 none", "empty", "adamw", "0.0", "–"]
+    assert table.columns == ("#", "Run", "augment.auto_augment", "optim.name", "run.dollars_per_hour", "model.options.depth")
+    assert [cell.text for cell in table.rows[1]] == ["2", "none", "empty", "adamw", "0.0", "–"]
     assert differences_table(runs_of(tmp_path / "b").runs[:1]) is None
 
 
@@ -95,13 +97,13 @@ def test_predicted_and_actual_time_stand_beside_each_other(tmp_path: Path) -> No
     table = prediction_table(inputs)
     assert table is not None
     (row,) = table.rows
-    assert [cell.text for cell in row[:7]] == [
-        "2 none", "1 min 21 s", "1 min 10 s to 1 min 30 s", "1 min 31 s", "+12.4 %", "no", "plan",
+    assert [cell.text for cell in row[:8]] == [
+        "2", "none", "1 min 21 s", "1 min 10 s to 1 min 30 s", "1 min 31 s", "+12.4 %", "no", "plan",
     ]  # fmt: skip
     kinds = dict(zip(table.columns, row, strict=True))
     assert kinds["compute"] == Cell("1 min 10 s / 1 min 20 s", 10.0)
-    assert [row[6].text for row in runs_table(inputs).rows] == ["–", "+12.4 %", "–"]
-    assert [row[4].text for row in runs_table(inputs).rows] == ["$0.91", "–", "–"]
+    assert [row[7].text for row in runs_table(inputs).rows] == ["–", "+12.4 %", "–"]
+    assert [row[5].text for row in runs_table(inputs).rows] == ["$0.91", "–", "–"]
 
 
 def test_tables_and_figures_go_to_files_too(tmp_path: Path) -> None:
@@ -114,7 +116,7 @@ def test_tables_and_figures_go_to_files_too(tmp_path: Path) -> None:
     assert [float(row["top1"]) for row in rows] == [94.0, 84.0, 64.0]
     assert (rows[0]["off"], float(rows[1]["predicted.compute"])) == ("", 70.0)
     markdown = (tmp_path / "t.md").read_text()
-    assert r"| 3 =a\|\<b\> | 64.00 % |" in markdown
+    assert r"| 3 | =a\|\<b\> | 64.00 % |" in markdown
     assert "## Published figures" in markdown
     images = {file.name: file for file in (tmp_path / "images").iterdir()}
     assert set(images) == {

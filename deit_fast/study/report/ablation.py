@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from deit_fast.study.report.contents import run_cells
 from deit_fast.study.report.inputs import ReportedRun
 from deit_fast.study.report.published import published_ablation
 from deit_fast.study.report.tables import NONE, Cell, Table, percent, text
@@ -17,28 +18,30 @@ _LEFT_OUT = ("run.dir", "run.tensorboard", "train.resume")
 
 
 def ablation_table(runs: Sequence[ReportedRun], published: Sequence[str]) -> Table | None:
-    """A row for each run, a column for each ingredient in which they differ; None where there is nothing to compare.
+    """A row for each run, a column for each ingredient in which they differ; None where they differ in none.
 
     What all runs share is in the note. Ingredients that differ from the first row's are marked. The published rows, whose
     top-1 is that at resolution 224, are last.
     """
-    rows: list[tuple[Cell, dict[str, Any], Cell]] = []
+    rows: list[tuple[tuple[Cell, Cell], dict[str, Any], Cell]] = []
     for one in runs:
-        rows.append((Cell(one.label, one.place), ingredients(one.run.config), percent(one.numbers["top1"])))
+        rows.append((run_cells(one), ingredients(one.run.config), percent(one.numbers["top1"], "strong")))
     for name, values, top1 in published_ablation(published):
-        rows.append((Cell(name, None, "published"), values, percent(top1, "published")))
+        rows.append(((text(None), text(name, "name published")), values, percent(top1, "published")))
     if len(rows) < 2:
         return None
     first = rows[0][1]
     differing = [name for name in first if any(values[name] != first[name] for _, values, _ in rows)]
+    if not differing:
+        return None
     same = ", ".join(f"{name} {_shown(first[name])}" for name in first if name not in differing)
     cells = [
-        (name, *(Cell(_shown(values[column]), None, _mark(values, first, column)) for column in differing), top1)
-        for name, values, top1 in rows
+        (*names, *(Cell(_shown(values[column]), None, _mark(values, first, column)) for column in differing), top1)
+        for names, values, top1 in rows
     ]
     note = f"The same in all: {same}. " if same else ""
     note += "✓ used, ✗ not; top-1 is the best evaluation of the better weights, raw or EMA."
-    return Table("Ablation", ("Run", *differing, "Top-1"), cells, note)
+    return Table("Ablation", ("#", "Run", *differing, "Top-1"), cells, note)
 
 
 def ingredients(config: dict[str, Any]) -> dict[str, Any]:
@@ -78,10 +81,8 @@ def differences_table(runs: Sequence[ReportedRun]) -> Table | None:
     columns = [name for name in dict.fromkeys(n for of in values for n in of) if len({repr(of.get(name)) for of in values}) > 1]
     if not columns:
         return None
-    rows = [
-        (Cell(one.label, one.place), *(_cell(of.get(name)) for name in columns)) for one, of in zip(runs, values, strict=True)
-    ]
-    return Table("Differences in configuration", ("Run", *columns), rows, "All other options are the same in all runs.")
+    rows = [(*run_cells(one), *(_cell(of.get(name)) for name in columns)) for one, of in zip(runs, values, strict=True)]
+    return Table("Differences in configuration", ("#", "Run", *columns), rows, "All other options are the same in all runs.")
 
 
 def _cell(value: Any) -> Cell:

@@ -12,6 +12,11 @@ from deit_fast.study.report.tables import NONE, Cell, Table, dollars, number, pe
 from deit_fast.study.runs import by_dotted_name, duration
 
 
+def run_cells(one: ReportedRun) -> tuple[Cell, Cell]:
+    """The first cells of a run's row: its number, by which figures call it, and its name."""
+    return Cell(str(one.place), one.place), text(one.name, "name")
+
+
 def time_cell(seconds: float | None, mark: str = "") -> Cell:
     """A cell of a length of time."""
     return Cell(duration(seconds), seconds, mark)
@@ -31,13 +36,27 @@ def state_cell(one: ReportedRun, inputs: Inputs) -> Cell:
 
 def runs_table(inputs: Inputs) -> Table:
     """A row for each run, with what it reached and what it took."""
-    columns = ("Run", "Top-1", "Images/s", "Wall time", "Cost", "Predicted", "Off", "State", "Epochs", "Raw", "EMA", "Model")
+    columns = (
+        "#",
+        "Run",
+        "Top-1",
+        "Images/s",
+        "Wall time",
+        "Cost",
+        "Predicted",
+        "Off",
+        "State",
+        "Epochs",
+        "Raw",
+        "EMA",
+        "Model",
+    )
     rows = []
     for one in inputs.runs:
         numbers = one.numbers
         rows.append(
             (
-                Cell(one.label, one.place),
+                *run_cells(one),
                 percent(numbers["top1"], "strong"),
                 number(numbers["images_per_second"]),
                 time_cell(numbers["wall_seconds"]),
@@ -73,17 +92,19 @@ def failed_table(inputs: Inputs) -> Table | None:
     rows = []
     for point in inputs.failed:
         options = ", ".join(f"{name}={value}" for name, value in point.options.items())
-        rows.append((text(point.name), text(point.sweep), text(options), text(point.error, "bad long")))
+        rows.append((text(point.name, "name"), text(point.sweep), text(options), text(point.error, "bad long")))
     return Table("Failed points", ("Point", "Sweep", "Options", "Error"), rows) if rows else None
 
 
 def time_table(inputs: Inputs) -> Table | None:
     """Seconds by kind of each run."""
     rows = [
-        (Cell(one.label, one.place), *(time_cell(seconds) for seconds in _by_kind(one)), time_cell(one.numbers["wall_seconds"]))
+        (*run_cells(one), *(time_cell(seconds) for seconds in _by_kind(one)), time_cell(one.numbers["wall_seconds"]))
         for one in inputs.runs
     ]
-    return Table("Where the time went", ("Run", *(kind.replace("_", " ") for kind in KINDS), "sum"), rows) if rows else None
+    return (
+        Table("Where the time went", ("#", "Run", *(kind.replace("_", " ") for kind in KINDS), "sum"), rows) if rows else None
+    )
 
 
 def _by_kind(one: ReportedRun) -> list[float]:
@@ -105,7 +126,7 @@ def prediction_table(inputs: Inputs) -> Table | None:
             kinds.append(Cell(f"{duration(expected)} / {duration(seconds)}", seconds - expected))
         rows.append(
             (
-                Cell(one.label, one.place),
+                *run_cells(one),
                 time_cell(one.numbers["predicted_seconds"]),
                 Cell(f"{duration(low)} to {duration(high)}", low),
                 time_cell(actual),
@@ -115,7 +136,17 @@ def prediction_table(inputs: Inputs) -> Table | None:
                 *kinds,
             )
         )
-    columns = ("Run", "Predicted", "Interval", "Actual", "Off", "Inside", "Made from", *(k.replace("_", " ") for k in KINDS))
+    columns = (
+        "#",
+        "Run",
+        "Predicted",
+        "Interval",
+        "Actual",
+        "Off",
+        "Inside",
+        "Made from",
+        *(k.replace("_", " ") for k in KINDS),
+    )
     note = "Kinds: predicted / actual, sorted by their difference. The interval is meant to hold 19 runs of 20."
     return Table("Predicted and actual", columns, rows, note) if rows else None
 
@@ -126,12 +157,12 @@ def inference_table(inputs: Inputs) -> Table | None:
     for row in (row for bench in inputs.benches for row in bench.rows):
         rate = row.get("images_per_second") or {}
         spread = [rate.get(name) for name in ("min", "max")]
-        shown = " to ".join(number(value).text for value in spread) if None not in spread else row.get("error")
+        shown = " to ".join(number(value).text for value in spread) if None not in spread else row.get("reason")
         rows.append(
             (
-                text(row["model"]),
+                text(row["model"], "name"),
                 text(row["precision"]),
-                Cell(str(row["batch_size"]), row["batch_size"]),
+                Cell(str(row["batch_size"] or "largest"), row["batch_size"]),
                 number(rate.get("median")),
                 text(shown, "" if None not in spread else "bad long"),
                 number(row.get("num_parameters")),
@@ -149,7 +180,7 @@ def published_table(figures: Sequence[PublishedFigure]) -> Table | None:
         hours = None if one.hours is None else one.hours * 3600
         rows.append(
             (
-                text(one.name, "published"),
+                text(one.name, "name published"),
                 percent(one.top1, "published"),
                 number(one.images_per_second, "published"),
                 time_cell(hours, "published"),

@@ -13,6 +13,7 @@ from deit_fast.study.report.render import add_axes, literal, say_if_empty, short
 from deit_fast.study.runs import Event, Run, duration, run_numbers
 
 LINES = {"model": ("raw weights", "#1f6fb2"), "ema": ("EMA weights", "#d9730d")}
+_MAX_LABEL = 30  # characters, of two legends beside each other
 _MAX_LEGEND = 24  # lines; of more, each has its run's number at its end
 
 
@@ -33,7 +34,8 @@ def curves_figure(run: Run, panels: Sequence[str]) -> Figure:
 def comparison_figure(runs: Sequence[ReportedRun], panel: str) -> Figure:
     """The named panel of COMPARISONS: a line for each run that has one, in a colour and dashes of its own."""
     has_legend = len(runs) <= _MAX_LEGEND
-    height = 3.1 + (0.17 * -(-len(runs) // 2) if has_legend else 0)
+    columns = 1 if any(len(one.label) > _MAX_LABEL for one in runs) else 2
+    height = 3.1 + (0.17 * -(-len(runs) // columns) if has_legend else 0)
     figure = Figure(figsize=(4.6, height), dpi=160, layout="constrained")
     axes = add_axes(figure, panel)
     for index, one in enumerate(runs):
@@ -42,12 +44,12 @@ def comparison_figure(runs: Sequence[ReportedRun], panel: str) -> Figure:
             continue
         dashes = ("-", "--", ":")[index // 10 % 3]
         marker = _marker(xs)
-        label = literal(short(one.label, 30))
+        label = literal(short(one.label, 2 * _MAX_LABEL // columns))
         axes.plot(xs, ys, color=f"C{index % 10}", linestyle=dashes, linewidth=1.1, marker=marker, markersize=4, label=label)
         if not has_legend:
             axes.annotate(str(one.place), (xs[-1], ys[-1]), (2, 0), textcoords="offset points", fontsize=7, va="center")
     if has_legend and axes.has_data():
-        figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
+        figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=columns)
     _finish(axes)
     say_if_empty(axes, "nothing logged yet")
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from deit_fast.record.run import read_json
 from deit_fast.study.runs import Run, load_run, run_numbers
 
 SWEEP, POINTS = "sweep.json", "points.jsonl"
+_OPTION = re.compile(r"^(model\.name=|[a-z_]+\.(?=[a-z_]+=))")  # what a part of a sweep's name can do without
 _FACTS = {"num_images": "images", "num_classes": "classes", "labels": "labels with digest"}
 
 
@@ -52,8 +54,8 @@ class BenchResult:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The measurements of models' inference, empty for other kinds of bench."""
-        return self.content["rows"] if self.content.get("kind") == "eval" else []
+        """The measurements of models' inference, with those that could not be made; empty for other kinds of bench."""
+        return [*self.content["rows"], *self.content.get("skipped", ())] if self.content.get("kind") == "eval" else []
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _read_sweep(folder: Path) -> tuple[list[Run], list[FailedPoint], str]:
     num_finished = sum(run.end is not None for run in runs)
     counted = f"{about['num_points']} points" if isinstance(about.get("num_points"), int) else f"{len(order)} runs"
     others = len(runs) - num_finished
-    line = f"{name}: {counted}, {num_finished} finished, {len(failed)} failed"
+    line = f"{name}: {counted}, {num_finished} finished" + (f", {len(failed)} failed" if failed else "")
     line += f", {others} with a run that is unfinished" if others else ""
     return runs, failed, line + (f", {num_waiting} not begun" if num_waiting else "")
 
@@ -133,8 +135,8 @@ def _read_bench(path: Path) -> BenchResult:
     if "hardware" not in content and "kind" not in content:
         raise UserError(f"{path}: not a result of bench: want a file that `deit-fast bench --out=FILE.json` wrote")
     if content.get("kind") == "eval":
-        rows = content.get("rows")
-        if not isinstance(rows, list) or not all(map(_is_row, rows)):
+        lists = [content.get("rows"), content.get("skipped", [])]
+        if not all(isinstance(rows, list) and all(map(_is_row, rows)) for rows in lists):
             raise UserError(
                 f"{path}: want `rows` with model, precision, batch_size and images_per_second, as bench eval writes"
             )
@@ -147,13 +149,15 @@ def _is_row(row: Any) -> bool:
         return False
     rate = row.get("images_per_second")
     medians = [] if rate is None else [rate.get("median") if isinstance(rate, dict) else ""]
-    return isinstance(row.get("batch_size"), int) and all(isinstance(value, int | float) for value in medians)
+    return isinstance(row.get("batch_size"), int | None) and all(isinstance(value, int | float) for value in medians)
 
 
 def _names(runs: list[Run]) -> list[str]:
-    """Names by which runs can be told apart."""
-    counts = Counter(run.name for run in runs)
-    return [run.name if counts[run.name] == 1 else f"{run.folder.absolute().parent.name}/{run.name}" for run in runs]
+    """Names by which runs can be told apart; a name made of options, as a sweep gives it, without their sections."""
+    names = [", ".join(_OPTION.sub("", part) for part in run.name.split(",")) for run in runs]
+    counts = Counter(names)
+    pairs = zip(names, runs, strict=True)
+    return [name if counts[name] == 1 else f"{run.folder.absolute().parent.name}/{run.name}" for name, run in pairs]
 
 
 def dataset_of(run: Run) -> dict[str, Any]:

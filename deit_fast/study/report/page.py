@@ -46,6 +46,7 @@ def page(title: str, inputs: Inputs, chapters: Sequence[Chapter]) -> str:
         f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n{remarks}"
         + "".join(map(_chapter, chapters))
         + (f"<h2>Results of bench</h2>\n{benches}" if benches else "")
+        + ("<h2>Single runs</h2>\n" if len(inputs.runs) > 1 else "")
         + f"{sections}<script>{script}</script>\n</body>\n</html>\n"
     )
 

@@ -19,7 +19,7 @@ class Cell:
 
     text: str
     value: float | None = None
-    mark: str = ""  # class in style.css: "bad", "strong", "changed", "long" or "published"
+    mark: str = ""  # class in style.css: "bad", "strong", "changed", "long", "name" or "published"
 
 
 @dataclass(frozen=True)
