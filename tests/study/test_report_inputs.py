@@ -136,12 +136,25 @@ def test_bench_joins_runs_by_model_and_published_where_there_is_none(tmp_path: P
     } <= set(texts)
 
 
+def test_results_of_other_kinds_of_bench_are_listed(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.json"
+    content = {"results": [{"case": "<first>", "rounds": [1, 2]}, {"case": "x" * 999}], "hardware": {"cpu": "a"}, "config": {}}
+    write_json(file, content)
+    report(file)
+    texts = Page((tmp_path / "report.html").read_text()).texts
+    assert {"results.1.case", "<first>", "results.2.case", "hardware.cpu"} <= set(texts)
+    assert "results.1.rounds" not in texts
+    assert max(map(len, texts)) < 400
+
+
 def test_other_files_and_options_that_do_not_fit_get_one_line(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     strange = tmp_path / "strange.json"
     strange.write_text('{"a": 1}')
     broken = tmp_path / "broken.json"
     broken.write_text('{"kind": "eval", "rows": [{"model": "x"}], "hardware": {}}')
+    words = tmp_path / "words.json"
+    words.write_text(broken.read_text().replace("}]", ', "precision": "fp32", "batch_size": "8"}]'))
     none = tmp_path / "none"
     none.mkdir()
     (none / "sweep.json").write_text('{"name": "none"}')
@@ -149,6 +162,7 @@ def test_other_files_and_options_that_do_not_fit_get_one_line(tmp_path: Path) ->
     wrong: list[tuple[tuple[Path, ...], dict[str, Any], str]] = [
         ((run, strange), {}, "strange.json: not a result of bench"),
         ((run, broken), {}, "broken.json: want `rows` with model, precision"),
+        ((run, words), {}, "words.json: want `rows` with model, precision"),
         ((none,), {}, "none: holds no run that trained"),
         ((run,), {"published": ("papers",)}, "report.published=papers: want any of paper, ffcv-imagenet"),
         ((run,), {"csv": str(run / "log.jsonl")}, "log.jsonl: is the name of a record"),

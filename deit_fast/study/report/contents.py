@@ -8,8 +8,11 @@ from typing import Any
 from deit_fast.record.clock import KINDS
 from deit_fast.study.report.inputs import BenchResult, Inputs, ReportedRun
 from deit_fast.study.report.published import PublishedFigure
+from deit_fast.study.report.render import short
 from deit_fast.study.report.tables import NONE, Cell, Table, dollars, number, percent, text
 from deit_fast.study.runs import by_dotted_name, duration
+
+_LONGEST = 300  # characters of a result of bench
 
 
 def run_cells(one: ReportedRun) -> tuple[Cell, Cell]:
@@ -199,4 +202,14 @@ def bench_facts(bench: BenchResult) -> dict[str, Any]:
     """The results of a bench other than eval, by dotted name; without its configuration and its single rounds."""
     left_out = ("config", "rounds", "versions")
     content = {name: value for name, value in bench.content.items() if name not in left_out}
-    return {name: value for name, value in by_dotted_name(content).items() if not name.endswith(".rounds")}
+    flat = by_dotted_name(_as_dicts(content))
+    return {name: short(str(value), _LONGEST) for name, value in flat.items() if not name.endswith(".rounds")}
+
+
+def _as_dicts(value: Any) -> Any:
+    """Nested values with lists of dictionaries as dictionaries by number, from 1."""
+    if isinstance(value, dict):
+        return {str(name): _as_dicts(item) for name, item in value.items()}
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return {str(place): _as_dicts(item) for place, item in enumerate(value, start=1)}
+    return value

@@ -148,8 +148,11 @@ def _is_row(row: Any) -> bool:
     if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("model", "precision")):
         return False
     rate = row.get("images_per_second")
-    medians = [] if rate is None else [rate.get("median") if isinstance(rate, dict) else ""]
-    return isinstance(row.get("batch_size"), int | None) and all(isinstance(value, int | float) for value in medians)
+    if rate is not None and not (isinstance(rate, dict) and isinstance(rate.get("median"), int | float)):
+        return False
+    numbers = [row.get(name) for name in ("batch_size", "num_parameters", "resolution")]
+    numbers += [(rate or {}).get(name) for name in ("min", "max")]
+    return all(isinstance(value, int | float | None) for value in numbers)
 
 
 def _names(runs: list[Run]) -> list[str]:
