@@ -70,6 +70,7 @@ class Journal:
             channels_last=train.channels_last,
             lr=trainer.peak_lr,
             num_parameters=num_parameters(trainer.model),
+            datasets=trainer.datasets,
         )
         remarks = [("placement", line) for line in trainer.placement] + [("weights", line) for line in trainer.remarks]
         for kind, line in [*remarks, *(("warning", line) for line in warnings_of(trainer.config, trainer.global_batch_size))]:

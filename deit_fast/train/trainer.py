@@ -13,7 +13,7 @@ import torch
 
 from deit_fast.augment.rng import sample_of
 from deit_fast.config import RunConfig, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
-from deit_fast.data.beton import check_same_classes
+from deit_fast.data.beton import Beton, check_same_classes
 from deit_fast.data.loader import Batch, eval_loader, train_loader
 from deit_fast.model.create import has_fixed_resolution
 from deit_fast.train import schedule
@@ -48,6 +48,11 @@ class Trainer(Learner):
         self._modules = {"model": self.model} | ({"ema": self.average.module} if self.average is not None else {})
         self._decisions = {name: Decision(module, config.eval, config.train.compile) for name, module in self._modules.items()}
         self._has_compiled_evaluation = config.train.compile == "off"
+
+    @property
+    def datasets(self) -> dict[str, dict[str, Any]]:
+        """By what runs of different data sets are told apart: one that is stored anew, in other pixels, stays the same."""
+        return {"train": _dataset(self.train_loader.beton), "val": _dataset(self.eval_loader.beton)}
 
     @property
     def images_per_epoch(self) -> int:
@@ -161,6 +166,11 @@ class Trainer(Learner):
         """End the loaders' threads."""
         self.train_loader.close()
         self.eval_loader.close()
+
+
+def _dataset(beton: Beton) -> dict[str, Any]:
+    labels = hashlib.sha256(beton.labels.astype("<i8").tobytes()).hexdigest()
+    return {"num_images": beton.num_samples, "num_classes": beton.num_classes, "labels": labels}
 
 
 def _check_resolutions(config: RunConfig) -> None:

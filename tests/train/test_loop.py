@@ -38,6 +38,9 @@ def test_a_run_leaves_its_whole_record(finished_run: Finished) -> None:
     events = read_events(folder / "log.jsonl")
     kinds = [event["event"] for event in events]
     assert kinds[0] == "start"
+    train, val = (events[0]["datasets"][split] for split in ("train", "val"))
+    assert (train["num_images"] + val["num_images"], train["num_classes"], val["num_classes"]) == (1797, 10, 10)
+    assert train["labels"] != val["labels"]
     assert kinds[-1] == "end"
     assert kinds.count("epoch") == 2
     evaluations = [event for event in events if event["event"] == "eval"]
