@@ -132,6 +132,10 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
             from deit_fast.study.bench_step import bench_step
 
             return bench_step(config)
+        case "bench" if config.bench.kind == "eval":
+            from deit_fast.study.bench_eval import bench_eval
+
+            return bench_eval(config)
         case "bench" if config.bench.kind == "gpu":
             from deit_fast.study.bench_gpu import bench_gpu
 

@@ -142,7 +142,9 @@ def wanted(hint: Any) -> str:
         return f"one of {', '.join(get_args(hint))}"
     if get_origin(hint) is tuple:
         kinds = get_args(hint)
-        return "texts with commas between" if kinds[1] is ... else f"{len(kinds)} numbers with commas between"
+        if kinds[1] is ...:
+            return f"{'integers' if kinds[0] is int else 'texts'} with commas between"
+        return f"{len(kinds)} numbers with commas between"
     return names[get_origin(hint) or hint]
 
 
@@ -178,7 +180,7 @@ def convert(hint: Any, given: Given) -> Any:
 
 
 def _items(kinds: tuple[Any, ...], given: Given) -> tuple[Any, ...]:
-    """`1,2` on the command line, or a list, as a tuple of `kinds`; (str, ...): any number of texts, none empty."""
+    """`1,2` on the command line, or a list, as a tuple of `kinds`; (str, ...): any number, none empty."""
     items = given.value
     if isinstance(items, str) and given.origin == COMMAND_LINE:
         items = items.split(",") if items else []

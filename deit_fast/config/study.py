@@ -35,16 +35,17 @@ class SweepConfig:
 class BenchConfig:
     """Throughput and fidelity."""
 
-    kind: Literal["train", "step", "gpu", "write", "loader", "fidelity"] = option(
+    kind: Literal["train", "step", "eval", "gpu", "write", "loader", "fidelity"] = option(
         "train",
-        "train: images per second of data alone, compute alone and both; step: time of our training step over a bare PyTorch "
-        "loop's, on synthetic batches; gpu: the GPU's ceilings, and how near training comes to them; write: of conversion, "
-        "beside stock FFCV's; loader: views per second of the data path, by stage and by threads, and beside other loaders; "
-        "fidelity: no speed, but how far views are from Pillow's and timm's",
+        "train: images per second of the loader alone, of training steps alone, and of both together; step: time of our "
+        "training step over a bare PyTorch loop's, on synthetic batches; eval: images per second of inference, by model; gpu: "
+        "the GPU's ceilings, and how near training comes to them; write: of conversion, beside stock FFCV's; loader: views per "
+        "second of the data path, by stage and by threads, and beside other loaders; fidelity: no speed, but how far views are "
+        "from Pillow's and timm's",
     )
     steps: int = option(30, "train, step, gpu: steps in one measurement")
-    rounds: int = option(5, "measurements of each kind, interleaved; the median is reported")
-    seconds: float = option(3.0, "loader: length of one measurement at least, in seconds")
+    rounds: int = option(5, "measurements of each figure, in turns; the median is reported")
+    seconds: float = option(3.0, "loader, eval: length of one measurement, in seconds; loader: at least, eval: about, at most")
     against: tuple[str, ...] = option((), "loader: rivals to measure beside ours, of timm, ffcv (stock FFCV) and dali")
     work: tuple[str, ...] = option(
         (),
@@ -61,9 +62,19 @@ class BenchConfig:
     )
     chart: str = option("", "loader: PNG to draw the result in; empty: beside --out, where that is given")
     markdown: str = option("", "fidelity: page to write the table to, in Markdown; empty: none")
-    models: tuple[str, ...] = option((), "eval: timm's names of the models to measure; empty: those of the paper's table")
-    batch_sizes: tuple[str, ...] = option((), "eval: images at once, one measurement for each; empty: 1, 64 and 256")
-    precisions: tuple[str, ...] = option((), "eval: of fp32, bf16 and fp16; empty: fp32, and bf16 where there is a GPU")
+    models: tuple[str, ...] = option(
+        (), "eval: timm's names of the models to measure; empty: those that DeiT's paper compares, and CaiT"
+    )
+    batch_sizes: tuple[int, ...] = option(
+        (1, 64, 256), "eval: images at once, a row for each; 0: the largest power of two that fits into the GPU's memory"
+    )
+    precisions: tuple[str, ...] = option(
+        (), "eval: of fp32, tf32, bf16 and fp16, weights and images alike; empty: fp32, and bf16 where there is a GPU"
+    )
+    resolution: int = option(0, "eval: side of the images in pixels; 0: what timm says that the model was made for")
+    limit_seconds: float = option(
+        30.0, "eval: time for all rows of a model; what would not end in it is left out, with its reason; 0: no limit"
+    )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from PIL import features
 
 from deit_fast.config import RunConfig, UserError
 from deit_fast.record.run import versions, write_bytes
+from deit_fast.study.bench_result import described
 from deit_fast.study.fidelity import batches, crops, device_jpegs, jpegs, operations
 from deit_fast.study.fidelity.material import Material, Pair, Row, random_material, source_material
 
@@ -93,7 +94,7 @@ def bench_fidelity(config: RunConfig) -> dict[str, Any]:
         "sections": sections,
         "num_images": len(material.images),
         "num_jpegs": len(material.jpegs),
-        "config": config.as_dict(),
+        **described(config),
         "versions": _versions(),
         "machine": platform.machine(),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import statistics
@@ -13,8 +12,8 @@ from typing import Any
 import torch
 
 from deit_fast.config import RunConfig, UserError, check_training
-from deit_fast.record.run import hardware, versions
-from deit_fast.study.bench import measure_rates
+from deit_fast.study.bench import measure_rates, measured_as
+from deit_fast.study.bench_result import described
 from deit_fast.study.device_ceilings import ceilings
 from deit_fast.study.device_decode import decode_rates
 from deit_fast.study.device_kernels import kernel_times
@@ -46,7 +45,7 @@ def bench_gpu(config: RunConfig) -> dict[str, Any]:
         device = choose_device("cuda")
     except UserError as error:
         print(f"skipped: {error}")
-        return _described(config, {"skipped": str(error)})
+        return {"results": {"skipped": str(error)}, **described(config)}
     with joined_world(device.type) as world:
         if world.world_size > 1:
             raise UserError("bench gpu: measures one GPU; start it without torchrun")
@@ -54,7 +53,8 @@ def bench_gpu(config: RunConfig) -> dict[str, Any]:
         results = run_parts(device_parts(config, world), begin_before)
         if "auto" in (config.data.decode, config.augment.device):
             config = with_places(config, _best_places(config, results["places"]))
-        return _described(config, results | run_parts(model_parts(config, world), begin_before, results["ceilings"]))
+        results |= run_parts(model_parts(config, world), begin_before, results["ceilings"])
+        return {"results": results, **described(config)}
 
 
 def device_parts(config: RunConfig, world: World) -> dict[str, Part]:
@@ -121,11 +121,10 @@ def run_parts(parts: dict[str, Part], begin_before: float, limits: dict[str, Any
 
 
 def run_rate(config: RunConfig, world: World, name: str) -> dict[str, Any]:
-    """Images per second of the loader alone, of steps alone, and of both, and the share of a step that waits for data."""
+    """Images per second of each of `bench.KINDS`, and the share of a step that waits for data."""
     config = model_config(config, name)
     _check_betons(config)
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, log_every=config.bench.steps))
-    trainer = Trainer(config, world)
+    trainer = Trainer(measured_as(config), world)
     try:
         rates = measure_rates(trainer, config.bench.steps, config.bench.rounds)
     finally:
@@ -184,7 +183,3 @@ def _kernel_lines(result: dict[str, Any], limits: dict[str, Any]) -> str:
             line += f", {1e3 * row['bytes'] / limits['bytes_per_second']:.3f} ms by its {row['bytes'] / 1e6:,.0f} MB"
         lines.append(line)
     return "\n".join(lines)
-
-
-def _described(config: RunConfig, results: dict[str, Any]) -> dict[str, Any]:
-    return {"results": results, "config": config.as_dict(), "hardware": hardware(), "versions": versions()}

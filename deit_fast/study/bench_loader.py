@@ -16,9 +16,10 @@ from typing import Any
 from deit_fast.config import DataConfig, RunConfig, UserError, is_mixing
 from deit_fast.data.beton import open_beton
 from deit_fast.data.loader import num_threads
-from deit_fast.record.run import hardware, versions, write_bytes
+from deit_fast.record.run import write_bytes
 from deit_fast.study.bench_chart import bench_png
 from deit_fast.study.bench_files import BenchFiles
+from deit_fast.study.bench_result import described
 from deit_fast.study.interleave import interleaved, spread, summary
 from deit_fast.study.rivals.common import WORKS, NotInstalled, Setting, System, Work, views_per_second
 from deit_fast.study.rivals.ours import open_ours, ours_evaluating, ours_training
@@ -63,7 +64,7 @@ def bench_loader(config: RunConfig) -> dict[str, Any]:
                 setting = Setting(files, config.data.batch_size, config.data.resolution, num_cores, config.train.seed)
                 result["works"][name] = _compare(WORKS[name], setting, rivals, config)
                 print(_work_table(result["works"][name]))
-    result |= {"config": config.as_dict(), "hardware": hardware(), "versions": versions()}
+    result |= described(config)
     if chart:
         write_bytes(chart, bench_png(result))
         print(f"chart: {chart}")

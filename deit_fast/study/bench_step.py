@@ -23,8 +23,8 @@ from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.data.loader import Batch
 from deit_fast.model.heads import head_logits, is_distilled
 from deit_fast.record.clock import Clock
-from deit_fast.record.run import hardware, versions
-from deit_fast.study.interleave import interleaved, spread, summary
+from deit_fast.study.bench_result import described, setting_of, title
+from deit_fast.study.interleave import interleaved, spread, summary, wait_for
 from deit_fast.train import optim
 from deit_fast.train.clip import clipped_parameters
 from deit_fast.train.dist import World, joined_world, world_size_of_environment
@@ -61,34 +61,19 @@ def bench_step(config: RunConfig) -> dict[str, Any]:
         bare, _ = bare_loop(learner, batch)  # before the learner moves: it takes a copy of the weights
         steps = {"ours": our_loop(learner, batch, stop), "bare": bare}
         result = _measure(config, world, steps)
-        amp = learner.step.amp
-    result |= {
-        "model": config.model.name,
-        "batch_size": config.data.batch_size,
-        "world_size": world.world_size,
-        "resolution": config.data.resolution,
-        "num_parameters": sum(parameter.numel() for parameter in learner.model.parameters()),
-        "precision": "float32" if amp == "off" else amp,
-        "memory_format": "channels_last" if config.train.channels_last else "contiguous",
-        "compile": config.train.compile,
-        "device": world.device.type,
-        "threads": torch.get_num_threads(),
-        "config": config.as_dict(),
-        "hardware": hardware(),
-        "versions": versions(),
-    }
+        result |= setting_of(learner) | described(config)
     if world.is_main:
         print(_table(result))
     return result
 
 
-def synthetic_batch(config: RunConfig, device: torch.device) -> Batch:
+def synthetic_batch(config: RunConfig, device: torch.device, num_classes: int = NUM_CLASSES) -> Batch:
     """A batch of noise, with targets of two classes each, as mixed images have them."""
     size, side = config.data.batch_size, config.data.resolution
     generator = torch.Generator().manual_seed(config.train.seed)
     images = torch.randn(size, 3, side, side, generator=generator).to(device, getattr(torch, config.data.dtype))
-    classes = torch.randint(NUM_CLASSES, (size, 2), generator=generator)
-    targets = torch.zeros(size, NUM_CLASSES).scatter_add_(1, classes, torch.tensor([[0.7, 0.3]]).expand(size, 2)).to(device)
+    classes = torch.randint(num_classes, (size, 2), generator=generator)
+    targets = torch.zeros(size, num_classes).scatter_add_(1, classes, torch.tensor([[0.7, 0.3]]).expand(size, 2)).to(device)
     ids = torch.arange(size)
     # as the loader lays them out
     return Batch(images.contiguous(memory_format=torch.channels_last), targets, ids, torch.zeros_like(ids))
@@ -190,11 +175,11 @@ def _measure(config: RunConfig, world: World, steps: dict[str, Step]) -> dict[st
     bench = config.bench
 
     def seconds_of(step: Step, count: int) -> float:
-        _wait_for(world.device)
+        wait_for(world.device)
         started = time.perf_counter()
         for _ in range(count):
             step()
-        _wait_for(world.device)
+        wait_for(world.device)
         return time.perf_counter() - started
 
     first_seconds = {name: seconds_of(step, FIRST_STEPS) for name, step in steps.items()}
@@ -213,11 +198,6 @@ def _measure(config: RunConfig, world: World, steps: dict[str, Step]) -> dict[st
         # a mode of PyTorch's dispatcher sees no compiled code
         "operators": {name: num_operators(step) for name, step in steps.items()} if config.train.compile == "off" else None,
     }
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class Operators(TorchDispatchMode):
@@ -241,15 +221,7 @@ def num_operators(step: Step) -> int:
 
 
 def _table(result: dict[str, Any]) -> str:
-    side, ranks = result["resolution"], result["world_size"]
-    hardware, device = result["hardware"], f"{result['threads']} threads of {result['hardware']['cpu']}"
-    if result["device"] == "cuda":
-        device = hardware["gpus"][0]["name"]
-    lines = [
-        f"{result['model']}, {result['num_parameters']:,} parameters, batch {result['batch_size']} at {side}x{side}, "
-        f"{result['precision']}, {result['memory_format']}, compile {result['compile']}, "
-        f"{ranks} rank{'s' * (ranks > 1)}, {device}"
-    ]
+    lines = [title(result)]
     for name, seconds in result["seconds_per_step"].items():
         milliseconds = [1000 * value for value in result["rounds"][name]]
         lines.append(

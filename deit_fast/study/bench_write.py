@@ -17,7 +17,7 @@ from deit_fast.config import RunConfig, SourceConfig, WriteConfig
 from deit_fast.data.sources import open_source
 from deit_fast.data.stock import write_with_stock_ffcv
 from deit_fast.data.write import write_beton
-from deit_fast.record.run import hardware, versions
+from deit_fast.study.bench_result import described
 from deit_fast.study.interleave import interleaved, spread
 
 _RESIZED_SIDE = 256  # pixels, the longest side of the second comparison
@@ -42,9 +42,7 @@ def bench_write(config: RunConfig) -> dict[str, Any]:
     return {
         "comparisons": results,
         "num_workers": write.num_workers,
-        "config": config.as_dict(),
-        "hardware": hardware(),
-        "versions": versions(),
+        **described(config),
     }
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
 from deit_fast.config import ModelConfig, RunConfig
-from deit_fast.model.create import create_model
 from deit_fast.study.bench_step import FIRST_STEPS, NUM_CLASSES, STEPS_PER_EPOCH, our_loop, synthetic_batch
+from deit_fast.study.device_needs import forward_needs
 from deit_fast.study.interleave import summary
 from deit_fast.train.dist import World
 from deit_fast.train.learner import Learner
@@ -44,12 +43,7 @@ def slowest_kernels(work: Callable[[], object], device: torch.device) -> list[di
 
 def multiply_adds(model: ModelConfig, resolution: int) -> int:
     """Multiply-adds of a training step for one image: three times those of the forward pass."""
-    with torch.device("meta"):
-        network = create_model(model, num_classes=NUM_CLASSES, resolution=resolution).eval()
-        images = torch.empty(1, 3, resolution, resolution)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(images)
-    return 3 * counter.get_total_flops() // 2  # PyTorch counts two for each
+    return 3 * forward_needs(model, num_classes=NUM_CLASSES, resolution=resolution).multiply_adds
 
 
 def model_config(config: RunConfig, name: str) -> RunConfig:

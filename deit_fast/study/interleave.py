@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import psutil
+import torch
 
 Name = TypeVar("Name")
 
@@ -38,6 +39,12 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Median, smallest and largest of the rounds."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def wait_for(device: torch.device) -> None:
+    """Waits until the device has done what is queued, so that a clock read now counts it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def wait_for_rest(limit_seconds: float = 60.0) -> bool:

@@ -41,7 +41,7 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], capsys: pyt
     assert "data.decode=cpu, augment.device=cpu" in of_device[3]
     results |= run_parts(model_parts(config, world, (NAME,)), limit, results["ceilings"])
     rates = results[f"run {NAME}"]["images_per_second"]
-    assert set(rates) == {"data", "compute", "both"}
+    assert set(rates) == {"data", "compute", "cached", "both"}
     assert results[f"run {NAME}"]["waiting"] == max(0.0, 1 - rates["both"] / rates["compute"])
     assert min(rates.values()) > 0
     step = results[f"step {NAME}"]

@@ -15,7 +15,6 @@ from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
 from deit_fast.data.write import write_beton
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import read_events
-from deit_fast.study.bench import bench
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
 from deit_fast.train.loop import train
@@ -206,10 +205,3 @@ def test_checkpoint_of_other_classes_is_refused(finished_run: Finished, five_dig
                 eval=dataclasses.replace(config.eval, checkpoint=checkpoint),
             )
         )
-
-
-def test_bench_measures_three_rates(tiny_run: MakeRun) -> None:
-    config = dataclasses.replace(tiny_run(), bench=dataclasses.replace(RunConfig().bench, steps=3, rounds=2))
-    result = bench(config)
-    assert set(result["images_per_second"]) == {"data", "compute", "both"}
-    assert all(len(values) == 2 and min(values) > 0 for values in result["rounds"].values())
