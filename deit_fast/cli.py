@@ -69,7 +69,7 @@ COMMANDS = {
         ),
     ),
     "bench": Command(
-        "measure throughput of training, inference, conversion or the data path, or how far views are from timm's",
+        "measure throughput of training, inference, conversion or loading, or the fidelity of views",
         ("source", "write", "data", "augment", "model", "distil", "optim", "schedule", "train", "bench"),
         positional="bench.kind",
     ),

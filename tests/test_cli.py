@@ -217,6 +217,7 @@ def option_values(section: str, name: str, hint: Any) -> st.SearchStrategy[Any]:
         str: text, bool: st.booleans(), int: st.one_of(st.integers(1, 100), st.integers()), float: numbers,
         Pair: st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda pair: tuple(sorted(pair))),
         Triple: st.tuples(numbers, numbers, numbers).map(lambda triple: tuple(abs(x) for x in triple)),
+        tuple[int, ...]: st.lists(st.integers(0, 10**6)).map(tuple),
         tuple[str, ...]: st.lists(text.filter(lambda word: word and "," not in word)).map(tuple),
         dict[str, Any]: st.dictionaries(
             st.from_regex(r"[a-z_]\w{0,8}", fullmatch=True).filter(str.isascii),

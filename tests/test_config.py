@@ -46,7 +46,7 @@ def test_every_number_has_a_range() -> None:
     numbers = set()
     for section, field in OPTIONS:
         hint = get_type_hints(SECTIONS[section])[field.name]
-        if hint in (int, float) or (get_origin(hint) is tuple and get_args(hint)[0] is float):
+        if hint in (int, float) or (get_origin(hint) is tuple and get_args(hint)[0] in (int, float)):
             numbers.add(f"{section}.{field.name}")
     assert numbers - UNBOUNDED == {path for path, _, _ in checks.RANGES}
 

@@ -22,6 +22,7 @@ from deit_fast.study.interleave import summary, wait_for
 # of weights and images; tf32: products of float32 numbers with 10 bits of their fractions
 PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _MOST_IMAGES = 8192  # at once, where the largest batch is looked for
+_MEMORY_MARGIN = 1.5  # seen on a CPU: 0.8 to 1.4 times what is counted, with what libraries keep beside
 _NUM_BEFORE = 2  # batches before the first round
 
 Row = dict[str, Any]
@@ -78,11 +79,11 @@ class Inference:
             except RuntimeError as error:  # an operation that is not there in this precision, a compiler that gives up
                 row["reason"] = " ".join(str(error).split())[:200]
             self._rows_left -= 1
+            if self._train.compile != "off":
+                torch.compiler.reset()  # after some shapes PyTorch would leave the next one uncompiled
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
             yield row
-        if self._train.compile != "off":
-            torch.compiler.reset()  # compiled code and its memory go with the model
 
     def _network(self, precision: str) -> nn.Module:
         with torch.device(self._device):
@@ -146,7 +147,7 @@ class Inference:
         if size == 0:
             raise NotMeasured("the largest batch is looked for in a GPU's memory alone")
         values = size * self._needs.peak_values + self._needs.num_parameters
-        wanted, free = values * PRECISIONS[precision].itemsize, free_memory_bytes()
+        wanted, free = _MEMORY_MARGIN * values * PRECISIONS[precision].itemsize, free_memory_bytes()
         if wanted > free:
             raise NotMeasured(f"takes about {wanted / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free")
 
@@ -161,6 +162,7 @@ class Inference:
 
     def _largest(self, network: nn.Module, precision: str) -> int:
         """The largest power of two that fits into the GPU's memory. Raises torch.OutOfMemoryError where not even one does."""
+        network = getattr(network, "_orig_mod", network)  # compiled anew for each size, the search would take for ever
         size = 1
         while size <= _MOST_IMAGES:
             try:

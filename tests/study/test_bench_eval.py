@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 from deit_fast.__main__ import main
 from deit_fast.config import ModelConfig, RunConfig, UserError
+from deit_fast.model.create import create_model
 from deit_fast.study import bench_inference
 from deit_fast.study.bench_eval import MODELS, bench_eval, candidates
 from deit_fast.study.bench_inference import Inference
@@ -74,10 +74,8 @@ def test_models_are_measured_as_they_are_evaluated(monkeypatch: pytest.MonkeyPat
         is_last = images.is_contiguous(memory_format=torch.channels_last)
         seen.append((module.training, torch.is_inference_mode_enabled(), images.dtype, output.dtype, len(output), is_last))
 
-    create = bench_inference.create_model
-
     def watched(*arguments: Any, **options: Any) -> Any:
-        model = create(*arguments, **options)
+        model = create_model(*arguments, **options)
         model.register_forward_hook(watch)
         return model
 
@@ -211,3 +209,14 @@ def test_a_compiled_model_is_measured() -> None:
     result = bench_eval(quick(bench__models=(TINY_DEIT,), bench__batch_sizes=(2,), train__compile="default"))
     (row,) = result["rows"]
     assert row["first_batch_seconds"] > 10 * 2 / row["images_per_second"]["median"]
+
+
+@pytest.mark.gpu
+def test_on_the_device_the_largest_batch_is_found() -> None:
+    changes = {"train__device": "cuda", "bench__precisions": ("fp32", "tf32", "bf16", "fp16"), "bench__batch_sizes": (0, 2)}
+    result = bench_eval(quick(**changes, bench__models=(TINY_RESNET,), bench__resolution=256))
+    sizes = [row["batch_size"] for row in result["rows"]]
+    assert sizes[::2] == [2] * len(sizes[::2])
+    assert all(size > 2 for size in sizes[1::2])
+    assert result["skipped"] == []
+    assert all(row["peak_memory_bytes"] > 0 for row in result["rows"])
