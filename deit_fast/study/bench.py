@@ -120,13 +120,16 @@ def before_and_rates(trainer: Trainer, steps: int, rounds: int) -> tuple[dict[st
     }
 
     def rate(kind: str) -> float:
-        if kind in ("data", "both"):
-            # batches that were prepared while the clock stood still are not counted
-            for _ in range(trainer.config.data.batches_ahead):
-                next(batches)
-        else:
+        if kind in ("compute", "cached"):
             wait_for_rest()  # the loader fills its queues, on cores that the model may want
-        return steps * trainer.global_batch_size / seconds_of(works[kind], steps)
+        trainer.world.gather(None)  # ranks begin together
+        if kind in ("data", "both"):
+            # what was prepared while the clock stood still is not counted: the queue, a batch that found no place in it, and
+            # one more, so that the clock starts when one is finished
+            for _ in range(trainer.config.data.batches_ahead + 2):
+                next(batches)
+        seconds = max(trainer.world.gather(seconds_of(works[kind], steps)))  # of the last rank
+        return steps * trainer.global_batch_size / seconds
 
     return before, interleaved({kind: functools.partial(rate, kind) for kind in KINDS}, rounds)
 

@@ -47,6 +47,8 @@ def test_every_row_is_in_table_page_and_json(tmp_path: Path, scratch: Path, caps
     assert main(["bench", "fidelity", f"--bench.images={COUNT}", f"--bench.markdown={page}", f"--out={out}"]) == 0
     printed, text = capsys.readouterr().out, page.read_text()
     result = json.loads(out.read_text())
+    assert result["kind"] == "fidelity"
+    assert "hardware" in result
     for section, measured in zip(bench_fidelity.SECTIONS, result["sections"], strict=True):
         assert f"## {section.title}\n" in text
         assert [row["operation"] for row in measured["rows"]] == [row.name for row in section.rows]

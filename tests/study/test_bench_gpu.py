@@ -110,7 +110,9 @@ def test_without_a_gpu_all_is_skipped_with_one_line(tmp_path: Path, capsys: pyte
     assert main(["bench", "gpu", f"--out={tmp_path / 'gpu.json'}"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert line == "skipped: train.device=cuda: this machine has no usable CUDA device; want cpu or auto"
-    assert "no usable CUDA device" in json.loads((tmp_path / "gpu.json").read_text())["results"]["skipped"]
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert "no usable CUDA device" in result["results"]["skipped"]
+    assert result["kind"] == "gpu"
 
 
 @pytest.mark.gpu

@@ -61,7 +61,7 @@ def test_stages_threads_and_works_are_in_table_json_and_chart(
     rounds = [work["systems"][name]["rounds"] for name in ("deit_fast", "timm")]
     assert work["ratios"]["timm"]["rounds"] == pytest.approx([ours / theirs for ours, theirs in zip(*rounds, strict=True)])
     assert result["images"]["num_images"] == 12
-    assert result["config"]["bench"]["kind"] == "loader"
+    assert result["kind"] == "loader"
     printed = capsys.readouterr().out
     assert "ms a view" in printed
     assert "ours is" in printed

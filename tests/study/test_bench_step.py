@@ -49,6 +49,7 @@ def test_the_command_says_how_long_a_step_takes(tmp_path: Path, capsys: pytest.C
     assert result["images_per_second"]["ours"] == pytest.approx(4 / result["seconds_per_step"]["ours"]["median"])
     assert 0 < result["operators"]["bare"] <= result["operators"]["ours"]
     assert (result["precision"], result["memory_format"], result["batch_size"]) == ("float32", "channels_last", 4)
+    assert result["kind"] == "step"
     assert "ours / bare" in capsys.readouterr().out
 
 

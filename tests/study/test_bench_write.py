@@ -25,6 +25,7 @@ def test_both_conversions_of_both_kinds_are_measured(
     source = f"--source.path={tmp_path / 'images'}"
     assert main(["bench", "write", source, "--bench.rounds=2", "--write.num_workers=2", f"--out={out}"]) == 0
     result = json.loads(out.read_text())
+    assert result["kind"] == "write"
     assert list(result["comparisons"]) == ["as configured", "longest side 256"]
     for comparison in result["comparisons"].values():
         rates = comparison["images_per_second"]
