@@ -144,4 +144,4 @@ def line_of(row: dict[str, Any]) -> str:
     rate = row["images_per_second"]
     digits = 0 if rate["median"] >= 100 else 1 + max(0, -math.floor(math.log10(rate["median"])))
     shown = [f"{rate[name]:,.{digits}f}" for name in ("median", "min", "max")]
-    return f"{line}{shown[0]:>12}   ({shown[1]} to {shown[2]}; first batch {row['first_batch_seconds']:.1f} s)"
+    return f"{line}{shown[0]:>12}   ({shown[1]} to {shown[2]}; first batch {row['first_batch_seconds']:.2f} s)"
