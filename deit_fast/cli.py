@@ -238,8 +238,9 @@ def _split(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], list[st
         if hint is None or name != f"--{key}":
             raise UserError(f"{COMMAND_LINE}: unknown option {shown(name)}; {nearest(key, [*_HINTS, *_COMMON])}")
         if key in _HINTS and not taken.has(key):
-            takers = " and ".join(name for name, other in COMMANDS.items() if other.has(key))
-            raise UserError(f"{COMMAND_LINE}: {key} is not an option of {command}, but of {takers}")
+            *takers, last = (name for name, other in COMMANDS.items() if other.has(key))
+            others = f"{', '.join(takers)} and {last}" if takers else last
+            raise UserError(f"{COMMAND_LINE}: {key} is not an option of {command}, but of {others}")
         if not equals and hint is bool and (not words or words[-1].lower() not in BOOLEANS):
             value = "true"
         elif not equals:
