@@ -155,7 +155,7 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
         case "sweep":
             from deit_fast.study.sweep import sweep
 
-            return sweep(config)
+            return sweep(config, words[1:])
         case "report":
             from deit_fast.study.report import write_report
 

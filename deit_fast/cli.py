@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -99,12 +99,31 @@ _COMMON = {  # options of every command that are not part of a section: placehol
 def parse(command: str, argv: Sequence[str]) -> RunConfig:
     """The configuration that `deit-fast COMMAND *argv` asks for; raises UserError for the first thing wrong with it."""
     taken = _command(command)
+    given, out = given_options(command, argv)
+    config = config_of(given, out)
+    check_ranges(config, taken.has)
+    return config
+
+
+def given_options(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], str]:
+    """The options that a command line and its configuration files state, as they came, and the value of --out.
+
+    Raises UserError for an option that there is not or that the command does not take, and for a file that cannot be read.
+    """
     given, files, out = _split(command, argv)
     layers: dict[str, Given] = {}
     for file in files:
         layers |= read_file(Path(file), _HINTS, COMMAND_LINE)
+    return layers | given, out
+
+
+def config_of(given: Mapping[str, Given], out: str = "") -> RunConfig:
+    """The configuration with these options, by "section.name", and all others at their defaults.
+
+    Raises UserError for the first value of a wrong type; ranges are not checked.
+    """
     registry = _registry()
-    registry.collect(layers | given)
+    registry.collect(dict(given))
     for error in registry.validate("errordict").values():
         # fastargs raises an empty ValidationError while it handles what the checker raised: that is the context
         assert isinstance(error.__context__, UserError), error.__context__
@@ -113,9 +132,12 @@ def parse(command: str, argv: Sequence[str]) -> RunConfig:
         section: cls(**{field.name: registry[f"{section}.{field.name}"] for field in dataclasses.fields(cls)})
         for section, cls in _SECTIONS.items()
     }
-    config = RunConfig(**sections, out=out)
-    check_ranges(config, taken.has)
-    return config
+    return RunConfig(**sections, out=out)
+
+
+def options_of(command: str | None = None) -> list[str]:
+    """The options that a command takes, or all that there are, by "section.name", in the order of the configuration."""
+    return [key for key in _HINTS if command is None or COMMANDS[command].has(key)]
 
 
 def overview() -> str:

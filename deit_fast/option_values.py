@@ -41,10 +41,7 @@ def read_file(path: Path, keys: Collection[str], asked_by: str, chain: tuple[Pat
     """
     if path.resolve() in chain:
         raise UserError(f"{asked_by}: base {path} leads back to itself: want a base that does not extend this file")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{asked_by}: cannot read {path}: {error.strerror}") from None
+    content = _content(path, asked_by)
     sections = {key.partition(".")[0]: None for key in keys}
     below: dict[str, Given] = {}
     own: dict[str, Given] = {}
@@ -70,6 +67,52 @@ def read_file(path: Path, keys: Collection[str], asked_by: str, chain: tuple[Pat
     except RecursionError:
         raise UserError(f"{path}:1: nested too deeply: want sections of options") from None
     return below | own
+
+
+def read_nested(path: Path, asked_by: str) -> Given:
+    """The whole of a YAML file that is not a configuration: each value in it as a Given with its own line.
+
+    Mappings are dictionaries of Given, lists are lists of Given; `plain` gives the values alone. Raises UserError for a file
+    that cannot be read or is not YAML.
+    """
+    content = _content(path, asked_by)
+    try:
+        loader = _Loader(content)
+        return _nested(loader, loader.get_single_node(), path, 1)
+    except yaml.YAMLError as error:
+        raise UserError(_yaml_problem(path, content, error)) from None
+    except RecursionError:
+        raise UserError(f"{path}:1: nested too deeply") from None
+
+
+def _nested(loader: _Loader, node: yaml.Node | None, path: Path, line: int) -> Given:
+    origin = f"{path}:{line}"
+    if isinstance(node, yaml.MappingNode):
+        entries = _entries(loader, node, origin)
+        return Given({name: _nested(loader, value, path, own_line) for name, value, own_line in entries}, origin)
+    if isinstance(node, yaml.SequenceNode):
+        return Given([_nested(loader, item, path, item.start_mark.line + 1) for item in node.value], origin)
+    return Given(None if node is None else loader.construct_object(node, deep=True), origin)
+
+
+def plain(given: Given) -> Given:
+    """The same value with all that is nested in it as plain values, as options take them."""
+    return Given(_plain(given.value), given.origin)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Given):
+        return _plain(value.value)
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _content(path: Path, asked_by: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{asked_by}: cannot read {path}: {error.strerror}") from None
 
 
 class _Loader(yaml.SafeLoader):

@@ -22,10 +22,13 @@ class PlanConfig:
 class SweepConfig:
     """Many runs that differ in some options."""
 
-    file: str = option("", "YAML of the sweep: `base`, and `grid`, `list` or `random` options")
+    file: str = option("", "YAML of the sweep: `base`, `options`, and what varies as `grid`, `list` or `random`")
     dir: str = option("", "folder of the sweep, with a run in it for each point; empty: runs/NAME, NAME being that of the file")
     dry_run: bool = option(False, "print the points, with their predicted hours and dollars, and train none")
-    at_once: int = option(0, "runs at the same time, each on GPUs of its own; 0: as many as there are GPUs, or 1")
+    retry: bool = option(False, "try points again that failed")
+    at_once: int = option(
+        0, "runs at the same time, each on a GPU of its own; 0: one for each GPU, else 1; slurm: jobs at the same time, 0: all"
+    )
     where: Literal["here", "slurm"] = option("here", "here; slurm: each point is a job, submitted through submitit")
     hours: float = option(0.0, "budget of all points together, in hours of their processes; 0: none")
     dollars: float = option(0.0, "budget of all points together, at run.dollars_per_hour; 0: none")

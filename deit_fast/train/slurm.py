@@ -38,7 +38,7 @@ def submit(config: RunConfig, words: Sequence[str]) -> dict[str, Any]:
     Raises UserError where the run cannot be submitted, also for sections that do not fit each other.
     """
     slurm = config.slurm
-    _check(config)
+    check_job(config)
     executor = make_executor(config)
     training = Training(
         words=tuple(words_of_job(words)),
@@ -215,7 +215,7 @@ def torchrun_command(
     ]  # fmt: skip
 
 
-def _check(config: RunConfig) -> None:
+def check_job(config: RunConfig) -> None:
     """Raises UserError for what would fail in the queue, where nobody sees it."""
     slurm = config.slurm
     if not config.run.dir:
