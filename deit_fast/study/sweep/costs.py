@@ -103,7 +103,7 @@ class Budget:
         for unit, limit in self._limits.items():
             if limit and cost(seconds, points, unit) > limit:
                 so_far, then = cost(before, points, unit), cost(seconds, points, unit)
-                return f"sweep.{unit}={limit:g}: {so_far:.3g} {unit} are spent or given away, and would be {then:.3g} after it"
+                return f"sweep.{unit}={limit:g}: {so_far:.3g} {unit} are spent, and would be {then:.3g} after {point.name}"
         return ""
 
 

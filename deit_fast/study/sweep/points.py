@@ -56,15 +56,20 @@ def points_of(file: SweepFile, given: Mapping[str, Given], sweep: SweepConfig, f
         if name in points:
             raise UserError(f"{file.path}:{_line(options)}: point {name} stands twice: want it once")
         points[name] = Point(name, values, _of_run(config, sweep, folder / name))
-        try:
-            check_ranges(points[name].config, COMMANDS["train"].has)
-            if sweep.where == "slurm":
-                check_job(points[name].config)
-            else:
-                check_training(points[name].config, world_size=1)
-        except UserError as error:
-            raise UserError(f"{file.path}: point {name}: {error}") from None
+    for point in points.values():
+        _check(point, sweep, file.path)
     return list(points.values())
+
+
+def _check(point: Point, sweep: SweepConfig, file: Path) -> None:
+    try:
+        check_ranges(point.config, COMMANDS["train"].has)
+        if sweep.where == "slurm":
+            check_job(point.config)
+        else:
+            check_training(point.config, world_size=1)
+    except UserError as error:
+        raise UserError(f"{file}: point {point.name}: {error}") from None
 
 
 def _of_run(config: RunConfig, sweep: SweepConfig, folder: Path) -> RunConfig:

@@ -52,6 +52,7 @@ class Runner:
         self._ledger, self._start, self._budget = ledger, start, budget
         self._places: list[Attempt | None] = [None] * num_places
         self._outcome = Outcome()
+        self._is_refused = False  # by the budget, until a run ends, perhaps earlier than predicted
 
     def run(self, points: Sequence[Point]) -> Outcome:
         """All points, to their ends. SIGINT, SIGTERM and SIGHUP end it early, in checkpoints; a second one at once."""
@@ -64,8 +65,7 @@ class Runner:
                         num_heard = interruption.count
                         self._end_soon(is_repeated=num_heard > 1)
                     self._collect(is_stopping=num_heard > 0)
-                    is_open = not num_heard and not self._outcome.refusal
-                    while waiting and is_open and None in self._places and self._may_start(waiting[-1]):
+                    while waiting and not num_heard and None in self._places and self._may_start(waiting[-1]):
                         self._launch(waiting.pop())
                     if not any(self._places) and (not waiting or num_heard or self._outcome.refusal):
                         break
@@ -87,17 +87,20 @@ class Runner:
             self._note(point, Ended(False, str(error)), time.monotonic() - started)
 
     def _may_start(self, point: Point) -> bool:
-        """Whether the budget allows it; else nothing more starts."""
-        if self._budget is None:
-            return True
+        """Whether the budget allows it now; where it does not although nothing runs, nothing more starts."""
+        if self._budget is None or self._is_refused:
+            return self._budget is None
         running = [attempt for attempt in self._places if attempt is not None]
         points = self._ledger.points
         spent = {one.name: spent_seconds(one, self._ledger.attempts) for one in points}
         for attempt in running:
             earlier = self._ledger.attempts.seconds(attempt.point)
             spent[attempt.point.name] = max(spent[attempt.point.name], earlier + time.monotonic() - attempt.started)
-        self._outcome.refusal = self._budget.refuses(point, spent, [attempt.point for attempt in running], points)
-        return not self._outcome.refusal
+        refusal = self._budget.refuses(point, spent, [attempt.point for attempt in running], points)
+        self._is_refused = bool(refusal)
+        if not running:
+            self._outcome.refusal = refusal
+        return not refusal
 
     def _collect(self, is_stopping: bool) -> None:
         for place, attempt in enumerate(self._places):
@@ -107,6 +110,7 @@ class Runner:
             if ended is None:
                 continue
             self._places[place] = None
+            self._is_refused = False
             if is_stopping and not ended.has_result:
                 say(f"point {attempt.point.name}: stopped")
                 self._outcome.not_started.append(attempt.point)

@@ -1,0 +1,135 @@
+"""What tests of sweeps share: a stand-in for `python -m deit_fast train`, and sweeps as processes of their own.
+
+The stand-in takes milliseconds. What it does with a point is said by the point's train.seed: BAD_INPUT and so on; any other
+seed is a run of so many milliseconds, to its end. It notes its starts and ends in the folder of the run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+BAD_INPUT, BUG, OUT_OF_MEMORY, NO_RESULT, SILENT, ENDLESS, DEAF = range(100_001, 100_008)
+
+TRAINER = f"""#!{sys.executable} -IS
+import fcntl, json, os, re, signal, sys, time
+words = dict(word.split("=", 1) for word in sys.argv if "=" in word)
+seed = int((re.findall('"seed": ([0-9]+)', open(words["--config-file"]).read()) or [0])[0])
+folder = words["--run.dir"]
+os.makedirs(folder, exist_ok=True)
+def note(name, *values):
+    with open(f"{{folder}}/{{name}}", "a") as file:
+        file.write(" ".join(map(str, values)) + "\\n")
+lock = open(f"{{folder}}/lock", "w")
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    note("overlaps", os.getpid())
+stop = []
+signal.signal(signal.SIGTERM, lambda *_: seed == {DEAF} or stop.append(1))
+note("starts", os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", "-"), ",".join(map(str, sorted(os.sched_getaffinity(0)))))
+print("seed", seed)
+if seed == {BAD_INPUT}:
+    print("deit-fast train: bad  input\\n\\nremark of a library", file=sys.stderr)
+    sys.exit(2)
+if seed == {BUG}:
+    raise RuntimeError("boom")
+if seed == {OUT_OF_MEMORY}:
+    os.kill(os.getpid(), signal.SIGKILL)
+if seed == {SILENT}:
+    os._exit(3)
+if seed == {NO_RESULT}:
+    sys.exit(0)
+end = time.monotonic() + (3600 if seed > 100_000 else seed / 1000)
+while time.monotonic() < end:
+    if stop:
+        note("checkpoints", os.getpid())
+        sys.exit(0)
+    time.sleep(0.005)
+note("ends", os.getpid())
+with open(f"{{folder}}/part", "w") as file:
+    json.dump({{"best_top1": 12.5, "wall_seconds": seed / 1000}}, file)
+os.replace(f"{{folder}}/part", f"{{folder}}/summary.json")
+"""
+
+
+def make_trainer(folder: Path) -> str:
+    """An executable that stands in for Python where that is to train."""
+    path = folder / "trainer"
+    path.write_text(TRAINER)
+    path.chmod(0o755)
+    return str(path)
+
+
+def make_file(folder: Path, seeds: Sequence[int], more: str = "") -> str:
+    """A sweep with a point for each seed."""
+    path = folder / "s.yaml"
+    path.write_text(f"options: {{data: {{train: a, val: b}}, train.device: cpu}}\ngrid: {{train.seed: {list(seeds)}}}\n{more}")
+    return str(path)
+
+
+class SweepProcess:
+    """`deit-fast sweep *words` in a process of its own, in which the stand-in trains if one is given."""
+
+    def __init__(self, words: Sequence[str], output: Path, trainer: str = "", python: str = "") -> None:
+        program = f"import sys; from deit_fast.__main__ import main; sys.executable = {trainer or sys.executable!r}; {python}"
+        command = [sys.executable, "-c", f"{program}\nsys.exit(main(['sweep', *sys.argv[1:]]))", *words]
+        self._output = output
+        with output.open("ab") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL)
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self._output.read_text()
+
+    def children(self) -> list[psutil.Process]:
+        """All that it has started and that is still there."""
+        found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return found
+
+    def wait(self, seconds: float = 240) -> int:
+        """Its exit status."""
+        return self.process.wait(seconds)
+
+    def end(self, number: signal.Signals) -> None:
+        """Sends a signal."""
+        self.process.send_signal(number)
+
+
+def lines(folder: Path, name: str) -> list[list[str]]:
+    """What the stand-in noted in a run's folder, words of each line."""
+    path = folder / name
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def alive(process_ids: Sequence[int]) -> list[int]:
+    """Those processes that are still there and not just waiting for their status to be read."""
+    return [pid for pid in process_ids if psutil.pid_exists(pid) and _status(pid) != psutil.STATUS_ZOMBIE]
+
+
+def _status(pid: int) -> str:
+    try:
+        status: str = psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return psutil.STATUS_ZOMBIE
+    return status
+
+
+def wait_for(is_so: Callable[[], object], seconds: float = 60) -> None:
+    """Waits until something is so, and fails where it does not come to be."""
+    import time
+
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "did not come to be"
+        time.sleep(0.01)
+
+
+NUM_CORES = len(os.sched_getaffinity(0))
