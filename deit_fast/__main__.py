@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast import __version__
-from deit_fast.cli import help_text, overview, parse
+from deit_fast.cli import given_options, help_text, overview, parse
 from deit_fast.config import RankError, RunConfig, UserError
 from deit_fast.record.log import as_json
 from deit_fast.record.run import write_bytes
@@ -155,7 +155,7 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
         case "sweep":
             from deit_fast.study.sweep import sweep
 
-            return sweep(config, words[1:])
+            return sweep(config, words[1:], given_options(command, words[1:])[0])
         case "report":
             from deit_fast.study.report import write_report
 

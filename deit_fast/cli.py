@@ -11,17 +11,16 @@ from __future__ import annotations
 import dataclasses
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
-import yaml
 from fastargs import Config, Param, Section
 from fastargs.validation import Checker
 
 from deit_fast.config import RunConfig, UserError, check_ranges
-from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, convert, nearest, read_file, shown, wanted
+from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, nearest, read_file, shown, typed, wanted
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,17 @@ def parse(command: str, argv: Sequence[str]) -> RunConfig:
     """The configuration that `deit-fast COMMAND *argv` asks for; raises UserError for the first thing wrong with it."""
     taken = _command(command)
     given, out = given_options(command, argv)
-    config = config_of(given, out)
+    registry = _registry()
+    registry.collect(given)
+    for error in registry.validate("errordict").values():
+        # fastargs raises an empty ValidationError while it handles what the checker raised: that is the context
+        assert isinstance(error.__context__, UserError), error.__context__
+        raise UserError(str(error.__context__))
+    sections = {
+        section: cls(**{field.name: registry[f"{section}.{field.name}"] for field in dataclasses.fields(cls)})
+        for section, cls in _SECTIONS.items()
+    }
+    config = RunConfig(**sections, out=out)
     check_ranges(config, taken.has)
     return config
 
@@ -115,29 +124,6 @@ def given_options(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], 
     for file in files:
         layers |= read_file(Path(file), _HINTS, COMMAND_LINE)
     return layers | given, out
-
-
-def config_of(given: Mapping[str, Given], out: str = "") -> RunConfig:
-    """The configuration with these options, by "section.name", and all others at their defaults.
-
-    Raises UserError for the first value of a wrong type; ranges are not checked.
-    """
-    registry = _registry()
-    registry.collect(dict(given))
-    for error in registry.validate("errordict").values():
-        # fastargs raises an empty ValidationError while it handles what the checker raised: that is the context
-        assert isinstance(error.__context__, UserError), error.__context__
-        raise UserError(str(error.__context__))
-    sections = {
-        section: cls(**{field.name: registry[f"{section}.{field.name}"] for field in dataclasses.fields(cls)})
-        for section, cls in _SECTIONS.items()
-    }
-    return RunConfig(**sections, out=out)
-
-
-def options_of(command: str | None = None) -> list[str]:
-    """The options that a command takes, or all that there are, by "section.name", in the order of the configuration."""
-    return [key for key in _HINTS if command is None or COMMANDS[command].has(key)]
 
 
 def overview() -> str:
@@ -213,14 +199,7 @@ class _Typed(Checker):
     def check(self, value: Any) -> Any:
         if not isinstance(value, Given):
             return value  # the default, which fastargs passes through here
-        try:
-            return convert(self.hint, value)
-        except (ValueError, OverflowError, yaml.YAMLError):
-            remedy = " in quotes" if self.hint is str else ""  # only unquoted YAML is anything but text
-            if get_origin(self.hint) is Literal:
-                remedy = f"; {nearest(str(value.value), get_args(self.hint))}"
-            got = f"{value.origin}: {self.key}={shown(value.value)}"
-            raise UserError(f"{got}: want {self.help()}{remedy}") from None
+        return typed(self.key, self.hint, value)
 
     def help(self) -> str:
         return wanted(self.hint)

@@ -191,6 +191,17 @@ def wanted(hint: Any) -> str:
     return names[get_origin(hint) or hint]
 
 
+def typed(key: str, hint: Any, given: Given) -> Any:
+    """The value of an option `section.name` as the type `hint` of its field. Raises UserError where it is not one."""
+    try:
+        return convert(hint, given)
+    except (ValueError, OverflowError, yaml.YAMLError):
+        remedy = " in quotes" if hint is str else ""  # only unquoted YAML is anything but text
+        if get_origin(hint) is Literal:
+            remedy = f"; {nearest(str(given.value), get_args(hint))}"
+        raise UserError(f"{given.origin}: {key}={shown(given.value)}: want {wanted(hint)}{remedy}") from None
+
+
 def convert(hint: Any, given: Given) -> Any:
     """The value as the type `hint` of a configuration field.
 

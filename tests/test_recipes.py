@@ -19,7 +19,10 @@ from deit_fast.train.schedule import peak_lr, resolution_of_epoch
 ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs/recipes.md").read_text()
 FILES = sorted(
-    path.relative_to(ROOT).as_posix() for folder in ("deit_configs", "rn_configs") for path in (ROOT / folder).rglob("*.yaml")
+    path.relative_to(ROOT).as_posix()
+    for folder in ("deit_configs", "rn_configs")
+    for path in (ROOT / folder).rglob("*.yaml")
+    if path.parent.name != "sweeps"  # many runs each: tests/study/test_sweep_file.py
 )
 BASES = [file for file in FILES if Path(file).name.startswith("base")]
 DEMO = "deit_configs/demo.yaml"

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -31,6 +32,8 @@ try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
     note("overlaps", os.getpid())
+if os.path.exists(f"{{folder}}/summary.json"):
+    note("again", os.getpid())
 stop = []
 signal.signal(signal.SIGTERM, lambda *_: seed == {DEAF} or stop.append(1))
 note("starts", os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", "-"), ",".join(map(str, sorted(os.sched_getaffinity(0)))))
@@ -124,8 +127,6 @@ def _status(pid: int) -> str:
 
 def wait_for(is_so: Callable[[], object], seconds: float = 60) -> None:
     """Waits until something is so, and fails where it does not come to be."""
-    import time
-
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline, "did not come to be"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deit_fast.cli import given_options, options_of, parse
+from deit_fast.cli import COMMANDS, given_options, parse
 from deit_fast.config import RunConfig, SweepConfig, UserError
 from deit_fast.study.sweep.file import read_sweep_file
+from deit_fast.study.sweep.options import ALL, TRAINING
 from deit_fast.study.sweep.points import Point, as_file, point_name, points_of
 
+PROJECT = Path(__file__).parents[2]
 DATA = "options:\n  data: {train: a.beton, val: b.beton}\n"
 
 
@@ -34,6 +37,10 @@ def error(folder: Path, text: str, *words: str, where: str = "here", data: str =
         points(folder, text, *words, where=where, data=data)
     assert "\n" not in str(caught.value)
     return str(caught.value).replace(f"{folder}/", "")
+
+
+def test_options_of_points_are_those_of_train() -> None:
+    assert list(TRAINING) == [name for name in ALL if COMMANDS["train"].has(name)]
 
 
 def test_grid_is_the_product_with_the_last_axis_fastest(tmp_path: Path) -> None:
@@ -145,15 +152,18 @@ def test_what_wins_over_what(tmp_path: Path) -> None:
         ("random:\n  count: 0", "s.yaml:2: random: count=0: want an integer from 1 to 10000"),
         ("random:\n  sed: 0", "s.yaml:2: unknown sed of random; nearest: seed"),
         ("random: {count: 1, options: {optim.lr: [1, 2]}}",
-         "s.yaml:1: optim.lr=[1, 2]: want how it is drawn, as in {uniform: [0, 1]}; of uniform, log_uniform, int_uniform, choice"),
-        ("random: {count: 1, options: {optim.lr: {normal: [1, 2]}}}", "s.yaml:1: optim.lr: unknown way normal to draw; nearest: "),
+         "s.yaml:1: optim.lr=[1, 2]: want how it is drawn, as in {uniform: [0, 1]}; "
+         "of uniform, log_uniform, int_uniform, choice"),
+        ("random: {count: 1, options: {optim.lr: {normal: [1, 2]}}}",
+         "s.yaml:1: optim.lr: unknown way normal to draw; nearest: "),
         ("random: {count: 1, options: {optim.lr: {log_uniform: [0, 2]}}}",
          "s.yaml:1: optim.lr: log_uniform=[0, 2]: want two numbers [LOW, HIGH], LOW < HIGH, LOW above 0"),
         ("random: {count: 1, options: {optim.lr: {uniform: [2, 1]}}}",
          "s.yaml:1: optim.lr: uniform=[2, 1]: want two numbers [LOW, HIGH], LOW < HIGH"),
         ("random: {count: 1, options: {train.epochs: {int_uniform: [1.5, 2]}}}",
          "s.yaml:1: train.epochs: int_uniform=[1.5, 2]: want two integers [LOW, HIGH], LOW < HIGH"),
-        ("random: {count: 1, options: {train.epochs: {choice: []}}}", "s.yaml:1: train.epochs: want choice: [VALUE, VALUE, ...]"),
+        ("random: {count: 1, options: {train.epochs: {choice: []}}}",
+         "s.yaml:1: train.epochs: want choice: [VALUE, VALUE, ...]"),
         ("random: {count: 9, options: {train.epochs: {int_uniform: [6, 8]}}}",
          "s.yaml:1: random: hardly more than 3 different points: want a smaller count"),
         ("grid: {train.seed: [1]\n", "s.yaml:2: "),
@@ -170,7 +180,8 @@ def test_what_is_wrong_in_a_file(tmp_path: Path, text: str, message: str) -> Non
     ("text", "message"),
     [
         ("grid: {data.resolution: [32, 5000]}", "s.yaml: point data.resolution=5000: data.resolution=5000: want 1 to 4096"),
-        ("grid: {train.epochs: [9, 5]}", "s.yaml: point train.epochs=5: schedule.warmup_epochs=5: want fewer than train.epochs=5"),
+        ("grid: {train.epochs: [9, 5]}",
+         "s.yaml: point train.epochs=5: schedule.warmup_epochs=5: want fewer than train.epochs=5"),
         ("grid: {train.seed: [1, 2, 1]}", "s.yaml:3: point train.seed=1 stands twice: want it once"),
         ("grid: {train.seed: [1, 2]}\nlist: [{train.seed: 2}]", "s.yaml:4: point train.seed=2 stands twice: want it once"),
         (f"grid: {{train.seed: {list(range(101))}, train.epochs: {list(range(6, 106))}}}",
@@ -201,6 +212,17 @@ def test_what_varies_cannot_be_fixed_on_the_command_line(tmp_path: Path) -> None
     assert got == "command line: train.seed is what s.yaml varies: leave it out here, or there"
 
 
+@pytest.mark.parametrize("path", sorted((PROJECT / "deit_configs/sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_sweeps_of_the_project_by_their_headers(path: Path, tmp_path: Path) -> None:
+    lines = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
+    (command,) = [line for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.startswith("deit-fast ")]
+    _, name, file, *words = shlex.split(command)
+    assert (name, PROJECT / file) == ("sweep", path)
+    sweep = parse("sweep", [file, *words]).sweep
+    found = points_of(read_sweep_file(path), given_options("sweep", words)[0], sweep, tmp_path / "out")
+    assert len(found) == {"models_and_resolutions": 9, "digits": 12}[path.stem]
+
+
 @pytest.mark.parametrize(
     ("values", "name"),
     [
@@ -211,7 +233,7 @@ def test_what_varies_cannot_be_fixed_on_the_command_line(tmp_path: Path) -> None
     ],
 )
 def test_names_can_be_read(values: dict[str, Any], name: str) -> None:
-    assert point_name({option: values[option] for option in options_of("train") if option in values}) == name
+    assert point_name({option: values[option] for option in TRAINING if option in values}) == name
 
 
 def test_a_name_tells_apart_what_it_leaves_out() -> None:

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deit_fast.cli import given_options
 from deit_fast.config import RunConfig, SweepConfig, UserError
+from deit_fast.option_values import Given
 from deit_fast.study.sweep.costs import Budget, Predict, check_prices, predictions, table, totals
 from deit_fast.study.sweep.file import read_sweep_file
-from deit_fast.study.sweep.here import Process, shares
+from deit_fast.study.sweep.here import Process, Share, shares
 from deit_fast.study.sweep.jobs import Job
 from deit_fast.study.sweep.ledger import Ledger, check_same_sweep, is_finished, read_attempts
 from deit_fast.study.sweep.points import Point, points_of
-from deit_fast.study.sweep.runner import Outcome, Runner, Start, say, to_run
+from deit_fast.study.sweep.runner import Attempt, Outcome, Runner, say, to_run
 from deit_fast.train.slurm import make_executor
 
 __all__ = ["sweep"]
 
 
-def sweep(config: RunConfig, words: Sequence[str], predict: Predict | None = None) -> dict[str, Any]:
+def sweep(
+    config: RunConfig, words: Sequence[str], given: Mapping[str, Given], predict: Predict | None = None
+) -> dict[str, Any]:
     """`deit-fast sweep *words`: trains at every point of a sweep that has no result yet. Gives what became of them.
 
-    config: of these words. predict: what a run will take, for budgets and dry runs; None: as `plan` predicts it. SIGINT,
-    SIGTERM and SIGHUP end it early, in checkpoints. Raises UserError for whatever is wrong with any point, before the first
-    starts, and at the end where points failed, with their names; KeyboardInterrupt after SIGINT.
+    config, given: what these words ask for, whole and as it came. predict: what a run will take, for budgets and dry runs;
+    None: as `plan` predicts it. SIGINT, SIGTERM and SIGHUP end it early, in checkpoints. Raises UserError for whatever is
+    wrong with any point, before the first starts, and at the end where points failed, with their names; KeyboardInterrupt
+    after SIGINT.
     """
     section = config.sweep
     if not section.file:
@@ -37,13 +40,14 @@ def sweep(config: RunConfig, words: Sequence[str], predict: Predict | None = Non
     file = read_sweep_file(Path(section.file))
     name = file.path.stem
     folder = Path(section.dir or f"runs/{name}")
-    points = points_of(file, given_options("sweep", words)[0], section, folder)
+    points = points_of(file, given, section, folder)
     check_prices(section, points)
     check_same_sweep(folder, points)
     if section.dry_run:
         return _dry_run(name, folder, points, section, predict or _plan)
-    num_places = section.at_once or len(points)
-    places = shares(points, section.at_once) if section.where == "here" else []
+    places: list[Share | None] = [None] * (section.at_once or len(points))  # of jobs
+    if section.where == "here":
+        places = [*shares(points, section.at_once)]
     with Ledger(folder, name, file.varied, points) as ledger:
         left = to_run(ledger, section.retry)
         if left and section.where == "slurm":
@@ -52,14 +56,11 @@ def sweep(config: RunConfig, words: Sequence[str], predict: Predict | None = Non
         has_budget = bool(section.hours or section.dollars)
         budget = Budget(section, predictions(left, predict or _plan)) if has_budget else None
 
-        def start_here(point: Point, place: int) -> Process:
-            return Process(point, ledger, places[place])
+        def start(point: Point, place: int) -> Attempt:
+            share = places[place]
+            return Job(point, ledger) if share is None else Process(point, ledger, share)
 
-        def start_job(point: Point, place: int) -> Job:
-            return Job(point, ledger)
-
-        start: Start = start_here if section.where == "here" else start_job
-        outcome = Runner(ledger, start, len(places) or num_places, budget).run(left)
+        outcome = Runner(ledger, start, len(places), budget).run(left)
         return _result(name, ledger, outcome, words)
 
 
@@ -102,8 +103,8 @@ def _result(name: str, ledger: Ledger, outcome: Outcome, words: Sequence[str]) -
     elif outcome.refusal:
         say(f"{len(outcome.not_started)} point(s) not started: {outcome.refusal}; go on with a larger budget: {again}")
     if failed and not outcome.stopped_by:
-        tried = "" if outcome.failed else " before; sweep.retry tries them again"
-        raise UserError(f"{len(failed)} of {len(ledger.points)} points failed{tried}: {', '.join(failed)}")
+        one_line = f"{len(failed)} of {len(ledger.points)} points failed: {', '.join(failed)}"
+        raise UserError(f"{one_line}; --sweep.retry tries them again")
     return {
         "name": name,
         "dir": str(ledger.folder),

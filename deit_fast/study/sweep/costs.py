@@ -15,7 +15,8 @@ from deit_fast.record.prediction import Prediction
 from deit_fast.record.progress import dollars
 from deit_fast.record.run import read_json, read_run
 from deit_fast.study.sweep.ledger import Attempts, is_finished
-from deit_fast.study.sweep.points import Point, configuration
+from deit_fast.study.sweep.options import configuration
+from deit_fast.study.sweep.points import Point
 
 Predict = Callable[[RunConfig], Prediction]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deit_fast.cli import options_of
 from deit_fast.config import UserError
 from deit_fast.option_values import COMMAND_LINE, Given, nearest, plain, read_file, read_nested, shown
 from deit_fast.study.sweep.draw import KINDS, Draw, draw_of
+from deit_fast.study.sweep.options import ALL, TRAINING
 
 MAX_POINTS = 10_000
 _PARTS = ("base", "options", "grid", "list", "random")
@@ -32,7 +32,7 @@ class SweepFile:
     @property
     def varied(self) -> list[str]:
         """The options that some point sets, in the order of the configuration."""
-        return [name for name in options_of("train") if any(name in point for point in self.points)]
+        return [name for name in TRAINING if any(name in point for point in self.points)]
 
 
 def read_sweep_file(path: Path) -> SweepFile:
@@ -45,7 +45,7 @@ def read_sweep_file(path: Path) -> SweepFile:
     shared: Options = {}
     if "base" in parts:
         for base in _bases(plain(parts["base"])):
-            shared |= read_file(path.parent / base, options_of(), parts["base"].origin)
+            shared |= read_file(path.parent / base, ALL, parts["base"].origin)
     if "options" in parts:
         shared |= _options(parts["options"])
     points: list[Options] = []
@@ -86,7 +86,7 @@ def _options(given: Given) -> Options:
     if given.value in (None, {}):
         return {}
     entries = _mapping(given, f"{given.origin}: want options, as in `section: {{option: value}}`")
-    sections = {name.partition(".")[0]: None for name in options_of("train")}
+    sections = {name.partition(".")[0]: None for name in TRAINING}
     options: Options = {}
     for name, value in entries.items():
         if "." in name:
@@ -109,7 +109,7 @@ def _add(options: Options, name: str, value: Given) -> None:
 
 def check_name(name: str, origin: str) -> None:
     """Raises UserError for what is no option of a training run, or one that the sweep sets itself."""
-    known = [option for option in options_of("train") if option not in _OWN]
+    known = [option for option in TRAINING if option not in _OWN]
     if name in _OWN:
         raise UserError(f"{origin}: {name} is set by the sweep, for each point: leave it out")
     if name not in known:

@@ -22,7 +22,8 @@ import psutil
 from deit_fast.config import UserError
 from deit_fast.record.log import EventLog, read_events
 from deit_fast.record.run import read_json, write_bytes, write_json
-from deit_fast.study.sweep.points import Point, as_file, configuration
+from deit_fast.study.sweep.options import configuration
+from deit_fast.study.sweep.points import Point, as_file
 
 SWEEP, POINTS, LOCK = "sweep.json", "points.jsonl", "sweep.lock"
 _PATIENCE = 60.0  # seconds for processes to end whose sweep was killed

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deit_fast.cli import COMMANDS, config_of, options_of
 from deit_fast.config import RunConfig, SweepConfig, UserError, check_ranges, check_training
 from deit_fast.option_values import COMMAND_LINE, Given
 from deit_fast.record.log import as_json
 from deit_fast.study.sweep.file import Options, SweepFile
+from deit_fast.study.sweep.options import TRAINING, config_of, configuration, value_of
 from deit_fast.train.slurm import check_job
 
 BASE = "base"  # name of the point that sets nothing
@@ -46,12 +46,12 @@ def points_of(file: SweepFile, given: Mapping[str, Given], sweep: SweepConfig, f
     for name, value in given.items():
         if value.origin == COMMAND_LINE and name in file.varied:
             raise UserError(f"{COMMAND_LINE}: {name} is what {file.path} varies: leave it out here, or there")
-    taken = set(options_of("train"))
+    taken = set(TRAINING)
     shared = file.shared | {name: value for name, value in given.items() if name in taken}
     points: dict[str, Point] = {}
     for options in file.points:
         config = config_of(shared | options)
-        values = {name: _value(config, name) for name in options_of("train") if name in options}
+        values = {name: value_of(config, name) for name in TRAINING if name in options}
         name = point_name(values)
         if name in points:
             raise UserError(f"{file.path}:{_line(options)}: point {name} stands twice: want it once")
@@ -63,7 +63,7 @@ def points_of(file: SweepFile, given: Mapping[str, Given], sweep: SweepConfig, f
 
 def _check(point: Point, sweep: SweepConfig, file: Path) -> None:
     try:
-        check_ranges(point.config, COMMANDS["train"].has)
+        check_ranges(point.config, TRAINING.__contains__)
         if sweep.where == "slurm":
             check_job(point.config)
         else:
@@ -82,11 +82,6 @@ def _of_run(config: RunConfig, sweep: SweepConfig, folder: Path) -> RunConfig:
         slurm=dataclasses.replace(config.slurm, nodes=nodes),
         sweep=SweepConfig(),
     )
-
-
-def _value(config: RunConfig, name: str) -> Any:
-    section, option = name.split(".")
-    return getattr(getattr(config, section), option)
 
 
 def _line(options: Options) -> str:
@@ -123,13 +118,6 @@ def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return "+".join(map(_text, value))
     return json.dumps(as_json(value)) if isinstance(value, dict) else str(value)
-
-
-def configuration(config: RunConfig) -> dict[str, Any]:
-    """The options of a training run that differ from their defaults, by "section.name", as JSON has them."""
-    defaults = RunConfig()
-    values = {name: (_value(config, name), _value(defaults, name)) for name in options_of("train")}
-    return {name: as_json(value) for name, (value, default) in values.items() if value != default}
 
 
 def as_file(point: Point) -> str:
