@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from deit_fast.cli import given_options, parse
 from deit_fast.config import RunConfig, UserError
 from deit_fast.record.log import read_events
 from deit_fast.record.prediction import Prediction
-from deit_fast.study.sweep import sweep
+from deit_fast.study.sweep import jobs, sweep
 from tests.study.sweeps import BAD_INPUT, BUG, NO_RESULT, NUM_CORES, OUT_OF_MEMORY, SILENT, lines, make_file, make_trainer
 
 
@@ -251,6 +252,43 @@ def test_without_a_prediction_a_point_takes_as_long_as_the_longest(tmp_path: Pat
     file.write_text(EPOCHS + "grid: {train.epochs: [10, 20, 30, 40]}")
     assert run(str(file), out, "--sweep.hours=0.9", predict=Oracle(40))["not_started"] == ["train.epochs=40"]
     assert run(str(file), out, "--sweep.hours=1.1", predict=Oracle(40))["not_started"] == []
+
+
+SBATCH = """#!/bin/sh
+count=$(cat {folder}/count 2>/dev/null || echo 0)
+count=$((count + 1))
+echo $count > {folder}/count
+run=$(dirname "$1")/..
+if [ $count = 2 ]; then echo "deit-fast train: no GPU" > "$run/slurm/2_0_log.out"
+else echo '{{"best_top1": 10.0}}' > "$run/summary.json"; fi
+echo Submitted batch job $count
+"""
+SACCT = """#!/bin/sh
+printf 'JobID|State|NodeList\\n1|COMPLETED|n1\\n2|FAILED|n1\\n3|COMPLETED|n1\\n'
+"""
+
+
+def test_points_as_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """sbatch, srun and sacct that look like SLURM's; the second job fails."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name, text in (("sbatch", SBATCH.format(folder=tmp_path)), ("sacct", SACCT), ("srun", "#!/bin/sh\n")):
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    monkeypatch.setattr(jobs, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "_SECONDS_OF_GRACE", 0.0)
+    out = tmp_path / "out"
+    words = (make_file(tmp_path, [1, 2, 3]), "--sweep.where=slurm", "--sweep.at_once=1", "--slurm.gpus_per_node=4")
+    with pytest.raises(UserError, match=r"^1 of 3 points failed: train.seed=2; --sweep.retry tries them again$"):
+        run(*words[:1], out, *words[1:])
+    assert attempts(out) == [
+        ("train.seed=1", "finished", ""), ("train.seed=2", "failed", "job 2: no GPU"), ("train.seed=3", "finished", ""),
+    ]  # fmt: skip
+    asked = (out / "train.seed=3" / "slurm" / "3_submission.sh").read_text()
+    assert "#SBATCH --gpus-per-node=4\n" in asked
+    assert "#SBATCH --job-name=train.seed=3\n" in asked
+    assert "\nslurm:" not in (out / "train.seed=3.yaml").read_text()
 
 
 @pytest.mark.parametrize(

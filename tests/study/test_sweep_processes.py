@@ -48,7 +48,7 @@ def test_killed_at_random_moments_each_point_comes_to_its_end_once(tmp_path: Pat
     file, out = make_file(tmp_path, seeds), tmp_path / "out"
     generator = random.Random(3)
     kills_in_mid_run = 0
-    for _ in range(5):
+    for _ in range(4):
         sweep = start(file, "--sweep.at_once=2")
         before = len(list(out.glob("*/summary.json")))
         target = before + generator.choice([0, 1, 2])
@@ -74,17 +74,17 @@ def test_killed_at_random_moments_each_point_comes_to_its_end_once(tmp_path: Pat
 
 def test_where_runs_outlive_their_sweep_the_next_one_waits_for_them(tmp_path: Path, start: Callable[..., SweepProcess]) -> None:
     """As on a system that does not kill them: the lock is theirs too."""
-    file, out = make_file(tmp_path, [1500, 1]), tmp_path / "out"
+    file, out = make_file(tmp_path, [700, 1]), tmp_path / "out"
     sweep = start(file, python="from deit_fast.study.sweep import here; here._PR_SET_PDEATHSIG = 0")
-    wait_for(lambda: lines(out / "train.seed=1500", "starts"))
+    wait_for(lambda: lines(out / "train.seed=700", "starts"))
     sweep.end(signal.SIGKILL)
     sweep.wait()
-    ((pid, *_),) = lines(out / "train.seed=1500", "starts")
+    ((pid, *_),) = lines(out / "train.seed=700", "starts")
     assert alive([int(pid)])
     second = start(file)
     assert second.wait() == 0
     assert "waits for the end of runs that a killed sweep left behind" in second.output
-    assert lines(out / "train.seed=1500", "ends") == [[pid]]  # of the orphan, and nobody ran it again
+    assert lines(out / "train.seed=700", "ends") == [[pid]]  # of the orphan, and nobody ran it again
     assert len(lines(out / "train.seed=1", "ends")) == 1
 
 
@@ -115,9 +115,12 @@ def test_a_second_signal_ends_runs_that_do_not_listen(tmp_path: Path, start: Cal
     wait_for(lambda: lines(out / f"train.seed={DEAF}", "starts"))
     children = [child.pid for child in sweep.children()]
     sweep.end(signal.SIGTERM)
+    sweep.end(signal.SIGHUP)  # at once: still the first
     wait_for(lambda: "waits for checkpoints" in sweep.output)
+    time.sleep(0.3)
     assert alive(children) == children
-    sweep.end(signal.SIGTERM)
+    time.sleep(1)
+    sweep.end(signal.SIGINT)
     assert sweep.wait() == 0
     assert not alive(children)
 

@@ -54,6 +54,8 @@ def sweep(
             make_executor(left[0].config)  # refuses where there is no such cluster
         say(f"{name}: {len(points)} points, {len(left)} to run, in {folder}")
         has_budget = bool(section.hours or section.dollars)
+        if has_budget and left:
+            say("predicts what they will take")
         budget = Budget(section, predictions(left, predict or _plan)) if has_budget else None
 
         def start(point: Point, place: int) -> Attempt:

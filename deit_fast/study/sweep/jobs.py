@@ -39,6 +39,7 @@ class Job:
         self._id = job_id
         self._job = _job(self._folder, job_id, self._slurm)
         self._looked = -_POLL_SECONDS
+        self._is_cancelled = False
         self._over: float | None = None  # since when the job is known to be over
 
     def ended(self) -> Ended | None:
@@ -47,7 +48,7 @@ class Job:
             if time.monotonic() < self._looked + (0.0 if self._slurm.cluster == "local" else _POLL_SECONDS):
                 return None
             self._looked = time.monotonic()
-            if not _is_over(self._job, self._id, self._slurm):
+            if not _is_over(self._job, self._id, self._slurm, is_urgent=self._is_cancelled):
                 return None
             self._over = time.monotonic()
         if is_finished(self.point):
@@ -65,6 +66,7 @@ class Job:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(self._id), signal.SIGTERM)
         else:
+            self._is_cancelled = True
             subprocess.run(["scancel", self._id], check=False)
 
     def kill(self) -> None:
@@ -85,7 +87,7 @@ def _unfinished(folder: Path, slurm: SlurmConfig) -> str | None:
     if not submitted:
         return None
     job_id = submitted[-1].name.removesuffix("_submitted.pkl")
-    return None if _is_over(_job(folder, job_id, slurm), job_id, slurm) else job_id
+    return None if _is_over(_job(folder, job_id, slurm), job_id, slurm, is_urgent=True) else job_id
 
 
 def _job(folder: Path, job_id: str, slurm: SlurmConfig) -> Any:
@@ -95,10 +97,12 @@ def _job(folder: Path, job_id: str, slurm: SlurmConfig) -> Any:
     return of_cluster(folder, job_id)
 
 
-def _is_over(job: Any, job_id: str, slurm: SlurmConfig) -> bool:
-    """Whether a job neither waits nor runs. Of SLURM's, submitit asks sacct at most every ten minutes."""
+def _is_over(job: Any, job_id: str, slurm: SlurmConfig, is_urgent: bool) -> bool:
+    """Whether a job neither waits nor runs. Where it is not urgent, submitit asks sacct every ten minutes only.
+
+    A job that came to its end by itself leaves a file, which is seen at once."""
     if slurm.cluster == "slurm":
-        return bool(job.done())
+        return bool(job.done(force_check=is_urgent))
     try:
         controller = psutil.Process(int(job_id))
         return controller.status() == psutil.STATUS_ZOMBIE or "submitit.local._local" not in controller.cmdline()

@@ -62,8 +62,8 @@ class Runner:
                 num_heard = 0
                 while True:
                     if interruption.count > num_heard:
+                        self._end_soon(is_repeated=num_heard > 0)
                         num_heard = interruption.count
-                        self._end_soon(is_repeated=num_heard > 1)
                     self._collect(is_stopping=num_heard > 0)
                     while waiting and not num_heard and None in self._places and self._may_start(waiting[-1]):
                         self._launch(waiting.pop())
@@ -140,13 +140,18 @@ class Runner:
 
 
 class Interruption:
-    """Counts the signals that ask this process to end, while it is entered. What it ignored before it goes on to ignore."""
+    """Counts the signals that ask this process to end, while it is entered. What it ignored before it goes on to ignore.
+
+    Those within a second of the first count as one: whoever ends a process may send it several.
+    """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    _AGAIN_SECONDS = 1.0
 
     def __init__(self) -> None:
         self.count = 0
         self.name = ""  # of the first of them
+        self._first = 0.0  # when that came
         self._former: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Interruption:
@@ -160,8 +165,10 @@ class Interruption:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-        self.name = self.name or signal.Signals(number).name
+        if not self.count:
+            self.name, self._first = signal.Signals(number).name, time.monotonic()
+        if not self.count or time.monotonic() > self._first + self._AGAIN_SECONDS:
+            self.count += 1
 
 
 def say(line: str) -> None:
