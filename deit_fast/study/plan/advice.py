@@ -21,24 +21,33 @@ _COMPILED = 0.7  # of an uncompiled step on a GPU: what others report of ViTs li
 
 
 def advice(config: RunConfig, shape: Shape, probes: Probes, prediction: Prediction, num_threads: int) -> dict[str, Any]:
-    """`limits`: what takes most of the run. `steps`: what would help, each with the seconds that it saves at most."""
-    seconds = prediction.seconds
-    shares = {kind: value / prediction.wall_seconds for kind, value in seconds.items()}
-    limits = max(shares, key=shares.__getitem__)
+    """`limits`: what takes most of the run. `steps`: what would help, each with the seconds that it saves at most.
+
+    Steps are the data path's where it alone takes longer for a batch than the model alone, whatever kind the clock charges: on
+    a CPU the two slow each other down.
+    """
+    seconds = dict(prediction.seconds)
+    steps = next(iter(probes.steps.values()))
+    training = seconds["compute"] + seconds["data_wait"]
+    lost = max(seconds["data_wait"], training * (1 - probes.model.mean / (steps.wait.mean + steps.compute.mean)))
+    is_bound_by_data = probes.loader.mean > probes.model.mean
+    seconds |= {"data_wait": training, "compute": 0.0} if is_bound_by_data else {"data_wait": 0.0, "compute": training}
+    limits = max(seconds, key=seconds.__getitem__)
+    line = f"{_NAMES[limits]}: {100 * seconds[limits] / prediction.wall_seconds:.0f} % of the run"
+    if limits in ("data_wait", "compute"):
+        batch = config.data.batch_size
+        loader, model = batch / max(probes.loader.mean, 1e-9), batch / probes.model.mean
+        line += f"; {loader:,.0f} views/s come, and the model could take {model:,.0f}"
     found = [
-        *_for_data(config, probes, seconds["data_wait"], num_threads),
+        *_for_data(config, lost, num_threads),
         *_for_compute(config, seconds["compute"]),
         *_for_the_rest(config, shape, seconds),
     ]
     worth = sorted((one for one in found if one[0] >= _WORTH_IT * prediction.wall_seconds), reverse=True)
-    return {
-        "limits": limits,
-        "line": f"{_NAMES[limits]} takes {100 * shares[limits]:.0f} % of the run",
-        "steps": [{"saves_at_most": most, "what": what} for most, what in worth],
-    }
+    return {"limits": limits, "line": line, "steps": [{"saves_at_most": most, "what": what} for most, what in worth]}
 
 
-def _for_data(config: RunConfig, probes: Probes, waited: float, num_threads: int) -> list[tuple[float, str]]:
+def _for_data(config: RunConfig, waited: float, num_threads: int) -> list[tuple[float, str]]:
     data, augment = config.data, config.augment
     found = []
     cores = len(os.sched_getaffinity(0))

@@ -112,18 +112,19 @@ def test_ranks_exchange_gradients_and_share_the_cores(monkeypatch: pytest.Monkey
     assert quick.steps[32].compute.mean == pytest.approx(1.0)
 
 
-def _advice(seconds: dict[str, float], **options: Any) -> dict[str, Any]:
+def _advice(seconds: dict[str, float], loader: float = 0.2, **options: Any) -> dict[str, Any]:
     prediction = Prediction({**dict.fromkeys(KINDS, 0.0), **seconds}, 1.0, 2.0)
     config = with_options({"train.device": "cpu", "data.resolution": 224, **options})
     shape = Shape(10, {224: 20}, 20, 20)
-    return advice(config, shape, probes(), prediction, num_threads=1)
+    measured = probes(wait=seconds.get("data_wait", 0.0) / 100, loader=loader)
+    return advice(config, shape, measured, prediction, num_threads=1)
 
 
 def test_what_limits_a_run_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)))
-    by_data = _advice({"data_wait": 90.0, "compute": 10.0}, **{"augment.repeats": 1})
+    by_data = _advice({"data_wait": 50.0, "compute": 50.0}, loader=1.9, **{"augment.repeats": 1, "data.batch_size": 38})
     assert by_data["limits"] == "data_wait"
-    assert by_data["line"] == "the data path takes 90 % of the run"
+    assert by_data["line"] == "the data path: 100 % of the run; 20 views/s come, and the model could take 38"
     assert by_data["steps"][0]["what"].startswith("more workers: data.num_workers=4")
     assert any("augment.repeats=3" in step["what"] for step in by_data["steps"])
     by_evaluation = _advice({"evaluation": 90.0, "compute": 10.0})
