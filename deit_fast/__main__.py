@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import atexit
-import gc
+import contextlib
 import io
 import json
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from deit_fast import __version__
 from deit_fast.cli import given_options, help_text, overview, parse
@@ -25,7 +26,6 @@ from deit_fast.record.run import write_bytes
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `deit-fast *argv` (without argv: the words of this process) and gives the exit status."""
     _let_waiting_threads_sleep()
-    atexit.register(_end_soon)
     _make_streams_take_anything()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words:
@@ -63,15 +63,6 @@ def _make_streams_take_anything() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  (open to the end of the process)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _end_soon() -> None:
-    """The interpreter, as it ends, would look once more through all that PyTorch made, for one or two seconds.
-
-    Triton's library, where it was loaded to compile, complains of what is then left.
-    """
-    if "triton" not in sys.modules:
-        gc.freeze()
 
 
 def _let_waiting_threads_sleep() -> None:
@@ -195,5 +186,29 @@ def _complain(command: str, message: str, status: int, of_any_rank: bool = False
     return status
 
 
+def run() -> NoReturn:
+    """Runs `deit-fast` with the words of this process, and ends it.
+
+    As processes of Python's multiprocessing end: when all threads have ended, what is registered for the end is called, and
+    that is all. The interpreter would else look once more through everything that PyTorch made, for one or two seconds.
+    """
+    status = main()
+    if _is_observed():
+        sys.exit(status)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+def _is_observed() -> bool:
+    """Whether a debugger, a profiler or a measure of coverage has something to write yet."""
+    monitoring = getattr(sys, "monitoring", None)  # of Python 3.12
+    tools = [monitoring.get_tool(number) for number in range(6)] if monitoring is not None else []
+    return sys.gettrace() is not None or sys.getprofile() is not None or any(tools)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -95,8 +95,8 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
     ("plan.gpus", ">= 0", lambda v: v >= 0),
     ("plan.seconds", "5 to 3600", lambda v: 5 <= v <= 3600),
     ("sweep.at_once", ">= 0", lambda v: v >= 0),
-    ("sweep.hours", ">= 0", lambda v: v >= 0),
-    ("sweep.dollars", ">= 0", lambda v: v >= 0),
+    ("sweep.hours", "above 0, or -1 for no limit", lambda v: v == -1 or v > 0),
+    ("sweep.dollars", "above 0, or -1 for no limit", lambda v: v == -1 or v > 0),
 )
 
 

@@ -30,8 +30,8 @@ class SweepConfig:
         0, "runs at the same time, each on a GPU of its own; 0: one for each GPU, else 1; slurm: jobs at the same time, 0: all"
     )
     where: Literal["here", "slurm"] = option("here", "here; slurm: each point is a job, submitted through submitit")
-    hours: float = option(0.0, "budget of all points together, in hours of their processes; 0: none")
-    dollars: float = option(0.0, "budget of all points together, at run.dollars_per_hour; 0: none")
+    hours: float = option(-1.0, "budget of all points together, in hours of their processes; -1: no limit")
+    dollars: float = option(-1.0, "budget of all points together, at run.dollars_per_hour; -1: no limit")
 
 
 @dataclass(frozen=True)

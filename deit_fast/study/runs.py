@@ -126,6 +126,7 @@ def run_numbers(run: Run) -> dict[str, Any]:
         "name": run.name,
         "folder": str(run.folder),
         "finished": run.end is not None,
+        "state": _state(run),
         "model": run.config.get("model.name"),
         "num_parameters": run.start.get("num_parameters"),
         "epochs": run.config.get("train.epochs"),
@@ -151,6 +152,13 @@ def run_numbers(run: Run) -> dict[str, Any]:
         "off": wall_seconds / predicted - 1 if predicted and wall_seconds else None,
     }
     return numbers
+
+
+def _state(run: Run) -> str:
+    if run.end is None:
+        return "unfinished"
+    stopped = run.end.get("stopped")
+    return f"ended by its {stopped}" if stopped else "finished"
 
 
 def _last(events: list[Event], field: str) -> Any:

@@ -83,10 +83,11 @@ def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple
         return predicted_seconds(shape_of(stretched(config, epochs), steps_per_epoch), probes, setup)[0]
 
     most = _MOST_EPOCHS if config.budget.longer else config.train.epochs
-    epochs = _most_that_fit(lambda number: sum(seconds_of(number).values()), _SHARE * limit, most)
+    found = _most_that_fit(lambda number: sum(seconds_of(number).values()), _SHARE * limit, most)
+    # each rank has measured for itself
+    epochs, seconds = world.gather((found, seconds_of(max(found, 1))))[0]
     if epochs == 0:
-        raise UserError(_too_small(config, sum(seconds_of(1).values()) / _SHARE))
-    seconds = seconds_of(epochs)
+        raise UserError(_too_small(config, sum(seconds.values()) / _SHARE))
     total = sum(seconds.values())
     low, high = (total * math.exp(sign * 1.96 * _SPREAD) for sign in (-1, 1))
     config = stretched(config, epochs)

@@ -69,6 +69,11 @@ class Run:
         """Steps of the run that are done."""
         return self._epoch * self._trainer.steps_per_epoch + self._steps
 
+    @property
+    def _last_epoch(self) -> int:
+        """The epoch of the last step that is done."""
+        return self._epoch if self._steps else self._epoch - 1
+
     def take_up(self, content: dict[str, Any], path: Path) -> None:
         """Go on from a checkpoint of the same run. Raises UserError if it is of another."""
         self._trainer.load_state(content, path)
@@ -180,7 +185,7 @@ class Run:
             if results is None:
                 return reason, {}
             for weights, result in results.items():
-                self._journal.event("eval", epoch=self._epoch, weights=weights, **result)
+                self._journal.event("eval", epoch=self._last_epoch, weights=weights, **result)
         return None, results
 
     def _end_epoch(self, results: dict[str, Any]) -> None:
@@ -207,7 +212,7 @@ class Run:
         self._former_best = self._best
         for weights, result in results.items():
             if result["top1"] > self._best["best_top1"]:
-                place = {"best_epoch": self._epoch, "best_step": self._step}
+                place = {"best_epoch": self._last_epoch, "best_step": self._step}
                 self._best = {"best_top1": result["top1"], "best_weights": weights, **place}
                 is_best = True
         return is_best
@@ -262,8 +267,7 @@ class Run:
             self._save(is_best=self._is_best(results))
         step = f", step {self._steps}" if self._steps else ""
         why = "its budget is spent" if reason == BUDGET else f"{self._config.budget.until} is reached"
-        done = self._epoch if self._steps else self._epoch - 1
-        self._journal.progress.say(f"ends after epoch {done + 1}{step} of {self._config.train.epochs}: {why}")
+        self._journal.progress.say(f"ends after epoch {self._last_epoch + 1}{step} of {self._config.train.epochs}: {why}")
         return self._finish(reason)
 
     def _finish(self, stopped: str = "") -> dict[str, Any]:
@@ -273,7 +277,7 @@ class Run:
         assert len(set(digests)) == 1, f"the ranks end with different weights: {digests}"
         seconds = self._clock.total_seconds()
         summary = {
-            "epoch": self._epoch if self._steps else self._epoch - 1,  # the last, perhaps not all of it
+            "epoch": self._last_epoch,  # perhaps not all of it
             "stopped": stopped,  # before its schedule's end: "budget", "target"
             "wall_seconds": sum(seconds.values()),
             "seconds": seconds,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from typing import Any
 
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.record import ledger
-from deit_fast.record.clock import Clock
+from deit_fast.record.clock import process_seconds
 from deit_fast.record.prediction import Prediction
 from deit_fast.record.run import hardware, versions, write_bytes
 from deit_fast.study.plan.advice import advice
@@ -103,7 +105,7 @@ def predict(config: RunConfig, seconds: float = 20.0) -> Prediction:
 
 def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -> Measured:
     """Builds what the run would build, and measures it. Raises UserError for whatever would stop the run."""
-    clock = Clock()
+    imported, started = _imported_seconds(), time.perf_counter()
     check_training(config, world_size_of_environment())
     if world_size_of_environment() > 1:
         raise UserError("plan: measures one rank; start it without torchrun, and say how many there will be by plan.gpus")
@@ -113,7 +115,7 @@ def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -
         key = ledger.key_of(config, world.world_size)
         trainer = Trainer(config, world)
         try:
-            setup = clock.wall_seconds
+            setup = imported + time.perf_counter() - started
             report(f"measuring for about {config.plan.seconds:.0f} seconds")
             with PowerMeter(world.device) as meter:
                 probes = probe(trainer, Path(config.run.dir or "runs"), config.plan.seconds)
@@ -132,6 +134,12 @@ def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -
             )
         finally:
             trainer.close()
+
+
+@functools.cache
+def _imported_seconds() -> float:
+    """From the creation of this process until it first measures: what a run's process takes before it builds anything."""
+    return process_seconds()
 
 
 def predicted(measured: Measured, gpus: int) -> tuple[Shape, dict[str, float], float]:

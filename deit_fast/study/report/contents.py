@@ -33,7 +33,7 @@ def off_cell(off: float | None) -> Cell:
 def state_cell(one: ReportedRun, inputs: Inputs) -> Cell:
     """Whether the run came to its end."""
     if one.numbers["finished"]:
-        return text("finished")
+        return text(one.numbers["state"])
     return text("failed" if one.run.folder in {point.folder for point in inputs.failed} else "unfinished", "bad")
 
 

@@ -77,7 +77,7 @@ def _section(one: ReportedRun, is_open: bool) -> str:
     """All about one run: key figures, curves, and what it was asked to do on which machine."""
     run, numbers = one.run, one.numbers
     facts = {
-        "State": "finished" if numbers["finished"] else "unfinished",
+        "State": numbers["state"],
         "Model": numbers["model"],
         "Parameters": number_text(numbers["num_parameters"]),
         "Top-1 raw, best": _best(numbers, "model"),

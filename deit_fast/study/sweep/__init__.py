@@ -53,7 +53,7 @@ def sweep(
         if left and section.where == "slurm":
             make_executor(left[0].config)  # refuses where there is no such cluster
         say(f"{name}: {len(points)} points, {len(left)} to run, in {folder}")
-        has_budget = bool(section.hours or section.dollars)
+        has_budget = (section.hours, section.dollars) != (-1, -1)
         if has_budget and left:
             say("predicts what they will take")
         budget = Budget(section, predictions(left, predict or _plan)) if has_budget else None

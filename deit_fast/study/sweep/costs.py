@@ -102,7 +102,7 @@ class Budget:
             point.name: spent.get(point.name, 0.0)
         }
         for unit, limit in self._limits.items():
-            if limit and cost(seconds, points, unit) > limit:
+            if limit != -1 and cost(seconds, points, unit) > limit:
                 so_far, then = cost(before, points, unit), cost(seconds, points, unit)
                 return f"sweep.{unit}={limit:g}: {so_far:.3g} {unit} are spent, and would be {then:.3g} after {point.name}"
         return ""
@@ -117,7 +117,7 @@ def cost(seconds: Mapping[str, float], points: Sequence[Point], unit: str) -> fl
 def check_prices(sweep: SweepConfig, points: Sequence[Point]) -> None:
     """Raises UserError for a budget in dollars where a point has no price."""
     for point in points:
-        if sweep.dollars and not point.config.run.dollars_per_hour:
+        if sweep.dollars != -1 and not point.config.run.dollars_per_hour:
             raise UserError(f"sweep.dollars={sweep.dollars:g}: run.dollars_per_hour is not set: want the price of an hour")
 
 
