@@ -14,8 +14,9 @@ from deit_fast.config import RunConfig, UserError, check_training, target_top1
 from deit_fast.record.clock import Clock
 from deit_fast.record.prediction import Prediction
 from deit_fast.train.dist import World
-from deit_fast.train.predict import predicted_seconds, shape_of
+from deit_fast.train.predict import predicted_seconds
 from deit_fast.train.probe import probe
+from deit_fast.train.shape import shape_of
 from deit_fast.train.trainer import Trainer
 
 _SHARE = 0.94  # of a budget that a run is fitted to: what it takes scatters

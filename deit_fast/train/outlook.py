@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from deit_fast.config import RunConfig
 from deit_fast.record.clock import KINDS
 from deit_fast.train import schedule
-from deit_fast.train.predict import shape_of
+from deit_fast.train.shape import shape_of
 
 _TRAINING = ("data_wait", "compute", "other")
 _RECENT = 5  # epochs that stand for those to come

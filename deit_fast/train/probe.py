@@ -6,12 +6,13 @@ The trainer is used up by it: its weights have moved. What is compiled stays com
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import math
 import statistics
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +23,15 @@ from deit_fast.record.clock import Clock
 from deit_fast.train.evaluate import num_batches
 from deit_fast.train.feed import on_device
 from deit_fast.train.keeper import Keeper
+from deit_fast.train.shape import shape_of
 from deit_fast.train.trainer import Trainer
 
 _ROUND_SECONDS = 1.0  # of steps, at least, where an epoch has so many
-_MIN_STEPS, _MIN_ROUNDS, _MAX_ROUNDS = 2, 3, 12
-_SHARES = {"steps": 0.6, "alone": 0.2, "evaluation": 0.2}  # of the time that measuring may take
+_MIN_STEPS, _MIN_ROUNDS = 2, 3
+_LEAST_SHARE = 0.1  # of the time that measuring may take, for each thing
 _MIN_EVAL_BATCHES = 3
+_LONGEST_EVALUATION = 0.1  # of that time; of longer ones the first batches are measured
+_NUM_CHECKPOINTS = 3
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ def probe(trainer: Trainer, folder: Path, seconds: float) -> Probes:
 
 
 class _Probe:
+    """Rounds of each task, in turns, so that all meet the same machine; more of what takes more of the run."""
+
     def __init__(self, trainer: Trainer, seconds: float) -> None:
         self._trainer, self._world = trainer, trainer.world
         self._seconds = seconds
@@ -93,32 +99,78 @@ class _Probe:
         self._kept: Batch | None = None
         self._first_batch: float | None = None
         self._epoch_starts: list[float] = []
-        self._count = _MIN_STEPS  # of a round at the full resolution
+        self._counts: dict[int, int] = {}  # steps of a round, by resolution
+        self._num_evaluated_batches = _MIN_EVAL_BATCHES  # in a round, of each weights
 
     def run(self, folder: Path) -> Probes:
         trainer = self._trainer
-        resolutions = resolutions_to_measure({trainer.resolution(epoch) for epoch in range(trainer.config.train.epochs)})
-        share = _SHARES["steps"] * self._seconds / len(resolutions)
-        steps = {resolution: self._steps(resolution, share) for resolution in resolutions}
-        loader, model = self._alone(resolutions[0], _SHARES["alone"] * self._seconds)
+        shape = shape_of(trainer.config, trainer.steps_per_epoch)
+        sides = resolutions_to_measure(set(shape.epochs_at))
+        first = {side: self._warm_up(side) for side in sides}
         started = time.perf_counter()
         trainer.compile_evaluation()
         compile_evaluation = time.perf_counter() - started
-        evaluation = self._evaluation(_SHARES["evaluation"] * self._seconds)
+        one_evaluation = self._evaluation()
+        if one_evaluation < _LONGEST_EVALUATION * self._seconds:
+            self._num_evaluated_batches = num_batches(trainer.eval_loader)
+
+        waits: dict[int, list[float]] = {side: [] for side in sides}
+        computes: dict[int, list[float]] = {side: [] for side in sides}
+        others: dict[str, list[float]] = {"loader": [], "model": [], "evaluation": []}
+
+        def train(side: int) -> None:
+            num_steps, compute, wait = self._round(side, self._counts[side])
+            waits[side].append(wait / max(num_steps - 1, 1))
+            computes[side].append(compute / num_steps)
+
+        tasks: dict[str | int, Callable[[], None]] = {side: functools.partial(train, side) for side in sides}
+        tasks |= {
+            "evaluation": lambda: others["evaluation"].append(self._evaluation()),
+            "loader": lambda: others["loader"].append(self._loader(sides[0])),
+            "model": lambda: others["model"].append(self._model(sides[0])),
+        }
+        taking: dict[str | int, float] = {"evaluation": shape.num_evaluations * one_evaluation}
+        for side, epochs in shape.epochs_at.items():
+            nearest = side_of(sides, side)
+            taking[nearest] = taking.get(nearest, 0.0) + epochs * shape.steps_per_epoch * first[nearest][1]
+        self._in_turns(tasks, taking)
+
         checkpoint, write = self._checkpoint(folder)
         assert self._first_batch is not None
-        starts = Measured(tuple(self._epoch_starts))
+        steps = {}
+        for side in sides:
+            compute = Measured(tuple(computes[side]))
+            steps[side] = Steps(max(0.0, first[side][0] - compute.mean), Measured(tuple(waits[side])), compute)
+        starts, (loader, model, evaluation) = (
+            Measured(tuple(self._epoch_starts)),
+            (Measured(tuple(of)) for of in others.values()),
+        )
         return Probes(steps, self._first_batch, starts, loader, model, evaluation, compile_evaluation, checkpoint, write)
+
+    def _in_turns(self, tasks: dict[str | int, Callable[[], None]], taking: dict[str | int, float]) -> None:
+        """Does each task a few times at least, and then, until time is up, the one furthest behind its share of the time.
+
+        taking: seconds of the run that a task stands for, about.
+        """
+        total = sum(taking.values())
+        shares = {name: max(_LEAST_SHARE, taking.get(name, 0.0) / total) for name in tasks}
+        spent = dict.fromkeys(tasks, 0.0)
+        rounds = dict.fromkeys(tasks, 0)
+        began = time.perf_counter()
+        while True:
+            behind = sorted(tasks, key=lambda name: (rounds[name] >= _MIN_ROUNDS, spent[name] / shares[name]))
+            is_over = time.perf_counter() - began > self._seconds and min(rounds.values()) >= _MIN_ROUNDS
+            name, is_over = self._world.gather((behind[0], is_over))[0]
+            if is_over:
+                return
+            started = time.perf_counter()
+            tasks[name]()
+            spent[name] += time.perf_counter() - started
+            rounds[name] += 1
 
     def _agreed(self, value: float) -> float:
         """Rank 0's, on every rank: all do the same number of steps."""
         return float(self._world.gather(value)[0])
-
-    def _goes_on(self, values: list[float], started: float, seconds: float) -> bool:
-        """Whether another round is to be measured, the same on every rank."""
-        if len(values) < _MIN_ROUNDS:
-            return True
-        return len(values) < _MAX_ROUNDS and self._agreed(time.perf_counter() - started) < seconds
 
     def _batches(self, resolution: int) -> Generator[Batch, None, None]:
         """The batches of an epoch at a resolution; the time until the first one is noted."""
@@ -146,19 +198,13 @@ class _Probe:
         if self._trainer.step.num_unread:
             self._trainer.step.read()  # waits for the device
 
-    def _steps(self, resolution: int, seconds: float) -> Steps:
-        started = time.perf_counter()
+    def _warm_up(self, resolution: int) -> tuple[float, float]:
+        """Seconds of the first step at a resolution, and of one of the next two; and from these the steps of a round."""
         first = self._round(resolution, 1)[1]
         num_steps, compute, wait = self._round(resolution, _MIN_STEPS)
-        count = math.ceil(_ROUND_SECONDS / self._agreed((compute + wait) / num_steps))
-        self._count = max(_MIN_STEPS, count)
-        waits: list[float] = []
-        computes: list[float] = []
-        while self._goes_on(waits, started, seconds):
-            num_steps, compute, wait = self._round(resolution, self._count)
-            waits.append(wait / max(num_steps - 1, 1))
-            computes.append(compute / num_steps)
-        return Steps(max(0.0, first - statistics.fmean(computes)), Measured(tuple(waits)), Measured(tuple(computes)))
+        one = self._agreed((compute + wait) / num_steps)
+        self._counts[resolution] = max(_MIN_STEPS, math.ceil(_ROUND_SECONDS / one))
+        return first, one
 
     def _round(self, resolution: int, count: int) -> tuple[int, float, float]:
         """(steps, seconds of computing, seconds of waiting for all batches but the first) of the first steps of an epoch."""
@@ -186,47 +232,39 @@ class _Probe:
             images = batch.images.clone(memory_format=torch.preserve_format)
             self._kept = Batch(images, batch.targets.clone(), batch.samples, batch.views)
 
-    def _alone(self, resolution: int, seconds: float) -> tuple[Measured, Measured]:
-        """Of the loader and of steps, each without the other."""
-        loaded: list[float] = []
-        trained: list[float] = []
+    def _loader(self, resolution: int) -> float:
+        """Of a step's batch from the loader alone."""
+        with contextlib.closing(self._batches(resolution)) as batches:
+            next(batches)
+            started = time.perf_counter()
+            taken = sum(1 for _ in itertools.islice(batches, self._counts[resolution]))
+            return (time.perf_counter() - started) / max(taken, 1)
+
+    def _model(self, resolution: int) -> float:
+        """Of a step on a batch that lies there."""
         assert self._kept is not None
         started = time.perf_counter()
-        while self._goes_on(trained, started, seconds):
-            with contextlib.closing(self._batches(resolution)) as batches:
-                next(batches)
-                moment = time.perf_counter()
-                taken = sum(1 for _ in itertools.islice(batches, self._count))
-                loaded.append((time.perf_counter() - moment) / max(taken, 1))
-            moment = time.perf_counter()
-            for _ in range(self._count):
-                self._train_on(self._kept)
-            self._read()
-            trained.append((time.perf_counter() - moment) / self._count)
-        return Measured(tuple(loaded)), Measured(tuple(trained))
+        for _ in range(self._counts[resolution]):
+            self._train_on(self._kept)
+        self._read()
+        return (time.perf_counter() - started) / self._counts[resolution]
 
-    def _evaluation(self, seconds: float) -> Measured:
-        """Of one evaluation of all weights; of a set that takes longer than that, the first batches stand for all."""
+    def _evaluation(self) -> float:
+        """Of one evaluation of all weights; where only the first batches are evaluated, these stand for all."""
         trainer = self._trainer
-        values: list[float] = []
-        limit = time.perf_counter() + seconds
-        batches_of_one = num_batches(trainer.eval_loader)
-        while len(values) < 2 or (len(values) < _MAX_ROUNDS and self._agreed(limit - time.perf_counter()) > values[-1]):
-            done: list[float] = []
+        all_batches, wanted = num_batches(trainer.eval_loader), self._num_evaluated_batches
+        done: list[float] = []
 
-            def enough(done: list[float] = done) -> bool:
-                done.append(time.perf_counter())
-                may_end = not values and _MIN_EVAL_BATCHES < len(done) < batches_of_one
-                return may_end and self._agreed(limit - done[-1]) < 0
+        def enough() -> bool:
+            done.append(time.perf_counter())
+            return len(done) == wanted < all_batches
 
-            started = time.perf_counter()
-            results = trainer.evaluate(enough)
-            values.append(time.perf_counter() - started)
-            if results is None:  # so many batches of the first weights
-                trainer.set_mode()
-                each = (done[-1] - done[0]) / (len(done) - 1)
-                return Measured((trainer.num_evaluated * (done[0] - started + each * (batches_of_one - 1)),))
-        return Measured(tuple(values))
+        started = time.perf_counter()
+        if trainer.evaluate(enough) is not None:
+            return time.perf_counter() - started
+        trainer.set_mode()
+        each = (done[-1] - done[0]) / (len(done) - 1)
+        return trainer.num_evaluated * (done[0] - started + each * (all_batches - 1))
 
     def _checkpoint(self, folder: Path) -> tuple[Measured, float]:
         """For which the run waits, and of writing beside it."""
@@ -236,7 +274,7 @@ class _Probe:
             if self._world.is_main:
                 place = tempfile.TemporaryDirectory(dir=nearest_folder(folder), prefix=".probe-")
                 kept = Keeper(Path(stack.enter_context(place)), keep_last=1)
-            for _ in range(1 + _MIN_ROUNDS):
+            for _ in range(1 + _NUM_CHECKPOINTS):
                 started = time.perf_counter()
                 self._trainer.is_finite()
                 content = {"epoch": 0, "step": 1, **self._trainer.state()}
@@ -253,6 +291,11 @@ def resolutions_to_measure(resolutions: set[int]) -> list[int]:
     """The largest, the smallest and one between, in this order, of those that a run has."""
     ordered = sorted(resolutions)
     return list(dict.fromkeys((ordered[-1], ordered[0], ordered[len(ordered) // 2])))
+
+
+def side_of(known: Iterable[int], side: int) -> int:
+    """The side among those known that is nearest to one."""
+    return min(known, key=lambda at: abs(at - side))
 
 
 def nearest_folder(path: Path) -> Path:

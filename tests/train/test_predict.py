@@ -8,8 +8,9 @@ import pytest
 
 from deit_fast.record.clock import KINDS
 from deit_fast.train.outlook import Outlook
-from deit_fast.train.predict import predicted_seconds, shape_of
+from deit_fast.train.predict import predicted_seconds
 from deit_fast.train.probe import Measured, Probes, Steps, resolutions_to_measure
+from deit_fast.train.shape import shape_of
 from tests.train.conftest import with_options
 
 

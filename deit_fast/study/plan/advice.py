@@ -9,8 +9,8 @@ import torch
 
 from deit_fast.config import RunConfig
 from deit_fast.record.prediction import Prediction
-from deit_fast.train.predict import Shape
 from deit_fast.train.probe import Probes
+from deit_fast.train.shape import Shape
 
 _NAMES = {
     "setup": "starting", "compile": "compiling and the first batch", "data_wait": "the data path", "compute": "the model",

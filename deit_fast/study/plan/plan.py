@@ -25,8 +25,9 @@ from deit_fast.study.plan.prices import Price, read_prices
 from deit_fast.study.plan.scale import scaled
 from deit_fast.study.plan.table import table
 from deit_fast.train.dist import joined_world, world_size_of_environment
-from deit_fast.train.predict import Shape, predicted_seconds, shape_of
+from deit_fast.train.predict import predicted_seconds
 from deit_fast.train.probe import Probes, probe
+from deit_fast.train.shape import Shape, shape_of
 from deit_fast.train.trainer import Trainer
 
 

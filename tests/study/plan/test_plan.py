@@ -20,8 +20,8 @@ from deit_fast.study.plan.advice import advice
 from deit_fast.study.plan.prices import Price, read_prices
 from deit_fast.study.plan.scale import BUS_BYTES_PER_SECOND, scaled
 from deit_fast.study.plan.table import clock_time
-from deit_fast.train.predict import Shape, shape_of
 from deit_fast.train.probe import Measured, Probes, Steps
+from deit_fast.train.shape import Shape, shape_of
 from tests.train.conftest import digits, tiny_run, with_options  # noqa: F401
 
 MakeRun = Callable[..., RunConfig]

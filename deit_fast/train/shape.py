@@ -1,0 +1,39 @@
+"""Takes the configuration of a run, gives how often it does what: steps, epochs, evaluations, checkpoints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from deit_fast.config import RunConfig
+from deit_fast.train import schedule
+from deit_fast.train.keeper import kept_name
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How often a run does what: steps of an epoch, epochs at each resolution, evaluations, checkpoints."""
+
+    steps_per_epoch: int
+    epochs_at: dict[int, int]
+    num_evaluations: int
+    num_checkpoints: int
+
+    @property
+    def epochs(self) -> int:
+        return sum(self.epochs_at.values())
+
+
+def shape_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> Shape:
+    """The shape of a run from an epoch to its end."""
+    train, epochs = config.train, config.train.epochs
+    numbers = range(first_epoch + 1, epochs + 1)
+    sides = Counter(schedule.resolution_of_epoch(config.data, epoch=number - 1, epochs=epochs) for number in numbers)
+    evaluations = sum(number % train.eval_every == 0 or number == epochs for number in numbers)
+    checkpoints = sum(
+        number % train.checkpoint_every == 0 or number == epochs or bool(kept_name(number, train.keep_every))
+        for number in numbers
+    )
+    if train.checkpoint_steps:
+        checkpoints += len(numbers) * ((steps_per_epoch - 1) // train.checkpoint_steps)
+    return Shape(steps_per_epoch, dict(sides), evaluations, checkpoints)
