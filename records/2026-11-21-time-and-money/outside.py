@@ -1,4 +1,4 @@
-"""Takes a file, the folder of a run and the command that makes it, adds the command's wall-clock seconds, measured from outside.
+"""Takes a file, the folder of a run and the command that makes it, adds the command's seconds, measured from outside.
 
 python outside.py FILE.jsonl RUN COMMAND...
 """

@@ -1,4 +1,4 @@
-"""Takes the folder that predict.sh filled, prints predicted beside actual seconds of each run, and the clock beside the outside."""
+"""Takes the folder that predict.sh filled, prints predicted beside actual seconds, and each clock beside the outside."""
 
 import json
 import sys

@@ -95,6 +95,7 @@ def test_fewer_epochs_alone_where_more_are_not_wanted(tiny_run: MakeRun) -> None
     assert train(config, [])["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_a_budget_without_time_is_refused_with_the_smallest_that_works(tiny_run: MakeRun) -> None:
     config = tiny_run(**{"budget.hours": 1e-5, "budget.seconds": 1.0})
     with pytest.raises(

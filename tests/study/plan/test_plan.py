@@ -76,6 +76,7 @@ def test_a_plan_is_printed_drawn_and_found_by_its_run(
     assert entry["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_several_gpus_are_a_model_and_kept_nowhere(
     tiny_run: MakeRun,  # noqa: F811
     capsys: pytest.CaptureFixture[str],
@@ -88,6 +89,7 @@ def test_several_gpus_are_a_model_and_kept_nowhere(
     assert ledger.read(Path(config.run.dir).parent) == []
 
 
+@pytest.mark.slow
 def test_a_prediction_alone_writes_nothing(tiny_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     config = tiny_run()
     prediction = predict(config, seconds=5.0)
