@@ -16,9 +16,7 @@ FOLDERS = ("tests/augment/kernels", "tests/data/device")
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "places", [(BATCH,), pytest.param(FOLDERS, marks=pytest.mark.slow)], ids=["a batch", "all others"]
-)
+@pytest.mark.parametrize("places", [(BATCH,), pytest.param(FOLDERS, marks=pytest.mark.slow)], ids=["a batch", "all others"])
 def test_kernels_give_what_the_cpu_gives(places: tuple[str, ...]) -> None:
     pytest.importorskip("numba_cuda")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "simulator"]

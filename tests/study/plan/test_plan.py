@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from deit_fast.study.plan.prices import Price, read_prices
 from deit_fast.study.plan.scale import BUS_BYTES_PER_SECOND, scaled
 from deit_fast.study.plan.table import clock_time
 from deit_fast.train.probe import Measured, Probes, Steps
-from deit_fast.train.shape import Shape, shape_of
+from deit_fast.train.shape import Shape
 from tests.train.conftest import digits, tiny_run, with_options  # noqa: F401
 
 MakeRun = Callable[..., RunConfig]
@@ -187,5 +186,3 @@ def test_what_stops_a_run_stops_its_plan(tmp_path: Path, capsys: pytest.CaptureF
 def test_times_are_those_of_a_clock() -> None:
     assert clock_time(59.6) == "0:01:00"
     assert clock_time(53 * 3600) == "2 days, 5:00:00"
-    shape = shape_of(dataclasses.replace(RunConfig()), 1)
-    assert shape.epochs == 300
