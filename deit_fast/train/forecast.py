@@ -81,13 +81,14 @@ class Forecast:
         """What a summary says of it: `prediction`, or nothing where there was none."""
         return {} if self.prediction is None else {"prediction": self.prediction.as_dict()}
 
-    def keep(self, summary: dict[str, Any], sessions: int, config: RunConfig) -> None:
-        """Adds the run to the ledger beside its folder. Raises UserError where that cannot be written."""
+    def keep(self, summary: dict[str, Any], sessions: int, config: RunConfig) -> str:
+        """Adds the run to the ledger beside its folder; a line to say where that cannot be written."""
         if not self._world.is_main:
-            return
+            return ""
+        runs = self._folder.absolute().parent
         try:
             ledger.append(
-                self._folder.absolute().parent,
+                runs,
                 "run",
                 run=self._folder.name,
                 machine=self._machine,
@@ -102,7 +103,8 @@ class Forecast:
                 dollars_per_hour=config.run.dollars_per_hour,
             )
         except OSError as error:
-            raise UserError(f"{self._folder.absolute().parent / ledger.LEDGER}: cannot be written ({error.strerror})") from None
+            return f"{runs / ledger.LEDGER}: cannot be written ({error.strerror}): no plan learns of this run"
+        return ""
 
 
 def described(prediction: Prediction) -> str:

@@ -287,5 +287,6 @@ class Run:
             **self._forecast.result(),
         }
         self._journal.finish(summary)
-        self._forecast.keep(summary, self._journal.num_sessions, self._config)
+        if line := self._forecast.keep(summary, self._journal.num_sessions, self._config):
+            self._journal.remark("warning", line)
         return summary

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from deit_fast.config import RunConfig
 from deit_fast.record import ledger
 from deit_fast.record.clock import KINDS
@@ -37,6 +39,13 @@ def test_a_run_without_a_plan_makes_one_of_its_first_epochs(tiny_run: MakeRun) -
     assert summary["prediction"]["source"] == "first epochs"
     folder = Path(tiny_run().run.dir).parent
     assert ledger.outcomes(ledger.read(folder), ledger.machine_of(hardware())) == []  # it was not measured
+
+
+def test_a_ledger_that_cannot_be_written_fails_no_run(tiny_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny_run(**{"train.epochs": 1, "schedule.warmup_epochs": 0})
+    (Path(config.run.dir).parent / ledger.LEDGER).mkdir()
+    assert train(config, [])["epoch"] == 0
+    assert "ledger.jsonl: cannot be written (Is a directory): no plan learns of this run" in capsys.readouterr().out
 
 
 def test_a_broken_ledger_stops_no_run(tiny_run: MakeRun) -> None:
