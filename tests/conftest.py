@@ -11,8 +11,9 @@ import pytest
 # as the command line does it: threads that wait leave their core to others
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-# started in the background by a shell, this process and its children would ignore Ctrl-C
+# started in the background by a shell, this process and its children would ignore Ctrl-C; by nohup, the end of the terminal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 hypothesis.settings.register_profile("deit_fast", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("deit_fast")
