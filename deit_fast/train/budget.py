@@ -19,7 +19,7 @@ from deit_fast.train.probe import probe
 from deit_fast.train.shape import shape_of
 from deit_fast.train.trainer import Trainer
 
-_SHARE = 0.94  # of a budget that a run is fitted to: what it takes scatters
+_SHARE = 0.94  # of what a budget leaves that a run is fitted to: what it takes scatters
 _MOST_EPOCHS = 65535
 _RESERVE = 1.5  # seconds, beside an evaluation: a checkpoint, and the end of the process
 _SPREAD = 0.07  # of the logarithm of actual over predicted seconds
@@ -84,11 +84,11 @@ def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple
         return predicted_seconds(shape_of(stretched(config, epochs), steps_per_epoch), probes, setup)[0]
 
     most = _MOST_EPOCHS if config.budget.longer else config.train.epochs
-    found = _most_that_fit(lambda number: sum(seconds_of(number).values()), _SHARE * limit, most)
+    found = _most_that_fit(lambda number: sum(seconds_of(number).values()) - setup, _SHARE * (limit - setup), most)
     # each rank has measured for itself
     epochs, seconds = world.gather((found, seconds_of(max(found, 1))))[0]
     if epochs == 0:
-        raise UserError(_too_small(config, sum(seconds.values()) / _SHARE))
+        raise UserError(_too_small(config, setup + (sum(seconds.values()) - setup) / _SHARE))
     total = sum(seconds.values())
     low, high = (total * math.exp(sign * 1.96 * _SPREAD) for sign in (-1, 1))
     config = stretched(config, epochs)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from deit_fast.config import RunConfig, UserError, check_training
-from deit_fast.record import ledger
+from deit_fast.record import clock, ledger
 from deit_fast.record.clock import Clock
 from deit_fast.record.log import read_events
 from deit_fast.train import budget, forecast
@@ -21,6 +21,12 @@ from deit_fast.train.schedule import lr_of_step
 from tests.train.conftest import with_options
 
 MakeRun = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def young_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of the tests, from whose creation a budget counts, is as good as new."""
+    monkeypatch.setattr(clock, "process_seconds", lambda: 0.5)
 
 
 def test_the_smaller_of_hours_and_dollars_counts() -> None:
@@ -71,8 +77,9 @@ def test_the_most_that_fits_is_found() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("young_process")
 def test_a_run_gets_as_many_epochs_as_fit_and_its_plan_is_kept(tiny_run: MakeRun) -> None:
-    config = tiny_run(**{"train.epochs": 40, "budget.hours": 12 / 3600 + Clock().wall_seconds / 3600, "budget.seconds": 1.0})
+    config = tiny_run(**{"train.epochs": 40, "budget.hours": 12 / 3600, "budget.seconds": 1.0})
     summary = train(config, [])
     folder = Path(config.run.dir)
     asked = json.loads((folder / "run.json").read_text())["config"]
@@ -89,6 +96,7 @@ def test_a_run_gets_as_many_epochs_as_fit_and_its_plan_is_kept(tiny_run: MakeRun
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("young_process")
 def test_fewer_epochs_alone_where_more_are_not_wanted(tiny_run: MakeRun) -> None:
     options = {"budget.hours": 1.0, "budget.seconds": 1.0, "budget.longer": False, "train.epochs": 2}
     config = tiny_run(**options)
@@ -96,6 +104,7 @@ def test_fewer_epochs_alone_where_more_are_not_wanted(tiny_run: MakeRun) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("young_process")
 def test_a_budget_without_time_is_refused_with_the_smallest_that_works(tiny_run: MakeRun) -> None:
     config = tiny_run(**{"budget.hours": 1e-5, "budget.seconds": 1.0})
     with pytest.raises(
@@ -147,8 +156,7 @@ def test_a_run_ends_when_its_target_is_reached(tiny_run: MakeRun) -> None:
 
 
 def test_an_overrun_is_said_once() -> None:
-    clock = Clock(now=lambda: 100.0, started=0.0)
-    limit = Limit(with_options({"budget.hours": 0.05}), clock)  # 180 seconds
+    limit = Limit(with_options({"budget.hours": 0.05}), Clock(now=lambda: 100.0, started=0.0))  # 180 seconds
     assert not limit.is_spent
     assert limit.overrun(79.0) == ""
     assert limit.overrun(81.0) == (
