@@ -115,34 +115,8 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
             from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
 
             return evaluate_checkpoint(config)
-        case "bench" if config.bench.kind == "write":
-            from deit_fast.study.bench_write import bench_write
-
-            return bench_write(config)
-        case "bench" if config.bench.kind == "step":
-            from deit_fast.study.bench_step import bench_step
-
-            return bench_step(config)
-        case "bench" if config.bench.kind == "eval":
-            from deit_fast.study.bench_eval import bench_eval
-
-            return bench_eval(config)
-        case "bench" if config.bench.kind == "gpu":
-            from deit_fast.study.bench_gpu import bench_gpu
-
-            return bench_gpu(config)
-        case "bench" if config.bench.kind == "loader":
-            from deit_fast.study.bench_loader import bench_loader
-
-            return bench_loader(config)
-        case "bench" if config.bench.kind == "fidelity":
-            from deit_fast.study.bench_fidelity import bench_fidelity
-
-            return bench_fidelity(config)
         case "bench":
-            from deit_fast.study.bench import bench
-
-            return bench(config)
+            return _bench_result(config)
         case "sweep":
             from deit_fast.study.sweep import sweep
 
@@ -156,6 +130,39 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
 
             return demo(config.demo)
     raise AssertionError(command)
+
+
+def _bench_result(config: RunConfig) -> dict[str, Any]:
+    """What `bench` measured, by its kind."""
+    match config.bench.kind:
+        case "write":
+            from deit_fast.study.bench_write import bench_write
+
+            return bench_write(config)
+        case "step":
+            from deit_fast.study.bench_step import bench_step
+
+            return bench_step(config)
+        case "eval":
+            from deit_fast.study.bench_eval import bench_eval
+
+            return bench_eval(config)
+        case "gpu":
+            from deit_fast.study.bench_gpu import bench_gpu
+
+            return bench_gpu(config)
+        case "loader":
+            from deit_fast.study.bench_loader import bench_loader
+
+            return bench_loader(config)
+        case "fidelity":
+            from deit_fast.study.bench_fidelity import bench_fidelity
+
+            return bench_fidelity(config)
+        case "train":
+            from deit_fast.study.bench import bench
+
+            return bench(config)
 
 
 def _free_path(out: str) -> Path:

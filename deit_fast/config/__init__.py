@@ -20,6 +20,7 @@ from deit_fast.config.data import (
 )
 from deit_fast.config.options import Pair, RankError, Triple, UserError, option
 from deit_fast.config.run import (
+    OTHER_SECTIONS,
     BudgetConfig,
     DistilConfig,
     EvalConfig,
@@ -34,6 +35,7 @@ from deit_fast.config.run import (
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
 
 __all__ = [
+    "OTHER_SECTIONS",
     "AugmentConfig",
     "BenchConfig",
     "BudgetConfig",

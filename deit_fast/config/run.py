@@ -185,6 +185,12 @@ class SlurmConfig:
     cluster: Literal["slurm", "local"] = option("slurm", "where: SLURM, or processes of this machine, for trials")
 
 
+# of RunConfig: what says nothing about a training run itself
+OTHER_SECTIONS = (
+    "source", "write", "inspect", "verify", "run", "budget", "slurm", "bench", "plan", "sweep", "report", "demo", "out",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """All that a command was asked to do. `out` is where a command that measures or reports puts its result as JSON."""

@@ -16,34 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deit_fast.config import RunConfig, UserError
+from deit_fast.config import OTHER_SECTIONS, RunConfig, UserError
 from deit_fast.record.log import as_json
-from deit_fast.record.prediction import Prediction, prediction_of
+from deit_fast.record.prediction import Prediction, expected, prediction_of
 
 LEDGER = "ledger.jsonl"
 _LEAST_SCATTER = 0.02  # of the logarithm of actual over predicted; a few lucky runs do not promise more
-_SCATTER = 0.07  # as long as there are too few runs to tell
+SCATTER = 0.07  # as long as there are too few runs to tell
 _ENOUGH = 3
 _NEWEST = 20
 _CORRECTED = ("setup", "compile")  # kinds that a short measurement does not see as a run does
 
-# sections and options that do not decide how long a run takes
-_OTHER_SECTIONS = (
-    "source",
-    "write",
-    "inspect",
-    "verify",
-    "run",
-    "budget",
-    "slurm",
-    "bench",
-    "plan",
-    "sweep",
-    "report",
-    "demo",
-    "out",
-)
-_OTHER_OPTIONS = (("train", "resume"), ("train", "seed"))
+# options of training that do not decide how long it takes
+_OTHER_OPTIONS = (
+    "train.resume", "train.seed", "train.bce_threshold", "optim.lr", "optim.lr_batch_size", "optim.weight_decay", "optim.eps",
+    "optim.betas", "optim.momentum", "schedule.warmup_lr", "schedule.min_lr", "schedule.decay_rate", "distil.alpha",
+    "distil.tau", "augment.label_smoothing",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,9 +63,13 @@ def machine_of(hardware: Mapping[str, Any]) -> str:
 
 def key_of(config: RunConfig, world_size: int) -> str:
     """The same for runs that take the same time on one machine: a digest of the options that decide it."""
-    options = {name: section for name, section in config.as_dict().items() if name not in _OTHER_SECTIONS}
-    for section, name in _OTHER_OPTIONS:
-        options[section] = {key: value for key, value in options[section].items() if key != name}
+    options = {
+        f"{section}.{name}": value
+        for section, fields in config.as_dict().items()
+        if section not in OTHER_SECTIONS
+        for name, value in fields.items()
+    }
+    options = {name: value for name, value in options.items() if name not in _OTHER_OPTIONS}
     text = json.dumps(as_json({**options, "world_size": world_size}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -144,12 +137,11 @@ def corrected(measured: Mapping[str, float], error: float, earlier: Sequence[Out
             seconds[kind] = max(0.0, seconds[kind] + moved)
         seconds["data_wait"] += max(0.0, statistics.median(run.first_epoch_extra for run in earlier))
     total = sum(seconds.values())
-    spread = math.hypot(error / total, scatter(earlier))
-    return Prediction(seconds, total * math.exp(-1.96 * spread), total * math.exp(1.96 * spread), source, dict(measured))
+    return expected(seconds, math.hypot(error / total, scatter(earlier)), source, measured)
 
 
 def scatter(earlier: Sequence[Outcome]) -> float:
     """How far predictions were off: the root of the mean square of the logarithm of actual over predicted."""
     if len(earlier) < _ENOUGH:
-        return _SCATTER
+        return SCATTER
     return max(_LEAST_SCATTER, math.sqrt(statistics.fmean(math.log(run.ratio) ** 2 for run in earlier)))

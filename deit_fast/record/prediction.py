@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -30,6 +31,15 @@ class Prediction:
     def as_dict(self) -> dict[str, Any]:
         """As `summary.json` and ledgers have it, under `prediction`: the fields, and wall_seconds."""
         return {**asdict(self), "wall_seconds": self.wall_seconds}
+
+
+def expected(
+    seconds: Mapping[str, float], spread: float, source: str, measured: Mapping[str, float] | None = None
+) -> Prediction:
+    """The prediction of seconds by kind; spread: standard deviation of the logarithm of actual over predicted."""
+    total = sum(seconds.values())
+    low, high = (total * math.exp(sign * 1.96 * spread) for sign in (-1, 1))
+    return Prediction(dict(seconds), low, high, source, dict(measured or {}))
 
 
 def prediction_of(fields: Mapping[str, Any]) -> Prediction:

@@ -12,7 +12,8 @@ import torch
 
 from deit_fast.config import RunConfig, UserError, check_training, target_top1
 from deit_fast.record.clock import Clock
-from deit_fast.record.prediction import Prediction
+from deit_fast.record.ledger import SCATTER
+from deit_fast.record.prediction import Prediction, expected
 from deit_fast.train.dist import World
 from deit_fast.train.predict import predicted_seconds
 from deit_fast.train.probe import probe
@@ -22,7 +23,6 @@ from deit_fast.train.trainer import Trainer
 _SHARE = 0.94  # of what a budget leaves that a run is fitted to: what it takes scatters
 _MOST_EPOCHS = 65535
 _RESERVE = 1.5  # seconds, beside an evaluation: a checkpoint, and the end of the process
-_SPREAD = 0.07  # of the logarithm of actual over predicted seconds
 
 # what a budget changes, which a resumed run takes from its checkpoint
 _FITTED = (("train", "epochs"), ("schedule", "warmup_epochs"), ("schedule", "decay_epochs"))
@@ -89,11 +89,10 @@ def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple
     epochs, seconds = world.gather((found, seconds_of(max(found, 1))))[0]
     if epochs == 0:
         raise UserError(_too_small(config, setup + (sum(seconds.values()) - setup) / _SHARE))
-    total = sum(seconds.values())
-    low, high = (total * math.exp(sign * 1.96 * _SPREAD) for sign in (-1, 1))
     config = stretched(config, epochs)
     check_training(config, world.world_size)
-    return config, Prediction(seconds, low, min(high, limit), "budget")
+    prediction = expected(seconds, SCATTER, "budget")
+    return config, dataclasses.replace(prediction, high=min(prediction.high, limit))
 
 
 def _most_that_fit(seconds_of: Callable[[int], float], limit: float, most: int) -> int:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, UserError
 from deit_fast.record import ledger
 from deit_fast.record.clock import Clock
-from deit_fast.record.prediction import Prediction
+from deit_fast.record.prediction import Prediction, expected
 from deit_fast.record.run import hardware
 from deit_fast.train.budget import Limit
 from deit_fast.train.dist import World
 from deit_fast.train.outlook import Outlook
+from deit_fast.train.shape import shape_of
 
 _SPREAD = 0.05  # of the logarithm of actual over predicted seconds, of predictions from first epochs
 
@@ -42,6 +42,9 @@ class Forecast:
         self.limit = Limit(config, clock)
         self._outlook = Outlook(config, steps_per_epoch)
         self._is_whole = is_first
+        if self.prediction is not None:  # of the budget: until an evaluation was seen, the end leaves time for one as predicted
+            evaluations = shape_of(config, steps_per_epoch).num_evaluations
+            self.limit.expect(self.prediction.seconds["evaluation"] / evaluations)
         lines = []
         if world.is_main:
             self._machine, self._key = ledger.machine_of(hardware()), ledger.key_of(self._asked, world.world_size)
@@ -67,13 +70,12 @@ class Forecast:
         if not is_whole:
             return []
         self._outlook.epoch_done(epoch, taken, is_evaluated)
-        self.limit.expect(self._outlook.evaluation_seconds)
+        if self._outlook.has_evaluated:
+            self.limit.expect(self._outlook.evaluation_seconds)
         left = self._outlook.left(epoch + 1)
         if self.prediction is None and self._outlook.has_evaluated and self._is_whole and sum(left.values()) > 0:
-            expected = {kind: value + left[kind] for kind, value in seconds.items()}
-            total = sum(expected.values())
-            low, high = (total * math.exp(sign * 1.96 * _SPREAD) for sign in (-1, 1))
-            self.prediction = Prediction(expected, low, high, "first epochs")
+            whole = {kind: value + left[kind] for kind, value in seconds.items()}
+            self.prediction = expected(whole, _SPREAD, "first epochs")
         line = self.limit.overrun(sum(left.values())) if self._outlook.has_evaluated or self._outlook.num_epochs > 1 else ""
         return [line] if line else []
 

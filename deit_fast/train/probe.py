@@ -85,7 +85,7 @@ class Probes:
 def probe(trainer: Trainer, folder: Path, seconds: float) -> Probes:
     """Measures for about so many seconds, and at least each thing once. folder: where checkpoints are to lie.
 
-    Every rank calls it at once. The full resolution is measured first, as the others' steps are known from it."""
+    Every rank calls it at once."""
     return _Probe(trainer, seconds).run(folder)
 
 
@@ -110,7 +110,7 @@ class _Probe:
         started = time.perf_counter()
         trainer.compile_evaluation()
         compile_evaluation = time.perf_counter() - started
-        one_evaluation = self._evaluation()
+        one_evaluation = self._agreed(self._evaluation())
         if one_evaluation < _LONGEST_EVALUATION * self._seconds:
             self._num_evaluated_batches = num_batches(trainer.eval_loader)
 
@@ -141,10 +141,8 @@ class _Probe:
         for side in sides:
             compute = Measured(tuple(computes[side]))
             steps[side] = Steps(max(0.0, first[side][0] - compute.mean), Measured(tuple(waits[side])), compute)
-        starts, (loader, model, evaluation) = (
-            Measured(tuple(self._epoch_starts)),
-            (Measured(tuple(of)) for of in others.values()),
-        )
+        starts = Measured(tuple(self._epoch_starts))
+        loader, model, evaluation = (Measured(tuple(others[name])) for name in ("loader", "model", "evaluation"))
         return Probes(steps, self._first_batch, starts, loader, model, evaluation, compile_evaluation, checkpoint, write)
 
     def _in_turns(self, tasks: dict[str | int, Callable[[], None]], taking: dict[str | int, float]) -> None:

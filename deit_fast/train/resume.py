@@ -6,26 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from deit_fast.config import RunConfig, UserError
+from deit_fast.config import OTHER_SECTIONS, RunConfig, UserError
 from deit_fast.train.places import with_places
 
 # what a resumed run may change; anything else would make it another run
-_FREE_SECTIONS = (
-    "source",
-    "write",
-    "inspect",
-    "verify",
-    "eval",
-    "run",
-    "budget",
-    "slurm",
-    "bench",
-    "plan",
-    "sweep",
-    "report",
-    "demo",
-    "out",
-)
+_FREE_SECTIONS = ("eval", *OTHER_SECTIONS)
 _FREE_OPTIONS = (
     "data.train", "data.val", "data.batch_size", "data.eval_batch_size", "data.num_workers", "data.batches_ahead",
     "data.on_error", "model.weights", "distil.teacher_weights", "distil.teacher_compile", "train.device", "train.compile",

@@ -17,7 +17,7 @@ _NAMES = {
     "evaluation": "evaluation", "checkpoint": "checkpoints", "other": "the rest",
 }  # fmt: skip
 _WORTH_IT = 0.02  # of the run; less is not said
-_COMPILED = 0.7  # of an uncompiled step on a GPU: what others report of ViTs lies between half of it and all
+_COMPILED = 0.7  # of an uncompiled step on a GPU: a guess, not measured
 
 
 def advice(config: RunConfig, shape: Shape, probes: Probes, prediction: Prediction, num_threads: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from deit_fast.config import RunConfig
 from deit_fast.data.order import steps_per_epoch
 from deit_fast.train.probe import Measured, Probes
 
-BUS_BYTES_PER_SECOND = 200e9  # that NCCL reaches between GPUs of one node over NVLink; over PCIe it is about a tenth
+BUS_BYTES_PER_SECOND = 200e9  # between GPUs of one node over NVLink: assumed, not measured; over PCIe it is much less
 BACKWARD_SHARE = 2 / 3
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,22 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, SweepConfig, UserError
+from deit_fast.record.ledger import key_of
 from deit_fast.record.log import read_events
 from deit_fast.record.prediction import Prediction
 from deit_fast.record.progress import dollars
 from deit_fast.record.run import read_json, read_run
 from deit_fast.study.sweep.ledger import Attempts, is_finished
-from deit_fast.study.sweep.options import configuration
 from deit_fast.study.sweep.points import Point
 
 Predict = Callable[[RunConfig], Prediction]
-
-# options that do not change how long a run takes: points that differ in them alone are predicted once
-_NOT_OF_TIME = (
-    "run.dir", "run.dollars_per_hour", "train.seed", "train.bce_threshold", "optim.lr", "optim.lr_batch_size",
-    "optim.weight_decay", "optim.eps", "optim.betas", "optim.momentum", "schedule.warmup_lr", "schedule.min_lr",
-    "schedule.decay_rate", "distil.alpha", "distil.tau", "augment.label_smoothing",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,8 +35,7 @@ def predictions(points: Sequence[Point], predict: Predict) -> dict[str, Predicte
     known: dict[str, Predicted] = {}
     found: dict[str, Predicted] = {}
     for point in points:
-        decisive = {name: value for name, value in configuration(point.config).items() if name not in _NOT_OF_TIME}
-        key = json.dumps(decisive, sort_keys=True)
+        key = key_of(point.config, 1)
         if key not in known:
             try:
                 prediction = predict(point.config)
