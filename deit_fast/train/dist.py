@@ -14,6 +14,7 @@ from torch import nn
 from torch.distributed.rendezvous import rendezvous
 
 from deit_fast.config import RankError, UserError
+from deit_fast.train.freed_memory import keep_freed_memory
 from deit_fast.train.rendezvous import new_part_of
 
 Result = TypeVar("Result")
@@ -103,6 +104,8 @@ def joined_world(device_name: str) -> Iterator[World]:
     torch.set_num_threads(num_compute_threads())
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
     if world_size == 1:
         yield World(0, 1, device)
         return

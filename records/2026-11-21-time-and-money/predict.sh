@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Three configurations, each planned and then trained, three times in turns; then a table of predicted and actual seconds:
+# Four configurations, each planned and then trained, three times in turns; then a table of predicted and actual seconds:
 #     predict.sh FOLDER DIGITS PHOTOGRAPHS
 # DIGITS: folder with train.beton and val.beton of `deit-fast demo` (runs/demo/digits). PHOTOGRAPHS: folder with train.beton and
 # val.beton of photographs. Run it from the repository's root with the virtual environment active, on a machine that does
-# nothing else. About 20 minutes on 2 cores.
+# nothing else. About 25 minutes on 2 cores.
 set -euo pipefail
 folder=$1 digits=$2 photographs=$3
 here=$(dirname "$0")
@@ -24,7 +24,7 @@ photos="--data.train=$photographs/train.beton --data.val=$photographs/val.beton 
     --schedule.warmup_epochs=1"
 
 for round in ${ROUNDS:-1 2 3}; do
-    for kind in ${KINDS:-compute data evaluation}; do
+    for kind in ${KINDS:-compute data evaluation photos}; do
         run="$folder/$kind-$round"
         # shellcheck disable=SC2086  # words are to be split
         deit-fast plan ${!kind} --run.dir="$run" --plan.seconds=40 >"$run.plan.txt"
