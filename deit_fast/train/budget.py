@@ -138,10 +138,13 @@ class Limit:
         """An evaluation takes so long: the end has to begin so much earlier."""
         self._reserve = _RESERVE + evaluation_seconds
 
-    def overrun(self, seconds_left: float) -> str:
-        """A line that the run will not end in time, if it is to take so many seconds more; empty if it will, and once said."""
+    def overrun(self, seconds_left: float, error: float) -> str:
+        """A line that the run will not end in time, where that is clear; empty otherwise, and once it was said.
+
+        seconds_left: that it is expected to take. error: their standard error, of themselves."""
         expected = self._clock.run_seconds + seconds_left
-        if self._has_warned or math.isinf(self._seconds) or expected <= self._seconds:
+        at_least = self._clock.run_seconds + (1 - 2 * error) * seconds_left
+        if self._has_warned or math.isinf(self._seconds) or at_least <= self._seconds:
             return ""
         self._has_warned = True
         return (

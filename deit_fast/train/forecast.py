@@ -76,7 +76,7 @@ class Forecast:
         if self.prediction is None and self._outlook.has_evaluated and self._is_whole and sum(left.values()) > 0:
             whole = {kind: value + left[kind] for kind, value in seconds.items()}
             self.prediction = expected(whole, _SPREAD, "first epochs")
-        line = self.limit.overrun(sum(left.values())) if self._outlook.has_evaluated or self._outlook.num_epochs > 1 else ""
+        line = self.limit.overrun(sum(left.values()), self._outlook.error)
         return [line] if line else []
 
     def result(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from deit_fast.train.shape import shape_of
 
 _TRAINING = ("data_wait", "compute", "other")
 _RECENT = 5  # epochs that stand for those to come
+_SCATTER_UNSEEN = 0.2  # of epochs, of their mean, as long as there are too few to tell
+_ENOUGH = 3
+_LEAST_SCATTER = 0.02
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,6 @@ class Outlook:
     def __init__(self, config: RunConfig, steps_per_epoch: int) -> None:
         self._config, self._steps_per_epoch = config, steps_per_epoch
         self._epochs: list[_Epoch] = []
-
-    @property
-    def num_epochs(self) -> int:
-        """Epochs of this session."""
-        return len(self._epochs)
 
     @property
     def has_evaluated(self) -> bool:
@@ -65,9 +64,22 @@ class Outlook:
         """An epoch (from 0) is done, all of it in this session: its seconds by kind, evaluation and checkpoint included."""
         self._epochs.append(_Epoch(self._resolution(epoch), dict(seconds), is_evaluated))
 
+    @property
+    def error(self) -> float:
+        """Standard error of what is left, of itself: by how much the epochs that stand for it differ."""
+        paces = [epoch.training / epoch.resolution**2 for epoch in self._recent]
+        scatter = _SCATTER_UNSEEN
+        if len(paces) >= _ENOUGH:
+            scatter = max(_LEAST_SCATTER, statistics.stdev(paces) / max(statistics.fmean(paces), 1e-9))
+        return scatter / math.sqrt(len(paces))
+
+    @property
+    def _recent(self) -> list[_Epoch]:
+        return self._epochs[1:][-_RECENT:] or self._epochs
+
     def left(self, next_epoch: int) -> dict[str, float]:
         """Seconds by kind from an epoch (from 0) to the end of the run."""
-        recent = self._epochs[1:][-_RECENT:] or self._epochs
+        recent = self._recent
         shape = shape_of(self._config, self._steps_per_epoch, next_epoch)
         seconds = dict.fromkeys(KINDS, 0.0)
         for resolution, epochs in shape.epochs_at.items():

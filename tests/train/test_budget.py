@@ -163,12 +163,13 @@ def test_a_run_ends_when_its_target_is_reached(tiny_run: MakeRun) -> None:
 def test_an_overrun_is_said_once() -> None:
     limit = Limit(with_options({"budget.hours": 0.05}), Clock(now=lambda: 100.0, started=0.0))  # 180 seconds
     assert not limit.is_spent
-    assert limit.overrun(79.0) == ""
-    assert limit.overrun(81.0) == (
+    assert limit.overrun(79.0, 0.0) == ""
+    assert limit.overrun(90.0, 0.1) == ""  # not clear: 72 may do
+    assert limit.overrun(81.0, 0.0) == (
         "about 0.050 hours are needed, and the budget is 0.050: the run will end before its schedule does, in an evaluated "
         "checkpoint"
     )
-    assert limit.overrun(500.0) == ""
+    assert limit.overrun(500.0, 0.0) == ""
     limit.expect(78.4)
     assert not limit.is_spent
     limit.expect(78.6)

@@ -96,3 +96,18 @@ def test_what_is_left_goes_on_as_the_newest_epochs_did() -> None:
     assert left["checkpoint"] == pytest.approx(2.5)
     assert outlook.first_epoch_extra == pytest.approx(20.0)
     assert sum(outlook.left(10).values()) == 0.0
+
+
+def test_few_epochs_say_little_of_those_to_come() -> None:
+    config = with_options({"train.epochs": 100, "data.resolution": 32})
+    errors, outlook = [], Outlook(config, 7)
+    for epoch, seconds in enumerate((30.0, 10.0, 12.0, 11.0, 10.0, 12.0, 11.0)):
+        outlook.epoch_done(epoch, dict.fromkeys(KINDS, 0.0) | {"compute": seconds}, False)
+        errors.append(outlook.error)
+    assert errors[:3] == pytest.approx([0.2, 0.2, 0.2 / 2**0.5])  # the first is left out as soon as there is another
+    assert errors[3] == pytest.approx(1 / 11 / 3**0.5)
+    assert errors[-1] < 0.04
+    even = Outlook(config, 7)
+    for epoch in range(4):
+        even.epoch_done(epoch, dict.fromkeys(KINDS, 1.0), False)
+    assert even.error == pytest.approx(0.02 / 3**0.5)
