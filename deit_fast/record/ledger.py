@@ -81,6 +81,12 @@ def append(folder: Path, event: str, **fields: Any) -> None:
         file.write(line.encode() + b"\n")
 
 
+def append_plan(folder: Path, config: RunConfig, world_size: int, machine: str, prediction: Prediction) -> None:
+    """Adds what a run of that configuration is predicted to take on a machine: it will find it there."""
+    named = {"machine": machine, "key": key_of(config, world_size), "model": config.model.name, "epochs": config.train.epochs}
+    append(folder, "plan", **named, prediction=prediction.as_dict())
+
+
 def read(folder: Path) -> list[dict[str, Any]]:
     """The lines of a folder's ledger; none where there is no file. Raises UserError for a broken one, and names it."""
     path = folder / LEDGER

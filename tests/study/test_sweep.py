@@ -13,8 +13,10 @@ import pytest
 from deit_fast.__main__ import main
 from deit_fast.cli import given_options, parse
 from deit_fast.config import RunConfig, UserError
+from deit_fast.record import ledger
 from deit_fast.record.log import read_events
 from deit_fast.record.prediction import Prediction
+from deit_fast.record.run import hardware
 from deit_fast.study.sweep import jobs, sweep
 from tests.study.sweeps import BAD_INPUT, BUG, NO_RESULT, NUM_CORES, OUT_OF_MEMORY, SILENT, lines, make_file, make_trainer
 
@@ -213,6 +215,11 @@ def test_what_does_not_fit_the_budget_is_not_started(
     # 10 is predicted to take 0.1 hours, 30 0.3: they took none, so 10, 30 and 5 fit one after the other; 4 as well
     assert result["num_finished"] == 4
     capsys.readouterr()
+    kept = ledger.read(out)  # where each run looks for what was predicted of it
+    assert [(entry["epochs"], entry["prediction"]["wall_seconds"]) for entry in kept] == [
+        (epochs, 36.0 * epochs) for epochs in (10, 30, 5, 4)
+    ]
+    assert ledger.planned(kept, kept[1]["key"], ledger.machine_of(hardware())) is not None
 
     file.write_text(EPOCHS + "grid: {train.epochs: [10, 30, 5, 4, 40, 2]}")
     result = run(str(file), out, *words, predict=Oracle())

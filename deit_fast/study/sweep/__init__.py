@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,9 @@ from typing import Any
 
 from deit_fast.config import RunConfig, SweepConfig, UserError
 from deit_fast.option_values import Given
+from deit_fast.record.ledger import append_plan, machine_of
+from deit_fast.record.prediction import Prediction
+from deit_fast.record.run import hardware
 from deit_fast.study.sweep.costs import Budget, Predict, check_prices, predictions, table, totals
 from deit_fast.study.sweep.file import read_sweep_file
 from deit_fast.study.sweep.here import Process, Share, shares
@@ -56,7 +60,8 @@ def sweep(
         has_budget = (section.hours, section.dollars) != (-1, -1)
         if has_budget and left:
             say("predicts what they will take")
-        budget = Budget(section, predictions(left, predict or _plan)) if has_budget else None
+        predicted = predictions(left, predict or _plan, functools.partial(_keep, folder)) if has_budget else {}
+        budget = Budget(section, predicted) if has_budget else None
 
         def start(point: Point, place: int) -> Attempt:
             share = places[place]
@@ -71,6 +76,11 @@ def _plan(config: RunConfig) -> Any:
     from deit_fast.study.plan import predict
 
     return predict(config)
+
+
+def _keep(folder: Path, config: RunConfig, prediction: Prediction) -> None:
+    """Puts a prediction where the run looks for it: in the ledger of the folder that will hold the run's."""
+    append_plan(folder, config, 1, machine_of(hardware()), prediction)
 
 
 def _dry_run(name: str, folder: Path, points: Sequence[Point], section: SweepConfig, predict: Predict) -> dict[str, Any]:

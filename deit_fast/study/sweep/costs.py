@@ -30,8 +30,12 @@ class Predicted:
     reason: str = ""
 
 
-def predictions(points: Sequence[Point], predict: Predict) -> dict[str, Predicted]:
-    """The predictions of points by name; each configuration is predicted once, whatever does not change its time."""
+def predictions(
+    points: Sequence[Point], predict: Predict, keep: Callable[[RunConfig, Prediction], None] = lambda *_: None
+) -> dict[str, Predicted]:
+    """The predictions of points by name; each configuration is predicted once, whatever does not change its time.
+
+    keep: gets each as it is made."""
     known: dict[str, Predicted] = {}
     found: dict[str, Predicted] = {}
     for point in points:
@@ -40,6 +44,7 @@ def predictions(points: Sequence[Point], predict: Predict) -> dict[str, Predicte
             try:
                 prediction = predict(point.config)
                 known[key] = Predicted(prediction.wall_seconds, prediction.low, prediction.high)
+                keep(point.config, prediction)
             except UserError as error:
                 known[key] = Predicted(None, reason=str(error))
         found[point.name] = known[key]
