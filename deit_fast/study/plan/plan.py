@@ -20,6 +20,7 @@ from deit_fast.record.prediction import Prediction
 from deit_fast.record.run import hardware, versions, write_bytes
 from deit_fast.study.plan.advice import advice
 from deit_fast.study.plan.figure import plan_png
+from deit_fast.study.plan.other_load import OtherLoad
 from deit_fast.study.plan.power import PowerMeter
 from deit_fast.study.plan.prices import Price, read_prices
 from deit_fast.study.plan.scale import scaled
@@ -33,10 +34,11 @@ from deit_fast.train.trainer import Trainer
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a configuration on this machine. setup: seconds until its first step; watts: None: not reported."""
+    """What was measured of a configuration on this machine.
+
+    setup: seconds until its first step. watts: of a GPU; None: not reported. other_cores: that others kept busy meanwhile."""
 
     config: RunConfig  # with the places that were decided
-    key: str
     world_size: int
     num_samples: int
     steps_per_epoch: int
@@ -45,6 +47,7 @@ class Measured:
     setup: float
     probes: Probes
     watts: float | None
+    other_cores: float | None
 
 
 def plan(config: RunConfig) -> dict[str, Any]:
@@ -72,6 +75,7 @@ def plan(config: RunConfig) -> dict[str, Any]:
         "is_extrapolated": gpus != measured.world_size,
         "costs": [_cost(price, prediction, gpus) for price in prices],
         "kilowatt_hours": None if measured.watts is None else gpus * measured.watts * prediction.wall_seconds / 3.6e6,
+        "other_cores": measured.other_cores,
         "shape": dataclasses.asdict(shape),
         "probes": dataclasses.asdict(measured.probes),
         "images_per_second": rates(measured),
@@ -89,8 +93,7 @@ def plan(config: RunConfig) -> dict[str, Any]:
         print(f"figure: {figure}")
     if not result["is_extrapolated"]:
         runs.mkdir(parents=True, exist_ok=True)
-        fields = {"machine": machine, "key": measured.key, "model": config.model.name, "epochs": shape.epochs}
-        ledger.append(runs, "plan", **fields, prediction=prediction.as_dict())
+        ledger.append_plan(runs, config, measured.world_size, machine, prediction)
     return result
 
 
@@ -113,17 +116,15 @@ def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -
     if config.budget.hours != -1 or config.budget.dollars != -1:
         raise UserError("plan: a budget decides on the epochs itself; leave budget.hours and budget.dollars out")
     with joined_world(config.train.device) as world:
-        key = ledger.key_of(config, world.world_size)
         trainer = Trainer(config, world)
         try:
             setup = imported + time.perf_counter() - started
             report(f"measuring for about {config.plan.seconds:.0f} seconds")
-            with PowerMeter(world.device) as meter:
+            with PowerMeter(world.device) as meter, OtherLoad() as others:
                 probes = probe(trainer, Path(config.run.dir or "runs"), config.plan.seconds)
             parameters = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
             return Measured(
                 config=trainer.config,
-                key=key,
                 world_size=world.world_size,
                 num_samples=trainer.train_loader.order.num_samples,
                 steps_per_epoch=trainer.steps_per_epoch,
@@ -132,6 +133,7 @@ def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -
                 setup=setup,
                 probes=probes,
                 watts=meter.watts,
+                other_cores=others.cores,
             )
         finally:
             trainer.close()

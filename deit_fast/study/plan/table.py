@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+_QUIET_CORES = 0.15  # that others may keep busy without a word
+
 
 def table(result: dict[str, Any]) -> str:
     """Hours, dollars, where the time goes, what limits the run, and how far earlier plans were off."""
@@ -30,6 +32,10 @@ def table(result: dict[str, Any]) -> str:
         for number, step in enumerate(result["advice"]["steps"])
     ]
     rows.append(("earlier plans", _earlier_line(result["earlier"])))
+    if (result["other_cores"] or 0.0) > _QUIET_CORES:
+        rows.append(
+            ("others", f"{result['other_cores']:.1f} cores were busy with something else; plan again, unless they will be then")
+        )
     if result["is_extrapolated"]:
         rows.append(("a model", f"{result['gpus']} GPUs were not measured: one was, and the others are assumed to be its like"))
     width = max(len(name) for name, _ in rows)
