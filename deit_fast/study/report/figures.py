@@ -117,6 +117,9 @@ def _scatter(name: str, title: str, unit: str, points: Sequence[Point], is_cost:
     axes.set_ylabel("top-1 / %", fontsize=9)
     axes.grid(alpha=0.25)
     axes.margins(0.12)
+    limits = axes.get_ylim()
+    axes.set_yticks([tick for tick in axes.get_yticks() if limits[0] <= tick <= min(100.0, limits[1])])
+    axes.set_ylim(limits)  # above 100 there is room for labels, but no tick
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=1 if max(map(len, groups)) > 24 else 2)
     # of labels that would cover each other the front's stay, then ours
     ordered = sorted(points, key=lambda point: (point not in front, point.is_published))
