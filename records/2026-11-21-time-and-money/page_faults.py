@@ -1,6 +1,6 @@
 """Page faults and seconds of a plan's rounds, with freed memory kept and without, in turns:
 
-    page_faults.py OUT.json ROUNDS SECONDS plan OPTIONS...
+page_faults.py OUT.json ROUNDS SECONDS plan OPTIONS...
 """
 
 import json
