@@ -105,12 +105,12 @@ def test_endings(beton: Path, ending: str, status: int, message: str) -> None:
 @pytest.mark.parametrize("layer", ["", "workqueue"])
 def test_interpreter_ends_while_batches_are_made(beton: Path, layer: str) -> None:
     variables = {"NUMBA_THREADING_LAYER": layer} if layer else {}
-    for number in range(6):
+    for number in range(3):
         # resolutions at which the thread is at one batch for longer
         code = (
             "import sys, time\nfrom tests.data.test_loader_processes import train\n"
             "loader = train(sys.argv[1], 0, batch_size=96, resolution=320, batches_ahead=8)\n"
-            f"held = iter(loader); batch = next(held); time.sleep({number * 0.02})"
+            f"held = iter(loader); batch = next(held); time.sleep({number * 0.05})"
         )
         done = _run(code, beton, **variables)
         assert (done.returncode, done.stderr) == (0, "")

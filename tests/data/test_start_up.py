@@ -42,4 +42,4 @@ def test_first_batch_of_a_second_process(tmp_path: Path, order: str) -> None:
 
     seconds()  # compiles what is not in Numba's cache yet
     # the one time that is asserted: the limit is what is asked for, and other work on the machine only adds to a time
-    assert min(seconds() for _ in range(3)) < MOST_SECONDS
+    assert any(seconds() < MOST_SECONDS for _ in range(3))

@@ -219,6 +219,7 @@ def test_an_error_on_the_way_reaches_the_consumer(beton: Path, device: str, monk
 
 @on_devices
 @pytest.mark.slow
+@pytest.mark.parametrize("beton", ["jpg"], indirect=True)  # FFCV compiles its loop for a quarter of a minute
 def test_a_stock_loader_makes_images_on_the_device(beton: Path, device: str) -> None:
     """FFCV's loader gives sample numbers, which are view ids of the first views of epoch 0."""
     augment, seed = AugmentConfig(auto_augment="rand-m9-n3-mstd0.5-inc1", erase=0.6, repeats=1), 5
