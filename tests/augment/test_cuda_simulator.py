@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from numba import cuda
 
 from deit_fast.augment import erase, mix, pixel, rng
@@ -60,6 +61,7 @@ def print_values_of_a_kernel() -> None:
     print(out.tobytes().hex())
 
 
+@pytest.mark.slow
 def test_a_kernel_draws_and_makes_what_the_cpu_does() -> None:
     code = "from tests.augment.test_cuda_simulator import print_values_of_a_kernel as run; run()"
     env = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}

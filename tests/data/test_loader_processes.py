@@ -86,6 +86,7 @@ def test_signals_end_the_process(beton: Path, sent: signal.Signals) -> None:
             os.killpg(process.pid, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "status", "message"),
     [

@@ -84,6 +84,7 @@ def as_pillow_decodes(content: bytes) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimize", [False, True])
 def test_odd_files(tmp_path: Path, optimize: bool) -> None:
     fate = make_odd_files(tmp_path / "images")

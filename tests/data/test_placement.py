@@ -72,6 +72,7 @@ def test_a_run_is_refused_before_its_folder_is_made(tmp_path: Path, capsys: pyte
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_nothing_of_cuda() -> None:
     code = (
         "import sys, deit_fast.__main__, deit_fast.cli, deit_fast.data.loader, deit_fast.train.loop, "

@@ -50,6 +50,7 @@ def convert_all(source: Path, out: Path) -> None:
     convert(source, out, on_error="skip", resume=True, jpeg_quality=80)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(source: Path, whole: tuple[bytes, float], tmp_path: Path) -> None:
     content, seconds = whole
     generator = np.random.Generator(np.random.PCG64(int(time.time())))

@@ -24,6 +24,7 @@ from tests.train.learners import CPU, small_config
 NAME = "deit_tiny_patch16_224"
 
 
+@pytest.mark.slow
 def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     config = tiny_run(**{"bench.steps": 2, "bench.rounds": 2, "data.batch_size": 16, "model.drop_path": 0.0})
     world, limit = World(0, 1, CPU), time.monotonic() + 100

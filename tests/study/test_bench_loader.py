@@ -42,6 +42,7 @@ def setting(images: Path, scratch: Path) -> Setting:
     return Setting(BenchFiles(scratch, SourceConfig(path=str(images)), 0, 1), batch_size=4, resolution=32, num_cores=1, seed=0)
 
 
+@pytest.mark.slow
 def test_stages_threads_and_works_are_in_table_json_and_chart(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ def opened(page: Browser, path: Path, width: int) -> None:
     assert page.evaluate("document.images.length") > 10
 
 
+@pytest.mark.slow
 def test_page_sorts_by_a_click_and_fits_a_phone(tmp_path: Path) -> None:
     long = "a-run-whose-name-has-no-place-to-be-broken-" * 3
     names = [("low", 9.5), (long, 100.0), ("<img src=x onerror=alert(1)>", 30.0)]

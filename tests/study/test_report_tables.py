@@ -106,6 +106,7 @@ def test_predicted_and_actual_time_stand_beside_each_other(tmp_path: Path) -> No
     assert [row[5].text for row in runs_table(inputs).rows] == ["$0.91", "–", "–"]
 
 
+@pytest.mark.slow
 def test_tables_and_figures_go_to_files_too(tmp_path: Path) -> None:
     runs_of(tmp_path)
     names = ("default", "none", "=a|<b>")

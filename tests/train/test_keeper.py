@@ -150,6 +150,7 @@ def test_checkpoints_of_another_run_are_not_mixed_with_new_ones(digits: Path, tm
     assert [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()] == [stale.name]
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_checkpoint_is_reported_and_the_run_goes_on(digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = [

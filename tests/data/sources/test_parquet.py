@@ -185,6 +185,7 @@ def test_damaged_files_are_named(shards: Path) -> None:
     assert source.read(0) == jpeg(0)
 
 
+@pytest.mark.slow
 def test_a_large_row_group_does_not_fill_the_memory(tmp_path: Path) -> None:
     """150 MB in one row group with pages of 3 MB, read in much less; in a process of its own, whose peak is known."""
     random = np.random.default_rng(0)
