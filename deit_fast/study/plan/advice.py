@@ -17,6 +17,7 @@ _NAMES = {
     "evaluation": "evaluation", "checkpoint": "checkpoints", "other": "the rest",
 }  # fmt: skip
 _WORTH_IT = 0.02  # of the run; less is not said
+_LEAST_SECONDS = 1.0  # what saves less is not named
 _COMPILED = 0.7  # of an uncompiled step on a GPU: a guess, not measured
 
 
@@ -43,7 +44,8 @@ def advice(config: RunConfig, shape: Shape, probes: Probes, prediction: Predicti
         *_for_compute(config, seconds["compute"]),
         *_for_the_rest(config, shape, seconds),
     ]
-    worth = sorted((one for one in found if one[0] >= _WORTH_IT * prediction.wall_seconds), reverse=True)
+    least = max(_LEAST_SECONDS, _WORTH_IT * prediction.wall_seconds)
+    worth = sorted((one for one in found if one[0] >= least), reverse=True)
     return {"limits": limits, "line": line, "steps": [{"saves_at_most": most, "what": what} for most, what in worth]}
 
 
