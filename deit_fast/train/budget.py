@@ -21,6 +21,8 @@ from deit_fast.train.shape import shape_of
 from deit_fast.train.trainer import Trainer
 
 _SHARE = 0.94  # of what a budget leaves that a run is fitted to: what it takes scatters
+_MEASURING = 0.1  # of a budget that goes into measuring, at most
+_MARGIN = 1.03  # of the smallest budget that works, over what one measurement says
 _MOST_EPOCHS = 65535
 _RESERVE = 1.5  # seconds, beside an evaluation: a checkpoint, and the end of the process
 
@@ -71,7 +73,7 @@ def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple
     trainer = Trainer(config, world)
     created = clock.wall_seconds - before
     try:
-        probes = probe(trainer, folder, min(config.budget.seconds, 0.1 * limit))
+        probes = probe(trainer, folder, _measuring_seconds(config, limit))
         steps_per_epoch = trainer.steps_per_epoch
     finally:
         trainer.close()
@@ -88,11 +90,23 @@ def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple
     # each rank has measured for itself
     epochs, seconds = world.gather((found, seconds_of(max(found, 1))))[0]
     if epochs == 0:
-        raise UserError(_too_small(config, setup + (sum(seconds.values()) - setup) / _SHARE))
+        raise UserError(_too_small(config, _least(config, limit, setup + (sum(seconds.values()) - setup) / _SHARE)))
     config = stretched(config, epochs)
     check_training(config, world.world_size)
     prediction = expected(seconds, SCATTER, "budget")
     return config, dataclasses.replace(prediction, high=min(prediction.high, limit))
+
+
+def _measuring_seconds(config: RunConfig, limit: float) -> float:
+    return min(config.budget.seconds, _MEASURING * limit)
+
+
+def _least(config: RunConfig, limit: float, seconds: float) -> float:
+    """The limit that is enough for a run of so many seconds, of which those of measuring are those under the limit it had:
+    with more time, more goes into measuring, and what is measured then differs a little."""
+    others = seconds - _measuring_seconds(config, limit)
+    enough = others / (1 - _MEASURING)
+    return _MARGIN * (others + _measuring_seconds(config, enough))
 
 
 def _most_that_fit(seconds_of: Callable[[int], float], limit: float, most: int) -> int:

@@ -160,6 +160,13 @@ def test_a_run_ends_when_its_target_is_reached(tiny_run: MakeRun) -> None:
     assert (summary["epoch"], summary["stopped"]) == (0, "target")
 
 
+def test_the_smallest_budget_leaves_time_for_its_own_measuring() -> None:
+    config = with_options({"budget.hours": 0.001, "budget.seconds": 20.0})
+    # 0.36 of 11.16 seconds went into measuring; of 12 seconds 1.2 will
+    assert budget._least(config, 3.6, 11.16) == pytest.approx(1.03 * 12.0)
+    assert budget._least(config, 3600.0, 7220.0) == pytest.approx(1.03 * 7220.0)
+
+
 def test_an_overrun_is_said_once() -> None:
     limit = Limit(with_options({"budget.hours": 0.05}), Clock(now=lambda: 100.0, started=0.0))  # 180 seconds
     assert not limit.is_spent
