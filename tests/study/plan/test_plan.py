@@ -18,7 +18,7 @@ from deit_fast.study.plan import plan, predict
 from deit_fast.study.plan.advice import advice
 from deit_fast.study.plan.prices import Price, read_prices
 from deit_fast.study.plan.scale import BUS_BYTES_PER_SECOND, scaled
-from deit_fast.study.plan.table import clock_time
+from deit_fast.study.plan.table import clock_time, table
 from deit_fast.train.probe import Measured, Probes, Steps
 from deit_fast.train.shape import Shape
 from tests.train.conftest import digits, tiny_run, with_options  # noqa: F401
@@ -68,6 +68,8 @@ def test_a_plan_is_printed_drawn_and_found_by_its_run(
     assert "limit" in said
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert json.dumps(result)
+    assert "0.8 cores were busy with something else" in table({**result, "other_cores": 0.8})
+    assert "something else" not in table({**result, "other_cores": 0.1})
     entries = ledger.read(Path(config.run.dir).parent)
     assert not Path(config.run.dir).exists()
     (entry,) = entries
