@@ -27,7 +27,12 @@ LAYOUTS: dict[str, tuple[str, list[str], list[tuple[str, str, str]]]] = {
     "imagenet folders": (
         "write_imagenet",
         ["train/a/1.jpg", "val/a/2.jpg"],
-        [("/train", "folder", "train"), ("/val", "folder", "val")],
+        [("/train", "folder", ""), ("/val", "folder", "")],
+    ),
+    "Kaggle's folders": (
+        "write_imagenet",
+        ["LOC_val_solution.csv"],
+        [("", "imagenet", "train"), ("", "imagenet", "val")],
     ),
     "parquet": (
         "write_parquet",
@@ -82,7 +87,7 @@ def test_asks_for_two_betons(tmp_path: Path, calls: list[list[str]], layout: str
             "write",
             f"--source.path={source}{path}",
             f"--source.kind={kind}",
-            f"--source.split={split}",
+            *([f"--source.split={split}"] if split else []),
             f"--write.out={out}/{beton}.beton",
             *DEFAULTS.get(name, []),
         ]
@@ -95,7 +100,18 @@ def test_options_on_the_command_line_come_before_defaults(tmp_path: Path, calls:
     options = ["--write.max_resolution=0", "--source.subset=9", "--source.seed", "3", "--write.mode=smart"]
     write_files(tmp_path, {"train/a/1.jpg": b"", "val/a/1.jpg": b""})
     assert script("write_imagenet").main([str(tmp_path), str(tmp_path / "out"), *options]) == 0
-    assert [words[5:] for words in calls] == [["--write.jpeg_quality=90", *options]] * 2
+    assert [words[4:] for words in calls] == [["--write.jpeg_quality=90", *options]] * 2
+
+
+def test_a_validation_set_without_images_of_a_class_gets_the_classes_of_the_training_set(
+    tmp_path: Path, calls: list[list[str]]
+) -> None:
+    write_files(tmp_path, {"train/a/1.jpg": b"", "train/b/1.jpg": b"", "val/b/1.jpg": b""})
+    assert script("write_imagenet").main([str(tmp_path), str(tmp_path / "out")]) == 0
+    assert [f"--source.classes={tmp_path / 'train'}" in words for words in calls] == [False, True]
+    assert script("write_imagenet").main([str(tmp_path), str(tmp_path / "out"), "--source.classes=names.txt"]) == 0
+    for words in calls[2:]:
+        assert [word for word in words if word.startswith("--source.classes")] == ["--source.classes=names.txt"]
 
 
 def test_ends_with_the_first_failure(tmp_path: Path, calls: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,10 +161,10 @@ def test_wrong_words_are_refused(
         ("write_imagenet", [], "has neither the archive ILSVRC2012_img_train.tar nor a folder train/"),
         ("write_imagenet", ["ILSVRC2012_img_train.tar"], "ILSVRC2012_img_val.tar: no such file; want both archives"),
         ("write_imagenet", ["train/a/1.jpg"], "val: no such folder"),
-        ("write_imagenet", ["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg"], "'b' is in train alone"),
+        ("write_imagenet", ["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/c/1.jpg"], "'c' is in val alone"),
         ("write_parquet", ["a.parquet"], "splits told by the names of the shards: none; want train and val"),
         ("write_webdataset", ["train-1.tar"], "splits told by the names of the shards: train; want train and val"),
-        ("write_webdataset", [], "no files *.tar in it"),
+        ("write_webdataset", [], "no files *.tar "),
         ("write_cifar", [], "has no CIFAR"),
         ("write_inaturalist", [], "neither train2018.json nor train2019.json"),
         ("write_inaturalist", ["train2018.json", "train2019.json"], "both train2018.json and train2019.json"),

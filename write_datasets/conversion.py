@@ -32,24 +32,27 @@ def convert(argv: list[str], description: str, defaults: Mapping[str, str], beto
     except UserError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 2
-    for name, of_source in betons.items():
+    given = {word.partition("=")[0] for word in options}
+    for name, all_of_source in betons.items():
+        of_source = [word for word in all_of_source if word.partition("=")[0] not in given]
         status = deit_fast(["write", *of_source, f"--write.out={out / name}.beton", *options])
         if status != 0:
             return status
     return 0
 
 
-def from_source(path: Path | str, kind: str, split: str) -> list[str]:
+def from_source(path: Path | str, kind: str, split: str = "", classes: Path | str = "") -> list[str]:
     """Options that name a source."""
-    return [f"--source.path={path}", f"--source.kind={kind}", f"--source.split={split}"]
+    given = {"path": path, "kind": kind, "split": split, "classes": classes}
+    return [f"--source.{name}={value}" for name, value in given.items() if value]
 
 
-def splits_for_betons(shards: Path, ending: str) -> dict[str, str]:
+def splits_for_betons(shards: Path, endings: tuple[str, ...]) -> dict[str, str]:
     """The split that each beton is made of: train of train, val of val, or of test where there is no val.
 
     Raises UserError where the names of the shards do not tell of such splits.
     """
-    told = {split_of(name) for name in find_shards(str(shards), ending)}
+    told = {split_of(name) for name in find_shards(str(shards), endings).files}
     val = "val" if "val" in told else "test"
     if not {"train", val} <= told:
         found = ", ".join(sorted(split for split in told if split is not None)) or "none"

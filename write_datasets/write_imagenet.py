@@ -2,10 +2,11 @@
 
     python write_datasets/write_imagenet.py IMAGENET OUT [--write.OPTION=VALUE ...] [--source.subset=N]
 
-IMAGENET is the folder that holds either
-    ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, as they are distributed; or
-    train/ and val/ in torchvision's layout: one folder for each class, the same ones in both.
-Archives are read where they are: nothing is unpacked. Classes, labels and the order of the images are the same both ways.
+IMAGENET is the folder that holds one of
+    ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, as they are distributed;
+    LOC_val_solution.csv and ILSVRC/Data/CLS-LOC/ as Kaggle distributes them; or
+    train/ and val/ in torchvision's layout: one folder for each class, the same ones in both, or fewer in val/.
+Archives are read where they are: nothing is unpacked. Classes, labels and the order of the images are the same in all three.
 
 A JPEG whose longest side is within 500 pixels keeps its pixels exactly: it is passed through, not decoded and encoded
 again. Larger images are scaled down to 500 pixels and encoded as JPEG of quality 90. Other limits and qualities:
@@ -23,6 +24,7 @@ from conversion import Betons, convert, from_source
 from deit_fast.config import UserError
 from deit_fast.data.sources.folder import class_folders
 from deit_fast.data.sources.imagenet import TRAIN, VAL
+from deit_fast.data.sources.kaggle import is_kaggle
 
 DEFAULTS = {"--write.max_resolution": "500", "--write.jpeg_quality": "90"}
 
@@ -40,17 +42,20 @@ def betons(imagenet: Path) -> Betons:
         if missing:
             raise UserError(f"{missing[0]}: no such file; want both archives, {TRAIN} and {VAL}, in one folder")
         return {split: from_source(imagenet, "imagenet", split) for split in ("train", "val")}
+    if is_kaggle(imagenet):
+        return {split: from_source(imagenet, "imagenet", split) for split in ("train", "val")}
     if not (imagenet / "train").is_dir():
         raise UserError(f"{imagenet}: has neither the archive {TRAIN} nor a folder train/; see --help for the layouts")
-    train, val = (class_folders(imagenet / split) for split in ("train", "val"))
-    differing = sorted(set(train) ^ set(val))
-    if differing:
-        where = "train" if differing[0] in train else "val"
+    folders = {split: imagenet / split for split in ("train", "val")}
+    train, val = (class_folders(folder) for folder in folders.values())
+    unknown = sorted({*val} - {*train})
+    if unknown:
         raise UserError(
-            f"{imagenet}: train has {len(train)} class folders and val has {len(val)}; {differing[0]!r} is in {where} "
-            "alone; want the same class folders in both"
+            f"{imagenet}: train has {len(train)} class folders and val has {len(val)}; {unknown[0]!r} is in val alone; want "
+            "the same class folders in both, or fewer in val"
         )
-    return {split: from_source(imagenet / split, "folder", split) for split in ("train", "val")}
+    classes = folders["train"] if val != train else ""
+    return {"train": from_source(folders["train"], "folder"), "val": from_source(folders["val"], "folder", classes=classes)}
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ SHARDS is a folder with shards whose names tell their split, such as train-00000
 validation-00000-of-00014.parquet, at any depth; or, in quotes, a pattern that finds them. val.beton is made of the validation
 shards, or where there are none of the test shards.
 
-The image column (image, img, jpg, jpeg, png or webp) holds encoded images, as binary or as a struct of bytes and path; the
-label column (label, labels, cls or fine_label) numbers or strings. Class names are those that Hugging Face's description
+The image column holds encoded images, as binary or as a struct of bytes and path; the label column numbers or strings. They
+are found by their usual names (image, label ...) or as the only column of their type; --source.image_column=NAME and
+--source.label_column=NAME name others. Class names are those that Hugging Face's description
 in the files gives, or those of NAMES.txt, one a line; without both, numbers are their own names and strings are sorted.
 
 A JPEG whose longest side is within 500 pixels keeps its pixels exactly: it is passed through, not decoded and encoded
@@ -24,6 +25,8 @@ from pathlib import Path
 
 from conversion import Betons, convert, from_source, splits_for_betons
 
+from deit_fast.data.sources.shards import PARQUET_ENDINGS
+
 DEFAULTS = {"--write.max_resolution": "500", "--write.jpeg_quality": "90"}
 
 
@@ -34,7 +37,7 @@ def main(argv: list[str]) -> int:
 
 def betons(shards: Path) -> Betons:
     """Raises UserError where there are no shards of train, or none of val and test."""
-    return {name: from_source(shards, "parquet", split) for name, split in splits_for_betons(shards, ".parquet").items()}
+    return {name: from_source(shards, "parquet", split) for name, split in splits_for_betons(shards, PARQUET_ENDINGS).items()}
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ SHARDS is a folder with shards whose names tell their split, such as train-00000
 validation-00000-of-00014.tar, at any depth; or, in quotes, a pattern that finds them. val.beton is made of the validation
 shards, or where there are none of the test shards.
 
-A sample is the files of a shard with the same name up to its first dot: one image, told by its extension, and the number
-of its class in KEY.cls or under label, cls or class_id in KEY.json. Class names are those of NAMES.txt, one a line; without
-it, the numbers.
+A sample is an image and its label with the same name but for the extension: KEY.jpg and the number or the name of its
+class in KEY.cls, or under label, cls or class_id in KEY.json. Other files of a key, such as KEY.seg.png, may lie beside
+them. Class names are those of NAMES.txt, one a line; without it, the numbers, or the names in alphabetical order.
 
 A JPEG whose longest side is within 500 pixels keeps its pixels exactly: it is passed through, not decoded and encoded
 again. Larger images are scaled down to 500 pixels and encoded as JPEG of quality 90. Other limits and qualities:
@@ -24,6 +24,8 @@ from pathlib import Path
 
 from conversion import Betons, convert, from_source, splits_for_betons
 
+from deit_fast.data.sources.shards import TAR_ENDINGS
+
 DEFAULTS = {"--write.max_resolution": "500", "--write.jpeg_quality": "90"}
 
 
@@ -34,7 +36,7 @@ def main(argv: list[str]) -> int:
 
 def betons(shards: Path) -> Betons:
     """Raises UserError where there are no shards of train, or none of val and test."""
-    return {name: from_source(shards, "webdataset", split) for name, split in splits_for_betons(shards, ".tar").items()}
+    return {name: from_source(shards, "webdataset", split) for name, split in splits_for_betons(shards, TAR_ENDINGS).items()}
 
 
 if __name__ == "__main__":

@@ -21,13 +21,19 @@ class SourceConfig:
     path: str = option("", "folder, archive or shards to convert, in the layout that source.kind says")
     kind: SourceKind = option(
         "folder",
-        "layout: folder (one folder for each class), imagenet (the ILSVRC2012 archives), parquet and webdataset "
-        "(shards), or a data set as it is distributed",
+        "layout: folder (one folder for each class), imagenet (the ILSVRC2012 archives, or Kaggle's folders), parquet and "
+        "webdataset (shards), or a data set as it is distributed",
     )
-    split: Literal["train", "val", "test", "trainval"] = option("train", "which part of a source that has several")
+    split: Literal["auto", "train", "val", "test", "trainval"] = option(
+        "auto", "which part of a source that has several; auto: train, or all of it where it has no parts"
+    )
     classes: str = option(
-        "", "text file with a class name a line, in the order of the labels, instead of names that shards may carry"
+        "",
+        "text file with a class name a line in the order of the labels, or a folder with a folder for each class; a source "
+        "that has names of its own takes their order, or if none of them is there the new names; a class may have no images",
     )
+    image_column: str = option("", "column of a Parquet source that holds images; empty: found by its name or type")
+    label_column: str = option("", "column of a Parquet source that holds labels; empty: found by its name or type")
     subset: int = option(0, "take so many images only, from each class its share, for trials; 0: all")
     seed: int = option(0, "seed of the choice of source.subset")
 

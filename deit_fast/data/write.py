@@ -24,6 +24,7 @@ from deit_fast.config import SourceConfig, UserError, WriteConfig
 from deit_fast.data import layout
 from deit_fast.data.beton import MANIFEST_FORMAT, manifest_path
 from deit_fast.data.conversion import Conversion, convert_parts, estimated_bytes
+from deit_fast.data.files import printable
 from deit_fast.data.forecast import forecast
 from deit_fast.data.index import structure_digest
 from deit_fast.data.partial import PartialBeton
@@ -49,6 +50,8 @@ def write_beton(source_config: SourceConfig, config: WriteConfig) -> dict[str, A
     started = time.perf_counter()
     out = _output_path(config)
     source = open_source(source_config)
+    for warning in source.accounts().warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     try:
         with _ending_signals_raise():
             manifest = _convert(source, source_config, config, out, started)
@@ -89,9 +92,10 @@ def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, o
         manifest = {
             "format": MANIFEST_FORMAT,
             "versions": settings["versions"],
-            "source": {**dataclasses.asdict(source_config), "path": str(Path(source.location).resolve())},
+            "source": _where(source_config),
             "settings": dataclasses.asdict(config),
             "classes": list(source.classes),
+            "files": source.accounts().facts(partial.num_samples, partial.totals.num_skipped),
             "file_bytes": partial.path.stat().st_size,
             **partial.totals.facts(len(source.classes)),
         }
@@ -106,6 +110,12 @@ def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, o
         raise
     finally:
         partial.close()
+
+
+def _where(config: SourceConfig) -> dict[str, Any]:
+    """The source's options, with paths that hold in any folder."""
+    paths = {name: getattr(config, name) for name in ("path", "classes")}
+    return dataclasses.asdict(config) | {name: str(Path(path).resolve()) if path else "" for name, path in paths.items()}
 
 
 def _first_odd(partial: PartialBeton) -> str:
@@ -191,4 +201,18 @@ def _print_summary(out: Path, manifest: dict[str, Any]) -> None:
         f"{manifest['wall_seconds']:,.1f} s, {images_per_second:,.0f} images/s; {odd['converted']:,} odd files converted, "
         f"{odd['repaired']:,} repaired, {odd['skipped']:,} skipped"
     )
+    print(_files_line(manifest))
     print(forecast(manifest, len(manifest["classes"]))[1])
+
+
+def _files_line(manifest: dict[str, Any]) -> str:
+    """Every file that was seen, and what became of it."""
+    files = manifest["files"]
+    parts = [f"{files['written']:,} written"]
+    parts += [f"{files['parts']:,} labels and other parts of samples"] if files["parts"] else []
+    parts += [f"{files['not_chosen']:,} left by source.subset"] if files["not_chosen"] else []
+    line = f"{files['seen']:,} files seen: {', '.join(parts)}, {files['skipped']:,} skipped"
+    if not files["left_out"]:
+        return line
+    first = files["left_out"][0]
+    return f"{line}, by name in the manifest; the first is {printable(first['name'])} ({first['reason']})"

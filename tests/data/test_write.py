@@ -152,6 +152,7 @@ def test_manifest_says_what_is_in_the_beton(tmp_path: Path, capsys: pytest.Captu
         "exif_orientations": {},
         "num_odd": {"converted": 0, "repaired": 0, "skipped": 0},
         "odd": [],
+        "files": {"seen": 13, "written": 13, "parts": 0, "not_chosen": 0, "skipped": 0, "left_out": []},
     }  # fmt: skip
 
 

@@ -1,11 +1,16 @@
-"""Takes the description of a source, gives it opened: images and labels from whatever people keep data sets in."""
+"""Opens a source: images and labels from whatever people keep data sets in."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 from deit_fast.config import SourceConfig, UserError
-from deit_fast.data.sources.base import Source, Subset, stratified
+from deit_fast.data.sources.base import Renamed, Source, Subset, stratified
+from deit_fast.data.sources.class_names import read_class_names
+
+SHARDS = ("parquet", "webdataset")
 
 
 def open_source(config: SourceConfig) -> Source:
@@ -15,11 +20,10 @@ def open_source(config: SourceConfig) -> Source:
     """
     if not config.path:
         raise UserError("source.path is not set: want a folder, archive or shards of images; see source.kind")
-    if config.classes and config.kind not in ("parquet", "webdataset"):
-        raise UserError(f"source.classes={config.classes}: source.kind={config.kind} has class names of its own; leave it out")
-    if config.split not in ("train", "val", "test") and config.kind != "flowers102":
-        raise UserError(f"source.split={config.split}: source.kind={config.kind} has no such split: want train, val or test")
+    _refuse_unused(config)
     source = _open(config)
+    if config.classes and config.kind not in SHARDS:  # these look up their labels themselves
+        source = Renamed(source, read_class_names(Path(config.classes)), config.classes)
     if config.subset == 0:
         return source
     if config.subset > source.num_samples:
@@ -27,9 +31,34 @@ def open_source(config: SourceConfig) -> Source:
     return Subset(source, stratified(source.labels, len(source.classes), config.subset, config.seed))
 
 
+def without_unused(config: SourceConfig) -> SourceConfig:
+    """The same, with the defaults of the options that this kind of source does not use."""
+    unused: dict[str, Any] = {name: getattr(SourceConfig(), name) for name, _ in _unused(config)}
+    return dataclasses.replace(config, **unused)
+
+
+def _unused(config: SourceConfig) -> list[tuple[str, str]]:
+    """Options that are set, and not used by this kind of source; with what to do."""
+    unused = []
+    if config.split != "auto" and config.kind == "folder":
+        unused.append(("split", f"give the folder of the split as source.path, such as {Path(config.path) / config.split}"))
+    if config.split == "trainval" and config.kind != "flowers102":
+        unused.append(("split", "want train, val or test"))
+    for name in ("image_column", "label_column"):
+        if getattr(config, name) and config.kind != "parquet":
+            unused.append((name, "leave it out"))
+    return unused
+
+
+def _refuse_unused(config: SourceConfig) -> None:
+    for name, remedy in _unused(config):
+        value = getattr(config, name)
+        raise UserError(f"source.{name}={value}: source.kind={config.kind} does not use it; {remedy}")
+
+
 def _open(config: SourceConfig) -> Source:
     """The whole source. The imports stand here so that pyarrow and SciPy are loaded only for what needs them."""
-    path = Path(config.path)
+    path, split = Path(config.path), "train" if config.split == "auto" else config.split
     match config.kind:
         case "folder":
             from deit_fast.data.sources.folder import ImageFolder
@@ -38,11 +67,11 @@ def _open(config: SourceConfig) -> Source:
         case "imagenet":
             from deit_fast.data.sources.imagenet import open_imagenet
 
-            return open_imagenet(path, config.split)
+            return open_imagenet(path, split)
         case "parquet":
             from deit_fast.data.sources.parquet import Parquet
 
-            return Parquet(config.path, config.split, config.classes)
+            return Parquet(config.path, config.split, config.classes, config.image_column, config.label_column)
         case "webdataset":
             from deit_fast.data.sources.webdataset import WebDataset
 
@@ -50,17 +79,17 @@ def _open(config: SourceConfig) -> Source:
         case "cifar10" | "cifar100":
             from deit_fast.data.sources.cifar import Cifar
 
-            return Cifar(path, config.kind, config.split)
+            return Cifar(path, config.kind, split)
         case "flowers102":
             from deit_fast.data.sources.transfer import open_flowers102
 
-            return open_flowers102(path, config.split)
+            return open_flowers102(path, split)
         case "cars":
             from deit_fast.data.sources.transfer import open_cars
 
-            return open_cars(path, config.split)
+            return open_cars(path, split)
         case "inat2018" | "inat2019":
             from deit_fast.data.sources.transfer import open_inaturalist
 
-            return open_inaturalist(path, int(config.kind.removeprefix("inat")), config.split)
+            return open_inaturalist(path, int(config.kind.removeprefix("inat")), split)
     raise AssertionError(config.kind)

@@ -1,4 +1,4 @@
-"""Takes a tar, compressed or not, gives the names of its files and their bytes, read at random."""
+"""An archive file, compressed or not, whose bytes any process reads at random."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import lzma
 import os
 import shutil
 import signal
-import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from deit_fast.config import UserError
+from deit_fast.data.files import read_at
+from deit_fast.data.sources.tar_listing import NOWHERE
 
-BLOCK = tarfile.BLOCKSIZE
 MAX_PROCESSES = 32
 MIN_TASKS_TO_FORK = 16
 
@@ -63,8 +63,10 @@ class Archive:
         return self._file.fileno()
 
     def read(self, offset: int, size: int, name: str) -> bytes:
-        """Raises OSError with `name` where fewer than size bytes are there."""
-        content = pread(self.descriptor, offset, size)
+        """Raises OSError with `name` where fewer than size bytes are there, and where offset is NOWHERE."""
+        if offset == NOWHERE:
+            raise OSError(f"{self.path}: {name} is a link that leads nowhere in it, or no regular file")
+        content = read_at(self.descriptor, size, offset)
         if len(content) != size:
             raise OSError(f"{self.path}: ends within {name}: {len(content)} of its {size} bytes are there")
         return content
@@ -78,73 +80,6 @@ class Archive:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-def pread(descriptor: int, offset: int, size: int) -> bytes:
-    """`size` bytes, or as many as there are up to the end of the file: one call of os.pread may give fewer than that."""
-    content = os.pread(descriptor, size, offset)
-    while 0 < len(content) < size:
-        more = os.pread(descriptor, size - len(content), offset + len(content))
-        if not more:
-            break
-        content += more
-    return content
-
-
-def tar_members(descriptor: int, start: int, end: int, location: str) -> tuple[list[str], list[int], list[int]]:
-    """Names, offsets in the file and sizes of the regular files of the tar at bytes start to end of an open file.
-
-    In the order of the tar, names without a leading `./`. Raises UserError with `location` where this is no tar, or is
-    damaged, or ends before the empty block that ends every tar: tarfile would take both for the end.
-    """
-    names: list[str] = []
-    offsets: list[int] = []
-    sizes: list[int] = []
-    window = _Window(descriptor, start, end)
-    try:
-        # the class itself, not tarfile.open: that would try what it can of other formats
-        with tarfile.TarFile(fileobj=window, mode="r") as tar:  # type: ignore[arg-type]  # read, seek and tell suffice
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # it would keep them all: 1 KB each
-                if not member.isreg():
-                    continue
-                if member.issparse() or member.offset_data + member.size > end - start:
-                    what = "is a sparse file" if member.issparse() else "goes beyond the end"
-                    raise UserError(f"{location}: truncated or damaged tar: {member.name!r} {what}; fetch it again")
-                names.append(member.name.removeprefix("./"))
-                offsets.append(start + member.offset_data)
-                sizes.append(member.size)
-            stopped = tar.offset
-    except UserError:
-        raise
-    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
-        raise UserError(f"{location}: not a tar, or damaged: {error}; fetch it again") from error
-    except OSError as error:
-        raise UserError(f"{location}: cannot be read: {error.strerror or error}") from error
-    if pread(descriptor, start + stopped, min(BLOCK, max(end - start - stopped, 0))) != bytes(BLOCK):
-        raise UserError(
-            f"{location}: truncated or damaged tar: after {len(names)} files, at byte {stopped}, comes neither a file nor "
-            "the end; fetch it again"
-        )
-    return names, offsets, sizes
-
-
-class _Window:
-    """Bytes start to end of an open file as a file object for tarfile, with a position of its own."""
-
-    def __init__(self, descriptor: int, start: int, end: int) -> None:
-        self._descriptor, self._start, self._size, self._position = descriptor, start, end - start, 0
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, position: int) -> None:
-        self._position = position
-
-    def read(self, size: int) -> bytes:
-        content = pread(self._descriptor, self._start + self._position, min(size, max(self._size - self._position, 0)))
-        self._position += len(content)
-        return content
 
 
 def in_processes(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:

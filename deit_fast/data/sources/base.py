@@ -1,14 +1,18 @@
-"""Takes a kind of source, gives what every source has in common: classes, labels, names, and bytes one image at a time."""
+"""What every source has in common: classes, labels, names, and the bytes of one image at a time."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from deit_fast.data.sources.accounts import Accounts
+from deit_fast.data.sources.class_names import positions
 
 SAMPLES_PER_PART = 64
 MAX_SAMPLES_PER_PART = 512
@@ -72,6 +76,10 @@ class Source(ABC):
             digest.update(os.fsencode(self.name(sample)) + b"\0")
         return digest.hexdigest()
 
+    def accounts(self) -> Accounts:
+        """What became of each file of the source; by default each is a sample."""
+        return Accounts(self.num_samples)
+
     def close(self) -> None:  # noqa: B027  (a source without open files need not have its own)
         """Lets go of open files; there may be none."""
 
@@ -114,6 +122,41 @@ class Subset(Source):
             return None
         starts = np.unique(np.searchsorted(self.samples, blocks))
         return starts[starts < self.num_samples]
+
+    def accounts(self) -> Accounts:
+        return dataclasses.replace(self.source.accounts(), num_not_chosen=self.source.num_samples - self.num_samples)
+
+    def close(self) -> None:
+        self.source.close()
+
+
+class Renamed(Source):
+    """A source with other class names: those of a text file, by name where it has all of the source's, else by number.
+
+    Raises UserError where a class of the source is not among the names and they are not as many as its classes.
+    """
+
+    def __init__(self, source: Source, names: Sequence[str], origin: str) -> None:
+        self.source = source
+        self.location = source.location
+        self.classes = tuple(names)
+        is_list_of_other_names = len(names) == len(source.classes) and not {*names} & {*source.classes}
+        if is_list_of_other_names:
+            self.labels = source.labels
+        else:
+            self.labels = positions(source.classes, names, source.location, origin)[source.labels]
+
+    def name(self, sample: int) -> str:
+        return self.source.name(sample)
+
+    def read(self, sample: int) -> bytes | NDArray[np.uint8]:
+        return self.source.read(sample)
+
+    def block_starts(self) -> NDArray[np.int64] | None:
+        return self.source.block_starts()
+
+    def accounts(self) -> Accounts:
+        return self.source.accounts()
 
     def close(self) -> None:
         self.source.close()

@@ -1,8 +1,7 @@
-"""Takes a folder or a tar, gives its files by number, and a source of those that a list of names and labels picks."""
+"""The files of a folder or a tar by number, and a source of those that a list of names and labels picks."""
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,8 +11,12 @@ from numpy.typing import NDArray
 
 from deit_fast.config import UserError
 from deit_fast.data.files import read_file
-from deit_fast.data.sources.archives import Archive, tar_members
+from deit_fast.data.sources.accounts import Accounts, LeftOut, left_out_for_names
+from deit_fast.data.sources.archives import Archive
 from deit_fast.data.sources.base import Names, Source
+from deit_fast.data.sources.file_names import reason_to_leave_out
+from deit_fast.data.sources.tar_listing import list_tar
+from deit_fast.data.sources.walk import files_below
 
 
 class Files(ABC):
@@ -21,6 +24,7 @@ class Files(ABC):
 
     location: str
     names: Names
+    left_out: list[LeftOut]  # what is in none of the names: hidden folders, links in a circle
 
     @abstractmethod
     def read(self, number: int) -> bytes:
@@ -58,13 +62,7 @@ class Folder(Files):
     def __init__(self, root: Path) -> None:
         self.location = str(root)
         self._root = root
-        names: list[str] = []
-        try:
-            for parent, _, files in os.walk(root, onerror=_raise, followlinks=True):
-                below = os.path.relpath(parent, root.parent)
-                names += [f"{below}/{file}" for file in files]
-        except OSError as error:
-            raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from error
+        names, self.left_out = files_below(root, f"{root.name}/")
         self.names = Names(sorted(names))
 
     def read(self, number: int) -> bytes:
@@ -75,19 +73,20 @@ class Folder(Files):
 
 
 class Tar(Files):
-    """The regular files of a tar, in its order. Raises UserError where it is none, is damaged, or cannot be unpacked."""
+    """The files of a tar, links followed, in its order. Raises UserError where it is none, damaged, or cannot be unpacked."""
 
     def __init__(self, path: Path, scratch: Path | None = None) -> None:
         self.location = str(path)
         self._archive = Archive(path, scratch)
         try:
-            names, offsets, sizes = tar_members(self._archive.descriptor, 0, self._archive.size, self.location)
+            listing = list_tar(self._archive.descriptor, 0, self._archive.size, self.location)
         except BaseException:
             self._archive.close()
             raise
-        self.names = Names(names)
-        self._offsets = np.array(offsets, dtype=np.int64)
-        self._sizes = np.array(sizes, dtype=np.int64)
+        self.names = Names(listing.names)
+        self.left_out = listing.left_out()
+        self._offsets = np.array(listing.offsets, dtype=np.int64)
+        self._sizes = np.array(listing.sizes, dtype=np.int64)
 
     def read(self, number: int) -> bytes:
         return self._archive.read(int(self._offsets[number]), int(self._sizes[number]), self.names[number])
@@ -119,6 +118,7 @@ class LabelledFiles(Source):
         self.labels = checked_labels(location, labels, len(names), len(classes))
         self._files = files
         self._numbers = files.numbers(names)
+        self._accounts = accounts_of_list(files, self._numbers)
 
     def name(self, sample: int) -> str:
         return self._files.names[int(self._numbers[sample])]
@@ -126,8 +126,23 @@ class LabelledFiles(Source):
     def read(self, sample: int) -> bytes:
         return self._files.read(int(self._numbers[sample]))
 
+    def accounts(self) -> Accounts:
+        return self._accounts
+
     def close(self) -> None:
         self._files.close()
+
+
+def accounts_of_list(files: Files, chosen: NDArray[np.int64]) -> Accounts:
+    """Accounts of files of which those at some positions are images of a list; one may be there several times."""
+    num_files, num_again = len(files.names), len(chosen) - len(np.unique(chosen))
+    others = [files.names[number] for number in np.setdiff1d(np.arange(num_files), chosen).tolist()]
+    images = [name for name in others if not reason_to_leave_out(name)]
+    left_out = files.left_out + left_out_for_names(name for name in others if reason_to_leave_out(name))
+    if images:
+        left_out.append(LeftOut(images[0] if len(images) == 1 else "*", "in no list of this split", len(images)))
+    num_seen = num_files + num_again + sum(entry.num_files for entry in files.left_out)
+    return Accounts(num_seen, left_out=left_out)
 
 
 def checked_labels(location: Path, labels: Sequence[int], num_images: int, num_classes: int) -> NDArray[np.int32]:
@@ -144,7 +159,3 @@ def checked_labels(location: Path, labels: Sequence[int], num_images: int, num_c
             f"{num_classes} class names"
         )
     return array.astype(np.int32)
-
-
-def _raise(error: OSError) -> None:
-    raise error

@@ -1,4 +1,4 @@
-"""Takes the ILSVRC2012 archives as distributed, gives them as a source: nothing is unpacked to disk."""
+"""ImageNet as distributed, the ILSVRC2012 archives or Kaggle's folders, as a source: nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_fast.config import UserError
-from deit_fast.data.sources.archives import Archive, in_processes, tar_members
+from deit_fast.data.sources.accounts import Accounts, LeftOut, add_up, left_out_for_names
+from deit_fast.data.sources.archives import Archive, in_processes
 from deit_fast.data.sources.base import Names, Source
-from deit_fast.data.sources.files import Files, Tar, open_first
-from deit_fast.data.sources.folder import IMAGE_EXTENSIONS
+from deit_fast.data.sources.file_names import reason_to_leave_out
+from deit_fast.data.sources.files import Files, Tar, accounts_of_list, open_first
+from deit_fast.data.sources.kaggle import is_kaggle, open_kaggle
 from deit_fast.data.sources.matlab import matlab_field, matlab_variable
+from deit_fast.data.sources.tar_listing import NOWHERE, list_tar
 
 TRAIN = "ILSVRC2012_img_train.tar"
 VAL = "ILSVRC2012_img_val.tar"
@@ -28,9 +31,14 @@ def open_imagenet(root: Path, split: str, scratch: Path | None = None) -> Source
     """
     if split not in ("train", "val"):
         raise UserError(f"source.split={split}: ImageNet has no labels for it: want train or val")
+    if is_kaggle(root):
+        return open_kaggle(root, split)
     archive = root / (TRAIN if split == "train" else VAL)
     if not archive.is_file():
-        raise UserError(f"{archive}: no such file; want the folder with the ILSVRC2012 archives as distributed")
+        raise UserError(
+            f"{archive}: no such file; want the folder with the ILSVRC2012 archives as distributed, or with Kaggle's "
+            "LOC_val_solution.csv and ILSVRC/"
+        )
     devkit = open_first([root / name for name in DEVKITS], scratch)
     try:
         if split == "train":
@@ -53,8 +61,9 @@ class ImageNetTrain(Source):
         self.location = str(root)
         self._archive = Archive(root / TRAIN)
         path, descriptor, end = self._archive.path, self._archive.descriptor, self._archive.size
-        members = sorted(zip(*tar_members(descriptor, 0, end, str(path)), strict=True))
-        inner = {posixpath.basename(name)[:-4]: (at, size) for name, at, size in members if name.endswith(".tar")}
+        listing = list_tar(descriptor, 0, end, str(path))
+        inner = {posixpath.basename(name)[:-4]: (at, size) for name, at, size in sorted(listing) if name.endswith(".tar")}
+        beside = [name for name in listing.names if not name.endswith(".tar")]
         if not inner:
             raise UserError(f"{path}: has no tars in it: want the archive as distributed, with a tar for each class")
         missing = sorted(set(wnids or []) - set(inner))
@@ -63,9 +72,12 @@ class ImageNetTrain(Source):
         self.classes = tuple(sorted(inner))
         tasks = [(descriptor, *inner[wnid], f"{path}: {wnid}.tar") for wnid in self.classes]
         listed = in_processes(_images_of_class, tasks)
-        self._names = Names(f"{wnid}/{name}" for wnid, (names, _) in zip(self.classes, listed, strict=True) for name in names)
-        self._places = np.concatenate([places for _, places in listed])
-        self.labels = np.repeat(np.arange(len(inner), dtype=np.int32), [len(names) for names, _ in listed])
+        self._names = Names(f"{wnid}/{name}" for wnid, (names, *_) in zip(self.classes, listed, strict=True) for name in names)
+        self._places = np.concatenate([places for _, places, _ in listed])
+        self.labels = np.repeat(np.arange(len(inner), dtype=np.int32), [len(names) for names, *_ in listed])
+        left_out = listing.left_out() + left_out_for_names(beside)
+        of_outer = Accounts(len(beside) + len(listing.circles), left_out=left_out)
+        self._accounts = add_up([of_outer, *(accounts for _, _, accounts in listed)])
 
     def name(self, sample: int) -> str:
         """WNID/FILE, as the path below the folder that the archive would be unpacked to."""
@@ -75,21 +87,29 @@ class ImageNetTrain(Source):
         offset, size = self._places[sample]
         return self._archive.read(int(offset), int(size), self._names[sample])
 
+    def accounts(self) -> Accounts:
+        return self._accounts
+
     def close(self) -> None:
         self._archive.close()
 
 
-def _images_of_class(task: tuple[int, int, int, str]) -> tuple[list[str], NDArray[np.int64]]:
+def _images_of_class(task: tuple[int, int, int, str]) -> tuple[list[str], NDArray[np.int64], Accounts]:
     """Names of the images of an inner tar, in the order in which torchvision lists them; (images, 2) offsets and sizes."""
     descriptor, start, size, location = task
-    members = zip(*tar_members(descriptor, start, start + size, location), strict=True)
+    if start == NOWHERE:
+        raise UserError(f"{location}: is a link that leads nowhere in the archive; fetch it again")
+    listing = list_tar(descriptor, start, start + size, location)
     images = sorted(
-        (member for member in members if member[0].lower().endswith(IMAGE_EXTENSIONS)),
-        key=lambda member: posixpath.split(member[0]),
+        (member for member in listing if not reason_to_leave_out(member[0])), key=lambda member: posixpath.split(member[0])
     )
     if not images:
         raise UserError(f"{location}: has no images; want the archive as distributed")
-    return [image[0] for image in images], np.array([image[1:] for image in images], dtype=np.int64)
+    wnid = location.rpartition(" ")[2].removesuffix(".tar")
+    left_out = left_out_for_names((name for name in listing.names if reason_to_leave_out(name)), f"{wnid}/")
+    left_out += [LeftOut(f"{wnid}/{entry.name}", entry.reason) for entry in listing.left_out()]
+    accounts = Accounts(len(listing.names) + len(listing.circles), left_out=left_out)
+    return [image[0] for image in images], np.array([image[1:] for image in images], dtype=np.int64), accounts
 
 
 class ImageNetVal(Source):
@@ -103,7 +123,7 @@ class ImageNetVal(Source):
         self.classes = tuple(wnids)
         self._tar = Tar(root / VAL)
         names = [self._tar.names[number] for number in range(len(self._tar.names))]
-        by_name = sorted(number for number in range(len(names)) if names[number].lower().endswith(IMAGE_EXTENSIONS))
+        by_name = [number for number in range(len(names)) if not reason_to_leave_out(names[number])]
         by_name.sort(key=names.__getitem__)
         if len(by_name) != len(val_wnids):
             self._tar.close()
@@ -113,6 +133,7 @@ class ImageNetVal(Source):
         order = np.argsort(labels, kind="stable")
         self.labels = labels[order]
         self._numbers = np.array(by_name, dtype=np.int64)[order]
+        self._accounts = accounts_of_list(self._tar, self._numbers)
 
     def name(self, sample: int) -> str:
         """WNID/FILE, as the path below the folder that torchvision makes."""
@@ -121,6 +142,9 @@ class ImageNetVal(Source):
 
     def read(self, sample: int) -> bytes:
         return self._tar.read(int(self._numbers[sample]))
+
+    def accounts(self) -> Accounts:
+        return self._accounts
 
     def close(self) -> None:
         self._tar.close()

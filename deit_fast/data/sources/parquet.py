@@ -1,4 +1,4 @@
-"""Takes Parquet shards in Hugging Face's layout, gives them as a source: encoded images and labels in two columns."""
+"""Parquet shards in Hugging Face's layout as a source: encoded images and labels in two columns."""
 
 from __future__ import annotations
 
@@ -14,38 +14,42 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from deit_fast.config import UserError
+from deit_fast.data.sources.accounts import Accounts
 from deit_fast.data.sources.base import Source
-from deit_fast.data.sources.parquet_shard import REMEDY_FOR_PATHS, ShardFacts, one_line, open_shard, shard_facts
-from deit_fast.data.sources.shards import names_for_labels, read_class_names, shards_of_split
+from deit_fast.data.sources.class_names import classes_and_labels, read_class_names
+from deit_fast.data.sources.parquet_shard import ShardFacts, one_line, open_shard, shard_facts
+from deit_fast.data.sources.shards import PARQUET_ENDINGS, shards_of_split
 
 ROWS_AT_ONCE = 32
+_REMEDY_FOR_PATHS = "write the shards with the images in them (in Hugging Face datasets: embed_external_files=True)"
 
 
 class Parquet(Source):
     """The shards of a folder whose names tell this split, of a pattern, or one file; in the order of their names.
 
     The image column holds encoded images, as binary or as Hugging Face's struct of bytes and path; the label column
-    numbers or strings. Class names come from the text file `classes`, else from Hugging Face's description in the
-    files; without both, numbers are their own names and strings are sorted.
+    numbers or strings. Without their names they are found as parquet_shard says. Class names come from `classes`, else from
+    Hugging Face's description in the files; without both, numbers are their own names and strings are sorted.
 
     Only the label column is read here. Each process opens the files for itself when it reads, and keeps the last rows
     that it has read: forward from image to image, a row group is read once, in slices of ROWS_AT_ONCE rows.
 
-    Raises UserError where there are no shards, one is damaged or has other columns, an image or label is null, a label is
+    Raises UserError where there are no shards, one is damaged or has other columns, a label is null or
     negative, or there are fewer class names than labels.
     """
 
-    def __init__(self, path: str, split: str, classes: str = "") -> None:
+    def __init__(self, path: str, split: str, classes: str = "", image_column: str = "", label_column: str = "") -> None:
         self.location = path
-        shards = shards_of_split(path, ".parquet", split)
-        self._shard_names, self._files = list(shards), list(shards.values())
-        facts = [shard_facts(file) for file in self._files]
+        shards = shards_of_split(path, PARQUET_ENDINGS, split)
+        self._shard_names, self._files = list(shards.files), list(shards.files.values())
+        facts = [shard_facts(file, image_column, label_column) for file in self._files]
         self._image_columns = [fact.image_column for fact in facts]
         self.classes, self.labels = _classes_and_labels(path, facts, classes)
         counts = [rows for fact in facts for rows in fact.row_group_rows]
         self._group_starts = np.cumsum([0, *counts], dtype=np.int64)[:-1]
         self._group_file = np.repeat(np.arange(len(facts)), [len(fact.row_group_rows) for fact in facts])
         self._first_group = np.searchsorted(self._group_file, np.arange(len(facts)))
+        self._accounts = Accounts(len(self.labels) + shards.num_left_out, left_out=shards.left_out)
         self._reader: _Reader | None = None
 
     def name(self, sample: int) -> str:
@@ -68,18 +72,22 @@ class Parquet(Source):
         except (pyarrow.ArrowException, OSError, StopIteration) as error:
             self._reader = None
             reason = one_line(error) or "the file ends before it"
-            raise OSError(f"{self.name(sample)}: cannot be read: {reason}") from error
+            raise OSError(reason) from error
         if isinstance(value, dict):
             path, value = value.get("path"), value.get("bytes")
             if value is None and path is not None:
-                raise OSError(f"{self.name(sample)}: has no bytes, but the path {path!r}; {REMEDY_FOR_PATHS}")
+                raise OSError(f"has no bytes, but the path {path!r}; {_REMEDY_FOR_PATHS}")
         if value is None:
-            raise OSError(f"{self.name(sample)}: is null")
+            raise OSError("is null")
         return bytes(value)
 
     def block_starts(self) -> NDArray[np.int64]:
         """First sample of each row group."""
         return np.unique(self._group_starts[self._group_starts < self.num_samples])
+
+    def accounts(self) -> Accounts:
+        """Counted in rows, and files that are no shards."""
+        return self._accounts
 
     def close(self) -> None:
         self._reader = None
@@ -112,23 +120,12 @@ def _classes_and_labels(path: str, facts: list[ShardFacts], classes: str) -> tup
     """Class names, and labels as positions in them; labels that are strings are looked up."""
     names, origin = (read_class_names(Path(classes)), classes) if classes else _described_names(facts)
     for fact in facts:
-        if (fact.image_column, fact.label_column) != (facts[0].image_column, facts[0].label_column) or (
-            fact.labels.dtype.kind != facts[0].labels.dtype.kind
-        ):
+        if (fact.image_column, fact.label_column) != (facts[0].image_column, facts[0].label_column):
             raise UserError(f"{fact.path}: other columns than in {facts[0].path}: want the same in all shards")
-    labels = np.concatenate([fact.labels for fact in facts])
-    if len(labels) == 0:
+    labels = [(fact.path, fact.labels) for fact in facts]
+    if not any(len(of_shard) for _, of_shard in labels):
         raise UserError(f"{path}: {len(facts)} shards without rows")
-    if labels.dtype.kind == "i":
-        return names_for_labels(path, int(labels.max()), names, origin), labels.astype(np.int32)
-    distinct, numbers = np.unique(labels, return_inverse=True)
-    if names is None:
-        return tuple(str(name) for name in distinct), numbers.astype(np.int32)
-    position = {name: number for number, name in enumerate(names)}
-    unknown = [str(name) for name in distinct if name not in position]
-    if unknown:
-        raise UserError(f"{path}: the label {unknown[0]!r} is none of the {len(names)} class names of {origin}")
-    return names, np.array([position[str(name)] for name in distinct], dtype=np.int32)[numbers]
+    return classes_and_labels(path, labels, names, origin)
 
 
 def _described_names(facts: list[ShardFacts]) -> tuple[tuple[str, ...] | None, str]:

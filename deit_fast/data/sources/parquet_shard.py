@@ -1,4 +1,4 @@
-"""Takes a Parquet file, gives what must be known of it before images are read: columns, row groups, labels."""
+"""What must be known of a Parquet file before images are read: columns, row groups, labels."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from deit_fast.config import UserError
 
-IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
-LABEL_COLUMNS = ("label", "labels", "cls", "fine_label")
-REMEDY_FOR_PATHS = "write the shards with the images in them (in Hugging Face datasets: embed_external_files=True)"
+# the first of these names that fits is taken, and where there is none the only column that fits
+IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "pixel_values")
+LABEL_COLUMNS = ("label", "labels", "cls", "fine_label", "class", "class_id", "target")
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,41 @@ def open_shard(path: Path, buffer_size: int = 0) -> Any:
     return pyarrow.parquet.ParquetFile(path, buffer_size=buffer_size, pre_buffer=False)
 
 
-def shard_facts(path: Path) -> ShardFacts:
-    """Raises UserError with file and row where the file is damaged, lacks a column, or has a null or a negative label."""
+def shard_facts(path: Path, image_column: str = "", label_column: str = "") -> ShardFacts:
+    """What is known of a shard whose columns are those named; "": found by IMAGE_COLUMNS and LABEL_COLUMNS, or by their types.
+
+    Raises UserError with file and row where the file is damaged, lacks a column, or has a label that is null or negative.
+    """
     try:
         with open_shard(path) as file:
             schema, metadata = file.schema_arrow, file.metadata
-            image_column = _column(path, schema, IMAGE_COLUMNS, _holds_images, "images as binary or struct of bytes and path")
-            label_column = _column(path, schema, LABEL_COLUMNS, _holds_labels, "labels as integers or strings")
+            image_column = _column(path, schema, "image", image_column, IMAGE_COLUMNS)
+            label_column = _column(path, schema, "label", label_column, LABEL_COLUMNS)
             groups = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
             labels = _checked_labels(path, file.read([label_column], use_threads=False).column(0))
-            _refuse_null_images(path, file, image_column)
             described = (schema.metadata or {}).get(b"huggingface", b"")
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a Parquet file, or damaged: {one_line(error)}; fetch it again") from error
     return ShardFacts(path, image_column, label_column, groups, labels, described)
 
 
-def _column(path: Path, schema: Any, names: tuple[str, ...], is_fit: Any, wanted: str) -> str:
-    """The first of these names that is a column of the type wanted."""
-    for name in names:
-        if name in schema.names and is_fit(schema.field(name).type):
-            return name
+def _column(path: Path, schema: Any, what: str, given: str, names: tuple[str, ...]) -> str:
+    """The column of images or labels: the one given, else the first of these names that fits, else the only one that does."""
+    holds, types = (_holds_images, "binary or struct of bytes") if what == "image" else (_holds_labels, "integers or strings")
     present = ", ".join(f"{field.name} ({str(field.type)[:60]})" for field in schema)
-    raise UserError(f"{path}: has the columns {present}; want one named {', '.join(names[:-1])} or {names[-1]} with {wanted}")
+    fitting = [field.name for field in schema if holds(field.type)]
+    for name in (given,) if given else names:
+        if fitting.count(name) == 1:
+            return name
+    if given:
+        raise UserError(f"{path}: source.{what}_column={given}: want a column with {types}; there are {present}")
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        raise UserError(f"{path}: has the columns {present}; want one with {what}s, which are {types}")
+    raise UserError(
+        f"{path}: the columns {', '.join(fitting)} may all hold {what}s; name the right one with --source.{what}_column="
+    )
 
 
 def _holds_images(kind: Any) -> bool:
@@ -90,31 +102,6 @@ def _checked_labels(path: Path, column: Any) -> NDArray[Any]:
             "splits often are, cannot be converted"
         )
     return labels
-
-
-def _refuse_null_images(path: Path, file: Any, column: str) -> None:
-    """Raises UserError with the first null image, where the statistics of the file count any; images are read only then."""
-    first_row = 0
-    for group in range(file.metadata.num_row_groups):
-        facts = file.metadata.row_group(group)
-        chunks = [facts.column(number) for number in range(facts.num_columns)]
-        if any(
-            chunk.path_in_schema in (column, f"{column}.bytes")
-            and chunk.statistics is not None
-            and chunk.statistics.has_null_count
-            and chunk.statistics.null_count
-            for chunk in chunks
-        ):
-            row = first_row
-            for batch in file.iter_batches(32, row_groups=[group], columns=[column], use_threads=False):
-                for value in batch.column(0).to_pylist():
-                    external = value.get("path") if isinstance(value, dict) and value.get("bytes") is None else None
-                    if external is not None:
-                        raise UserError(f"{path}: row {row} has no bytes, but the path {external!r}; {REMEDY_FOR_PATHS}")
-                    if value is None or (isinstance(value, dict) and value.get("bytes") is None):
-                        raise UserError(f"{path}: row {row} has no image: want one in each row")
-                    row += 1
-        first_row += facts.num_rows
 
 
 def one_line(error: BaseException) -> str:

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deit_fast.config import UserError
-from deit_fast.data.sources.archives import Archive, in_processes, tar_members
+from deit_fast.data.sources.archives import Archive, in_processes
 from deit_fast.data.sources.files import Tar
+from deit_fast.data.sources.tar_listing import list_tar
 from tests.data.sources.samples import tar_bytes
 
 FILES = {
@@ -44,7 +45,7 @@ def test_gives_the_files_of_a_tar(tmp_path: Path, mode: str, kind: int) -> None:
     tar.close()
 
 
-def test_folders_links_and_devices_are_no_files(tmp_path: Path) -> None:
+def test_folders_are_no_files_and_links_to_nowhere_and_devices_have_no_bytes(tmp_path: Path) -> None:
     path = tmp_path / "files.tar"
     with tarfile.open(path, "w") as tar:
         for kind in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE):
@@ -55,8 +56,21 @@ def test_folders_links_and_devices_are_no_files(tmp_path: Path) -> None:
         member.size = 3
         tar.addfile(member, io.BytesIO(b"abc"))
     opened = Tar(path)
-    assert [opened.names[n] for n in range(len(opened.names))] == ["file"]
-    assert opened.read(0) == b"abc"
+    assert [opened.names[n] for n in range(len(opened.names))] == ["kindb'2'", "kindb'1'", "kindb'6'", "kindb'3'", "file"]
+    assert opened.read(len(opened.names) - 1) == b"abc"
+    for number in range(len(opened.names) - 1):
+        with pytest.raises(OSError, match="link that leads nowhere in it, or no regular file"):
+            opened.read(number)
+
+
+def test_files_behind_the_end_are_not_lost(tmp_path: Path) -> None:
+    """`cat a.tar b.tar` makes a file of which every reader sees the first tar alone, unless it is told to go on."""
+    path = tmp_path / "both.tar"
+    path.write_bytes(tar_bytes({"a": b"a"}) + bytes(512 * 40) + tar_bytes({"b": b"b"}))
+    with pytest.raises(UserError, match=r"both\.tar: behind its end, 1 files, comes another tar; join them by"):
+        Tar(path)
+    path.write_bytes(tar_bytes({"a": b"a"}) + bytes(2000) + b"no header" * 100)
+    assert len(Tar(path).names) == 1
 
 
 def test_a_tar_within_a_file_ends_where_it_ends(tmp_path: Path) -> None:
@@ -64,12 +78,12 @@ def test_a_tar_within_a_file_ends_where_it_ends(tmp_path: Path) -> None:
     inner, path = tar_bytes(FILES), tmp_path / "outer"
     path.write_bytes(b"x" * 1000 + inner + tar_bytes({"other": b"y"}))
     archive = Archive(path)
-    names, offsets, sizes = tar_members(archive.descriptor, 1000, 1000 + len(inner), "inner")
-    assert list(zip(names, [offset - 1000 for offset in offsets], sizes, strict=True)) == from_tarfile(inner)
-    last = offsets[-1] - 1000 + sizes[-1]
-    for end in (last // 512 * 512 + 512, last - 1, offsets[1], 5 * 512, 513):
+    listing = list_tar(archive.descriptor, 1000, 1000 + len(inner), "inner")
+    assert [(name, offset - 1000, size) for name, offset, size in listing] == from_tarfile(inner)
+    last = listing.offsets[-1] - 1000 + listing.sizes[-1]
+    for end in (last // 512 * 512 + 512, last - 1, listing.offsets[1], 5 * 512, 513):
         with pytest.raises(UserError, match=r"^inner: .*(truncated|damaged)"):
-            tar_members(archive.descriptor, 1000, 1000 + end, "inner")
+            list_tar(archive.descriptor, 1000, 1000 + end, "inner")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])

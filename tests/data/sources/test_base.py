@@ -110,9 +110,11 @@ def test_a_subset_of_a_source_is_some_of_its_images(tmp_path: Path) -> None:
         (SourceConfig(), r"source\.path is not set"),
         (
             SourceConfig(path="x", kind="cifar10", split="trainval"),
-            r"source\.split=trainval: source\.kind=cifar10 has no such split",
+            r"source\.split=trainval: source\.kind=cifar10 does not use it; want train, val or test",
         ),
-        (SourceConfig(path="x", classes="names.txt"), r"source\.classes=names\.txt: source\.kind=folder has class names"),
+        (SourceConfig(path="x", split="val"), r"source\.split=val: source\.kind=folder does not use it; give .*x/val$"),
+        (SourceConfig(path="x", label_column="y"), r"source\.label_column=y: source\.kind=folder does not use it"),
+        (SourceConfig(path="x", kind="webdataset", image_column="y"), r"source\.image_column=y: .*webdataset does not use it"),
     ],
 )
 def test_options_that_cannot_be_are_named(config: SourceConfig, message: str) -> None:

@@ -155,3 +155,43 @@ def test_what_is_wrong_is_named(archives: Path, split: str, damage: Callable[[Pa
     with pytest.raises(UserError, match=message) as error:
         open_source(SourceConfig(path=str(archives), kind="imagenet", split=split))  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("images", ["ILSVRC/Data/CLS-LOC", "."])
+@pytest.mark.parametrize("with_mapping", [True, False])
+def test_kaggles_folders_give_what_the_archives_give(archives: Path, tmp_path: Path, images: str, with_mapping: bool) -> None:
+    root = tmp_path / "kaggle"
+    ours = {split: open_source(SourceConfig(path=str(archives), kind="imagenet", split=split)) for split in ("train", "val")}  # type: ignore[arg-type]
+    train, val = ours["train"], ours["val"]
+    write_files(root / images / "train", {train.name(n): train.read(n) for n in range(train.num_samples)})  # type: ignore[misc]
+    flat = {val.name(n).partition("/")[2]: val.read(n) for n in range(val.num_samples)}
+    write_files(root / images / "val", {**flat, "notes.txt": b"", "extra.JPEG": b""})  # type: ignore[arg-type]
+    rows = [f"{val.name(n)[10:-5]},{val.name(n)[:9]} 1 2 30 40 {val.name(n)[:9]} 5 6 7 8" for n in (3, 0, 6, 1, 5, 2, 4)]
+    (root / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *rows]) + "\n")
+    if with_mapping:
+        (root / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} word, other\n" for wnid in reversed(train.classes)))
+    for split, archive in ours.items():
+        kaggle = open_source(SourceConfig(path=str(root), kind="imagenet", split=split))  # type: ignore[arg-type]
+        assert kaggle.classes == archive.classes
+        assert contents(kaggle) == contents(archive)
+        assert kaggle.digest() == archive.digest()
+    accounts = kaggle.accounts()
+    assert [entry.name for entry in accounts.left_out] == ["extra.JPEG", "notes.txt"]
+    assert accounts.num_seen == 9
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            "ImageId,PredictionString\nILSVRC2012_val_00000009,n00000007 1 2 3 4\n",
+            r"1 of 1 images are missing, the first is .*9\.JPEG",
+        ),
+        ("ImageId,PredictionString\nILSVRC2012_val_00000001,\n", r"LOC_val_solution\.csv: line 2 has no ImageId or no Pred"),
+        ("a,b\n", r"LOC_val_solution\.csv: has no rows: want the columns ImageId and PredictionString"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_named(tmp_path: Path, table: str, message: str) -> None:
+    write_files(tmp_path, {"LOC_val_solution.csv": table.encode(), "val/ILSVRC2012_val_00000001.JPEG": jpeg(1)})
+    with pytest.raises(UserError, match=message):
+        open_source(SourceConfig(path=str(tmp_path), kind="imagenet", split="val"))

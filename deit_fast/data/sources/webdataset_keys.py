@@ -1,0 +1,134 @@
+"""Which files of a WebDataset shard make a sample: an image, its label, and what else belongs to it.
+
+webdataset's key ends at the first dot of a file's name, and people's file names have dots. Files with the same name up to the
+last dot belong together first, so that `photo.v2.jpg` and `photo.v2.cls` are a sample beside `photo.v1.jpg` and
+`photo.v1.cls`; what is then left of a key is matched if that can be done in one way only, such as `1.image.jpg` with `1.cls`.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from deit_fast.config import UserError
+from deit_fast.data.sources.accounts import LeftOut
+from deit_fast.data.sources.file_names import IMAGE_EXTENSIONS, NO_IMAGE, is_image_name, reason_to_leave_out
+
+LABEL_EXTENSIONS = (".cls", ".json")  # of two, the first is the label
+
+
+@dataclass
+class Keys:
+    """`labels`: the label's file for each image, by the position of both among the names. In all, each name is one of
+    these, one of `num_parts` files that belong to a sample too, or left out."""
+
+    labels: dict[int, int] = field(default_factory=dict)
+    num_parts: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+def keys_of(names: Iterable[str], location: str) -> Keys:
+    """Images and labels of a shard's names, in their order.
+
+    Raises UserError with `location` and the key where an image has no label, a label no image, or one of several.
+    """
+    by_key: dict[str, _Group] = {}
+    found = Keys()
+    for number, name in enumerate(names):
+        folder, base = posixpath.split(name)
+        key, dot, _ = base.partition(".")
+        reason = reason_to_leave_out(name)
+        if reason == NO_IMAGE:
+            reason = ""
+        if not key:
+            reason = "a name that begins with a dot has no key"
+        elif not dot:
+            reason = NO_IMAGE
+        if reason:
+            found.left_out.append(LeftOut(name, reason))
+            continue
+        by_key.setdefault(posixpath.join(folder, key), _Group()).add(number, name)
+    for key, group in by_key.items():
+        _match(key, group, found, location)
+    found.labels = dict(sorted(found.labels.items()))
+    return found
+
+
+@dataclass
+class _Group:
+    """The files of a key; images and labels by their stem, the name up to its last dot."""
+
+    images: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    labels: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+    def add(self, number: int, name: str) -> None:
+        stem, extension = posixpath.splitext(name)
+        if is_image_name(name):
+            self.images.setdefault(stem, []).append((number, name))
+        elif extension.lower() in LABEL_EXTENSIONS:
+            self.labels.setdefault(stem, []).append((number, name))
+        else:
+            self.others.append(name)
+
+
+def _match(key: str, group: _Group, found: Keys, location: str) -> None:
+    """Adds the samples of a key."""
+    if not group.images and not group.labels:
+        found.left_out += [LeftOut(name, NO_IMAGE) for name in group.others]
+        return
+    stems = [stem for stem in group.images if stem in group.labels]
+    for stem in stems:
+        image = _one(group.images.pop(stem), stem, location)
+        label, num_others = _label(group.labels.pop(stem), stem, location)
+        found.labels[image] = label
+        found.num_parts += 1 + num_others
+    if not stems:
+        image, label = _only(group.images, key, "image", location), _only(group.labels, key, "label", location)
+        found.labels[image] = label
+        found.num_parts += 1
+        stems = [key]
+    found.num_parts += len(group.others)
+    for name in [name for of_stem in _rest(group, found) for _, name in of_stem]:
+        if not any(name.startswith(f"{stem}.") for stem in stems):
+            stem = posixpath.splitext(name)[0]
+            raise _incomplete(location, stem, "label" if is_image_name(name) else "image")
+        found.num_parts += 1
+
+
+def _rest(group: _Group, found: Keys) -> Iterator[list[tuple[int, str]]]:
+    """Files of a group that are in no sample yet."""
+    taken = {*found.labels, *found.labels.values()}
+    for of_stem in [*group.images.values(), *group.labels.values()]:
+        yield [member for member in of_stem if member[0] not in taken]
+
+
+def _one(members: list[tuple[int, str]], key: str, location: str) -> int:
+    """The only member. Raises UserError where there are several."""
+    if len(members) > 1:
+        raise UserError(f"{location}: key {key!r} has {members[0][1]!r} and {members[1][1]!r}: want one of them")
+    return members[0][0]
+
+
+def _label(members: list[tuple[int, str]], key: str, location: str) -> tuple[int, int]:
+    """The label of a stem, and the number of files beside it: a .json beside a .cls."""
+    by_extension: dict[str, list[tuple[int, str]]] = {extension: [] for extension in LABEL_EXTENSIONS}
+    for member in members:
+        by_extension[posixpath.splitext(member[1])[1].lower()].append(member)
+    labels = [_one(of_extension, key, location) for of_extension in by_extension.values() if of_extension]
+    return labels[0], len(labels) - 1
+
+
+def _only(by_stem: dict[str, list[tuple[int, str]]], key: str, what: str, location: str) -> int:
+    """The image or label of a key: the one named KEY.EXTENSION, else the only one. Raises UserError where there is none."""
+    if not by_stem:
+        raise _incomplete(location, key, what)
+    if key in by_stem:
+        return _label(by_stem[key], key, location)[0] if what == "label" else _one(by_stem[key], key, location)
+    return _one([member for of_stem in by_stem.values() for member in of_stem], key, location)
+
+
+def _incomplete(location: str, key: str, what: str) -> UserError:
+    label, image = f"{key}.cls or {key}.json with a number or the name of a class", f"one of {' '.join(IMAGE_EXTENSIONS)}"
+    return UserError(f"{location}: key {key!r} has no {what}: want {label if what == 'label' else image}")
