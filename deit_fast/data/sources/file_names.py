@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import posixpath
+import re
 
 # torchvision's, and what Pillow reads besides
 IMAGE_EXTENSIONS = (
@@ -15,6 +15,9 @@ OTHER_IMAGE_EXTENSIONS = (
 )  # fmt: skip
 SYSTEM_FOLDERS = ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__")
 
+NO_IMAGE = "no image by its name"
+_HIDDEN = re.compile(r"(?:^|/)\.")
+
 
 def is_image_name(name: str) -> bool:
     """Whether the extension, in any case, is that of an image format that is read."""
@@ -26,22 +29,19 @@ def is_system_folder(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
-def is_in_system_folder(path: str) -> bool:
-    """Whether a file lies in such a folder, at any depth of its path."""
-    return any(is_system_folder(part) for part in posixpath.dirname(path).split("/") if part not in ("", ".", ".."))
-
-
 def reason_to_leave_out(path: str) -> str:
     """Why a file is no image of a data set, by its path alone; empty for one that may be."""
-    name = posixpath.basename(path)
-    if is_in_system_folder(path):
+    reason = reason_beside_extension(path)
+    if reason or is_image_name(path):
+        return reason
+    return "an image format that is not read" if path.lower().endswith(OTHER_IMAGE_EXTENSIONS) else NO_IMAGE
+
+
+def reason_beside_extension(path: str) -> str:
+    """Why a file with any extension is left out: for its folder, or because macOS puts such files beside others."""
+    if _HIDDEN.search(path) is None and not any(folder in path for folder in SYSTEM_FOLDERS):
+        return ""
+    *folders, name = path.split("/")
+    if any(is_system_folder(folder) for folder in folders if folder not in (".", "..")):
         return "in a hidden or system folder"
-    if name.startswith("._"):
-        return "what macOS keeps beside a file"
-    if not is_image_name(name):
-        is_image = name.lower().endswith(OTHER_IMAGE_EXTENSIONS)
-        return "an image format that is not read" if is_image else NO_IMAGE
-    return ""
-
-
-NO_IMAGE = "no image by its name"
+    return "what macOS keeps beside a file" if name.startswith("._") else ""

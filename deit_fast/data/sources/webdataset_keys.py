@@ -8,12 +8,12 @@ last dot belong together first, so that `photo.v2.jpg` and `photo.v2.cls` are a 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from deit_fast.config import UserError
 from deit_fast.data.sources.accounts import LeftOut
-from deit_fast.data.sources.file_names import IMAGE_EXTENSIONS, NO_IMAGE, is_image_name, reason_to_leave_out
+from deit_fast.data.sources.file_names import IMAGE_EXTENSIONS, NO_IMAGE, is_image_name, reason_beside_extension
 
 LABEL_EXTENSIONS = (".cls", ".json")  # of two, the first is the label
 
@@ -33,44 +33,53 @@ def keys_of(names: Iterable[str], location: str) -> Keys:
 
     Raises UserError with `location` and the key where an image has no label, a label no image, or one of several.
     """
-    by_key: dict[str, _Group] = {}
+    by_key: dict[str, list[tuple[int, str]]] = {}
     found = Keys()
     for number, name in enumerate(names):
-        folder, base = posixpath.split(name)
-        key, dot, _ = base.partition(".")
-        reason = reason_to_leave_out(name)
-        if reason == NO_IMAGE:
-            reason = ""
-        if not key:
+        start = name.rfind("/") + 1
+        dot = name.find(".", start)
+        reason = reason_beside_extension(name)
+        if dot == start:
             reason = "a name that begins with a dot has no key"
-        elif not dot:
-            reason = NO_IMAGE
+        elif dot < 0:
+            reason = reason or NO_IMAGE
         if reason:
             found.left_out.append(LeftOut(name, reason))
             continue
-        by_key.setdefault(posixpath.join(folder, key), _Group()).add(number, name)
-    for key, group in by_key.items():
-        _match(key, group, found, location)
+        by_key.setdefault(name[:dot], []).append((number, name))
+    for key, members in by_key.items():
+        if len(members) == 2 and _is_pair(key, members):  # nearly all are
+            (first, name), (second, _) = members
+            image, label = (first, second) if is_image_name(name) else (second, first)
+            found.labels[image] = label
+            found.num_parts += 1
+        else:
+            _match(key, _Group(members), found, location)
     found.labels = dict(sorted(found.labels.items()))
     return found
 
 
-@dataclass
+def _is_pair(key: str, members: list[tuple[int, str]]) -> bool:
+    """Whether two files are an image and a label, both named KEY.EXTENSION."""
+    extensions = [name[len(key) :].lower() for _, name in members]
+    return any(image in IMAGE_EXTENSIONS and label in LABEL_EXTENSIONS for image, label in (extensions, extensions[::-1]))
+
+
 class _Group:
     """The files of a key; images and labels by their stem, the name up to its last dot."""
 
-    images: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-    labels: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
-    others: list[str] = field(default_factory=list)
-
-    def add(self, number: int, name: str) -> None:
-        stem, extension = posixpath.splitext(name)
-        if is_image_name(name):
-            self.images.setdefault(stem, []).append((number, name))
-        elif extension.lower() in LABEL_EXTENSIONS:
-            self.labels.setdefault(stem, []).append((number, name))
-        else:
-            self.others.append(name)
+    def __init__(self, members: list[tuple[int, str]]) -> None:
+        self.images: dict[str, list[tuple[int, str]]] = {}
+        self.labels: dict[str, list[tuple[int, str]]] = {}
+        self.others: list[str] = []
+        for number, name in members:
+            stem, extension = posixpath.splitext(name)
+            if is_image_name(name):
+                self.images.setdefault(stem, []).append((number, name))
+            elif extension.lower() in LABEL_EXTENSIONS:
+                self.labels.setdefault(stem, []).append((number, name))
+            else:
+                self.others.append(name)
 
 
 def _match(key: str, group: _Group, found: Keys, location: str) -> None:
@@ -79,29 +88,26 @@ def _match(key: str, group: _Group, found: Keys, location: str) -> None:
         found.left_out += [LeftOut(name, NO_IMAGE) for name in group.others]
         return
     stems = [stem for stem in group.images if stem in group.labels]
+    taken: set[int] = set()
     for stem in stems:
-        image = _one(group.images.pop(stem), stem, location)
-        label, num_others = _label(group.labels.pop(stem), stem, location)
+        image = _one(group.images[stem], stem, location)
+        label = _label(group.labels[stem], stem, location)
         found.labels[image] = label
-        found.num_parts += 1 + num_others
+        taken |= {image, label}
     if not stems:
         image, label = _only(group.images, key, "image", location), _only(group.labels, key, "label", location)
         found.labels[image] = label
-        found.num_parts += 1
+        taken = {image, label}
         stems = [key]
-    found.num_parts += len(group.others)
-    for name in [name for of_stem in _rest(group, found) for _, name in of_stem]:
-        if not any(name.startswith(f"{stem}.") for stem in stems):
+    found.num_parts += len(stems) + len(group.others)
+    for of_stem in (*group.images.values(), *group.labels.values()):
+        for number, name in of_stem:
+            if number in taken:
+                continue
             stem = posixpath.splitext(name)[0]
-            raise _incomplete(location, stem, "label" if is_image_name(name) else "image")
-        found.num_parts += 1
-
-
-def _rest(group: _Group, found: Keys) -> Iterator[list[tuple[int, str]]]:
-    """Files of a group that are in no sample yet."""
-    taken = {*found.labels, *found.labels.values()}
-    for of_stem in [*group.images.values(), *group.labels.values()]:
-        yield [member for member in of_stem if member[0] not in taken]
+            if stem not in stems and not any(stem.startswith(f"{whole}.") for whole in stems):
+                raise _incomplete(location, stem, "label" if is_image_name(name) else "image")
+            found.num_parts += 1
 
 
 def _one(members: list[tuple[int, str]], key: str, location: str) -> int:
@@ -111,13 +117,12 @@ def _one(members: list[tuple[int, str]], key: str, location: str) -> int:
     return members[0][0]
 
 
-def _label(members: list[tuple[int, str]], key: str, location: str) -> tuple[int, int]:
-    """The label of a stem, and the number of files beside it: a .json beside a .cls."""
+def _label(members: list[tuple[int, str]], key: str, location: str) -> int:
+    """The label of a stem: its .cls, or without one its .json."""
     by_extension: dict[str, list[tuple[int, str]]] = {extension: [] for extension in LABEL_EXTENSIONS}
     for member in members:
         by_extension[posixpath.splitext(member[1])[1].lower()].append(member)
-    labels = [_one(of_extension, key, location) for of_extension in by_extension.values() if of_extension]
-    return labels[0], len(labels) - 1
+    return next(_one(of_extension, key, location) for of_extension in by_extension.values() if of_extension)
 
 
 def _only(by_stem: dict[str, list[tuple[int, str]]], key: str, what: str, location: str) -> int:
@@ -125,7 +130,7 @@ def _only(by_stem: dict[str, list[tuple[int, str]]], key: str, what: str, locati
     if not by_stem:
         raise _incomplete(location, key, what)
     if key in by_stem:
-        return _label(by_stem[key], key, location)[0] if what == "label" else _one(by_stem[key], key, location)
+        return _label(by_stem[key], key, location) if what == "label" else _one(by_stem[key], key, location)
     return _one([member for of_stem in by_stem.values() for member in of_stem], key, location)
 
 

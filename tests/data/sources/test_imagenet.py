@@ -161,11 +161,11 @@ def test_what_is_wrong_is_named(archives: Path, split: str, damage: Callable[[Pa
 @pytest.mark.parametrize("with_mapping", [True, False])
 def test_kaggles_folders_give_what_the_archives_give(archives: Path, tmp_path: Path, images: str, with_mapping: bool) -> None:
     root = tmp_path / "kaggle"
-    ours = {split: open_source(SourceConfig(path=str(archives), kind="imagenet", split=split)) for split in ("train", "val")}  # type: ignore[arg-type]
+    ours = {split: open_source(SourceConfig(path=str(archives), kind="imagenet", split=split)) for split in ("train", "val")}
     train, val = ours["train"], ours["val"]
-    write_files(root / images / "train", {train.name(n): train.read(n) for n in range(train.num_samples)})  # type: ignore[misc]
-    flat = {val.name(n).partition("/")[2]: val.read(n) for n in range(val.num_samples)}
-    write_files(root / images / "val", {**flat, "notes.txt": b"", "extra.JPEG": b""})  # type: ignore[arg-type]
+    write_files(root / images / "train", {train.name(n): bytes(train.read(n)) for n in range(train.num_samples)})
+    flat = {val.name(n).partition("/")[2]: bytes(val.read(n)) for n in range(val.num_samples)}
+    write_files(root / images / "val", {**flat, "notes.txt": b"", "extra.JPEG": b""})
     rows = [f"{val.name(n)[10:-5]},{val.name(n)[:9]} 1 2 30 40 {val.name(n)[:9]} 5 6 7 8" for n in (3, 0, 6, 1, 5, 2, 4)]
     (root / "LOC_val_solution.csv").write_text("\n".join(["ImageId,PredictionString", *rows]) + "\n")
     if with_mapping:
