@@ -297,30 +297,3 @@ def ends_idly(encoded: bytes, at: int, height: int) -> bool:
         if not (is_height or (is_comment and size >= 2)):
             return False
         at += 1 + size
-
-
-def exif_orientation(encoded: bytes) -> int:
-    """Orientation 1..8 from a JPEG's EXIF segment; 1 (upright) where there is none, or it is broken."""
-    try:
-        for marker, start, end in segments(encoded):
-            if marker == 0xE1 and encoded[start : start + 6] == b"Exif\0\0":
-                return _orientation(encoded[start + 6 : end])
-    except (NotTranscodable, struct.error):
-        pass
-    return 1
-
-
-def _orientation(tiff: bytes) -> int:
-    if tiff[:4] not in (b"II*\0", b"MM\0*"):
-        return 1
-    order = "<" if tiff[:2] == b"II" else ">"
-    (directory,) = struct.unpack_from(order + "I", tiff, 4)
-    (num_entries,) = struct.unpack_from(order + "H", tiff, directory)
-    for entry in range(num_entries):
-        tag, kind, count = struct.unpack_from(order + "HHI", tiff, directory + 2 + 12 * entry)
-        if tag == 0x0112:
-            if kind not in (3, 4) or count != 1:  # a short or a long integer
-                return 1
-            (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), tiff, directory + 10 + 12 * entry)
-            return value if 1 <= value <= 8 else 1
-    return 1
