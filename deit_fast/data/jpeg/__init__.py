@@ -26,6 +26,7 @@ from deit_fast.data.jpeg.header import (
     with_height,
     write_header,
 )
+from deit_fast.data.jpeg.standard_tables import STANDARD_TABLES
 from deit_fast.data.jpeg.transform import Transformer
 
 __all__ = [
@@ -270,11 +271,12 @@ def _num_resets(header: Header) -> int:
 def _definitions(header: Header) -> dict[int, bytes]:
     """The Huffman tables of the components."""
     used = sorted({c.dc for c in header.components} | {4 + c.ac for c in header.components})
-    if not all(table in header.huffman_tables for table in used):
+    known = STANDARD_TABLES | header.huffman_tables
+    if not all(table in known for table in used):
         raise NotTranscodable("damaged: a Huffman table is missing")
     if not all(c.quantization in header.quantizations for c in header.components):
         raise NotTranscodable("damaged: a quantisation table is missing")
-    return {table: header.huffman_tables[table] for table in used}
+    return {table: known[table] for table in used}
 
 
 def tiling_of(encoded: bytes) -> Tiling:

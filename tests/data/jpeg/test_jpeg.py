@@ -274,7 +274,7 @@ def test_what_is_refused_and_why(transcoder: jpeg.Transcoder) -> None:
         "another marker inside": source[:-2] + b"\xff\xc0\xff\xd9",
         "restart markers not where": restarted.replace(b"\xff\xd3", b"\xff\xd4", 1),
         "restart markers not where they": restarted.replace(b"\xff\xd3", b"", 1),
-        "Huffman table is missing": re.sub(rb"(?s)\xff\xc4..\x11", b"\xff\xfe\0\xb5\x11", source),
+        "Huffman table is missing": _replaced(source, scan, scan.replace(b"\x11", b"\x21")),
         "quantisation table": re.sub(rb"(?s)\xff\xdb\0.\x01", b"\xff\xfe\0\x43\x01", source),
         "damaged: progressive: ": saved(image, progressive=True)[:-400],
         "JPEG-LS: FF F7": _replaced(source, frame, b"\xff\xf7" + frame[2:]),
@@ -342,6 +342,15 @@ def test_height_behind_the_first_scan(transcoder: jpeg.Transcoder, kind: str, tm
         with_height,
     ):
         assert jpeg.with_height(same) == same
+
+
+@pytest.mark.parametrize("missing", [b"[\\0\1\x10\x11]", b"\x11", b"[\\0\1]"])
+def test_frames_of_motion_jpeg_have_the_standard_tables(transcoder: jpeg.Transcoder, missing: bytes) -> None:
+    plain = saved(picture(40, 200))
+    source = re.sub(rb"(?s)\xff\xc4.." + missing + rb".*?(?=\xff[\xc4\xda])", b"", plain)
+    assert len(source) < len(plain)
+    np.testing.assert_array_equal(pixels(source), pixels(plain))
+    assert check(transcoder, source).encoded == transcoder.transcode(plain).encoded
 
 
 def test_progressive_that_lacks_a_scan_is_refused(transcoder: jpeg.Transcoder) -> None:
