@@ -25,7 +25,7 @@ from deit_fast.data.verify import check_beton
 from tests.data.image_folders import convert, make_images, smooth_image
 from tests.data.jpeg.test_jpeg import cjpeg, needs_programs
 from tests.data.odd_files import encoded
-from tests.data.test_metadata import BROKEN, png_chunk, with_chunks
+from tests.data.test_metadata import BROKEN, XMP, png_chunk, tiff, with_app1, with_chunks
 
 PICTURE = Image.fromarray(smooth_image(3, 48, 64))
 FORMATS: dict[str, dict[str, Any]] = {
@@ -164,6 +164,29 @@ def test_the_limit_is_ours_and_pillows_stays_what_it_was(
     with pytest.raises(UserError, match=r"64x48 pixels are more than 0\.003 million"):
         convert(source, tmp_path / "other.beton", max_megapixels=0.003)
     assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize("options", [{"mode": "raw"}, {"max_resolution": 40}, {}])
+def test_verify_reads_orientation_and_height_as_write_does(tmp_path: Path, options: dict[str, Any]) -> None:
+    source = tmp_path / "images"
+    (source / "cat").mkdir(parents=True)
+    plain = encoded(PICTURE, quality=95)
+    turned = tiff(">", [(0x0112, 3, 1, 6)])
+    late = plain[:-2].replace(b"\x08\0\x30\0\x40\3", b"\x08\0\0\0\x40\3") + b"\xff\xdc\0\4\0\x30\xff\xd9"
+    contents = {
+        "doubled.jpg": with_app1(plain, b"Exif\0\0" * 2 + turned),
+        "xmp.jpg": with_app1(plain, XMP + b'<x tiff:Orientation="8"/>'),
+        "late.jpg": late,
+        "late_and_turned.jpg": with_app1(late, b"Exif\0\0" + turned),
+        "doubled.png": with_chunks(encoded(PICTURE, "PNG"), png_chunk(b"eXIf", b"Exif\0\0" * 2 + turned)),
+    }
+    for name, content in contents.items():
+        (source / "cat" / name).write_bytes(content)
+    beton = tmp_path / "set.beton"
+    manifest = convert(source, beton, exif_orientation="apply", **options)
+    assert manifest["exif_orientations"] == {"6": 3, "8": 1}
+    assert manifest["num_odd"]["repaired"] == manifest["num_odd"]["skipped"] == 0
+    assert check_beton(VerifyConfig(beton=str(beton), against=str(source), num_workers=1))["problems"] == []
 
 
 def _raise(error: BaseException) -> Callable[..., Any]:
