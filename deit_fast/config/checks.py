@@ -17,6 +17,7 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
     ("write.jpeg_share", "0 to 1", lambda v: 0 <= v <= 1),
     ("write.smart_share", "above 0", lambda v: v > 0),
     ("write.jpeg_quality", "1 to 100", lambda v: 1 <= v <= 100),
+    ("write.max_megapixels", "above 0", lambda v: 0 < v < math.inf),
     ("write.max_resolution", ">= 0", lambda v: v >= 0),
     ("write.num_workers", ">= 0", lambda v: v >= 0),
     ("write.seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63),

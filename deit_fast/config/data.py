@@ -54,6 +54,10 @@ class WriteConfig:
     subsampling: Literal["4:2:0", "4:2:2", "4:4:4"] = option("4:2:0", "chroma subsampling of a JPEG that must be encoded")
     optimize: bool = option(False, "Huffman tables optimised for each JPEG: smaller files, slower conversion")
     max_resolution: int = option(0, "largest side of a stored image in pixels; larger ones are scaled down; 0: any")
+    max_megapixels: float = option(
+        178.95697,
+        "largest image that is read, in millions of pixels; a larger one is bad (write.on_error); default: Pillow's limit",
+    )
     resize_side: Literal["longest", "shortest"] = option("longest", "the side that write.max_resolution is about")
     interpolation: Literal["bicubic", "bilinear", "lanczos", "hamming", "box"] = option(
         "bicubic", "filter that scales down, as Pillow computes it, antialiased"

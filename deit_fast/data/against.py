@@ -13,8 +13,8 @@ from PIL import Image
 from deit_fast.config import SourceConfig, UserError, WriteConfig
 from deit_fast.data.beton import RAW_MODE, Beton
 from deit_fast.data.convert import Converter, StoredImage
-from deit_fast.data.pixels import BadImage, decode, resize, stored_size, turn
-from deit_fast.data.sources import open_source
+from deit_fast.data.pixels import BadImage, decode, max_pixels, resize, stored_size, turn
+from deit_fast.data.sources import open_source, without_unused
 from deit_fast.data.sources.base import Source
 from deit_fast.data.structure import Problem
 
@@ -42,6 +42,7 @@ class Comparison:
         self.source = source
         self.samples = samples
         self._settings = settings
+        self._max_pixels = max_pixels(settings or WriteConfig())
         self._converter = None if settings is None else Converter(settings)
 
     def name(self, sample: int) -> str:
@@ -65,12 +66,11 @@ class Comparison:
             return Compared(False, False, f"its source cannot be read: {error.strerror or error}")
         except BadImage as bad:
             return Compared(False, False, f"cannot be compared with its source: {bad.reason}")
-        except UserError as error:
-            return Compared(False, False, f"its source is none that a beton can hold: {error}")
 
     def _compare(
         self, row: np.void, stored: bytes, content: bytes | NDArray[np.uint8], name: str, again: StoredImage | None
     ) -> Compared:
+        limit = max(self._max_pixels, int(row["width"]) * int(row["height"]))
         was_converted = again is not None
         is_same = again is not None and again.stored == stored
         # what was encoded anew has not the source's pixels, but those that encoding them again gives
@@ -79,19 +79,19 @@ class Comparison:
             return Compared(was_converted, False, "")
         assert again is not None or not is_encoded_anew
         if is_encoded_anew and again is not None:
-            wanted = decode(again.stored, name).pixels
+            wanted = decode(again.stored, name, limit).pixels
         else:
-            wanted = self._source_pixels(content, name, is_raw=again is not None and again.mode == RAW_MODE)
-        found = _stored_pixels(row, stored)
+            wanted = self._source_pixels(content, name, limit, is_raw=again is not None and again.mode == RAW_MODE)
+        found = _stored_pixels(row, stored, limit)
         difference = _difference(found, np.asarray(wanted))
         if not difference and was_converted and not is_same:
             difference = "its pixels are those of its source converted again, its bytes are not: was another version used?"
         return Compared(was_converted, not is_encoded_anew, difference)
 
-    def _source_pixels(self, content: bytes | NDArray[np.uint8], name: str, is_raw: bool) -> Image.Image:
+    def _source_pixels(self, content: bytes | NDArray[np.uint8], name: str, limit: int, *, is_raw: bool) -> Image.Image:
         """The source's pixels in Pillow, turned and scaled as the settings say where they are stored raw."""
         if isinstance(content, bytes):
-            decoded = decode(content, name)
+            decoded = decode(content, name, limit)
             pixels, orientation = decoded.pixels, decoded.orientation
         else:
             pixels, orientation = Image.fromarray(content), 1
@@ -144,7 +144,7 @@ def _settings(manifest: dict[str, Any] | None) -> tuple[SourceConfig, WriteConfi
     if not isinstance(source, dict) or not isinstance(settings, dict):
         return SourceConfig(), None
     try:
-        return SourceConfig(**source), WriteConfig(**settings)
+        return without_unused(SourceConfig(**source)), WriteConfig(**settings)
     except TypeError as error:
         raise UserError(f"the manifest has settings that this version does not know: {error}; update deit_fast") from error
 
@@ -173,10 +173,10 @@ def _count_difference(path: str, beton: Beton, source: Source, samples: NDArray[
     return f"{text}; class {label} ({source.classes[label]}) has {here[label]:,} here and {there[label]:,} there"
 
 
-def _stored_pixels(row: np.void, stored: bytes) -> NDArray[np.uint8]:
+def _stored_pixels(row: np.void, stored: bytes, limit: int) -> NDArray[np.uint8]:
     if row["mode"] == RAW_MODE:
         return np.frombuffer(stored, np.uint8).reshape(int(row["height"]), int(row["width"]), 3)
-    return np.asarray(decode(stored, "").pixels)
+    return np.asarray(decode(stored, "", limit).pixels)
 
 
 def _difference(found: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> str:

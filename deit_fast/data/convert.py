@@ -11,24 +11,36 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deit_fast.augment import crop, resample
-from deit_fast.config import UserError, WriteConfig
+from deit_fast.config import WriteConfig
 from deit_fast.data.beton import JPEG_MODE, RAW_MODE
 from deit_fast.data.jpeg import (
     NotTranscodable,
     Tiling,
     Transcoder,
-    exif_orientation,
     jpeg_size,
+    read_header,
     restart_interval,
     sampling_mcu,
     tiling_of,
+    with_height,
 )
-from deit_fast.data.pixels import decode, encode_jpeg, histograms, stored_size, turn
-from deit_fast.data.turbojpeg import OK, JpegDecoder
+from deit_fast.data.metadata import jpeg_orientation
+from deit_fast.data.pixels import (
+    BadImage,
+    check_size,
+    decode,
+    encode_jpeg,
+    histograms,
+    max_pixels,
+    one_line,
+    stored_size,
+    turn,
+)
+from deit_fast.data.turbojpeg import OK, JpegDecoder, reason
 
-MAX_IMAGE_BYTES = 1 << 29  # pixels of one image; a worker holds a few copies at a time
 MAX_SIDE = {JPEG_MODE: 65500, RAW_MODE: 65535}  # libjpeg's limit; uint16 in the metadata
 _JPEG_START = b"\xff\xd8\xff"
+_UNDECODED_SUBSAMPLING = "chroma subsampling that TurboJPEG does not decode"
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,7 @@ class Converter:
 
     def __init__(self, config: WriteConfig) -> None:
         self.config = config
+        self._max_pixels = max_pixels(config)
         self._transcoder = Transcoder(optimize=config.optimize)
         self._decoder = JpegDecoder()
         self._scratch: tuple[NDArray[Any], ...] = (np.empty(0, np.uint8), np.empty(0, np.int32))
@@ -82,13 +95,30 @@ class Converter:
     def convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
         """Stores an image as config wants it: losslessly where it is a JPEG that needs no change, else encoded anew.
 
-        content: encoded bytes, or RGB pixels (height, width, 3) uint8. Raises BadImage for what does not decode, and
-        UserError for an image that no beton can hold.
+        content: encoded bytes, or RGB pixels (height, width, 3) uint8. Raises BadImage for whatever keeps this image from being
+        stored: it does not decode, is too large, or memory does not hold it.
         """
-        orientation = exif_orientation(content) if isinstance(content, bytes) and _is_jpeg(content) else 1
+        try:
+            return self._convert(sample, name, content, with_histograms)
+        except BadImage:
+            raise
+        except MemoryError as error:
+            raise BadImage(name, "there is not enough memory to convert it") from error
+        except Exception as error:  # one image must not end the conversion of all, whatever is wrong with it
+            raise BadImage(name, f"cannot be converted: {one_line(error)}") from error
+
+    def _convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
+        orientation, is_jpeg = 1, False
+        if isinstance(content, bytes):
+            is_jpeg = content[:3] == _JPEG_START
+            if is_jpeg:
+                content = self._checked_jpeg(name, content)
+                orientation = jpeg_orientation(content)
+        else:
+            check_size(name, content.shape[1], content.shape[0], self._max_pixels)
         mode = storage_mode(self.config, sample)
         refusal = ""
-        if mode != "raw" and isinstance(content, bytes) and _is_jpeg(content) and not self._turns(orientation):
+        if mode != "raw" and isinstance(content, bytes) and is_jpeg and not self._turns(orientation):
             passed = self._pass_through(content, mode, orientation, with_histograms)
             if isinstance(passed, StoredImage):
                 return passed
@@ -97,12 +127,24 @@ class Converter:
         if self._turns(orientation):
             pixels = np.array(turn(Image.fromarray(pixels), orientation))
         width, height = stored_size(pixels.shape[1], pixels.shape[0], self.config)
-        _check_size(name, width, height, JPEG_MODE if mode == "jpg" else RAW_MODE)
+        _check_sides(name, width, height, JPEG_MODE if mode == "jpg" else RAW_MODE)
         if (height, width) != pixels.shape[:2]:
             pixels = self._resized(pixels, height, width)
         counts = histograms(pixels) if with_histograms else None
         stored = self._encode(pixels, mode)
+        if odd is not None and odd.what == "repaired" and stored.mode == JPEG_MODE:
+            odd = dataclasses.replace(odd, reason=f"{odd.reason}, and encoded again")
         return dataclasses.replace(stored, orientation=orientation, odd=odd, histograms=counts)
+
+    def _checked_jpeg(self, name: str, encoded: bytes) -> bytes:
+        """The JPEG with its height in the header; raises BadImage by the header's size, whether or not it is to be decoded."""
+        try:
+            width, height = jpeg_size(encoded)
+        except NotTranscodable:
+            filled = with_height(encoded)
+            return encoded if filled is encoded else self._checked_jpeg(name, filled)
+        check_size(name, width, height, self._max_pixels)
+        return encoded
 
     def _turns(self, orientation: int) -> bool:
         return orientation != 1 and self.config.exif_orientation == "apply"
@@ -127,7 +169,7 @@ class Converter:
 
     def _check_decodable(self, encoded: bytes, width: int, height: int) -> None:
         if not self._decoder.takes(encoded, height, width):
-            raise NotTranscodable("chroma subsampling that TurboJPEG does not decode")
+            raise NotTranscodable(_UNDECODED_SUBSAMPLING)
 
     def _is_worth_it(self, jpeg_bytes: int, width: int, height: int) -> bool:
         return jpeg_bytes < self.config.smart_share * 3 * width * height
@@ -138,26 +180,24 @@ class Converter:
         """The image's pixels (height, width, 3) uint8, what was odd about it, and its EXIF orientation."""
         if not isinstance(content, bytes):
             return np.require(content, np.uint8, ["C", "W"]), None, 1
-        if _is_jpeg(content) and not refusal:
+        if content[:3] == _JPEG_START and not refusal:
             try:
                 return self._decode_plain(content), None, orientation
             except NotTranscodable as error:
                 refusal = str(error)
         # Pillow is the judge of all that is no sound JPEG of grey levels or RGB
-        decoded = decode(content, name)
+        decoded = decode(content, name, self._max_pixels)
         pixels = np.array(decoded.pixels)  # a copy: for arrays that cannot be written to, Numba would compile all again
-        if decoded.kind:
-            return pixels, Odd("converted", decoded.kind), decoded.orientation
-        return pixels, _odd(refusal), decoded.orientation
+        return pixels, _odd(refusal, decoded.kind), decoded.orientation
 
     def _decode_plain(self, encoded: bytes) -> NDArray[np.uint8]:
         """Pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call uses again: Pillow's pixels."""
         width, height = jpeg_size(encoded)
-        if 3 * width * height > MAX_IMAGE_BYTES:
-            raise NotTranscodable(f"{width}x{height} pixels are too many")
         status, pixels = self._decoder.decode(encoded, height, width)
         if status != OK:
-            raise NotTranscodable("damaged: TurboJPEG does not decode it without a warning")
+            read_header(encoded)  # raises the reason where it is a kind of JPEG that TurboJPEG does not know
+            self._check_decodable(encoded, width, height)
+            raise NotTranscodable(f"damaged: {reason(status, np.frombuffer(encoded, np.uint8), height, width)}")
         return pixels
 
     def _resized(self, pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
@@ -182,22 +222,17 @@ class Converter:
         return StoredImage(pixels.tobytes(), RAW_MODE, width, height, None, False, 1, None, None)
 
 
-def _odd(refusal: str) -> Odd | None:
-    """What is said of a JPEG that Pillow decodes, and that our own decoding or transcoding has refused."""
-    if not refusal:
-        return None
+def _odd(refusal: str, kind: str) -> Odd | None:
+    """What is said of an image that Pillow decodes: of its kind, and of why our own decoding or transcoding refused a JPEG."""
     if refusal.startswith("damaged"):
-        return Odd("repaired", f"{refusal}; decoded as far as Pillow can, and encoded again")
-    return Odd("converted", refusal)
+        return Odd("repaired", f"{refusal}; decoded as far as Pillow can")
+    return Odd("converted", kind or refusal) if kind or refusal else None
 
 
-def _is_jpeg(content: bytes) -> bool:
-    return content[:3] == _JPEG_START
-
-
-def _check_size(name: str, width: int, height: int, mode: int) -> None:
-    if max(width, height) > MAX_SIDE[mode] or 3 * width * height > MAX_IMAGE_BYTES:
-        raise UserError(
-            f"{name}: {width}x{height} pixels are too many for a beton: want sides of at most {MAX_SIDE[mode]} and "
-            f"{MAX_IMAGE_BYTES // 3:,} pixels; write.max_resolution scales images down"
+def _check_sides(name: str, width: int, height: int, mode: int) -> None:
+    if max(width, height) > MAX_SIDE[mode]:
+        raise BadImage(
+            name,
+            f"{width}x{height} pixels: a beton takes sides of at most {MAX_SIDE[mode]} in this mode; "
+            "--write.max_resolution scales images down",
         )

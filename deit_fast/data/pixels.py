@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deit_fast.augment.compiled import compiled
 from deit_fast.config import WriteConfig
+from deit_fast.data.jpeg import with_height
+from deit_fast.data.metadata import ORIENTATION, ReadableExif, orientation_of, without_metadata
 
-_ORIENTATION = 0x0112  # EXIF tag
 _EXTENSIONS_OF = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg")}
 _16_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def max_pixels(config: WriteConfig) -> int:
+    """Pixels of the largest image that config lets in."""
+    return round(config.max_megapixels * 1e6)
+
+
+DEFAULT_MAX_PIXELS = max_pixels(WriteConfig())
 
 
 class BadImage(ValueError):
@@ -37,35 +49,95 @@ class DecodedImage:
         self.orientation = orientation
 
 
-def decode(encoded: bytes, name: str) -> DecodedImage:
+def check_size(name: str, width: int, height: int, limit: int) -> None:
+    """Raises BadImage for an image of more pixels than the limit."""
+    if width * height > limit:
+        raise BadImage(name, f"{width}x{height} pixels are {_over(limit)}")
+
+
+def _over(limit: int) -> str:
+    return f"more than {limit / 1e6:.9g} million; --write.max_megapixels raises that limit"
+
+
+def decode(encoded: bytes, name: str, limit: int = DEFAULT_MAX_PIXELS) -> DecodedImage:
     """Decodes with Pillow, and converts whatever comes out to RGB as torchvision's loader does: alpha is dropped.
 
-    Grey levels of more than 8 bits keep their upper 8: Pillow's own conversion would cut all above 255 to white. Raises
-    BadImage for bytes that do not decode to their end: another kind of file, a truncated or empty one, one over Pillow's
-    limit of pixels.
+    Grey levels of more than 8 bits keep their upper 8: Pillow's own conversion would cut all above 255 to white. Metadata
+    that Pillow cannot read count as absent. Raises BadImage for bytes that do not decode to their end: another kind of file,
+    a truncated or empty one, one of more pixels than the limit, one that memory does not hold.
     """
     if not encoded:
         raise BadImage(name, "empty file")
+    encoded = with_height(encoded)
+    with _quiet_pillow(limit):
+        try:
+            return _decode(encoded, name, limit)
+        except BadImage:
+            raise
+        except MemoryError as error:
+            raise BadImage(name, "there is not enough memory to decode it") from error
+        except Image.DecompressionBombError as error:
+            raise BadImage(name, f"its pixels are {_over(limit)}") from error
+        except Exception as error:  # Pillow's decoders raise what they stumble on: OSError, SyntaxError, struct.error …
+            bare = without_metadata(encoded)
+            if bare != encoded:
+                with contextlib.suppress(Exception):
+                    return _decode(bare, name, limit)
+            raise BadImage(name, _reason(error, encoded)) from error
+
+
+@contextlib.contextmanager
+def _quiet_pillow(limit: int) -> Iterator[None]:
+    """Lets Pillow decode up to a limit of pixels, without a word on stderr about odd tags and large images.
+
+    Its formats ask a global for the limit, in places of their own, so that there is no other way; the global is put back.
+    """
+    logger, handler = logging.getLogger("PIL"), logging.NullHandler()
+    limit_before = Image.MAX_IMAGE_PIXELS
+    logger.addHandler(handler)
+    Image.MAX_IMAGE_PIXELS = -(-limit // 2)  # Pillow warns of more than that, and refuses more than twice that
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(encoded)) as image:
-            warnings.simplefilter("ignore")  # Pillow's, about odd tags and transparency in palettes
-            exif_orientation = image.getexif().get(_ORIENTATION, 1)
-            image.load()
-            kind = _kind(image, name)
-            if image.mode in _16_BIT_MODES:
-                levels = np.asarray(image).astype(np.int64)
-                pixels = Image.fromarray(np.clip(levels >> 8, 0, 255).astype(np.uint8)).convert("RGB")
-            else:
-                pixels = image.convert("RGB")
-            pixels.info = {}  # else a comment or profile would go into what is encoded from it
-    except MemoryError:
-        raise
-    except UnidentifiedImageError as error:
-        raise BadImage(name, "not an image that Pillow knows") from error
-    except Exception as error:  # Pillow's decoders raise what they stumble on: OSError, SyntaxError, struct.error …
-        raise BadImage(name, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
-    orientation = exif_orientation if isinstance(exif_orientation, int) and 1 <= exif_orientation <= 8 else 1
-    return DecodedImage(pixels, kind, orientation)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit_before
+        logger.removeHandler(handler)
+
+
+def _decode(encoded: bytes, name: str, limit: int) -> DecodedImage:
+    with Image.open(io.BytesIO(encoded)) as image:
+        check_size(name, image.width, image.height, limit)
+        if image._exif is None:
+            image._exif = ReadableExif()
+        image.load()
+        kind = _kind(image, name)
+        if image.mode in _16_BIT_MODES:
+            levels = np.asarray(image).astype(np.int64)
+            pixels = Image.fromarray(np.clip(levels >> 8, 0, 255).astype(np.uint8)).convert("RGB")
+        else:
+            pixels = image.convert("RGB")
+        pixels.info = {}  # else a comment or profile would go into what is encoded from it
+        return DecodedImage(pixels, kind, orientation_of(image))
+
+
+def _reason(error: Exception, encoded: bytes) -> str:
+    """Why Pillow does not decode a file, in one line."""
+    if not isinstance(error, UnidentifiedImageError):
+        return one_line(error)
+    for format_name in Image.ID:  # it says so whatever the reason was
+        factory, accept = Image.OPEN[format_name]
+        if accept is not None and accept(encoded[:16]) is True:
+            try:
+                factory(io.BytesIO(encoded), "")
+            except Exception as why:
+                return f"{format_name} that Pillow does not read: {one_line(why)}"
+    return "not an image that Pillow knows"
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and text of an exception."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _kind(image: Image.Image, name: str) -> str:
@@ -92,7 +164,7 @@ def turn(image: Image.Image, orientation: int) -> Image.Image:
     if orientation == 1:
         return image
     exif = image.getexif()
-    exif[_ORIENTATION] = orientation
+    exif[ORIENTATION] = orientation
     turned = ImageOps.exif_transpose(image)
     assert turned is not None
     return turned

@@ -185,6 +185,10 @@ def test_sides_that_the_format_cannot_hold(tmp_path: Path, mode: str, width: int
     if fits:
         assert convert(tmp_path / "images", tmp_path / "set.beton", mode=mode)["width"]["max"] == width
         return
-    with pytest.raises(UserError, match=rf"wide\.png: {width}x2 pixels .*write\.max_resolution"):
+    with pytest.raises(UserError, match=rf"wide\.png: {width}x2 pixels.*write\.max_resolution.*write\.on_error=skip"):
         convert(tmp_path / "images", tmp_path / "set.beton", mode=mode)
+    Image.new("RGB", (5, 2)).save(tmp_path / "images" / "cat" / "z.png")
+    (odd,) = convert(tmp_path / "images", tmp_path / "skipped.beton", mode=mode, on_error="skip")["odd"]
+    assert (odd["name"], odd["what"], odd["sample"]) == ("cat/wide.png", "skipped", None)
+    assert f"{width}x2 pixels" in odd["reason"]
     assert convert(tmp_path / "images", tmp_path / "set.beton", mode=mode, max_resolution=1000)["width"]["max"] == 1000

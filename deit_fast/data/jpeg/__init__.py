@@ -6,7 +6,6 @@ that is damaged or irregular: whatever is refused may still decode in Pillow, wh
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +19,15 @@ from deit_fast.data.jpeg.header import (
     Component,
     Header,
     NotTranscodable,
-    exif_orientation,
+    ends_idly,
     jpeg_size,
     read_header,
+    segments,
+    with_height,
     write_header,
 )
+from deit_fast.data.jpeg.standard_tables import STANDARD_TABLES
+from deit_fast.data.jpeg.transform import Transformer
 
 __all__ = [
     "Component",
@@ -33,16 +36,16 @@ __all__ = [
     "Tiling",
     "Transcoded",
     "Transcoder",
-    "exif_orientation",
     "jpeg_size",
     "read_header",
     "restart_interval",
     "sampling_mcu",
+    "segments",
     "tiling_of",
+    "with_height",
 ]
 
 _TILE_WIDTH = 128  # pixels aimed at
-_MAX_PIXELS = 2 * 89478485  # where Pillow refuses too: a small file may claim a picture that fills all memory
 _MCUS = {"4:4:4": (8, 8), "4:2:2": (16, 8), "4:2:0": (16, 16), "4:4:0": (8, 16), "4:1:1": (32, 8)}
 
 
@@ -87,59 +90,6 @@ def restart_interval(mcus_per_row: int, mcu_width: int) -> int:
     return nearest if _TILE_WIDTH // 2 <= nearest * mcu_width <= 2 * _TILE_WIDTH else mcus_per_row
 
 
-class _Transform(ctypes.Structure):
-    """TurboJPEG's `tjtransform`: all zero copies the picture, with options."""
-
-    _fields_ = (
-        ("region", ctypes.c_int * 4),
-        ("operation", ctypes.c_int),
-        ("options", ctypes.c_int),
-        ("data", ctypes.c_void_p),
-        ("filter", ctypes.c_void_p),
-    )
-
-
-_COPY_NO_MARKERS = 64  # TJXOPT_COPYNONE
-_STOP_ON_WARNING = 8192  # TJFLAG_STOPONWARNING
-_LIMIT_SCANS = 32768  # TJFLAG_LIMITSCANS: a small file can ask for the work of thousands of scans
-
-
-class _Transformer:
-    """TurboJPEG's lossless transform to sequential JPEGs of one scan."""
-
-    def __init__(self) -> None:
-        self._library: Any = turbojpeg.turbojpeg
-        self._library.tjInitTransform.restype = ctypes.c_void_p
-        self._library.tjFree.argtypes = [ctypes.c_void_p]
-        self._handle: int | None = self._library.tjInitTransform()
-        assert self._handle
-
-    def transform(self, encoded: bytes) -> bytes:
-        destination, size = ctypes.c_void_p(), ctypes.c_ulong()
-        how = _Transform(options=_COPY_NO_MARKERS)
-        status = self._library.tjTransform(
-            ctypes.c_void_p(self._handle),
-            encoded,
-            ctypes.c_ulong(len(encoded)),
-            1,
-            ctypes.byref(destination),
-            ctypes.byref(size),
-            ctypes.byref(how),
-            _STOP_ON_WARNING | _LIMIT_SCANS,
-        )
-        try:
-            if status != 0:
-                raise NotTranscodable(self._library.tjGetErrorStr2(self._handle).decode(errors="replace"))
-            return ctypes.string_at(destination, size.value)
-        finally:
-            self._library.tjFree(destination)
-
-    def close(self) -> None:
-        if self._handle:
-            self._library.tjDestroy(self._handle)
-            self._handle = None
-
-
 class Transcoder:
     """Scratch memory and remembered tables for one process; the memory is that which the largest image needed.
 
@@ -151,7 +101,7 @@ class Transcoder:
         self._optimize = optimize
         self._tables = huffman.HuffmanTables()
         self._new_tables = huffman.CodeTables()
-        self._transformer: _Transformer | None = None
+        self._transformer: Transformer | None = None
         self._decoder: turbojpeg.DecoderHandles | None = None
         self._arrays: dict[str, NDArray[Any]] = {}
 
@@ -173,30 +123,26 @@ class Transcoder:
         header = read_header(encoded)
         if header.process not in TRANSFORMED and header.is_complete:
             return self._transcode(encoded, header, was_baseline=True)
-        if header.width * header.height > _MAX_PIXELS:
-            raise NotTranscodable(f"size {header.width}x{header.height}: too large to be transformed")
-        self._transformer = self._transformer or _Transformer()
+        self._transformer = self._transformer or Transformer()
         source, kind = encoded, TRANSFORMED.get(header.process, "several scans")
-        try:
-            encoded = self._transformer.transform(source)
-        except NotTranscodable as error:
-            raise NotTranscodable(f"{kind}: {error}") from None
+        encoded = self._transformer.transform(source, kind)
         # the transform states the colours in its own way; the source's is kept
         kept = replace(read_header(encoded), jfif=header.jfif, adobe=header.adobe)
         out = self._transcode(encoded, kept, was_baseline=False)
         # a progressive JPEG that lacks a scan is smoothed in decoding, one with all scans is not
-        if not self._have_same_pixels(source, out):
+        if not self._have_same_pixels(source, out, kind):
             raise NotTranscodable(f"{kind}: as a baseline JPEG it has other pixels")
         return out
 
-    def _have_same_pixels(self, source: bytes, out: Transcoded) -> bool:
+    def _have_same_pixels(self, source: bytes, out: Transcoded, kind: str) -> bool:
         self._decoder = self._decoder or turbojpeg.DecoderHandles(1)
         pixels = self._array("pixels", np.uint8, 2 * out.height * out.width * 3)
         halves = pixels[: 2 * out.height * out.width * 3].reshape(2, -1)
         for encoded, half in zip((source, out.encoded), halves, strict=True):
             data = np.frombuffer(encoded, np.uint8)
-            if turbojpeg.decode_jpeg(self._decoder.pointers, data, out.height, out.width, half) != turbojpeg.OK:
-                return False
+            status = int(turbojpeg.decode_jpeg(self._decoder.pointers, data, out.height, out.width, half))
+            if status != turbojpeg.OK:
+                raise NotTranscodable(f"damaged: {kind}: {turbojpeg.reason(status, data, out.height, out.width)}")
         return np.array_equal(*halves)
 
     def _array(self, name: str, dtype: Any, *shape: int) -> NDArray[Any]:
@@ -242,7 +188,10 @@ class Transcoder:
         bits = self._array("bits", np.uint8, len(encoded) - header.header_bytes + bitstream.PADDING)
         resets = self._array("resets", np.int64, num_resets)[:num_resets]
         source = np.frombuffer(encoded, np.uint8)
-        status, num_bytes, found, _ = bitstream.unstuff(source, header.header_bytes, bits, resets)
+        status, num_bytes, found, end = bitstream.unstuff(source, header.header_bytes, bits, resets)
+        if status == bitstream.OTHER_MARKER and ends_idly(encoded, end - 2, header.height):
+            bits[num_bytes : num_bytes + bitstream.PADDING] = 0
+            status = bitstream.OK
         if status == bitstream.OK and found != num_resets:
             status = bitstream.WRONG_RESTART
         # a block has two codes at least: no memory is taken for what a small file cannot hold
@@ -322,11 +271,12 @@ def _num_resets(header: Header) -> int:
 def _definitions(header: Header) -> dict[int, bytes]:
     """The Huffman tables of the components."""
     used = sorted({c.dc for c in header.components} | {4 + c.ac for c in header.components})
-    if not all(table in header.huffman_tables for table in used):
+    known = STANDARD_TABLES | header.huffman_tables
+    if not all(table in known for table in used):
         raise NotTranscodable("damaged: a Huffman table is missing")
     if not all(c.quantization in header.quantizations for c in header.components):
         raise NotTranscodable("damaged: a quantisation table is missing")
-    return {table: header.huffman_tables[table] for table in used}
+    return {table: known[table] for table in used}
 
 
 def tiling_of(encoded: bytes) -> Tiling:

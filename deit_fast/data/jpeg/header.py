@@ -5,6 +5,7 @@ What is damaged, or of a kind that is not transcoded, is refused.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 
 TRANSFORMED = {0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic progressive"}  # start-of-frame markers
 _UNSUPPORTED = {0xC3: "lossless", **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical or lossless")}
+_EXTENSIONS = {0xF7: "JPEG-LS", 0xF8: "JPEG-LS"}  # of the markers that are reserved for such
+_OTHER_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # no restart marker, which may lie in a scan's data
+_LINE_COUNT = b"\xff\xdc\x00\x04"  # the segment of two bytes behind the first scan that says the frame's height
 _MAX_SIDE = 65500  # libjpeg's limit
 
 
@@ -77,7 +81,7 @@ class Header:
         return np.array(blocks, np.int64)
 
 
-def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
+def segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of the data of each segment up to the first start of scan."""
     if encoded[:2] != b"\xff\xd8":
         raise NotTranscodable("no JPEG: it does not start with FF D8")
@@ -90,8 +94,10 @@ def _segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
         if at + 3 > len(encoded):
             raise NotTranscodable("damaged: the header ends early")
         marker = encoded[at]
-        if marker < 0xC0 or 0xD0 <= marker <= 0xD9 or 0xF0 <= marker <= 0xFD:
+        if marker < 0xC0 or 0xD0 <= marker <= 0xD9:
             raise NotTranscodable(f"damaged: marker FF {marker:02X} in the header")
+        if 0xF0 <= marker <= 0xFD:
+            raise NotTranscodable(f"{_EXTENSIONS.get(marker, 'an extension of JPEG')}: FF {marker:02X}")
         end = at + 1 + (encoded[at + 1] << 8 | encoded[at + 2])
         if end > len(encoded) or end < at + 3:
             raise NotTranscodable(f"damaged: the length of segment FF {marker:02X} is wrong")
@@ -128,8 +134,10 @@ def _frame(marker: int, data: bytes) -> tuple[int, int, int, tuple[Component, ..
         raise NotTranscodable(f"{precision} bits per sample")
     if num_components not in (1, 3):
         raise NotTranscodable(f"{num_components} components")
-    if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
-        raise NotTranscodable(f"size {width}x{height}")
+    if not (width and height):
+        raise NotTranscodable(f"damaged: size {width}x{height}")
+    if max(width, height) > _MAX_SIDE:
+        raise NotTranscodable(f"size {width}x{height}: libjpeg takes sides of at most {_MAX_SIDE}")
     triples = (data[at : at + 3] for at in range(6, len(data), 3))
     components = tuple(Component(number, factors >> 4, factors & 15, table) for number, factors, table in triples)
     horizontal, vertical = [c.horizontal for c in components], [c.vertical for c in components]
@@ -169,7 +177,7 @@ def read_header(encoded: bytes) -> Header:
     huffman_tables: dict[int, bytes] = {}
     jfif = adobe = b""
     is_complete = False
-    for marker, start, end in _segments(encoded):
+    for marker, start, end in segments(encoded):
         data = encoded[start:end]
         if marker == 0xDB:
             quantizations.update((head & 15, bytes([head]) + table) for head, table in _tables(data, "quantisation"))
@@ -189,8 +197,10 @@ def read_header(encoded: bytes) -> Header:
             components = _scan(data, process, components)
             is_complete = data[0] == len(components)
             header_bytes = end
-        elif marker in (0xDC, 0xDE, 0xDF):
-            raise NotTranscodable(f"hierarchical, or height given late: FF {marker:02X}")
+        elif marker == 0xDC:
+            raise NotTranscodable("damaged: FF DC before the first scan")
+        elif marker in (0xDE, 0xDF):
+            raise NotTranscodable(f"hierarchical: FF {marker:02X}")
         elif marker < 0xD0 and marker not in (0xC8, 0xCC):
             if components:
                 raise NotTranscodable("damaged: two frames")
@@ -237,34 +247,53 @@ def write_header(header: Header, restart_interval: int, huffman_tables: dict[int
 
 def jpeg_size(encoded: bytes) -> tuple[int, int]:
     """Width and height in pixels; raises NotTranscodable where the header up to there is damaged or of another kind."""
-    for marker, start, end in _segments(encoded):
-        if 0xC0 <= marker < 0xD0 and marker not in (0xC4, 0xC8, 0xCC):
+    for marker, start, end in segments(encoded):
+        if _is_frame(marker):
             return _frame(marker, encoded[start:end])[1:3]
     raise NotTranscodable("damaged: a scan without a frame")
 
 
-def exif_orientation(encoded: bytes) -> int:
-    """Orientation 1..8 from a JPEG's EXIF segment; 1 (upright) where there is none, or it is broken."""
+def _is_frame(marker: int) -> bool:
+    return 0xC0 <= marker < 0xD0 and marker not in (0xC4, 0xC8, 0xCC)
+
+
+def with_height(encoded: bytes) -> bytes:
+    """The JPEG with its height in the frame header, where that is 0 because a DNL segment behind the first scan says it.
+
+    libjpeg, and so every decoder here, takes a height of 0 for no image. What is of no such kind comes back as it is.
+    """
+    height_at = scan_at = 0
     try:
-        for marker, start, end in _segments(encoded):
-            if marker == 0xE1 and encoded[start : start + 6] == b"Exif\0\0":
-                return _orientation(encoded[start + 6 : end])
-    except (NotTranscodable, struct.error):
-        pass
-    return 1
+        for marker, start, scan_at in segments(encoded):  # noqa: B007  (the last segment ends where the scan's data start)
+            if _is_frame(marker):
+                height_at = start + 1
+                if encoded[height_at : height_at + 2] != b"\0\0":
+                    return encoded
+    except NotTranscodable:
+        return encoded
+    behind = _OTHER_MARKER.search(encoded, scan_at)
+    if not height_at or behind is None or not encoded.startswith(_LINE_COUNT, behind.start()):
+        return encoded
+    height = encoded[behind.start() + 4 : behind.start() + 6]
+    return encoded[:height_at] + height + encoded[height_at + 2 :] if any(height) else encoded
 
 
-def _orientation(tiff: bytes) -> int:
-    if tiff[:4] not in (b"II*\0", b"MM\0*"):
-        return 1
-    order = "<" if tiff[:2] == b"II" else ">"
-    (directory,) = struct.unpack_from(order + "I", tiff, 4)
-    (num_entries,) = struct.unpack_from(order + "H", tiff, directory)
-    for entry in range(num_entries):
-        tag, kind, count = struct.unpack_from(order + "HHI", tiff, directory + 2 + 12 * entry)
-        if tag == 0x0112:
-            if kind not in (3, 4) or count != 1:  # a short or a long integer
-                return 1
-            (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), tiff, directory + 10 + 12 * entry)
-            return value if 1 <= value <= 8 else 1
-    return 1
+def ends_idly(encoded: bytes, at: int, height: int) -> bool:
+    """Whether, from a marker on that ends a scan's data, only segments without a bearing on pixels come before the end marker.
+
+    These are comments, application data, and the number of lines (DNL) if it is the height that the frame header has.
+    """
+    while True:
+        if encoded[at : at + 1] != b"\xff":
+            return False
+        while encoded[at : at + 1] == b"\xff":
+            at += 1
+        marker = encoded[at : at + 1]
+        if marker == b"\xd9":
+            return True
+        size = int.from_bytes(encoded[at + 1 : at + 3], "big")
+        is_comment = marker == b"\xfe" or b"\xe0" <= marker <= b"\xef"
+        is_height = marker == b"\xdc" and encoded[at + 1 : at + 5] == struct.pack(">HH", 4, height)
+        if not (is_height or (is_comment and size >= 2)):
+            return False
+        at += 1 + size

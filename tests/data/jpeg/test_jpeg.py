@@ -259,7 +259,7 @@ def test_what_is_refused_and_why(transcoder: jpeg.Transcoder) -> None:
         "the header ends early": source[: at + 2],
         "4 components": saved(image.convert("CMYK")),
         "12 bits": _replaced(source, frame, frame[:4] + b"\x0c" + frame[5:]),
-        "size 200x0": _replaced(source, frame, frame[:5] + b"\0\0" + frame[7:]),
+        "damaged: size 200x0": _replaced(source, frame, frame[:5] + b"\0\0" + frame[7:]),
         "sampling factors": _replaced(source, frame, frame[:11] + b"\x51" + frame[12:]),
         "fractional sampling": _replaced(source, frame, frame[:11] + b"\x31" + frame[12:14] + b"\x21" + frame[15:]),
         "lossless": _replaced(source, frame, b"\xff\xc3" + frame[2:]),
@@ -274,15 +274,83 @@ def test_what_is_refused_and_why(transcoder: jpeg.Transcoder) -> None:
         "another marker inside": source[:-2] + b"\xff\xc0\xff\xd9",
         "restart markers not where": restarted.replace(b"\xff\xd3", b"\xff\xd4", 1),
         "restart markers not where they": restarted.replace(b"\xff\xd3", b"", 1),
-        "Huffman table is missing": re.sub(rb"(?s)\xff\xc4..\x11", b"\xff\xfe\0\xb5\x11", source),
+        "Huffman table is missing": _replaced(source, scan, scan.replace(b"\x11", b"\x21")),
         "quantisation table": re.sub(rb"(?s)\xff\xdb\0.\x01", b"\xff\xfe\0\x43\x01", source),
-        "progressive:": saved(image, progressive=True)[:-400],
-        "size 65000x65000": saved(image, progressive=True).replace(b"\0\x28\0\xc8\x03", b"\xfd\xe8\xfd\xe8\x03"),
+        "damaged: progressive: ": saved(image, progressive=True)[:-400],
+        "JPEG-LS: FF F7": _replaced(source, frame, b"\xff\xf7" + frame[2:]),
+        "damaged: FF DC before": _replaced(source, scan, b"\xff\xdc\0\4\0\x28" + scan),
+        "hierarchical: FF DE": _replaced(source, frame, b"\xff\xde" + frame[2:]),
+        "size 65501x40: libjpeg takes": _replaced(source, frame, frame[:7] + b"\xff\xdd" + frame[9:]),
     }
     for reason, damaged in cases.items():
         with pytest.raises(jpeg.NotTranscodable, match=re.escape(reason.strip())) as caught:
             transcoder.transcode(damaged)
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 120
+
+
+def _line_count(height: int) -> bytes:
+    return b"\xff\xdc\0\4" + height.to_bytes(2, "big")
+
+
+_COMMENT, _APPLICATION_DATA = b"\xff\xfe\0\7hello", b"\xff\xe1\0\4\0\xff"
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        _line_count(40),
+        _COMMENT,
+        _APPLICATION_DATA,
+        _COMMENT + _line_count(40) + b"\xff\xff" + _APPLICATION_DATA,
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"restart_marker_blocks": 3}, {"progressive": True}])
+def test_segments_behind_the_scan_are_dropped(transcoder: jpeg.Transcoder, behind: bytes, options: dict[str, object]) -> None:
+    plain = saved(picture(40, 200), **options)
+    source = plain[:-2] + behind + b"\xff\xd9"
+    np.testing.assert_array_equal(pixels(source), pixels(plain))
+    assert check(transcoder, source).encoded == transcoder.transcode(plain).encoded
+
+
+@pytest.mark.parametrize("behind", [_line_count(41), _COMMENT[:-1], b"\xff\xc4\0\2", b"\xff\xfe\0\1", _COMMENT + b"x"])
+def test_other_segments_behind_the_scan_are_not(transcoder: jpeg.Transcoder, behind: bytes) -> None:
+    with pytest.raises(jpeg.NotTranscodable, match="another marker inside"):
+        transcoder.transcode(saved(picture(40, 200))[:-2] + behind + b"\xff\xd9")
+
+
+@needs_programs
+@pytest.mark.parametrize("kind", ["baseline", "restarts", "progressive", "three scans"])
+def test_height_behind_the_first_scan(transcoder: jpeg.Transcoder, kind: str, tmp_path: Path) -> None:
+    image = picture(40, 200)
+    options = {"restart_marker_blocks": 5} if kind == "restarts" else {"progressive": kind == "progressive"}
+    plain = _in_three_scans(image, tmp_path / "scans") if kind == "three scans" else saved(image, **options)
+    frame = re.search(rb"\xff[\xc0\xc2]\0\x11\x08\0\x28", plain)
+    assert frame is not None
+    first_scan = plain.index(b"\xff\xda")
+    end = first_scan + re.search(rb"\xff[\x01-\xcf\xd8-\xfe]", plain[first_scan + 2 :]).start() + 2  # type: ignore[union-attr]
+    late = plain[: frame.end() - 2] + b"\0\0" + plain[frame.end() : end] + _line_count(40) + plain[end:]
+    with pytest.raises(OSError, match="cannot identify"):  # libjpeg takes none
+        Image.open(io.BytesIO(late))
+    with_height = jpeg.with_height(late)
+    np.testing.assert_array_equal(pixels(with_height), pixels(plain))
+    assert check(transcoder, with_height).encoded == transcoder.transcode(plain).encoded
+    for same in (
+        plain,
+        plain[:end] + _line_count(40) + plain[end:],
+        plain[:-2] + b"\xff\xdc",
+        late.replace(_line_count(40), _line_count(0)),
+        with_height,
+    ):
+        assert jpeg.with_height(same) == same
+
+
+@pytest.mark.parametrize("missing", [b"[\\0\1\x10\x11]", b"\x11", b"[\\0\1]"])
+def test_frames_of_motion_jpeg_have_the_standard_tables(transcoder: jpeg.Transcoder, missing: bytes) -> None:
+    plain = saved(picture(40, 200))
+    source = re.sub(rb"(?s)\xff\xc4.." + missing + rb".*?(?=\xff[\xc4\xda])", b"", plain)
+    assert len(source) < len(plain)
+    np.testing.assert_array_equal(pixels(source), pixels(plain))
+    assert check(transcoder, source).encoded == transcoder.transcode(plain).encoded
 
 
 def test_progressive_that_lacks_a_scan_is_refused(transcoder: jpeg.Transcoder) -> None:
@@ -332,7 +400,7 @@ def test_random_headers_are_refused(tail: bytes) -> None:
             transcoder.transcode(head + tail)
         with pytest.raises(jpeg.NotTranscodable):
             jpeg.tiling_of(head + tail)
-        assert jpeg.exif_orientation(head + tail) == 1
+        assert jpeg.with_height(head + tail) == head + tail
 
 
 def test_tiling_of_other_encoders_files() -> None:
@@ -360,22 +428,3 @@ def test_restart_interval(mcus_per_row: int, mcu_width: int, interval: int) -> N
 def test_unknown_subsampling_is_named() -> None:
     with pytest.raises(ValueError, match=r"4:3:3.*4:2:0"):
         jpeg.sampling_mcu("4:3:3")
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(order: str, orientation: int) -> None:
-    tiff = (b"II" if order == "<" else b"MM") + struct.pack(order + "HIH", 42, 8, 2)
-    tiff += struct.pack(order + "HHIHH", 0x0100, 3, 1, 77, 0) + struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
-    source = saved(picture(8, 8), exif=b"Exif\0\0" + tiff + b"\0\0\0\0", progressive=orientation > 4)
-    assert Image.open(io.BytesIO(source)).getexif()[0x0112] == orientation
-    assert jpeg.exif_orientation(source) == orientation
-    for cut in range(len(tiff)):
-        assert jpeg.exif_orientation(saved(picture(8, 8), exif=b"Exif\0\0" + tiff[:cut])) in (1, orientation)
-
-
-def test_orientation_is_upright_where_none_is_told() -> None:
-    assert jpeg.exif_orientation(saved(picture(8, 8))) == 1
-    exif = Image.Exif()
-    exif[0x0112] = 9
-    assert jpeg.exif_orientation(saved(picture(8, 8), exif=exif)) == 1
