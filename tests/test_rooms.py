@@ -14,16 +14,17 @@ PACKAGE = "deit_fast"
 # A room may import itself, the rooms named here, whatever those may import, and `config`. The rooms directly in the
 # package are its folders and files; write_datasets stands beside it.
 MAY_IMPORT = {
-    "__main__": {"cli", "study"},
+    "__main__": {"cli", "study", "output"},
     "write_datasets": {"__main__", "study"},
     "cli": {"option_values"},
     "option_values": set(),
     "study": {"train", "option_values"},
     "train": {"data", "model", "record"},
-    "data": {"augment"},
+    "data": {"augment", "output"},
     "model": set(),
     "record": set(),
     "augment": set(),
+    "output": set(),
     "config": set(),
     "__init__": set(),
 }
