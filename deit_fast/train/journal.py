@@ -7,6 +7,7 @@ from typing import Any
 
 from deit_fast.config import UserError, warnings_of
 from deit_fast.model.create import num_parameters
+from deit_fast.output import dropped_output, reason_of
 from deit_fast.record.progress import Progress
 from deit_fast.record.run import RunRecord, open_run
 from deit_fast.train import keeper
@@ -24,6 +25,7 @@ class Journal:
         self._trainer, self._world = trainer, trainer.world
         self._keeper = Keeper(folder / "checkpoints", trainer.config.train.keep_last)
         self._has_lost_best = False
+        self._said_dropped: set[str] = set()
 
         def opened() -> RunRecord:
             stale = keeper.step_files(self._keeper.folder)
@@ -41,9 +43,14 @@ class Journal:
         return 0 if self._record is None else self._record.num_sessions
 
     def event(self, event: str, **fields: Any) -> None:
-        """A line of log.jsonl."""
-        if self._record is not None:
-            self._record.write(event, **fields)
+        """A line of log.jsonl; and once another, where what goes to the terminal could not be written."""
+        if self._record is None:
+            return
+        self._record.write(event, **fields)
+        for stream, error in dropped_output().items():
+            if stream not in self._said_dropped:
+                self._said_dropped.add(stream)
+                self._record.write("output_dropped", stream=stream, error=reason_of(error))
 
     def start(self, epoch: int, step: int, earlier_seconds: float) -> None:
         """What a session begins with, at which place, and after how many seconds of the run."""
@@ -73,6 +80,8 @@ class Journal:
             datasets=trainer.datasets,
         )
         remarks = [("placement", line) for line in trainer.placement] + [("weights", line) for line in trainer.remarks]
+        if self._record is not None:
+            remarks += [("warning", line) for line in self._record.remarks]
         for kind, line in [*remarks, *(("warning", line) for line in warnings_of(trainer.config, trainer.global_batch_size))]:
             self.remark(kind, line)
 
