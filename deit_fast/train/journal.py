@@ -47,8 +47,11 @@ class Journal:
         if self._record is None:
             return
         self._record.write(event, **fields)
+        self._note_dropped_output()
+
+    def _note_dropped_output(self) -> None:
         for stream, error in dropped_output().items():
-            if stream not in self._said_dropped:
+            if self._record is not None and stream not in self._said_dropped:
                 self._said_dropped.add(stream)
                 self._record.write("output_dropped", stream=stream, error=reason_of(error))
 
@@ -158,5 +161,6 @@ class Journal:
         self._keeper.wait()
         self.log_checkpoints()
         self.progress.close()
+        self._note_dropped_output()
         if self._record is not None:
             self._record.close()
