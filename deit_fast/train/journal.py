@@ -149,10 +149,20 @@ class Journal:
         self._world.only_on_main(ended)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """The result of a run that came to its end."""
+        """The result of a run that came to its end. Raises UserError, on every rank, if it could not be written."""
         self.event("end", **summary)
-        if self._record is not None:
-            self._record.finish(summary)
+
+        def write() -> None:
+            assert self._record is not None
+            try:
+                self._record.finish(summary)
+            except OSError as error:
+                raise UserError(
+                    f"{self.folder / 'summary.json'}: could not be written ({error.strerror}); all checkpoints are: make room, "
+                    "and end the run with --train.resume"
+                ) from error
+
+        self._world.only_on_main(write)
         best = f"{summary['best_top1']:.2f} % ({summary['best_weights']}, epoch {summary['best_epoch'] + 1})"
         self.progress.say(f"best top-1 {best}; {summary['wall_seconds']:.1f} s; {self.folder}")
 

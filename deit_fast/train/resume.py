@@ -19,9 +19,9 @@ Digests = Mapping[str, Mapping[str, str]]  # of what a file holds, by the option
 _FREE_SECTIONS = ("eval", *OTHER_SECTIONS)
 _FREE_OPTIONS = (
     "data.train", "data.val", "data.batch_size", "data.eval_batch_size", "data.num_workers", "data.batches_ahead",
-    "data.on_error", "model.weights", "distil.teacher_weights", "distil.teacher_compile", "train.device", "train.compile",
-    "train.accumulate", "train.log_every", "train.eval_every", "train.checkpoint_every", "train.checkpoint_steps",
-    "train.keep_last", "train.keep_every", "train.resume",
+    "data.on_error", "model.weights", "model.weights_from", "distil.teacher_weights", "distil.teacher_compile",
+    "train.device", "train.compile", "train.accumulate", "train.log_every", "train.eval_every", "train.checkpoint_every",
+    "train.checkpoint_steps", "train.keep_last", "train.keep_every", "train.resume",
 )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
 from deit_fast.data import layout
 from deit_fast.data.beton import manifest_path
 from deit_fast.data.write import write_beton
+from deit_fast.record import run as record
 from deit_fast.record.log import read_events
 from deit_fast.train import folder as folder_module
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
@@ -33,7 +34,7 @@ MakeRun = Callable[..., RunConfig]
 Finished = tuple[RunConfig, dict[str, Any]]
 
 
-def _again(config: RunConfig, folder: Path, **data: str) -> RunConfig:
+def _again(config: RunConfig, folder: Path, **data: Any) -> RunConfig:
     """The same run in another folder, resumed, with other places of its betons."""
     return dataclasses.replace(
         config,
@@ -83,6 +84,27 @@ def test_an_end_that_was_not_written_down_is(finished_run: Finished, tmp_path: P
     (folder / "summary.json").write_text("{")
     assert train(_again(config, folder), [])["weights_sha256"] == summary["weights_sha256"]
     assert [event["event"] for event in read_events(folder / "log.jsonl")].count("start") == 2
+
+
+def test_a_summary_that_finds_no_room_is_written_by_resuming(
+    finished_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, summary = finished_run
+    folder = _copied(config, tmp_path / "run")
+    (folder / "summary.json").unlink()
+    write_json = record.write_json
+
+    def no_room(path: Path, value: object) -> None:
+        if path.name == "summary.json":
+            raise OSError(28, "No space left on device")
+        write_json(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "write_json", no_room)
+        with pytest.raises(UserError, match=r"summary\.json: could not be written \(No space left .*--train\.resume$"):
+            train(_again(config, folder), [])
+    assert train(_again(config, folder), [])["weights_sha256"] == summary["weights_sha256"]
+    assert (folder / "summary.json").is_file()
 
 
 def test_a_target_that_was_reached_is_an_end_until_it_is_raised(tiny_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
