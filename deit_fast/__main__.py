@@ -128,7 +128,11 @@ def _run(command: str, words: list[str]) -> None:
     out = _free_path(config.out) if config.out else None
     result = _result(command, config, words)
     if out and _is_first_rank():
-        write_bytes(out, (json.dumps(as_json(result), indent=2) + "\n").encode())
+        content = (json.dumps(as_json(result), indent=2) + "\n").encode()
+        try:
+            write_bytes(out, content)
+        except OSError as error:
+            raise UserError(f"--out={config.out}: could not be written: {error.strerror}") from error
 
 
 def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]:

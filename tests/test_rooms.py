@@ -14,7 +14,7 @@ PACKAGE = "deit_fast"
 # A room may import itself, the rooms named here, whatever those may import, and `config`. The rooms directly in the
 # package are its folders and files; write_datasets stands beside it.
 MAY_IMPORT = {
-    "__main__": {"cli", "study", "output"},
+    "__main__": {"cli", "study"},
     "write_datasets": {"__main__", "study"},
     "cli": {"option_values"},
     "option_values": set(),
@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "train": {"data", "model", "record"},
     "data": {"augment", "output"},
     "model": set(),
-    "record": set(),
+    "record": {"output"},
     "augment": set(),
     "output": set(),
     "config": set(),

@@ -90,7 +90,7 @@ def test_of_ten_runs_that_lose_their_output_all_end_with_the_same_weights(digits
     for number, kind in enumerate(_KINDS):
         folder, full = tmp_path / str(number), tmp_path / f"{number}.full"
         with contextlib.ExitStack() as stack:
-            output, lose = "/dev/full", lambda: None
+            output, lose = "/dev/full", lambda: None  # from the start
             if kind == "reader":
                 output, lose = stack.enter_context(_pipe(tmp_path / f"{number}.pipe"))
             elif kind == "terminal":
@@ -98,7 +98,7 @@ def test_of_ten_runs_that_lose_their_output_all_end_with_the_same_weights(digits
             elif kind == "full":
                 output, lose = os.devnull, full.touch
             errors = output if output != os.devnull else str(tmp_path / f"{number}.txt")
-            session = Session(_words(digits, folder, ranks), Path(errors), ranks, output, full)
+            session = Session(_words(digits, folder, ranks), Path(errors), ranks, output, full if kind == "full" else None)
             _wait_for_steps(functools.partial(Path, folder), draw.randrange(1, _STEPS * (_EPOCHS - 1)), session)
             lose()
         assert session.wait() == 0, (kind, number)
@@ -135,7 +135,7 @@ def test_under_torchrun(digits: Path, tmp_path: Path) -> None:
     os.close(writer)
     _wait_for_steps(lambda: _only_run(tmp_path), 7, process)
     os.close(reader)
-    process.wait(120)
+    assert process.wait(120) == 0
     run = _only_run(tmp_path)
     assert _weights(run) == wanted
     assert [e["stream"] for e in _events(run, "output_dropped")][:1] == ["standard output"]
@@ -148,7 +148,7 @@ def test_under_torchrun(digits: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     _wait_for_steps(lambda: folder, 5, process)
     process.send_signal(signal.SIGHUP)
-    process.wait(120)
+    assert process.wait(120) != 0  # torchrun's own
     (stopped,) = _events(folder, "stopped")
     assert stopped["reason"] == "SIGHUP"
     assert not (folder / "summary.json").exists()
