@@ -18,12 +18,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from deit_fast import __version__
 from deit_fast.cli import given_options, help_text, overview, parse
 from deit_fast.config import RankError, RunConfig, UserError
-from deit_fast.output import droppable_output, dropped_output, reason_of
+from deit_fast.output import DroppingStream, droppable_output, dropped_output, reason_of
 from deit_fast.record.log import as_json
 from deit_fast.record.run import write_bytes
 
@@ -38,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _make_streams_take_anything()
     words = list(sys.argv[1:] if argv is None else argv)
     with droppable_output():
-        return _after_output(words, _status_of(words))
+        try:
+            return _after_output(words, _status_of(words))
+        finally:
+            _give_up_what_failed()
 
 
 def _status_of(words: list[str]) -> int:
@@ -73,15 +76,11 @@ def _status_of(words: list[str]) -> int:
 def _after_output(words: list[str], status: int) -> int:
     """The exit status of a command that ended with `status`, where its output could not be written; says so."""
     sys.stdout.flush()
-    sys.stderr.flush()
-    dropped = dropped_output()
-    error = dropped.get("standard output")
+    error = dropped_output().get("standard output")
     if error is not None and not _has_reader_gone(error):
         _complain(" ".join(words[:1]), f"standard output could not be written in full: {reason_of(error)}", status)
         if not words or words[0] not in _LEAVE_FILES or not _HELP.isdisjoint(words):
             status = status or 2
-    for stream in (sys.stdout, sys.stderr) if dropped_output() else ():
-        _give_up(stream)
     return status
 
 
@@ -89,10 +88,13 @@ def _has_reader_gone(error: OSError | ValueError) -> bool:
     return isinstance(error, OSError) and error.errno == errno.EPIPE
 
 
-def _give_up(stream: TextIO) -> None:
-    """Leads a stream's file to nowhere, so that the interpreter, which flushes it at its end, does not fail there."""
-    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nothing:
-        os.dup2(nothing.fileno(), stream.fileno())
+def _give_up_what_failed() -> None:
+    """Leads streams that could not be written to nowhere: the interpreter flushes them at its end, and would fail there."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        if isinstance(stream, DroppingStream) and stream.error is not None:
+            with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nothing:
+                os.dup2(nothing.fileno(), stream.fileno())
 
 
 def _make_streams_take_anything() -> None:

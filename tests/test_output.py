@@ -138,6 +138,19 @@ def test_help_that_cannot_be_printed(words: list[str]) -> None:
     os.close(writer)
 
 
+def test_an_interpreter_whose_output_is_lost_ends_as_it_would() -> None:
+    """Also where a command ends by SystemExit, as `write` does on SIGTERM."""
+    code = (
+        "import sys, deit_fast.__main__ as line\n"
+        "def end(command, config, words):\n"
+        "    print('a line'); print('another', file=sys.stderr); sys.exit(143)\n"
+        "line._result = end; line.main(['demo'])"
+    )
+    with _full() as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143, "another\n")
+
+
 def test_standard_files_that_were_closed_are_not_taken_by_others(tmp_path: Path) -> None:
     code = (
         "import os, sys; from deit_fast.__main__ import main; status = main(['--help']);"
