@@ -1,12 +1,16 @@
 """Takes the words of a command line, runs the command, gives its exit status.
 
 0: done. 1: a bug, with its traceback. 2: what the user can mend, in one line on stderr. 130: interrupted.
+
+Output that cannot be written ends no command. One whose result is its output then ends with 2, unless the reader of a pipe
+has gone, which had what it wanted: `deit-fast inspect FILE | head -1` is silent, with 0.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import io
 import json
 import os
@@ -19,8 +23,13 @@ from typing import Any, NoReturn
 from deit_fast import __version__
 from deit_fast.cli import given_options, help_text, overview, parse
 from deit_fast.config import RankError, RunConfig, UserError
+from deit_fast.output import DroppingStream, droppable_output, dropped_output, reason_of
 from deit_fast.record.log import as_json
 from deit_fast.record.run import write_bytes
+
+_LAST_STANDARD_FILE = 2  # stderr's number
+_HELP = frozenset(("--help", "-h"))
+_LEAVE_FILES = ("write", "train", "sweep", "report", "demo")  # what these print is not their result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,18 +37,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     _let_waiting_threads_sleep()
     _make_streams_take_anything()
     words = list(sys.argv[1:] if argv is None else argv)
+    with droppable_output():
+        try:
+            return _after_output(words, _status_of(words))
+        finally:
+            _give_up_what_failed()
+
+
+def _status_of(words: list[str]) -> int:
+    """Runs a command and gives its exit status, whatever became of its output."""
     if not words:
         print(overview(), file=sys.stderr)
         return 2
     command, *options = words
-    if command in ("--help", "-h"):
+    if command in _HELP:
         print(overview())
         return 0
     if command == "--version":
         print(f"deit-fast {__version__}")
         return 0
     try:
-        if "--help" in options or "-h" in options:
+        if not _HELP.isdisjoint(options):
             print(help_text(command))
         else:
             _run(command, words)
@@ -55,8 +73,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _after_output(words: list[str], status: int) -> int:
+    """The exit status of a command that ended with `status`, where its output could not be written; says so."""
+    sys.stdout.flush()
+    error = dropped_output().get("standard output")
+    if error is not None and not _has_reader_gone(error):
+        _complain(" ".join(words[:1]), f"standard output could not be written in full: {reason_of(error)}", status)
+        if not words or words[0] not in _LEAVE_FILES or not _HELP.isdisjoint(words):
+            status = status or 2
+    return status
+
+
+def _has_reader_gone(error: OSError | ValueError) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EPIPE
+
+
+def _give_up_what_failed() -> None:
+    """Leads streams that could not be written to nowhere: the interpreter flushes them at its end, and would fail there."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        if isinstance(stream, DroppingStream) and stream.error is not None:
+            with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nothing:
+                os.dup2(nothing.fileno(), stream.fileno())
+
+
 def _make_streams_take_anything() -> None:
-    """What cannot be written in the terminal's encoding, as a file name may, is escaped; a closed stream swallows all."""
+    """What cannot be written in the terminal's encoding, as a file name may, is escaped; a closed stream swallows all.
+
+    Where the process was started without standard input, output or error, their numbers are taken first: the next file
+    to be opened, a log or a checkpoint, would else get one, and what libraries in C print would go there.
+    """
+    while (file := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD_FILE:
+        os.set_inheritable(file, True)
+    os.close(file)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -81,7 +130,11 @@ def _run(command: str, words: list[str]) -> None:
     out = _free_path(config.out) if config.out else None
     result = _result(command, config, words)
     if out and _is_first_rank():
-        write_bytes(out, (json.dumps(as_json(result), indent=2) + "\n").encode())
+        content = (json.dumps(as_json(result), indent=2) + "\n").encode()
+        try:
+            write_bytes(out, content)
+        except OSError as error:
+            raise UserError(f"--out={config.out}: could not be written: {error.strerror}") from error
 
 
 def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]:

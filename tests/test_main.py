@@ -151,6 +151,18 @@ def test_a_failed_command_leaves_the_earlier_result(tmp_path: Path, set_work: An
     assert names(tmp_path) == ["result.json"]
 
 
+def test_a_result_that_finds_no_room_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, set_work: Any
+) -> None:
+    def no_room(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(command_line, "write_bytes", no_room)
+    set_work(lambda command, config, words: {})
+    out = f"--out={tmp_path / 'result.json'}"
+    assert run(capsys, "demo", out) == (2, "", f"deit-fast demo: {out}: could not be written: No space left on device\n")
+
+
 def test_a_result_that_is_not_json_leaves_nothing(tmp_path: Path, set_work: Any) -> None:
     set_work(lambda command, config, words: {"result": object()})
     with pytest.raises(TypeError, match="no form in JSON"):

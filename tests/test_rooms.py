@@ -20,10 +20,11 @@ MAY_IMPORT = {
     "option_values": set(),
     "study": {"train", "option_values"},
     "train": {"data", "model", "record"},
-    "data": {"augment"},
+    "data": {"augment", "output"},
     "model": set(),
-    "record": set(),
+    "record": {"output"},
     "augment": set(),
+    "output": set(),
     "config": set(),
     "__init__": set(),
 }

@@ -131,7 +131,9 @@ class TrainConfig:
     checkpoint_steps: int = option(0, "steps between two checkpoints within an epoch as well; 0: none")
     keep_last: int = option(2, "newest checkpoints that are kept, beside the best one")
     keep_every: int = option(0, "epochs between checkpoints that are kept for good; 0: none")
-    resume: bool = option(False, "go on from run.dir's last checkpoint (start anew where there is none)")
+    resume: bool = option(
+        False, "go on from run.dir's last checkpoint (start anew where there is none; a finished run stays as it is)"
+    )
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ class EvalConfig:
 class RunSection:
     """Where a run is recorded."""
 
-    dir: str = option("", "folder of the run: configuration, log, checkpoints; empty: runs/NAME-DATE-TIME")
+    dir: str = option("", "folder of the run: configuration, log, checkpoints; empty: a new one, runs/NAME-DATE-TIME")
     dollars_per_hour: float = option(0.0, "price of all the run's machines together, for the cost so far; 0: not known")
     tensorboard: bool = option(False, "write what the log gets as TensorBoard events too, to run.dir/tensorboard")
 

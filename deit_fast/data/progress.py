@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from types import TracebackType
 
 from tqdm import tqdm
+
+from deit_fast.output import droppable_output
 
 _LOG_SECONDS = 30.0
 
@@ -15,21 +18,25 @@ class Progress:
     """Rate, bytes, time left and odd files so far, on stderr; used in a `with` block.
 
     On a terminal a bar that is drawn again and again; elsewhere a line every half minute, so that a log stays readable.
+    Nothing that is printed in the block can end it.
     """
 
     def __init__(self, total: int, what: str = "images") -> None:
         self._total = total
         self._what = what
-        self._is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, unit=f" {what}", disable=not self._is_terminal)
+        self._exit = contextlib.ExitStack()
         self._done = self._found = self._bytes = self._odd = 0
         self._started = self._printed = time.monotonic()
 
     def __enter__(self) -> Progress:
+        self._exit.enter_context(droppable_output())
+        self._is_terminal = sys.stderr.isatty()
+        bar = tqdm(total=self._total, unit=f" {self._what}", disable=not self._is_terminal)
+        self._bar = self._exit.enter_context(contextlib.closing(bar))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._bar.close()
+        self._exit.close()
 
     def found(self, num_samples: int) -> None:
         """So many were done by an earlier process; they do not count for the rate."""

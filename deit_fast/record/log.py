@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from deit_fast.config import UserError
+from deit_fast.output import droppable_output
 
 
 class EventLog:
@@ -137,6 +138,7 @@ def as_json(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} {value!r} has no form in JSON")
 
 
+@droppable_output()
 def _say(message: str) -> None:
     print(f"deit-fast: {message}", file=sys.stderr, flush=True)
 

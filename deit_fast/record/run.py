@@ -29,13 +29,14 @@ PACKAGES = ("deit_fast", "torch", "torchvision", "timm", "ffcv", "numba", "numpy
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The open record of a run."""
+    """The open record of a run. `remarks` are lines about what this session has otherwise than the first one."""
 
     folder: Path
     log: EventLog
     checkpoints: Path
     tensorboard: TensorBoard | None = None
     num_sessions: int = 1
+    remarks: tuple[str, ...] = ()
 
     def write(self, event: str, **fields: Any) -> None:
         """Hands an event to the log and, where it is wanted, to TensorBoard."""
@@ -82,8 +83,10 @@ def open_run(folder: Path | str, config: RunConfig, command: list[str], resume: 
         "host": socket.gethostname(),
         "pid": os.getpid(),
     }
+    remarks: tuple[str, ...] = ()
     if path.exists():
         run = read_run(folder)
+        remarks = _other_versions(run.get("versions") or {}, facts["versions"])
         changes = _changes({name: run.get(name) for name in facts}, facts)
         run["sessions"].append({**session, "changes": changes})
     else:
@@ -98,7 +101,7 @@ def open_run(folder: Path | str, config: RunConfig, command: list[str], resume: 
     except OSError as error:
         raise UserError(f"run.dir={folder}: cannot be written ({error.strerror}); choose another --run.dir") from None
     tensorboard = TensorBoard(folder / TENSORBOARD) if config.run.tensorboard else None
-    return RunRecord(folder, log, folder / "checkpoints", tensorboard, len(run["sessions"]))
+    return RunRecord(folder, log, folder / "checkpoints", tensorboard, len(run["sessions"]), remarks)
 
 
 def read_run(folder: Path | str) -> dict[str, Any]:
@@ -220,6 +223,12 @@ def _gpus() -> list[dict[str, Any]]:
         return []
     devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return [{"name": device.name, "memory_bytes": device.total_memory} for device in devices]
+
+
+def _other_versions(began: dict[str, str | None], now: dict[str, str | None]) -> tuple[str, ...]:
+    """A line about versions that a run began with and now has others of; none where there are none."""
+    others = [f"{name} {began[name]}, now {now[name]}" for name in began if name in now and began[name] != now[name]]
+    return (f"the run began with other versions, which decide what it computes: {'; '.join(others)}",) if others else ()
 
 
 def _changes(old: Any, new: Any, name: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import UserError
+from deit_fast.output import droppable_output
 
 FOLDER = "tensorboard"  # in the folder of a run
 
@@ -64,6 +65,7 @@ class TensorBoard:
         first_step = fields["epoch"] * self._steps_per_epoch + fields.get("step", 0)
         self._writer = SummaryWriter(str(self._folder), purge_step=first_step)
 
+    @droppable_output()
     def _give_up(self, error: OSError) -> None:
         self._writer = None
         print(f"deit-fast: {self._folder}: TensorBoard's events are written no longer ({error.strerror})", file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import Any
 
 from deit_fast.config import UserError, warnings_of
 from deit_fast.model.create import num_parameters
+from deit_fast.output import dropped_output, reason_of
 from deit_fast.record.progress import Progress
 from deit_fast.record.run import RunRecord, open_run
 from deit_fast.train import keeper
@@ -24,6 +25,7 @@ class Journal:
         self._trainer, self._world = trainer, trainer.world
         self._keeper = Keeper(folder / "checkpoints", trainer.config.train.keep_last)
         self._has_lost_best = False
+        self._said_dropped: set[str] = set()
 
         def opened() -> RunRecord:
             stale = keeper.step_files(self._keeper.folder)
@@ -41,9 +43,17 @@ class Journal:
         return 0 if self._record is None else self._record.num_sessions
 
     def event(self, event: str, **fields: Any) -> None:
-        """A line of log.jsonl."""
-        if self._record is not None:
-            self._record.write(event, **fields)
+        """A line of log.jsonl; and once another, where what goes to the terminal could not be written."""
+        if self._record is None:
+            return
+        self._record.write(event, **fields)
+        self._note_dropped_output()
+
+    def _note_dropped_output(self) -> None:
+        for stream, error in dropped_output().items():
+            if self._record is not None and stream not in self._said_dropped:
+                self._said_dropped.add(stream)
+                self._record.write("output_dropped", stream=stream, error=reason_of(error))
 
     def start(self, epoch: int, step: int, earlier_seconds: float) -> None:
         """What a session begins with, at which place, and after how many seconds of the run."""
@@ -73,6 +83,8 @@ class Journal:
             datasets=trainer.datasets,
         )
         remarks = [("placement", line) for line in trainer.placement] + [("weights", line) for line in trainer.remarks]
+        if self._record is not None:
+            remarks += [("warning", line) for line in self._record.remarks]
         for kind, line in [*remarks, *(("warning", line) for line in warnings_of(trainer.config, trainer.global_batch_size))]:
             self.remark(kind, line)
 
@@ -137,10 +149,20 @@ class Journal:
         self._world.only_on_main(ended)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """The result of a run that came to its end."""
+        """The result of a run that came to its end. Raises UserError, on every rank, if it could not be written."""
         self.event("end", **summary)
-        if self._record is not None:
-            self._record.finish(summary)
+
+        def write() -> None:
+            assert self._record is not None
+            try:
+                self._record.finish(summary)
+            except OSError as error:
+                raise UserError(
+                    f"{self.folder / 'summary.json'}: could not be written ({error.strerror}); all checkpoints are: make room, "
+                    "and end the run with --train.resume"
+                ) from error
+
+        self._world.only_on_main(write)
         best = f"{summary['best_top1']:.2f} % ({summary['best_weights']}, epoch {summary['best_epoch'] + 1})"
         self.progress.say(f"best top-1 {best}; {summary['wall_seconds']:.1f} s; {self.folder}")
 
@@ -149,5 +171,6 @@ class Journal:
         self._keeper.wait()
         self.log_checkpoints()
         self.progress.close()
+        self._note_dropped_output()
         if self._record is not None:
             self._record.close()

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, UserError, check_training
+from deit_fast.output import droppable_output
 from deit_fast.record.clock import Clock
 from deit_fast.train import keeper
-from deit_fast.train.budget import fitted, with_schedule_of
+from deit_fast.train.budget import Limit, fitted, with_schedule_of
 from deit_fast.train.dist import joined_world, world_size_of_environment
+from deit_fast.train.folder import folder_of_run
 from deit_fast.train.forecast import Forecast
 from deit_fast.train.journal import Journal
-from deit_fast.train.resume import check_same_place, resumes, with_places_of
+from deit_fast.train.resume import check_same_place, former_summary, resumes, with_places_of
 from deit_fast.train.stop import BUDGET, Stop
 from deit_fast.train.tally import Tally
 from deit_fast.train.trainer import Trainer
 
 
+@droppable_output()
 def train(config: RunConfig, command: list[str]) -> dict[str, Any]:
     """`deit-fast train`: a run from its first step, or from its last checkpoint, to its end. Gives the run's summary.
 
-    command: as the record is to show it. SIGTERM and SIGUSR1 end it early, in a checkpoint. Raises UserError for whatever the
-    user can mend, before the run's folder is made where that can be known; and when the loss is no longer finite.
+    command: as the record is to show it. SIGTERM, SIGHUP and SIGUSR1 end it early, in a checkpoint. A run that has come to its
+    end is left as it is. Raises UserError for whatever the user can mend, before the run's folder is made where that can be
+    known; and when the loss is no longer finite.
     """
     clock = Clock()
     check_training(config, world_size_of_environment())
     is_resumed = resumes(config)
-    folder = Path(config.run.dir or f"runs/{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}")
-    with joined_world(config.train.device) as world, Stop(world) as stop:
+    with joined_world(config.train.device) as world, Stop(world) as stop, folder_of_run(config, world) as folder:
         found = keeper.load_newest(folder / "checkpoints") if is_resumed else None
         check_same_place(world.gather(found and found[1].name), folder)
         if found is not None:
@@ -45,6 +47,8 @@ def train(config: RunConfig, command: list[str]) -> dict[str, Any]:
             run = Run(trainer, clock, stop, Forecast(asked, folder, prediction))
             if found is not None:
                 run.take_up(*found)
+                if summary := run.former_end(folder):
+                    return summary
             return run.train(Journal(trainer, folder, command, is_resumed))
         finally:
             trainer.close()
@@ -82,6 +86,24 @@ class Run:
         self._best = self._former_best = {key: content[key] for key in self._best}
         self._clock.add_earlier(content["seconds"])
         self._taken_up = {key: content[key] for key in ("place", "best_step", "step")}, path
+
+    def former_end(self, folder: Path) -> dict[str, Any] | None:
+        """The summary of the run in a folder if it has come to its end at this place, which is then said; else None."""
+        summary = former_summary(folder, self._world, self._trainer.digest())
+        if summary is None:
+            return None
+        reason, limit = summary.get("stopped", ""), Limit(self._config, self._clock)
+        is_over = {
+            "": self._epoch == self._config.train.epochs,
+            "target": self._best["best_top1"] >= limit.target,
+            BUDGET: any(self._world.gather(limit.is_spent)),
+        }
+        if not is_over.get(reason):
+            return None
+        if self._world.is_main:
+            why = f"{self._end_of(reason)}; " if reason else ""
+            print(f"{folder}: this run has come to its end: {why}best top-1 {summary['best_top1']:.2f} %; nothing is done")
+        return summary
 
     def train(self, journal: Journal) -> dict[str, Any]:
         """All that is left, and the summary; that of a run that was stopped has its place and the reason.
@@ -266,9 +288,12 @@ class Run:
             _, results = self._evaluate(lambda: None)
             self._save(is_best=self._is_best(results))
         step = f", step {self._steps}" if self._steps else ""
-        why = "its budget is spent" if reason == BUDGET else f"{self._config.budget.until} is reached"
-        self._journal.progress.say(f"ends after epoch {self._last_epoch + 1}{step} of {self._config.train.epochs}: {why}")
+        after = f"epoch {self._last_epoch + 1}{step} of {self._config.train.epochs}"
+        self._journal.progress.say(f"ends after {after}: {self._end_of(reason)}")
         return self._finish(reason)
+
+    def _end_of(self, reason: str) -> str:
+        return "its budget is spent" if reason == BUDGET else f"{self._config.budget.until} is reached"
 
     def _finish(self, stopped: str = "") -> dict[str, Any]:
         with self._clock.during("checkpoint"):

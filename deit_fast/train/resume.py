@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deit_fast.config import OTHER_SECTIONS, RunConfig, UserError
+from deit_fast.record.run import read_json
+from deit_fast.train.dist import World
 from deit_fast.train.places import with_places
 
-# what a resumed run may change; anything else would make it another run
+Digests = Mapping[str, Mapping[str, str]]  # of what a file holds, by the option that names it, and what is digested
+
+# what a resumed run may change; anything else would make it another run. Files may lie elsewhere: their content is compared
 _FREE_SECTIONS = ("eval", *OTHER_SECTIONS)
 _FREE_OPTIONS = (
     "data.train", "data.val", "data.batch_size", "data.eval_batch_size", "data.num_workers", "data.batches_ahead",
-    "data.on_error", "model.weights", "distil.teacher_weights", "distil.teacher_compile", "train.device", "train.compile",
-    "train.accumulate", "train.log_every", "train.eval_every", "train.checkpoint_every", "train.checkpoint_steps",
-    "train.keep_last", "train.keep_every", "train.resume",
+    "data.on_error", "model.weights", "model.weights_from", "distil.teacher_weights", "distil.teacher_compile",
+    "train.device", "train.compile", "train.accumulate", "train.log_every", "train.eval_every", "train.checkpoint_every",
+    "train.checkpoint_steps", "train.keep_last", "train.keep_every", "train.resume",
 )  # fmt: skip
 
 
@@ -50,8 +56,23 @@ def with_places_of(config: RunConfig, content: dict[str, Any]) -> RunConfig:
     return with_places(config, (decode, device))
 
 
-def check_same_run(content: dict[str, Any], path: Path, config: RunConfig, global_batch_size: int, num_samples: int) -> None:
-    """Raises UserError if a resumed configuration differs from the checkpoint's in what decides the weights.
+def former_summary(folder: Path, world: World, weights_sha256: str) -> dict[str, Any] | None:
+    """The summary of a run that came to an end with these weights, on every rank; None where none of them tells of it."""
+
+    def read() -> dict[str, Any] | None:
+        with contextlib.suppress(UserError):  # there is none, or a broken one, and the end writes it anew
+            summary = read_json(folder / "summary.json")
+            return summary if summary.get("weights_sha256") == weights_sha256 else None
+        return None
+
+    found: dict[str, Any] | None = world.gather(world.only_on_main(read))[0]
+    return found
+
+
+def check_same_run(
+    content: dict[str, Any], path: Path, config: RunConfig, global_batch_size: int, num_samples: int, digests: Digests
+) -> None:
+    """Raises UserError if a resumed configuration differs from the checkpoint's in what decides the weights, or the best ones.
 
     The number of ranks may change where the global batch does not: the views of each step stay the same. num_samples: of
     the training beton, which may lie elsewhere now; one of another size has other steps in an epoch.
@@ -75,3 +96,16 @@ def check_same_run(content: dict[str, Any], path: Path, config: RunConfig, globa
             key = f"{section}.{name}"
             if key not in _FREE_OPTIONS and ours[section][name] != value:
                 raise UserError(f"checkpoint {path}: of a run with {key}={value}, not {ours[section][name]}; start a new run")
+    _check_same_files(content.get("digests", {}), path, config, digests)
+
+
+def _check_same_files(had: Digests, path: Path, config: RunConfig, digests: Digests) -> None:
+    """Raises UserError if a file holds something else than it did; older checkpoints do not say what it was."""
+    for option, ours in digests.items():
+        section, name = option.split(".")
+        for what, digest in ours.items():
+            if had.get(option, {}).get(what, digest) != digest:
+                raise UserError(
+                    f"{option}={getattr(getattr(config, section), name)}: holds other {what} than the run of checkpoint {path} "
+                    "had; want the same file, or start a new run"
+                )

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from deit_fast.config import RunConfig, SlurmConfig, UserError, check_training
+from deit_fast.output import droppable_output
 
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission
@@ -131,6 +132,7 @@ class Training:
     patience_seconds: float  # from the notice until ranks that do not end are killed
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
+    @droppable_output()
     def __call__(self) -> int:
         """Trains. Raises RuntimeError where torchrun fails, which submitit records as the job's failure."""
         command = self.command()
@@ -152,6 +154,7 @@ class Training:
             raise RuntimeError(f"torchrun ended with status {self._process.returncode}; see the lines above")
         return 0
 
+    @droppable_output()
     def checkpoint(self) -> DelayedSubmission:
         """On notice: lets the ranks write a last checkpoint and end, and gives the job that is to go on from it."""
         from submitit.core.utils import DelayedSubmission

@@ -11,14 +11,18 @@ import torch.distributed
 
 from deit_fast.train.dist import World
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SIGUSR1: what SLURM sends ahead of a time limit, if asked to
+# SIGHUP: a terminal's end; SIGUSR1: what SLURM sends ahead of a time limit, if asked to
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 BUDGET = "budget"  # a reason to stop, beside the names of signals
 _BUDGET_NUMBER = 1 << 16  # beyond any signal's
 
 
 class Stop:
-    """Catches SIGTERM and SIGUSR1 while it is entered, and tells all ranks of a signal that any of them got.
+    """Catches SIGTERM, SIGHUP and SIGUSR1 while it is entered, and tells all ranks of a signal that any of them got.
+
+    A SIGHUP that the process ignores, as nohup has it, stays ignored. torchrun catches SIGHUP under nohup too, passes it to
+    its ranks, and kills those that have not ended after its --shutdown-timeout of 30 s.
 
     Each rank asks at the end of each step. The answers are added up between CPUs beside the next step and read at its end,
     so that no step waits for it; the ranks therefore stop one step after the one in which the signal came.
@@ -32,7 +36,9 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers there alone
-            self._former = {number: signal.signal(number, self._note) for number in SIGNALS}
+            is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            caught = [number for number in SIGNALS if number != signal.SIGHUP or not is_ignored]
+            self._former = {number: signal.signal(number, self._note) for number in caught}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

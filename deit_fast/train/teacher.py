@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,12 +19,19 @@ from deit_fast.train.checkpoint import load_any
 class Teacher:
     """A frozen model in evaluation mode. No module: its parameters enter nobody's state dict, optimiser or average.
 
-    `model` is the network, `adapted` what was changed of its weights when they were loaded, a line each.
+    `model` is the network, `adapted` what was changed of its weights when they were loaded, a line each. `digest` is that of
+    the weights as their file holds them, and of what it says on how they are used.
     """
 
     def __init__(
-        self, model: nn.Module, adapted: list[str], rescale: tuple[torch.Tensor, torch.Tensor] | None, compile_mode: str
+        self,
+        model: nn.Module,
+        adapted: list[str],
+        rescale: tuple[torch.Tensor, torch.Tensor] | None,
+        compile_mode: str,
+        digest: str,
     ) -> None:
+        self.digest = digest
         self.model = model.requires_grad_(False).eval()
         self.adapted = adapted
         self._rescale = rescale
@@ -93,7 +102,17 @@ def create_teacher(
         model = to_channels_last(model)
     trained_with: Any = content["view"] if ours else model.pretrained_cfg
     rescale = _rescale(mean, std, tuple(trained_with["mean"]), tuple(trained_with["std"]), device)
-    return Teacher(model, adapted, rescale, compile_mode if config.teacher_compile else "off")
+    digest = _digest(weights, {"blurpool": options.blurpool, "mean": trained_with["mean"], "std": trained_with["std"]})
+    return Teacher(model, adapted, rescale, compile_mode if config.teacher_compile else "off", digest)
+
+
+def _digest(weights: Mapping[str, torch.Tensor], usage: Mapping[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of tensors with their names, types and shapes, and of how they are used."""
+    digest = hashlib.sha256(json.dumps(usage, sort_keys=True).encode())
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _check_architecture(config: DistilConfig, architecture: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ import torch
 from deit_fast.augment.rng import sample_of
 from deit_fast.config import RunConfig, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
 from deit_fast.data.beton import Beton, check_same_classes
+from deit_fast.data.identity import identity, labels_digest
 from deit_fast.data.loader import Batch, eval_loader, train_loader
 from deit_fast.model.create import has_fixed_resolution
 from deit_fast.train import schedule
@@ -31,6 +32,7 @@ class Trainer(Learner):
     """What a run trains with: loaders, and what learns from them, built from a configuration on one rank.
 
     `placement`: lines on where images are decoded and augmented, if that was left open; `config` has what was decided.
+    `digests`: of what the files hold that decide the weights, or which of them are best, by the option that names each.
     """
 
     def __init__(self, config: RunConfig, world: World, *, starts_anew: bool = True) -> None:
@@ -45,9 +47,17 @@ class Trainer(Learner):
         self.classes = beton.classes
         steps_per_epoch = self.train_loader.order.steps_per_epoch
         super().__init__(config, world, num_classes=beton.num_classes, steps_per_epoch=steps_per_epoch, starts_anew=starts_anew)
+        self.digests = self._digests()
         self._modules = {"model": self.model} | ({"ema": self.average.module} if self.average is not None else {})
         self._decisions = {name: Decision(module, config.eval, config.train.compile) for name, module in self._modules.items()}
         self._has_compiled_evaluation = config.train.compile == "off"
+
+    def _digests(self) -> dict[str, dict[str, str]]:
+        train = identity(self.train_loader.beton, with_places=self.config.data.order == "pages")
+        found = {"data.train": train, "data.val": identity(self.eval_loader.beton)}
+        if self.teacher is not None:
+            found["distil.teacher_weights"] = {"weights": self.teacher.digest}
+        return found
 
     @property
     def datasets(self) -> dict[str, dict[str, Any]]:
@@ -140,6 +150,7 @@ class Trainer(Learner):
             },
             "global_batch_size": self.global_batch_size,
             "num_samples": self.train_loader.order.num_samples,
+            "digests": self.digests,
             "config": self.config.as_dict(),
             "state_dict": weights,
             "model": weights,
@@ -154,7 +165,8 @@ class Trainer(Learner):
     def load_state(self, content: dict[str, Any], path: Path) -> None:
         """Take up the state of a checkpoint of the same run. Raises UserError if it is of another."""
         check_architecture(content, path, self.config.model, self.num_classes)
-        check_same_run(content, path, self.config, self.global_batch_size, self.train_loader.order.num_samples)
+        num_samples = self.train_loader.order.num_samples
+        check_same_run(content, path, self.config, self.global_batch_size, num_samples, self.digests)
         load_weights(self.model, content["state_dict"], path)
         self.optimizer.load_state_dict(content["optimizer"])
         self.step.scaler.load_state_dict(content["scaler"])
@@ -169,8 +181,7 @@ class Trainer(Learner):
 
 
 def _dataset(beton: Beton) -> dict[str, Any]:
-    labels = hashlib.sha256(beton.labels.astype("<i8").tobytes()).hexdigest()
-    return {"num_images": beton.num_samples, "num_classes": beton.num_classes, "labels": labels}
+    return {"num_images": beton.num_samples, "num_classes": beton.num_classes, "labels": labels_digest(beton)}
 
 
 def _check_resolutions(config: RunConfig) -> None:

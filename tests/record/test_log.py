@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 import signal
 import subprocess
@@ -177,3 +179,17 @@ def test_broken_line_is_named(tmp_path: Path, broken: str) -> None:
 def test_missing_log_is_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.jsonl: no log"):
         read_events(tmp_path / "none.jsonl")
+
+
+def test_full_disk_that_nobody_can_be_told_of_costs_no_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(log: EventLog, line: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with EventLog(tmp_path / "log.jsonl") as log:
+        with monkeypatch.context() as patch, io.StringIO() as closed:
+            closed.close()
+            patch.setattr(EventLog, "_append", no_room)
+            patch.setattr(sys, "stderr", closed)
+            log.write("start")
+        log.write("step")
+    assert [event["event"] for event in read_events(tmp_path / "log.jsonl")] == ["start", "step"]

@@ -51,6 +51,18 @@ def test_run_is_not_begun_over_another(tmp_path: Path) -> None:
     assert (tmp_path / "run.json").read_bytes() == before
 
 
+def test_other_versions_than_the_run_began_with_are_a_remark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = record.versions()
+    with record.open_run(tmp_path, CONFIG, COMMAND, resume=True) as run:
+        assert run.remarks == ()
+    with record.open_run(tmp_path, CONFIG, COMMAND, resume=True) as run:
+        assert run.remarks == ()
+    monkeypatch.setattr(record, "versions", lambda: {**began, "torch": "9.9", "timm": None})
+    with record.open_run(tmp_path, CONFIG, COMMAND, resume=True) as run:
+        (line,) = run.remarks
+    assert line.endswith(f": torch {began['torch']}, now 9.9; timm {began['timm']}, now None")
+
+
 def test_run_of_another_process_is_left_alone(tmp_path: Path) -> None:
     program = f"""
 import sys

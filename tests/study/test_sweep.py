@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -18,6 +19,8 @@ from deit_fast.record.log import read_events
 from deit_fast.record.prediction import Prediction
 from deit_fast.record.run import hardware
 from deit_fast.study.sweep import jobs, sweep
+from deit_fast.study.sweep.ledger import Ledger
+from deit_fast.study.sweep.points import Point
 from tests.study.sweeps import BAD_INPUT, BUG, NO_RESULT, NUM_CORES, OUT_OF_MEMORY, SILENT, lines, make_file, make_trainer
 
 
@@ -82,6 +85,34 @@ def test_a_failed_point_does_not_stop_the_others(tmp_path: Path, out: Path, caps
     assert [name for name, *_ in attempts(out)[7:]] == failed
     assert len(lines(out / "train.seed=1", "starts")) == 1
     assert attempts(out)[7][2] == "bad input"  # of the second attempt, from a file with both
+
+
+def test_a_point_that_finds_no_room_does_not_stop_the_others(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_config = Ledger.write_config
+
+    def no_room_for_the_second(ledger: Ledger, point: Point) -> Path:
+        if point.name == "train.seed=2":
+            raise OSError(errno.ENOSPC, "No space left on device", "s.yaml")
+        return write_config(ledger, point)
+
+    monkeypatch.setattr(Ledger, "write_config", no_room_for_the_second)
+    with pytest.raises(UserError, match=r"^1 of 3 points failed: train.seed=2; "):
+        run(make_file(tmp_path, [200, 2, 3]), out, "--sweep.at_once=2")
+    assert sorted(attempts(out)) == [
+        ("train.seed=2", "failed", "[Errno 28] No space left on device: 's.yaml'"),
+        ("train.seed=200", "finished", ""),
+        ("train.seed=3", "finished", ""),
+    ]
+
+
+def test_output_that_cannot_be_written_ends_no_sweep(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run(make_file(tmp_path, [1, 2]), out)["num_finished"] == 2
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # so that it can be closed
 
 
 def test_points_are_added_and_nothing_else(tmp_path: Path, out: Path) -> None:

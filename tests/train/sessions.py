@@ -13,6 +13,8 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,15 +24,21 @@ _forks.set_forkserver_preload(["tests.train.preload", "tests.train.sessions"])
 
 
 class Session:
-    """`deit-fast *words` on some ranks of this machine, which meet as torchrun lets them; stderr goes into a file."""
+    """`deit-fast *words` on some ranks of this machine, which meet as torchrun lets them; stderr goes into a file.
 
-    def __init__(self, words: Sequence[str], stderr: Path, num_ranks: int = 1) -> None:
+    output: where stdout goes. full: once this file is there, stdout and stderr go to a disk that is full.
+    """
+
+    def __init__(
+        self, words: Sequence[str], stderr: Path, num_ranks: int = 1, output: str = os.devnull, full: Path | None = None
+    ) -> None:
         self._stderr = stderr
-        stderr.write_bytes(b"")
+        if stderr.is_file() or not stderr.exists():  # else a pipe or a terminal
+            stderr.write_bytes(b"")
         self.ranks: list[BaseProcess] = []
         port = free_port()
         for rank in range(num_ranks):
-            process = _forks.Process(target=_be_rank, args=(list(words), stderr, rank, num_ranks, port))
+            process = _forks.Process(target=_be_rank, args=(list(words), output, stderr, full, rank, num_ranks, port))
             process.start()
             self.ranks.append(process)
 
@@ -69,11 +77,13 @@ def free_port() -> int:
     return port
 
 
-def _be_rank(words: list[str], stderr: Path, rank: int, num_ranks: int, port: int) -> None:
+def _be_rank(words: list[str], output: str, stderr: Path, full: Path | None, rank: int, num_ranks: int, port: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
-    with Path(os.devnull).open("w") as nothing, stderr.open("a") as errors:
-        os.dup2(nothing.fileno(), 1)
-        os.dup2(errors.fileno(), 2)
+    _lead_output_to(output, str(stderr))
+    # those that the server made think that they are at the places of its files
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
+    if full is not None:
+        threading.Thread(target=_fill_up_once, args=(full,), daemon=True).start()
     if num_ranks > 1:
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_ranks, "LOCAL_WORLD_SIZE": num_ranks}
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
@@ -84,3 +94,16 @@ def _be_rank(words: list[str], stderr: Path, rank: int, num_ranks: int, port: in
 
     Compiler.set_num_threads(1)  # as FFCV does it when imported
     sys.exit(main(words))
+
+
+def _lead_output_to(stdout: str, stderr: str) -> None:
+    for number, path in ((1, stdout), (2, stderr)):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+        os.dup2(file, number)
+        os.close(file)
+
+
+def _fill_up_once(there: Path) -> None:
+    while not there.exists():
+        time.sleep(0.001)
+    _lead_output_to("/dev/full", "/dev/full")

@@ -13,6 +13,7 @@ from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
 from deit_fast.train.loop import train
 from deit_fast.train.resume import check_same_place
+from deit_fast.train.stop import SIGNALS
 from deit_fast.train.trainer import Trainer
 
 MakeRun = Callable[..., RunConfig]
@@ -86,7 +87,7 @@ def test_ended_inside_an_epoch_it_goes_on_to_the_same_weights(
             assert epochs[event["epoch"]]["top1"] == pytest.approx(event["top1"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_notice_ends_in_a_checkpoint_of_the_same_step(
     tiny_run: MakeRun,
     tmp_path: Path,
@@ -97,14 +98,26 @@ def test_a_notice_ends_in_a_checkpoint_of_the_same_step(
 ) -> None:
     folder = tmp_path / "parts"
     at_step(5, lambda: os.kill(os.getpid(), number))
-    handlers = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)]
+    handlers = [signal.getsignal(each) for each in SIGNALS]
     ended = train(_short(tiny_run, folder), [])
     assert ended == {"stopped": number.name, "epoch": 0, "step": 5, "checkpoint": "checkpoints/last.pt"}
     assert f"stopped by {number.name} at epoch 1, step 5; go on with --train.resume" in capsys.readouterr().out
     assert _step_of(folder) == 5
     assert not (folder / "summary.json").exists()
-    assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGUSR1)] == handlers
+    assert [signal.getsignal(each) for each in SIGNALS] == handlers
     assert train(_short(tiny_run, folder, **{"train.resume": True}), [])["weights_sha256"] == whole["weights_sha256"]
+
+
+def test_a_hang_up_that_nohup_lets_the_process_ignore_ends_nothing(
+    tiny_run: MakeRun, tmp_path: Path, whole: dict[str, object], at_step: Callable[[int, Callable[[], None]], None]
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        at_step(5, lambda: os.kill(os.getpid(), signal.SIGHUP))
+        assert train(_short(tiny_run, tmp_path / "parts"), [])["weights_sha256"] == whole["weights_sha256"]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_notice_during_an_evaluation_does_not_wait_for_its_end(

@@ -11,6 +11,7 @@ from typing import Any
 
 from deit_fast.config import RunConfig, SweepConfig, UserError
 from deit_fast.option_values import Given
+from deit_fast.output import droppable_output
 from deit_fast.record.ledger import append_plan, machine_of
 from deit_fast.record.prediction import Prediction
 from deit_fast.record.run import hardware
@@ -26,6 +27,7 @@ from deit_fast.train.slurm import make_executor
 __all__ = ["sweep"]
 
 
+@droppable_output()
 def sweep(
     config: RunConfig, words: Sequence[str], given: Mapping[str, Given], predict: Predict | None = None
 ) -> dict[str, Any]:

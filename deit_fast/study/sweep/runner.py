@@ -83,7 +83,7 @@ class Runner:
         started = time.monotonic()
         try:
             self._places[place] = self._start(point, place)
-        except UserError as error:
+        except (UserError, OSError) as error:  # OSError: the disk of the sweep's folder may be full, and others still run
             self._note(point, Ended(False, str(error)), time.monotonic() - started)
 
     def _may_start(self, point: Point) -> bool:
