@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_fast.data import turbojpeg
+from deit_fast.data.addresses import HoldsAddresses
 from deit_fast.data.jpeg import bitstream, entropy, huffman
 from deit_fast.data.jpeg.header import (
     TRANSFORMED,
@@ -104,7 +105,7 @@ _STOP_ON_WARNING = 8192  # TJFLAG_STOPONWARNING
 _LIMIT_SCANS = 32768  # TJFLAG_LIMITSCANS: a small file can ask for the work of thousands of scans
 
 
-class _Transformer:
+class _Transformer(HoldsAddresses):
     """TurboJPEG's lossless transform to sequential JPEGs of one scan."""
 
     def __init__(self) -> None:
@@ -140,7 +141,7 @@ class _Transformer:
             self._handle = None
 
 
-class Transcoder:
+class Transcoder(HoldsAddresses):
     """Scratch memory and remembered tables for one process; the memory is that which the largest image needed.
 
     optimize: give each image the shortest Huffman tables, which makes files some 4 % smaller. Without it that is done only
