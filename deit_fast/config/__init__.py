@@ -4,7 +4,15 @@ Every default of the project stands here once, beside its meaning and unit. `cli
 line; every other module takes the section that concerns it.
 """
 
-from deit_fast.config.checks import check_placement, check_ranges, check_training, target_top1, warnings_of
+from deit_fast.config.checks import (
+    check_loading,
+    check_option,
+    check_placement,
+    check_ranges,
+    check_training,
+    target_top1,
+    warnings_of,
+)
 from deit_fast.config.data import (
     AugmentConfig,
     DataConfig,
@@ -62,6 +70,8 @@ __all__ = [
     "UserError",
     "VerifyConfig",
     "WriteConfig",
+    "check_loading",
+    "check_option",
     "check_placement",
     "check_ranges",
     "check_training",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deit_fast.config.data import AugmentConfig, DataConfig, is_mixing
 from deit_fast.config.options import UserError
@@ -32,7 +34,7 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
     ("data.subset", ">= 0", lambda v: v >= 0),
     ("data.window_gb", "above 0, up to 1e6", lambda v: 0 < v <= 1e6),
     ("data.num_workers", ">= 0", lambda v: v >= 0),
-    ("data.batches_ahead", ">= 1", lambda v: v >= 1),
+    ("data.batches_ahead", "1 to 1000", lambda v: 1 <= v <= 1000),
     ("augment.repeats", "1 to 255", lambda v: 1 <= v <= 255),
     ("augment.crop_scale", "0 < low <= high <= 1", lambda v: 0 < v[0] <= v[1] <= 1),
     ("augment.crop_ratio", "0 < low <= high", lambda v: 0 < v[0] <= v[1]),
@@ -103,14 +105,55 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
 
 def check_ranges(config: RunConfig, is_used: Callable[[str], bool] = lambda path: True) -> None:
     """Raises UserError for the first option `section.name` that is_used and outside its range: what, got, wanted."""
-    for path, wanted, is_valid in RANGES:
-        if not is_used(path):
-            continue
-        section, name = path.split(".")
-        value = getattr(getattr(config, section), name)
-        numbers = value if isinstance(value, tuple) else (value,)
-        if not all(math.isfinite(number) for number in numbers) or not is_valid(value):
-            raise UserError(f"{path}={value}: want {wanted}")
+    for path, _, _ in RANGES:
+        if is_used(path):
+            section, name = path.split(".")
+            check_option(path, getattr(getattr(config, section), name))
+
+
+def check_option(path: str, value: Any) -> None:
+    """Raises UserError where a value, of the option's type, is outside the range of `section.name`, which need not have one."""
+    for known, wanted, is_valid in RANGES:
+        if known == path:
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(abs(number) < math.inf for number in numbers) or not is_valid(value):
+                raise UserError(f"{path}={value}: want {wanted}")
+
+
+def check_loading(data: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, seed: int = 0) -> None:
+    """Raises UserError for the first of a loader's arguments that the command line would refuse."""
+    for section, options in (("data", data), ("augment", augment)):
+        for name, hint in get_type_hints(type(options)).items():
+            path, value = f"{section}.{name}", getattr(options, name)
+            if not _is_of(hint, value):
+                raise UserError(f"{path}={value!r}: want {_words_of(hint)}")
+            check_option(path, value)
+    if not _is_of(int, seed) or not 0 <= seed < 2**63:
+        raise UserError(f"seed={seed!r}: want an integer, 0 to 2**63 - 1")
+    if not _is_of(int, world_size) or world_size < 1:
+        raise UserError(f"world_size={world_size!r}: want an integer, 1 or more")
+    if not _is_of(int, rank) or not 0 <= rank < world_size:
+        raise UserError(f"rank={rank!r}: want an integer, 0 to {world_size - 1}, below world_size")
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    """Whether a value is of the type of an option's field; paths count as text, NumPy's numbers as numbers."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if get_origin(hint) is tuple:
+        kinds = get_args(hint)
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, kinds, value))
+    if hint in (int, float):
+        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    return isinstance(value, (str, os.PathLike) if hint is str else hint)
+
+
+def _words_of(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    if get_origin(hint) is tuple:
+        return f"a tuple of {len(get_args(hint))} numbers"
+    return {int: "an integer", float: "a number", bool: "True or False"}.get(hint, "text")
 
 
 def check_training(config: RunConfig, world_size: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,19 +18,19 @@ import torch
 from ffcv.pipeline.operation import Operation
 
 from deit_fast.augment import rng
-from deit_fast.config import DataConfig, RankError
+from deit_fast.config import DataConfig, RankError, UserError, check_option
 from deit_fast.data.beton import Beton
 from deit_fast.data.order import EvalOrder, TrainOrder
 from deit_fast.data.pipeline import MappedBeton, Pipeline
 from deit_fast.data.readahead import ReadAhead
-from deit_fast.data.threading_layer import one_at_a_time
+from deit_fast.data.threading_layer import check_threads, one_at_a_time
 
 _POLL_SECONDS = 0.1  # how often a blocked thread looks whether it is to stop
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Views of one rank. The tensors are valid until the next batch is asked for: their memory is used again.
+    """Views of one rank. Their memory is used again once nobody holds the tensors, nor anything that shares their memory.
 
     images: (B, 3, H, W) of data.dtype, channels-last in memory; normalised unless uint8. targets: (B, C) float32 soft targets
     in training, (B,) int64 labels in evaluation. samples: (B,) int64, on the CPU. views: (B,) int64, on the CPU.
@@ -42,12 +44,11 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A batch in the memory of a slot, as arrays; or on the device, as tensors, and whole there after the event `ready`.
+    """A batch in slots, as arrays; or on the device, as tensors, and whole there after the event `ready`.
 
     images (B, H, W, 3); ids (B,) uint64 are those of the views that it shows.
     """
 
-    slot: int
     images: np.ndarray | torch.Tensor
     targets: np.ndarray | torch.Tensor
     ids: np.ndarray
@@ -55,7 +56,7 @@ class Made:
 
 
 class _Producer:
-    """A thread that fills slots of memory with batches, and the queue through which they come.
+    """A thread that makes batches, and the queue through which they come.
 
     Stands in for FFCV's `EpochIterator`, whose thread ends silently on any exception and leaves the consumer waiting for
     ever, and outlives a loop that was left early. Here an exception is raised in the consumer, and `close` ends the thread.
@@ -67,7 +68,7 @@ class _Producer:
         self._read_ahead = read_ahead
         self._queue: queue.Queue[Made | BaseException] = queue.Queue(loader.batches_ahead)
         self._stop = threading.Event()
-        self._copied: list[torch.cuda.Event | None] = [None] * loader.num_slots
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="deit_fast-loader", daemon=True)
         # a thread in compiled code must not outlive the memory that it writes to, which goes when the interpreter ends
         atexit.register(self.close)
@@ -77,16 +78,9 @@ class _Producer:
         try:
             numba.set_num_threads(self._loader.num_workers)
             for number, ids in enumerate(self._batches):
-                slot = number % self._loader.num_slots
-                copied = self._copied[slot]
-                if copied is not None:
-                    copied.synchronize()
                 if self._read_ahead is not None:
                     self._read_ahead.advance(self._loader.first_step + number)
-                made = self._loader.make_batch(ids, slot)
-                if made.ready is not None:
-                    self._copied[slot] = made.ready
-                self._put(made)
+                self._put(self._loader.make_batch(ids))  # and held by no name here: its slots are to become free
                 if self._stop.is_set():
                     return
         except BaseException as error:
@@ -133,10 +127,9 @@ class _Producer:
         images = images.to(device, non_blocking=True)
         targets = torch.from_numpy(made.targets).to(device, non_blocking=True)
         if device.type == "cuda":
-            # the slot is filled again only after the copies out of it are done
             event = torch.cuda.Event()
             event.record()
-            self._copied[made.slot] = event
+            self._loader.read_until(made.images, made.targets, event)
         return images, targets
 
     def _taken(self, made: Made) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,21 +143,28 @@ class _Producer:
         return made.images, made.targets
 
     def close(self) -> None:
-        """End the thread and wait for it, and for copies out of its memory; it may finish the batch that it is at."""
+        """End the thread and wait for it, and for copies out of its memory; it may finish the batch that it is at.
+
+        In a process that was forked meanwhile there is no such thread, and nothing to wait for.
+        """
+        atexit.unregister(self.close)
+        if self._process != os.getpid():
+            return
         self._stop.set()
         self._thread.join()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
         if self._read_ahead is not None:
             self._read_ahead.close()
-        for copied in self._copied:
-            if copied is not None:
-                copied.synchronize()
-        atexit.unregister(self.close)
+        self._loader.rest()
 
 
 class Loader:
     """Batches of one epoch at a time on one rank. One iteration at a time: a new one ends the one before.
 
-    `num_replaced` counts the images that did not decode and were replaced by others, in all epochs so far.
+    `num_replaced` counts the images that did not decode and were replaced by others, in all epochs so far. Pickled or copied,
+    it is made anew on the other side, by `remake`, for the same steps of the same epoch.
     """
 
     def __init__(
@@ -179,7 +179,10 @@ class Loader:
         num_workers: int,
         device: torch.device,
         is_training: bool,
+        remake: Callable[[], Loader],
     ) -> None:
+        check_threads()
+        self._remake = remake
         self.beton = beton
         self.device = device
         self.is_training = is_training
@@ -207,10 +210,13 @@ class Loader:
 
     def set_epoch(self, epoch: int, first_step: int = 0) -> None:
         """The next iteration shows this epoch, from its first_step on."""
+        if not 0 <= epoch < rng.MAX_EPOCHS or first_step < 0:
+            raise UserError(f"epoch={epoch}, first_step={first_step}: want 0 to {rng.MAX_EPOCHS - 1}, and 0 or more")
         self._epoch, self.first_step = epoch, first_step
 
     def set_resolution(self, resolution: int) -> None:
         """The side of a view in pixels from the next iteration on."""
+        check_option("data.resolution", resolution)
         if resolution == self._decoder.resolution:
             return
         self.close()
@@ -221,7 +227,12 @@ class Loader:
     def __len__(self) -> int:
         return max(0, self.order.steps_per_epoch - self.first_step)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        place = self._epoch, self.first_step, self._decoder.resolution, self.num_replaced
+        return _remade, (self._remake, *place)
+
     def __iter__(self) -> Iterator[Batch]:
+        check_threads()
         self.close()
         if not self._is_prepared:
             for pipeline in (self._images, self._labels):
@@ -246,14 +257,25 @@ class Loader:
             self._producer.close()
             self._producer = None
 
-    def make_batch(self, ids: np.ndarray, slot: int) -> Made:
-        """A batch in the slot's memory. ids (B,) uint64. Raises RankError if an image does not decode and is to be fatal."""
+    def make_batch(self, ids: np.ndarray) -> Made:
+        """A batch in slots of its own. ids (B,) uint64. Raises RankError if an image does not decode and is to be fatal."""
+        slot, labels_slot = self._images.slots.take(), self._labels.slots.take()
         with one_at_a_time():
             views = self._images.decode(ids, slot, slice(0, len(ids)))
             ids = self._replaced(ids, slot)
-            return Made(slot, self._images.run_rest(views, ids, slot), self._labels.run(ids, slot), ids)
+            return Made(self._images.run_rest(views, ids, slot), self._labels.run(ids, labels_slot), ids)
 
-    def _replaced(self, ids: np.ndarray, slot: int) -> np.ndarray:
+    def read_until(self, images: np.ndarray, targets: np.ndarray, event: torch.cuda.Event) -> None:
+        """A GPU copies from the memory of a batch until the event."""
+        self._images.slots.read_until(images, event)
+        self._labels.slots.read_until(targets, event)
+
+    def rest(self) -> None:
+        """No batch is made for now: wait until no GPU copies from any, and keep the memory of the usual number."""
+        for pipeline in (self._images, self._labels):
+            pipeline.slots.rest()
+
+    def _replaced(self, ids: np.ndarray, slot: np.ndarray) -> np.ndarray:
         """The ids, those of images that did not decode replaced by the next in the beton that does, and its view decoded."""
         _, statuses, locations, _ = self._images.memory(0, slot, slice(0, len(ids)))
         if not statuses.any():
@@ -283,3 +305,12 @@ class Loader:
 def num_slots(config: DataConfig) -> int:
     """Batches in memory at a time: those ahead, one with the consumer, one being filled."""
     return config.batches_ahead + 2
+
+
+def _remade(remake: Callable[[], Loader], epoch: int, first_step: int, resolution: int, num_replaced: int) -> Loader:
+    """A loader like one that was pickled or copied."""
+    loader = remake()
+    loader.set_epoch(epoch, first_step)
+    loader.set_resolution(resolution)
+    loader.num_replaced = num_replaced
+    return loader

@@ -210,10 +210,15 @@ def _check_images(path: Path, images: NDArray[Any], labels: NDArray[Any], sizes:
         ("mode", is_raw | (images["mode"] == JPEG_MODE)),
         ("width or height", pixels > 0),
         ("stored size", np.where(is_raw, sizes == 3 * pixels, sizes > 0)),
-        ("label", labels >= 0),
     ):
         if not valid.all():
             raise _damaged(path, f"the {name} of sample {int(np.argmin(valid))} is none that an image can have")
+    if labels.min() < 0:
+        sample = int(np.argmax(labels < 0))
+        raise UserError(
+            f"{path}: sample {sample} has label {labels[sample]}: want 0 to the number of classes - 1; convert it again with "
+            "such labels, or without the images that have none"
+        )
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:

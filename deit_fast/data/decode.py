@@ -18,6 +18,7 @@ from deit_fast.augment.compiled import compiled
 from deit_fast.augment.share_out import take
 from deit_fast.augment.turn import void_pointer
 from deit_fast.data import layout, tiles, turbojpeg
+from deit_fast.data.addresses import HoldsAddresses
 from deit_fast.data.beton import JPEG_MODE, Beton
 from deit_fast.data.index import Index
 from deit_fast.data.jpeg import decode_scratch, decode_window
@@ -46,25 +47,28 @@ class Stored:
     places: tuple[int, int, int, int]
     index: Index | None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Elsewhere the index lies elsewhere."""
+        largest = self.max_height, self.max_width, self.max_jpeg_pixels, self.max_jpeg_bytes
+        return _stored, (largest, self.index)
+
 
 def stored_of(beton: Beton, index: Index | None) -> Stored:
     """The Stored of a beton and its index, if it has one."""
     is_jpeg = beton.modes == JPEG_MODE
     pixels = beton.heights.astype(np.int64) * beton.widths
+    most_pixels, most_bytes = int(pixels[is_jpeg].max(initial=0)), int(beton.sizes[is_jpeg].max(initial=0))
+    return _stored((int(beton.heights.max()), int(beton.widths.max()), most_pixels, most_bytes), index)
+
+
+def _stored(largest: tuple[int, int, int, int], index: Index | None) -> Stored:
     places = (0, 0, 0, 0)
     if index is not None:
         places = (index.rows.ctypes.data, len(index.rows), index.lengths.ctypes.data, len(index.lengths))
-    return Stored(
-        int(beton.heights.max()),
-        int(beton.widths.max()),
-        int(pixels[is_jpeg].max(initial=0)),
-        int(beton.sizes[is_jpeg].max(initial=0)),
-        places,
-        index,
-    )
+    return Stored(*largest, places, index)
 
 
-class Scratch:
+class Scratch(HoldsAddresses):
     """What each worker needs to make views of up to a resolution from stored images: a TurboJPEG decoder and five arrays.
 
     `layout` says where it lies in memory, as integers, which compiled code may keep: (number of workers, address of the

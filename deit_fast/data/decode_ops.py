@@ -32,6 +32,7 @@ from deit_fast.data import decode
 from deit_fast.data.beton import open_beton
 from deit_fast.data.ffcv_repairs import read_mapped, repair_ffcv
 from deit_fast.data.index import read_index
+from deit_fast.data.threading_layer import check_threads
 
 _SIMPLE_CROP_PADDING = 4  # DeiT III's
 _MAX_DENOMINATOR = 8
@@ -90,6 +91,9 @@ class _DecodeViews(SimpleRGBImageDecoder):
         self._max_denominator = _MAX_DENOMINATOR if dct_scaling else 1
         self._scratch: decode.Scratch | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_scratch": None}  # made anew where code is generated
+
     def _make_plans(self) -> Callable[..., None]:
         """A compilable function (ids, heights, widths, resolution, plans) that fills plans."""
         raise NotImplementedError
@@ -104,6 +108,7 @@ class _DecodeViews(SimpleRGBImageDecoder):
         return state, (AllocationQuery(shape, dtype), statuses, locations, plans)
 
     def generate_code(self) -> Callable[..., Any]:
+        check_threads()
         if self._scratch is None or self._scratch.resolution != self.resolution:
             self._scratch = decode.Scratch(self._num_workers, self._stored, self.resolution)
         scratch, stored = self._scratch, self._stored

@@ -75,20 +75,22 @@ class DeviceLoader(Loader):
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             yield
 
-    def make_batch(self, ids: np.ndarray, slot: int) -> Made:
+    def make_batch(self, ids: np.ndarray) -> Made:
         """A batch, queued on the loader's stream. ids (B,) uint64. Raises RankError as `Loader` does."""
+        slot, labels_slot = self._images.slots.take(), self._labels.slots.take()
         with one_at_a_time(), self._on_stream():
             decoded = self._decode(ids, slot)
             ids = self._replaced(ids, slot)
-            targets = torch.from_numpy(self._labels.run(ids, slot)).to(self.device, non_blocking=True)
+            targets = torch.from_numpy(self._labels.run(ids, labels_slot)).to(self.device, non_blocking=True)
             images = self._make_images(ids, slot, decoded)
             if self._stream is None:
-                return Made(slot, images, targets, ids)
+                return Made(images, targets, ids)
             ready = torch.cuda.Event()
             ready.record()
-            return Made(slot, images, targets, ids, ready)
+            self.read_until(slot, labels_slot, ready)
+            return Made(images, targets, ids, ready)
 
-    def _decode(self, ids: np.ndarray, slot: int) -> Decoded | None:
+    def _decode(self, ids: np.ndarray, slot: np.ndarray) -> Decoded | None:
         """Decodes on the device, and on the CPU what is left; None: all on the CPU."""
         everything = slice(0, len(ids))
         if self._ragged is None:
@@ -103,7 +105,7 @@ class DeviceLoader(Loader):
             self._images.decode(ids[first:end], slot, slice(first, end))
         return decoded
 
-    def _make_images(self, ids: np.ndarray, slot: int, decoded: Decoded | None) -> torch.Tensor:
+    def _make_images(self, ids: np.ndarray, slot: np.ndarray, decoded: Decoded | None) -> torch.Tensor:
         """Images (B, S, S, 3), of views that are decoded on the device, or by the CPU in the slot's memory."""
         host_views = torch.from_numpy(self._images.memory(0, slot, slice(0, len(ids)))[0])
         views = self._device_images.begin(ids, self._decoder.resolution, decoded)

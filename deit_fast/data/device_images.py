@@ -17,10 +17,11 @@ from deit_fast.augment.resample import FILTERS
 from deit_fast.augment.round import PRECISIONS
 from deit_fast.config import AugmentConfig
 from deit_fast.data import ops
+from deit_fast.data.addresses import HoldsAddresses
 from deit_fast.data.decode_gpu import Decoded
 
 
-class _Memory:
+class _Memory(HoldsAddresses):
     """What lies on the device for batches of up to `capacity` views, used again by each; arrays for kernels of the tensors."""
 
     def __init__(self, capacity: int, side: int, num_steps: int, device: torch.device) -> None:
@@ -57,7 +58,7 @@ class _Memory:
             self._is_sent.record()
 
 
-class DeviceImages:
+class DeviceImages(HoldsAddresses):
     """Makes images of one batch after another: `begin` it, bring views or decoded images, and `finish`.
 
     dtype: float32, float16 or bfloat16. interpolation: of crops, and of turning and shearing where it is bilinear.

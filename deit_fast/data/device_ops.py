@@ -31,6 +31,9 @@ class ImagesOnDevice(Operation):
         self._images: DeviceImages | None = None
         self._device = torch.device("cpu")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_images": None}  # which point into memory of a device, and are made anew
+
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
         self._device = torch.device(previous_state.device)
         query = AllocationQuery(previous_state.shape, dtype=self._dtype, device=self._device)

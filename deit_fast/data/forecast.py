@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
 from deit_fast.augment.operations import scratch_bytes as policy_bytes
 from deit_fast.config import AugmentConfig, DataConfig
+from deit_fast.cores import num_cores
 from deit_fast.data.decode import Stored, scratch_bytes
 from deit_fast.data.layout import METADATA_TYPE
 from deit_fast.data.loader import num_slots, train_operations
@@ -42,7 +42,7 @@ def forecast(facts: dict[str, Any], num_classes: int) -> tuple[dict[str, int], s
     facts: of a beton, as its manifest has them: num_samples, height, width and stored_bytes with their max, max_pixels,
     file_bytes.
     """
-    data, num_threads = DataConfig(), len(os.sched_getaffinity(0))
+    data, num_threads = DataConfig(), num_cores()
     sides = (facts["height"]["max"], facts["width"]["max"])
     largest = Stored(*sides, facts["max_pixels"], facts["stored_bytes"]["max"], (0, 0, 0, 0), None)
     memory = loader_memory(facts["num_samples"], num_classes, largest, facts["file_bytes"], data, num_threads)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ from deit_fast.config import (
     AugmentConfig,
     DataConfig,
     UserError,
+    check_loading,
     eval_batch_size,
     eval_crop_ratio,
     eval_resolution,
     is_mixing,
 )
+from deit_fast.cores import num_cores
 from deit_fast.data.batches import Batch, Loader, num_slots
-from deit_fast.data.beton import open_beton
+from deit_fast.data.beton import Beton, open_beton
 from deit_fast.data.decode import Stored, stored_of
 from deit_fast.data.decode_ops import DecodeEvalViews, DecodeTrainViews
 from deit_fast.data.index import read_index
@@ -35,12 +39,14 @@ _LEAST_CHUNK_BYTES = 128 << 10  # what Linux reads at once
 
 
 def num_threads(config: DataConfig, world_size: int) -> int:
-    """Threads that prepare batches on this rank. Raises UserError if more are asked for than Numba can start."""
+    """Threads that prepare batches on this rank: data.num_workers, or its share of the cores that this process may use.
+
+    Raises UserError if more are asked for than Numba can start."""
     available = numba.config.NUMBA_NUM_THREADS
     if config.num_workers > available:
         raise UserError(f"data.num_workers={config.num_workers}: want at most the {available} cores of this machine, or 0")
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-    return config.num_workers or max(1, available // local_ranks)
+    return config.num_workers or max(1, min(available, num_cores()) // local_ranks)
 
 
 def train_operations(
@@ -66,11 +72,12 @@ def train_operations(
 def train_loader(
     config: DataConfig, augment: AugmentConfig, *, seed: int, rank: int, world_size: int, device: torch.device
 ) -> Loader:
-    """Augmented batches of config.train for one rank. Raises UserError on a beton that cannot be used, and where this machine
-    lacks what config.decode and augment.device want."""
+    """Augmented batches of config.train for one rank. Raises UserError for an option outside its range, on a beton that cannot
+    be used, and where this machine lacks what config.decode and augment.device want."""
+    check_loading(config, augment, rank=rank, world_size=world_size, seed=seed)
     check_device(config, augment, device)
-    beton = open_beton(Path(config.train))
-
+    beton = _open(config, "train")
+    place: dict[str, Any] = {"seed": seed, "rank": rank, "world_size": world_size, "device": device}
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)
     order = train_order(
@@ -95,6 +102,7 @@ def train_loader(
         "num_workers": workers,
         "device": device,
         "is_training": True,
+        "remake": functools.partial(train_loader, _anywhere(config), augment, **place),
     }
     if augment.device == "cpu":
         return Loader(beton, images, labels, order, **common)
@@ -108,9 +116,13 @@ def train_loader(
 
 
 def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, device: torch.device) -> Loader:
-    """Batches of config.val: every image of the set exactly once over all ranks. Of augment only mean and std matter."""
-    beton = open_beton(Path(config.val))
-    batch_size = eval_batch_size(config)
+    """Batches of config.val: every image of the set exactly once over all ranks. Of augment only mean and std matter.
+
+    Raises UserError for an option outside its range, and on a beton that cannot be used."""
+    check_loading(config, augment, rank=rank, world_size=world_size)
+    beton = _open(config, "val")
+    batch_size = min(eval_batch_size(config), -(-beton.num_samples // world_size))
+    place: dict[str, Any] = {"rank": rank, "world_size": world_size, "device": device}
 
     order = EvalOrder(beton.num_samples, batch_size, rank, world_size)
     workers = num_threads(config, world_size)
@@ -128,4 +140,21 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
         num_workers=workers,
         device=device,
         is_training=False,
+        remake=functools.partial(eval_loader, _anywhere(config), augment, **place),
     )
+
+
+def _open(config: DataConfig, name: str) -> Beton:
+    path = getattr(config, name)
+    if not path:
+        raise UserError(f"data.{name} is not set: want the path of a beton, made by `deit-fast write`")
+    return open_beton(path)
+
+
+def _anywhere(config: DataConfig) -> DataConfig:
+    """The configuration with paths that mean the same in another folder."""
+    return replace(config, train=_absolute(config.train), val=_absolute(config.val))
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if path else path

@@ -69,6 +69,9 @@ class AugmentViews(Operation):
         self._scratch = np.empty((0, 0), np.uint8)
         self._side = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_scratch": np.empty((0, 0), np.uint8)}  # a copy has its own, made where code is generated
+
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, None]:
         self._side = previous_state.shape[0]
         return previous_state, None

@@ -2,11 +2,12 @@
 
 FFCV's own loader compiles all operations of a stage into one function, anew in each process. Ours call functions that are
 compiled and cached already, so here the code that they generate runs as plain Python. Between operations a batch lies in
-memory that the next batch uses again; only what the last one gives has a place for each slot.
+memory that the next batch uses again; only what the last one gives lies in memory of its own, a slot.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -19,8 +20,11 @@ from ffcv.pipeline.operation import Operation
 from ffcv.pipeline.state import State
 from ffcv.reader import Reader
 
+from deit_fast.config import UserError
+from deit_fast.data.addresses import HoldsAddresses
 from deit_fast.data.beton import Beton
 from deit_fast.data.ffcv_repairs import read_mapped
+from deit_fast.data.slots import Slots
 
 
 @contextmanager
@@ -35,7 +39,7 @@ def _generating_code() -> Iterator[None]:
         torch.set_num_threads(torch_threads)
 
 
-class MappedBeton:
+class MappedBeton(HoldsAddresses):
     """A beton mapped into memory: `metadata` of each field by its name, and `state`, through which operations read.
 
     The reading side of FFCV's Reader and OSCacheManager without their dictionaries: 550 bytes a sample in each process.
@@ -49,8 +53,13 @@ class MappedBeton:
         self.state = (self.memory, beton.offsets[order], beton.sizes[order])
 
 
-class Pipeline:
-    """A decoder and operations on what it gives, for one field of a beton. One batch at a time."""
+class Pipeline(HoldsAddresses):
+    """A decoder and operations on what it gives, for one field of a beton. One batch at a time.
+
+    `slots`, once prepared: memory for results, of which one is taken for each batch.
+    """
+
+    slots: Slots
 
     def __init__(self, operations: Sequence[Operation], mapped: MappedBeton, field: str) -> None:
         self.operations = list(operations)
@@ -58,39 +67,52 @@ class Pipeline:
         self.metadata = mapped.metadata[field]
         for operation in self.operations:
             operation.accept_globals(self.metadata, read_mapped)
+        self._has_several = [isinstance(query, Sequence) for query in _queries(self.operations)]
         self._code: list[Any] = []
-        self._memory: list[Any] = []
+        self._memory: list[tuple[np.ndarray, ...]] = []
         self._output = 0
 
     def prepare(self, batch_size: int, num_slots: int, *, pinned: bool) -> None:
-        """Allocates memory for batches of up to batch_size, pinned for transfers to a GPU if asked, and generates the code."""
+        """Allocates memory for batches of up to batch_size, pinned for transfers to a GPU if asked, and generates the code.
+
+        Raises UserError where there is not so much memory.
+        """
         queries = _queries(self.operations)
         with _generating_code():
             self._code = [operation.generate_code() for operation in self.operations]
         self._output = _output(queries)
-        self._memory = [
-            _allocate(query, batch_size, num_slots if number == self._output else 1, pinned and number == self._output)
-            for number, query in enumerate(queries)
-        ]
+        try:
+            self._memory = [
+                tuple(np.empty((batch_size, *part.shape), part.dtype) for part in _own_parts(query, number == self._output))
+                for number, query in enumerate(queries)
+            ]
+            result = _parts(queries[self._output])[0]
+            self.slots = Slots((batch_size, *result.shape), np.dtype(result.dtype), num_slots, pinned=pinned)
+        except (MemoryError, ValueError) as error:  # of NumPy: no memory, or more than there are addresses
+            num_bytes = batch_bytes(self.operations, batch_size, num_slots)
+            raise UserError(
+                f"{num_slots} batches of {batch_size} take {num_bytes:,} bytes, which are not to be had: want smaller batches "
+                "(data.batch_size, data.eval_batch_size), fewer (data.batches_ahead), or a smaller data.resolution"
+            ) from error
 
-    def memory(self, number: int, slot: int, positions: slice) -> Any:
+    def memory(self, number: int, slot: np.ndarray, positions: slice) -> Any:
         """What operation `number` writes to for some positions of the batch in a slot."""
-        memory = self._memory[number]
-        place = slot if number == self._output else 0
-        if isinstance(memory, tuple):
-            return tuple(array[place, positions] for array in memory)
-        return None if memory is None else memory[place, positions]
+        arrays = self._memory[number]
+        if number == self._output:
+            arrays = (slot, *arrays)
+        found = tuple(array[positions] for array in arrays)
+        return found if self._has_several[number] else found[0] if found else None
 
-    def decode(self, ids: np.ndarray, slot: int, positions: slice) -> Any:
+    def decode(self, ids: np.ndarray, slot: np.ndarray, positions: slice) -> Any:
         """Runs the decoder alone on the ids (n,) of n positions of a batch; its result."""
         return self._code[0](ids, self.memory(0, slot, positions), self.metadata, self._mapped.state)
 
-    def plan(self, ids: np.ndarray, slot: int, positions: slice) -> None:
+    def plan(self, ids: np.ndarray, slot: np.ndarray, positions: slice) -> None:
         """As `decode`, but the decoder only locates the images and plans the views."""
         decoder: Any = self.operations[0]
         decoder.plan_views(ids, self.memory(0, slot, positions), self.metadata, self._mapped.state)
 
-    def run_rest(self, decoded: np.ndarray, ids: np.ndarray, slot: int) -> np.ndarray:
+    def run_rest(self, decoded: np.ndarray, ids: np.ndarray, slot: np.ndarray) -> np.ndarray:
         """The result of the operations behind the decoder on a batch (B, ...) that it gave."""
         result = decoded
         for number, code in enumerate(self._code[1:], 1):
@@ -98,8 +120,8 @@ class Pipeline:
             result = code(result, self.memory(number, slot, slice(0, len(ids))), *indices)
         return result
 
-    def run(self, ids: np.ndarray, slot: int) -> np.ndarray:
-        """The result of all operations on a batch of ids (B,), in the memory of a slot."""
+    def run(self, ids: np.ndarray, slot: np.ndarray) -> np.ndarray:
+        """The result of all operations on a batch of ids (B,), in a slot."""
         return self.run_rest(self.decode(ids, slot, slice(0, len(ids))), ids, slot)
 
 
@@ -121,24 +143,22 @@ def _output(queries: list[_Query]) -> int:
     return max(number for number, query in enumerate(queries) if query is not None)
 
 
+def _parts(query: _Query) -> Sequence[AllocationQuery]:
+    """What an operation asks for; its result lies in the first."""
+    return [query] if isinstance(query, AllocationQuery) else query or ()
+
+
+def _own_parts(query: _Query, is_output: bool) -> Sequence[AllocationQuery]:
+    """What lies in the memory that all batches use in turn."""
+    return _parts(query)[1:] if is_output else _parts(query)
+
+
 def batch_bytes(operations: Sequence[Operation], batch_size: int, num_slots: int) -> int:
     """Bytes that a Pipeline allocates for batches."""
     queries = _queries(operations)
     total = 0
     for number, query in enumerate(queries):
-        parts = [query] if isinstance(query, AllocationQuery) else query or ()
-        of_sample = sum(int(np.prod(part.shape, dtype=np.int64)) * np.dtype(part.dtype).itemsize for part in parts)
-        total += of_sample * batch_size * (num_slots if number == _output(queries) else 1)
+        for place, part in enumerate(_parts(query)):
+            num_pieces = num_slots if number == _output(queries) and place == 0 else 1
+            total += math.prod(part.shape) * np.dtype(part.dtype).itemsize * batch_size * num_pieces
     return total
-
-
-def _allocate(query: _Query, batch_size: int, num_slots: int, pinned: bool) -> Any:
-    if query is None:
-        return None
-    if not isinstance(query, AllocationQuery):
-        return tuple(_allocate(one, batch_size, num_slots, pinned) for one in query)
-    shape, dtype = (num_slots, batch_size, *query.shape), np.dtype(query.dtype)
-    if not pinned:
-        return np.empty(shape, dtype)
-    num_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True).numpy().view(dtype).reshape(shape)

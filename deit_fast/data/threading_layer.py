@@ -1,15 +1,19 @@
-"""Takes what runs Numba's parallel loops, its threading layer, gives what loaders have to know of it."""
+"""What runs Numba's parallel loops, its threading layer, and what loaders have to know of it."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numba
 
+from deit_fast.config import UserError
+
 _turn = threading.Lock()
+_inherited_layer: str | None = None  # of the process that this one was forked from, where that had started its threads
 
 
 def prefer_openmp() -> None:
@@ -28,12 +32,33 @@ def prefer_openmp() -> None:
 
 def one_at_a_time() -> AbstractContextManager[Any]:
     """Numba's simplest threading layer, its last resort, ends the process if two threads start parallel work at once."""
-    return _turn if numba.config.THREADING_LAYER == "workqueue" or _layer() == "workqueue" else nullcontext()
+    return _turn if numba.config.THREADING_LAYER == "workqueue" or _layer() in (None, "workqueue") else nullcontext()
 
 
-def _layer() -> str:
+def check_threads() -> None:
+    """Raises UserError in a process that was forked after OpenMP's threads had started, where Numba would end it."""
+    if _inherited_layer == "omp" and sys.platform == "linux":
+        raise UserError(
+            "this process was forked from one in which OpenMP's threads ran already (from a loader's first batch on, or where "
+            "ffcv was imported before deit_fast), and no loader can run in it: want it started otherwise, by "
+            "multiprocessing.get_context('spawn') or 'forkserver', to which a loader may be sent; or forked before that"
+        )
+
+
+def _layer() -> str | None:
+    """The layer that runs; None before anything ran in parallel."""
     try:
         layer: str = numba.threading_layer()
         return layer
-    except ValueError:  # before anything ran in parallel
-        return "workqueue"
+    except ValueError:
+        return None
+
+
+def _after_fork() -> None:
+    global _inherited_layer, _turn
+    _inherited_layer = _layer()
+    _turn = threading.Lock()  # which another thread may have held
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

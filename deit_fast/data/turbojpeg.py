@@ -14,6 +14,7 @@ import numpy as np
 from numba import types
 
 from deit_fast.augment.compiled import compiled
+from deit_fast.data.addresses import HoldsAddresses
 
 OK = 0
 UNREADABLE_HEADER = 1
@@ -55,7 +56,7 @@ _decompress = types.ExternalFunction(
 )
 
 
-class DecoderHandles:
+class DecoderHandles(HoldsAddresses):
     """One TurboJPEG decompressor for each thread; `pointers` (num_threads,) uint64. `close` frees them."""
 
     def __init__(self, num_threads: int) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from deit_fast.config import UserError, VerifyConfig
+from deit_fast.cores import num_cores
 from deit_fast.data import layout
 from deit_fast.data.against import Comparison, known_source, open_comparison
 from deit_fast.data.beton import Beton, open_beton, read_manifest
@@ -64,7 +64,7 @@ def check_beton(config: VerifyConfig) -> dict[str, Any]:
     if config.against:
         comparison, found = open_comparison(config.against, beton, manifest)
         problems += found
-    num_workers = config.num_workers or len(os.sched_getaffinity(0))
+    num_workers = config.num_workers or num_cores()
     with Checker(beton, index, comparison) as checker, Progress(beton.num_samples) as progress:
         totals = Totals()
         num_checked = 0

@@ -21,6 +21,7 @@ import PIL
 
 import deit_fast
 from deit_fast.config import SourceConfig, UserError, WriteConfig
+from deit_fast.cores import num_cores
 from deit_fast.data import layout
 from deit_fast.data.beton import MANIFEST_FORMAT, manifest_path
 from deit_fast.data.conversion import Conversion, convert_parts, estimated_bytes
@@ -75,7 +76,7 @@ def write_beton(source_config: SourceConfig, config: WriteConfig) -> dict[str, A
 def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, out: Path, started: float) -> dict[str, Any]:
     conversion = Conversion(source, config)
     settings = _settings(source, source_config, config)
-    num_workers = max(1, min(config.num_workers or len(os.sched_getaffinity(0)), conversion.num_parts))
+    num_workers = max(1, min(config.num_workers or num_cores(), conversion.num_parts))
     partial = PartialBeton(out, settings, source.num_samples, config.resume)
     try:
         if partial.published is not None:

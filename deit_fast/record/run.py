@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import psutil
 
 from deit_fast.config import RunConfig, UserError
+from deit_fast.cores import num_cores
 from deit_fast.record.log import EventLog, as_json
 from deit_fast.record.tensorboard import FOLDER as TENSORBOARD
 from deit_fast.record.tensorboard import TensorBoard, check_tensorboard
@@ -170,11 +171,10 @@ def versions() -> dict[str, str | None]:
 
 def hardware() -> dict[str, Any]:
     """Processor, cores of the machine and those that this process may use, bytes of memory, and each CUDA device."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": _cpu_model(),
         "logical_cores": os.cpu_count(),
-        "allowed_cores": allowed,
+        "allowed_cores": num_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "gpus": _gpus(),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import tempfile
 import textwrap
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import features
 
 from deit_fast.config import RunConfig, UserError
+from deit_fast.cores import num_cores
 from deit_fast.record.run import versions, write_bytes
 from deit_fast.study.bench_result import described
 from deit_fast.study.fidelity import batches, crops, device_jpegs, jpegs, operations
@@ -70,9 +70,9 @@ def bench_fidelity(config: RunConfig) -> dict[str, Any]:
     difference is larger than is wanted; nothing is written then.
     """
     path = _check(config)
-    num_cores = len(os.sched_getaffinity(0))
+    num_workers = num_cores()
     with tempfile.TemporaryDirectory(prefix="deit_fast-bench-") as scratch:
-        how = (config.bench.images, config.train.seed, num_cores)
+        how = (config.bench.images, config.train.seed, num_workers)
         if config.source.path:
             material = source_material(Path(scratch), config.source, *how)
         else:

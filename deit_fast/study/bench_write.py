@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-import os
 import statistics
 import tempfile
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, SourceConfig, WriteConfig
+from deit_fast.cores import num_cores
 from deit_fast.data.sources import open_source
 from deit_fast.data.stock import write_with_stock_ffcv
 from deit_fast.data.write import write_beton
@@ -30,7 +30,7 @@ def bench_write(config: RunConfig) -> dict[str, Any]:
     also brings the source into the page cache. A conversion counts from the listing of the source to the synced file;
     ours with its manifest and digests. The betons go to the system's temporary folder and are removed.
     """
-    write = dataclasses.replace(config.write, num_workers=config.write.num_workers or len(os.sched_getaffinity(0)))
+    write = dataclasses.replace(config.write, num_workers=config.write.num_workers or num_cores())
     kinds = {
         "as configured": write,
         f"longest side {_RESIZED_SIDE}": dataclasses.replace(write, max_resolution=_RESIZED_SIDE, resize_side="longest"),

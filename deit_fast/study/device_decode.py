@@ -44,17 +44,17 @@ def decode_rates(config: RunConfig, device: torch.device) -> dict[str, Any]:
     batch_size = config.data.batch_size
     views.prepare(batch_size, 1, pinned=False)
     batches = view_ids(beton.num_samples, batch_size, config.augment.repeats, config.bench.steps, config.train.seed)
-    everything = slice(0, batch_size)
+    slot, everything = views.slots.take(), slice(0, batch_size)
 
     def on_cpu() -> None:
         for ids in batches:
-            views.decode(ids, 0, everything)
+            views.decode(ids, slot, everything)
 
     def on_device(ragged: RaggedDecoder) -> Callable[[], None]:
         def work() -> None:
             for ids in batches:
-                views.plan(ids, 0, everything)
-                _, _, locations, plans = views.memory(0, 0, everything)
+                views.plan(ids, slot, everything)
+                _, _, locations, plans = views.memory(0, slot, everything)
                 ragged.decode(ids, views.metadata, locations, plans, side)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.distributed.rendezvous import rendezvous
 
 from deit_fast.config import RankError, UserError
+from deit_fast.cores import num_cores
 from deit_fast.train.freed_memory import keep_freed_memory
 from deit_fast.train.rendezvous import new_part_of
 
@@ -92,7 +93,7 @@ def num_compute_threads() -> int:
     if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
         return max(1, int(os.environ["OMP_NUM_THREADS"]))
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(1, len(os.sched_getaffinity(0)) // local_ranks)
+    return max(1, num_cores() // local_ranks)
 
 
 @contextmanager

@@ -233,7 +233,7 @@ def test_contradictions_are_refused(tmp_path: Path, ours: Path, change: Callable
         ("f0", "mode", 2, "mode of sample 7"),
         ("f0", "width", 0, "width or height of sample 7"),
         ("f0", "data_ptr", 99, "image of sample 7"),
-        ("f1", None, -1, "label of sample 7"),
+        ("f1", None, -1, "sample 7 has label -1"),
     ],
 )
 def test_metadata_that_no_image_has_is_refused(

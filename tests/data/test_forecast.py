@@ -21,11 +21,12 @@ def test_scratch_and_batches_are_what_a_loader_allocates(tmp_path: Path) -> None
     loader = train_loader(data, AugmentConfig(), seed=0, rank=0, world_size=1, device=torch.device("cpu"))
     next(iter(loader))
     loader.close()
-    buffers = [memory for pipeline in (loader._images, loader._labels) for memory in pipeline._memory if memory is not None]
-    arrays = [array for memory in buffers for array in (memory if isinstance(memory, tuple) else (memory,))]
+    pipelines = (loader._images, loader._labels)
+    num_bytes = sum(array.nbytes for pipeline in pipelines for memory in pipeline._memory for array in memory)
+    num_bytes += sum(pipeline.slots.num_pieces * pipeline.slots.take().nbytes for pipeline in pipelines)
     beton = open_beton(out)
     memory = loader_memory(12, 3, stored_of(beton, None), out.stat().st_size, data, 2)
-    assert memory["batches"] == sum(array.nbytes for array in arrays)
+    assert memory["batches"] == num_bytes
     policy = loader._images.operations[1]
     assert memory["scratch"] == sum(array.nbytes for array in (*loader._decoder._scratch._arrays, policy._scratch))
     mapped = loader._images._mapped

@@ -178,7 +178,7 @@ def test_many_loaders_at_once(beton: Path, layer: str) -> None:
 
 @pytest.mark.slow
 def test_openmp_comes_before_tbb_unless_the_environment_says_otherwise() -> None:
-    code = "import numba, deit_fast.data; print(numba.threading_layer())"
+    code = "import numba, deit_fast.data; numba.set_num_threads(1); print(numba.threading_layer())"
 
     def layer(**variables: str) -> str:
         command = [sys.executable, "-c", code]

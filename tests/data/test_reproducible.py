@@ -109,9 +109,10 @@ def test_damage_is_found_whichever_copies_are_decoded_together(large: Path, tmp_
         of_views = {}
         for loader in loaders:
             loader._images.prepare(loader.batch_size, loader.num_slots, pinned=False)
+            slot = loader._images.slots.take()
             for ids in loader.order.batches(EPOCH):
-                loader._images.decode(ids, 0, slice(0, len(ids)))
-                statuses = loader._images.memory(0, 0, slice(0, len(ids)))[1]
+                loader._images.decode(ids, slot, slice(0, len(ids)))
+                statuses = loader._images.memory(0, slot, slice(0, len(ids)))[1]
                 of_views.update({int(view_id): bool(status) for view_id, status in zip(ids, statuses, strict=True)})
         found.append(of_views)
     assert found[0] == found[1]

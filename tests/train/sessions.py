@@ -88,11 +88,8 @@ def _be_rank(words: list[str], output: str, stderr: Path, full: Path | None, ran
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_ranks, "LOCAL_WORLD_SIZE": num_ranks}
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
         os.environ.update({name: str(value) for name, value in {**place, **meeting}.items()})
-    from ffcv.pipeline.compiler import Compiler
-
     from deit_fast.__main__ import main
 
-    Compiler.set_num_threads(1)  # as FFCV does it when imported
     sys.exit(main(words))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_fast.data import turbojpeg
+from deit_fast.data.addresses import HoldsAddresses
 from deit_fast.data.jpeg import bitstream, entropy, huffman
 from deit_fast.data.jpeg.header import (
     TRANSFORMED,
@@ -90,7 +91,7 @@ def restart_interval(mcus_per_row: int, mcu_width: int) -> int:
     return nearest if _TILE_WIDTH // 2 <= nearest * mcu_width <= 2 * _TILE_WIDTH else mcus_per_row
 
 
-class Transcoder:
+class Transcoder(HoldsAddresses):
     """Scratch memory and remembered tables for one process; the memory is that which the largest image needed.
 
     optimize: give each image the shortest Huffman tables, which makes files some 4 % smaller. Without it that is done only

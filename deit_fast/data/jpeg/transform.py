@@ -6,6 +6,7 @@ import ctypes
 from typing import Any
 
 from deit_fast.data import turbojpeg
+from deit_fast.data.addresses import HoldsAddresses
 from deit_fast.data.jpeg.header import NotTranscodable
 
 
@@ -27,7 +28,7 @@ _LIMIT_SCANS = 32768  # TJFLAG_LIMITSCANS: a small file can ask for the work of 
 _WARNING = 0  # TJERR_WARNING: damage that decoders pass over
 
 
-class Transformer:
+class Transformer(HoldsAddresses):
     """TurboJPEG's lossless transform; `close` frees it."""
 
     def __init__(self) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from deit_fast.config import UserError
+from deit_fast.cores import num_cores
 from deit_fast.data.files import read_at
 from deit_fast.data.sources.tar_listing import NOWHERE
 
@@ -89,7 +90,7 @@ def in_processes(function: Callable[[Task], Result], tasks: Sequence[Task]) -> l
     """
     if len(tasks) < MIN_TASKS_TO_FORK:
         return [function(task) for task in tasks]
-    processes = min(len(os.sched_getaffinity(0)), MAX_PROCESSES)
+    processes = min(num_cores(), MAX_PROCESSES)
     pool = ProcessPoolExecutor(processes, get_context("fork"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
     try:
         return list(pool.map(function, tasks))

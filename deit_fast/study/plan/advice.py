@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
 
 from deit_fast.config import RunConfig
+from deit_fast.cores import num_cores
 from deit_fast.record.prediction import Prediction
 from deit_fast.train.probe import Probes
 from deit_fast.train.shape import Shape
@@ -52,7 +52,7 @@ def advice(config: RunConfig, shape: Shape, probes: Probes, prediction: Predicti
 def _for_data(config: RunConfig, waited: float, num_threads: int) -> list[tuple[float, str]]:
     data, augment = config.data, config.augment
     found = []
-    cores = len(os.sched_getaffinity(0))
+    cores = num_cores()
     if num_threads < cores:
         found.append((waited * (1 - num_threads / cores), f"more workers: data.num_workers={cores}, and it has {num_threads}"))
     if torch.cuda.is_available() and data.decode == "cpu":

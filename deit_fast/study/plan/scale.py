@@ -9,9 +9,9 @@ and checkpoints take what they took.
 from __future__ import annotations
 
 import dataclasses
-import os
 
 from deit_fast.config import RunConfig
+from deit_fast.cores import num_cores
 from deit_fast.data.order import steps_per_epoch
 from deit_fast.train.probe import Measured, Probes
 
@@ -25,7 +25,7 @@ def scaled(
     """(what would be measured on each of so many ranks, steps of their epochs). num_threads: of the measured loader."""
     sent = 2 * (gpus - 1) / gpus * gradient_bytes * (0.5 if config.train.gradient_compression == "bf16" else 1.0)
     exchange = sent / BUS_BYTES_PER_SECOND
-    slower = num_threads / min(num_threads, max(1, len(os.sched_getaffinity(0)) // gpus))
+    slower = num_threads / min(num_threads, max(1, num_cores() // gpus))
     steps = {}
     for side, measured in probes.steps.items():
         compute = _plus(measured.compute, max(0.0, exchange - BACKWARD_SHARE * measured.compute.mean))

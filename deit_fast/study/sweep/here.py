@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deit_fast.config import UserError
+from deit_fast.cores import VARIABLE, num_cores
 from deit_fast.study.sweep.ledger import Ledger, is_finished
 from deit_fast.study.sweep.points import Point
 
@@ -31,10 +32,12 @@ class Ended:
 
 @dataclass(frozen=True)
 class Share:
-    """What a process may use of this machine: a GPU, by the name that CUDA_VISIBLE_DEVICES gives it, and cores."""
+    """What a process may use of this machine: a GPU, by the name that CUDA_VISIBLE_DEVICES gives it, cores by their numbers,
+    and how many of them it may keep busy, which are fewer where a quota limits all processes together."""
 
     gpu: str | None
     cores: tuple[int, ...]
+    num_cores: int
 
 
 def shares(points: Sequence[Point], at_once: int) -> list[Share]:
@@ -50,7 +53,8 @@ def shares(points: Sequence[Point], at_once: int) -> list[Share]:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     divided = [tuple(cores[len(cores) * i // count : len(cores) * (i + 1) // count]) for i in range(count)]
     # fewer cores than processes: they share all of them
-    return [Share(gpus[i] if gpus else None, divided[i] or tuple(cores)) for i in range(count)]
+    busy = max(1, num_cores() // count)
+    return [Share(gpus[i] if gpus else None, divided[i] or tuple(cores), busy) for i in range(count)]
 
 
 def _gpus(points: Sequence[Point]) -> list[str]:
@@ -80,7 +84,7 @@ class Process:
         config = ledger.write_config(point)
         stdout, self._stderr = ledger.output_files(point)
         words = [f"--config-file={config}", "--train.resume", f"--run.dir={point.folder}"]
-        environment = dict(os.environ)
+        environment = {**os.environ, VARIABLE: str(share.num_cores)}
         if share.gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = share.gpu
         with stdout.open("ab") as out, self._stderr.open("ab") as err:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import shutil
@@ -134,6 +135,23 @@ def test_all_of_it_on_the_device(beton: Path, batch_size: int, device: str) -> N
 
 
 @on_devices
+@pytest.mark.parametrize("where", ["cpu gpu", "cpu cpu"])
+def test_batches_that_are_held_stay_and_a_copied_loader_shows_the_same(beton: Path, where: str, device: str) -> None:
+    """Of eight batches, through memory for two on the host, or five."""
+    loader = _loader(beton, device, PLAIN, where=where, batch_size=2)
+    want = _batches(loader, 8)
+    held = list(loader)
+    for ours in (held, list(loader), list(copy.deepcopy(loader))):
+        assert len(ours) == len(want) == 8
+        for batch, wanted in zip(ours, want, strict=True):
+            assert torch.equal(batch.images.cpu(), wanted.images)
+            assert torch.equal(batch.targets.cpu(), wanted.targets)
+    del held, ours, batch
+    loader.close()
+    assert loader._images.slots.num_pieces == loader._labels.slots.num_pieces == loader.num_slots
+
+
+@on_devices
 @pytest.mark.slow
 def test_a_new_resolution_an_epoch_later_and_in_the_middle(beton: Path, device: str) -> None:
     loaders = [_loader(beton, device, PLAIN, where=where, batch_size=3) for where in ("gpu gpu", "cpu cpu")]
@@ -252,7 +270,7 @@ def test_a_stock_loader_makes_images_on_the_device(beton: Path, device: str) -> 
     pipeline = Pipeline(operations, MappedBeton(open_beton(beton)), "image")
     pipeline.prepare(7, 1, pinned=False)
     for first in range(0, NUM_IMAGES, 7):
-        of_cpu.append(torch.from_numpy(pipeline.run(ids[first : first + 7], 0).copy()).permute(0, 3, 1, 2))
+        of_cpu.append(torch.from_numpy(pipeline.run(ids[first : first + 7], pipeline.slots.take()).copy()).permute(0, 3, 1, 2))
     assert len(images) == NUM_IMAGES
     torch.testing.assert_close(images, torch.cat(of_cpu), atol=1e-3, rtol=0)
 
