@@ -54,14 +54,16 @@ def evaluate(
     world: World,
     *,
     amp: str,
+    channels_last: bool,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
     """top1 and top5 in percent, mean cross-entropy `loss`, and num_images, over all ranks' batches together.
 
-    amp: off, bf16 or fp16. should_stop: asked after each batch, on each rank as often; None is given where it says so.
+    amp: off, bf16 or fp16. channels_last: memory format of the images. should_stop: asked after each batch, on each rank as
+    often; None is given where it says so.
     """
     sums = torch.zeros(4, dtype=torch.float64, device=world.device)  # correct in 1, correct in 5, loss, images
-    with contextlib.closing(on_device(loader, world.device)) as batches:
+    with contextlib.closing(on_device(loader, world.device, channels_last=channels_last)) as batches:
         for _ in range(num_batches(loader)):
             batch = next(batches, None)
             if batch is not None:

@@ -70,7 +70,8 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
                 model = to_channels_last(model)
             amp = resolve_amp(config.train.amp, world.device)
             check_dtype(data.dtype, amp)
-            result = evaluate(Decision(model, config.eval), loader, world, amp=amp)
+            decision = Decision(model, config.eval)
+            result = evaluate(decision, loader, world, amp=amp, channels_last=config.train.channels_last)
             assert result is not None
         finally:
             loader.close()

@@ -20,7 +20,7 @@ from deit_fast.train import schedule
 from deit_fast.train.checkpoint import check_architecture, load_weights
 from deit_fast.train.dist import World
 from deit_fast.train.evaluate import Decision, evaluate
-from deit_fast.train.feed import on_device
+from deit_fast.train.feed import memory_format, on_device
 from deit_fast.train.learner import Learner
 from deit_fast.train.places import placed
 from deit_fast.train.resume import check_same_run
@@ -72,7 +72,7 @@ class Trainer(Learner):
         """The batches of an epoch from a step on, at its resolution, on the device."""
         self.train_loader.set_resolution(self.resolution(epoch))
         self.train_loader.set_epoch(epoch, first_step)
-        return on_device(self.train_loader, self.world.device)
+        return on_device(self.train_loader, self.world.device, channels_last=self.config.train.channels_last)
 
     def samples_of_step(self, epoch: int, step: int) -> list[int]:
         """The samples of this rank's batch at a step."""
@@ -86,7 +86,7 @@ class Trainer(Learner):
         data = self.config.data
         shape = eval_batch_size(data), 3, *[eval_resolution(data)] * 2
         images = torch.zeros(shape, dtype=getattr(torch, data.dtype), device=self.world.device)
-        images = images.to(memory_format=torch.channels_last)
+        images = images.to(memory_format=memory_format(self.config.train.channels_last))
         for name, module in self._modules.items():
             module.eval()
             with torch.inference_mode(), autocast(self.step.amp, self.world.device):
@@ -104,7 +104,8 @@ class Trainer(Learner):
             self.world.share_buffers(module)
             module.eval()
             decision = self._decisions[name]
-            result = evaluate(decision, self.eval_loader, self.world, amp=self.step.amp, should_stop=should_stop)
+            how: dict[str, Any] = {"amp": self.step.amp, "channels_last": self.config.train.channels_last}
+            result = evaluate(decision, self.eval_loader, self.world, **how, should_stop=should_stop)
             if result is None:
                 break
             results[name] = result
