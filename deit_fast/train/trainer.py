@@ -22,6 +22,7 @@ from deit_fast.train.dist import World
 from deit_fast.train.evaluate import Decision, evaluate
 from deit_fast.train.feed import memory_format, on_device
 from deit_fast.train.learner import Learner
+from deit_fast.train.optim import load_optimizer
 from deit_fast.train.places import placed
 from deit_fast.train.resume import check_same_run
 from deit_fast.train.step import autocast
@@ -157,7 +158,7 @@ class Trainer(Learner):
         check_architecture(content, path, self.config.model, self.num_classes)
         check_same_run(content, path, self.config, self.global_batch_size, self.train_loader.order.num_samples)
         load_weights(self.model, content["state_dict"], path)
-        self.optimizer.load_state_dict(content["optimizer"])
+        load_optimizer(self.optimizer, content["optimizer"])
         self.step.scaler.load_state_dict(content["scaler"])
         if self.average is not None:
             load_weights(self.average.module, content["state_dict_ema"], path)
