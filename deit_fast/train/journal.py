@@ -73,6 +73,7 @@ class Journal:
             datasets=trainer.datasets,
         )
         remarks = [("placement", line) for line in trainer.placement] + [("weights", line) for line in trainer.remarks]
+        remarks += trainer.remarks_on_data
         for kind, line in [*remarks, *(("warning", line) for line in warnings_of(trainer.config, trainer.global_batch_size))]:
             self.remark(kind, line)
 

@@ -13,7 +13,8 @@ import torch
 
 from deit_fast.augment.rng import sample_of
 from deit_fast.config import RunConfig, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
-from deit_fast.data.beton import Beton, check_same_classes
+from deit_fast.data.beton import Beton
+from deit_fast.data.classes import training_labels
 from deit_fast.data.loader import Batch, eval_loader, train_loader
 from deit_fast.model.create import has_fixed_resolution
 from deit_fast.train import schedule
@@ -42,13 +43,28 @@ class Trainer(Learner):
         self.train_loader = train_loader(data, augment, seed=seed, **ranks)  # type: ignore[arg-type]
         self.eval_loader = eval_loader(data, augment, **ranks)  # type: ignore[arg-type]
         beton = self.train_loader.beton
-        check_same_classes(beton, self.eval_loader.beton)
         self.classes = beton.classes
+        self._labels = training_labels(
+            self.eval_loader.beton, beton.classes, num_classes=beton.num_classes, trained_on=str(beton.path)
+        )
         steps_per_epoch = self.train_loader.order.steps_per_epoch
         super().__init__(config, world, num_classes=beton.num_classes, steps_per_epoch=steps_per_epoch, starts_anew=starts_anew)
         self._modules = {"model": self.model} | ({"ema": self.average.module} if self.average is not None else {})
         self._decisions = {name: Decision(module, config.eval, config.train.compile) for name, module in self._modules.items()}
         self._has_compiled_evaluation = config.train.compile == "off"
+
+    @property
+    def remarks_on_data(self) -> list[tuple[str, str]]:
+        """Kind and line of what a user may not have meant in the data sets."""
+        remarks = []
+        train, val = self.train_loader.beton, self.eval_loader.beton
+        if train.labels.min() == train.labels.max():
+            remarks.append(
+                ("warning", f"{train.path}: all images are of one class; want as many as the model is to tell apart")
+            )
+        if self._labels is not None:
+            remarks.append(("classes", f"{val.path}: has {len(self._labels)} of the {train.num_classes}, found by name"))
+        return remarks
 
     @property
     def datasets(self) -> dict[str, dict[str, Any]]:
@@ -105,8 +121,15 @@ class Trainer(Learner):
             self.world.share_buffers(module)
             module.eval()
             decision = self._decisions[name]
-            how: dict[str, Any] = {"amp": self.step.amp, "channels_last": self.config.train.channels_last}
-            result = evaluate(decision, self.eval_loader, self.world, **how, should_stop=should_stop)
+            result = evaluate(
+                decision,
+                self.eval_loader,
+                self.world,
+                amp=self.step.amp,
+                channels_last=self.config.train.channels_last,
+                labels=self._labels,
+                should_stop=should_stop,
+            )
             if result is None:
                 break
             results[name] = result
