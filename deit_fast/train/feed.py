@@ -31,10 +31,10 @@ def on_device(batches: Iterable[Batch], device: torch.device, *, channels_last: 
     iterator = iter(batches)
     while True:
         with torch.cuda.stream(copies):
-            batch = next(iterator, None)
-            if batch is None:
+            made = next(iterator, None)
+            if made is None:
                 return
-            batch = _laid_out(batch, wanted)
+            batch = _laid_out(made, wanted)
         compute = torch.cuda.current_stream(device)
         compute.wait_stream(copies)
         for tensor in (batch.images, batch.targets):

@@ -16,7 +16,6 @@ from deit_fast.config import RunConfig, UserError, eval_batch_size, eval_crop_ra
 from deit_fast.data.beton import Beton
 from deit_fast.data.classes import training_labels
 from deit_fast.data.loader import Batch, eval_loader, train_loader
-from deit_fast.model.create import has_fixed_resolution
 from deit_fast.train import schedule
 from deit_fast.train.checkpoint import check_architecture, load_weights
 from deit_fast.train.dist import World
@@ -36,7 +35,7 @@ class Trainer(Learner):
     """
 
     def __init__(self, config: RunConfig, world: World, *, starts_anew: bool = True) -> None:
-        _check_resolutions(config)
+        _check_options(config)
         config, self.placement = placed(config, world)
         data, augment, seed = config.data, config.augment, config.train.seed
         ranks = {"rank": world.rank, "world_size": world.world_size, "device": world.device}
@@ -198,16 +197,9 @@ def _dataset(beton: Beton) -> dict[str, Any]:
     return {"num_images": beton.num_samples, "num_classes": beton.num_classes, "labels": labels}
 
 
-def _check_resolutions(config: RunConfig) -> None:
-    """Raises UserError if a model of one fixed resolution is to see several, or is built for other images than the run's."""
-    data = config.data
-    for name, wanted in (("img_size", data.resolution), ("in_chans", 3)):
+def _check_options(config: RunConfig) -> None:
+    """Raises UserError if a model is to be built for other images than the run's."""
+    for name, wanted in (("img_size", config.data.resolution), ("in_chans", 3)):
         got = config.model.options.get(name, wanted)
         if got != wanted:
             raise UserError(f"model.options: {name}={got}: the run's images have {wanted}; leave it out")
-    sides = {side for side in (data.resolution, data.start_resolution, data.eval_resolution) if side}
-    if len(sides) > 1 and has_fixed_resolution(config.model.name):
-        raise UserError(
-            f"model.name={config.model.name}: takes one resolution, but data.resolution, data.start_resolution and "
-            f"data.eval_resolution are {', '.join(map(str, sorted(sides)))}; set the last two to 0"
-        )

@@ -156,7 +156,7 @@ def test_resuming_as_another_run_is_refused(
         ({"data.batch_size": 5000}, r"data\.batch_size=5000 on 1 rank\(s\) is more than the 1438"),
         ({"data.dtype": "float16"}, r"data\.dtype=float16: want float32 without mixed precision"),
         ({"data.resolution": 36}, r"data\.resolution=36: .* 8x8"),
-        ({"data.eval_resolution": 64}, r"takes one resolution"),
+        ({"data.eval_resolution": 64}, r"model\.name=.*: the run has images of 32, 64 pixels, and the model does not take 64"),
         ({"model.name": "deit_tinny_patch16_224"}, "did you mean"),
         ({"schedule.warmup_epochs": 2.0}, r"schedule\.warmup_epochs=2: want fewer than train\.epochs=2"),
         ({"eval.heads": "class"}, r"eval\.heads=class: the model has one head"),
