@@ -19,7 +19,7 @@ from typing import Any, get_origin, get_type_hints
 from fastargs import Config, Param, Section
 from fastargs.validation import Checker
 
-from deit_fast.config import RunConfig, UserError, check_ranges
+from deit_fast.config import RunConfig, UserError, at_home, check_ranges
 from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, nearest, read_file, shown, typed, wanted
 
 
@@ -88,7 +88,8 @@ _COMMON = {  # options of every command that are not part of a section: placehol
     "config-file": (
         "FILE.yaml",
         "options from a file, `section: {option: value}`; may be repeated: a later file wins over an earlier one and "
-        "the command line over both; `base: OTHER.yaml` in a file names one, or a list of them, that it extends",
+        "the command line over both; `base: OTHER.yaml` in a file names one, or a list of them, that it extends; "
+        "`~` in any path is the home",
     ),
     "out": ("FILE.json", "write the result there as JSON"),
     "help": ("", "print this and stop"),
@@ -122,7 +123,7 @@ def given_options(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], 
     given, files, out = _split(command, argv)
     layers: dict[str, Given] = {}
     for file in files:
-        layers |= read_file(Path(file), _HINTS, COMMAND_LINE)
+        layers |= read_file(Path(at_home(file)), _HINTS, COMMAND_LINE)
     return layers | given, out
 
 

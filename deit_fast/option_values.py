@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from deit_fast.config import UserError
+from deit_fast.config import UserError, at_home
 
 COMMAND_LINE = "command line"
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -51,7 +51,7 @@ def read_file(path: Path, keys: Collection[str], asked_by: str, chain: tuple[Pat
         for section, node, line in _entries(loader, root, f"{path}:1: want sections of options"):
             origin = f"{path}:{line}"
             if section == "base":
-                for base in _bases(loader.construct_object(node, deep=True), origin):
+                for base in bases(loader.construct_object(node, deep=True), origin):
                     below |= read_file(path.parent / base, keys, origin, (*chain, path.resolve()))
                 continue
             if section not in sections:
@@ -160,11 +160,12 @@ def _entries(loader: _Loader, node: yaml.Node | None, problem: str) -> Iterator[
         yield str(loader.construct_scalar(key)), value, key.start_mark.line + 1
 
 
-def _bases(value: Any, origin: str) -> list[str]:
-    bases = value if isinstance(value, list) else [value]
-    if not all(isinstance(base, str) and base for base in bases):
+def bases(value: Any, origin: str) -> list[str]:
+    """The files that `base` names in a YAML file. Raises UserError where it is neither a name nor a list of names."""
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) and name for name in names):
         raise UserError(f"{origin}: base={shown(value)}: want a file name or a list of them")
-    return bases
+    return [at_home(name) for name in names]
 
 
 def _yaml_problem(path: Path, content: bytes, error: yaml.YAMLError) -> str:

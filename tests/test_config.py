@@ -28,6 +28,10 @@ from deit_fast.config import (
 TRAINABLE = RunConfig(data=DataConfig(train="train.beton", val="val.beton"))
 SECTIONS = {name: kind for name, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
 OPTIONS = [(section, field) for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)]
+NOT_PATHS = {
+    "augment.auto_augment", "bench.against", "bench.models", "bench.precisions", "bench.work", "budget.until", "distil.teacher",
+    "model.name", "report.published", "slurm.account", "slurm.constraint", "slurm.partition", "slurm.qos",
+}  # fmt: skip
 UNBOUNDED = {"augment.mean"}  # numbers that may be anything finite, which the reading of options sees to
 
 
@@ -49,6 +53,28 @@ def test_every_number_has_a_range() -> None:
         if hint in (int, float) or (get_origin(hint) is tuple and get_args(hint)[0] in (int, float)):
             numbers.add(f"{section}.{field.name}")
     assert numbers - UNBOUNDED == {path for path, _, _ in checks.RANGES}
+
+
+def test_every_text_is_a_path_or_known_to_be_none() -> None:
+    texts = set()
+    for section, field in OPTIONS:
+        hint = get_type_hints(SECTIONS[section])[field.name]
+        if (hint is str or hint == tuple[str, ...]) and not field.metadata.get("is_path"):
+            texts.add(f"{section}.{field.name}")
+    assert texts == NOT_PATHS
+
+
+def test_a_tilde_in_a_path_is_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/deit")
+    paths = [(section, field) for section, field in OPTIONS if field.metadata.get("is_path")]
+    assert paths
+    for section, field in paths:
+        is_one = isinstance(field.default, str)
+        config = changed(f"{section}.{field.name}", "~/sets/a~{0..1}.tar" if is_one else ("~/a", "b/~", "~"))
+        wanted = "/home/deit/sets/a~{0..1}.tar" if is_one else ("/home/deit/a", "b/~", "/home/deit")
+        assert getattr(getattr(config, section), field.name) == wanted
+    assert RunConfig(out="~/out.json").out == "/home/deit/out.json"
+    assert changed("model.name", "~").model.name == "~"
 
 
 def test_defaults_are_in_range_and_train() -> None:

@@ -172,6 +172,19 @@ def test_bases_that_lead_back(tmp_path: Path) -> None:
     assert error(alone).startswith(f"{alone}:2: base {alone} leads back to itself")
 
 
+def test_a_tilde_is_the_home_in_files_and_names_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    home.mkdir()
+    (home / "base.yaml").write_text("run: {dir: ~/run}\n")
+    (tmp_path / "own.yaml").write_text("base: ~/base.yaml\ndata: {train: ~/a.beton}\n")
+    config = parse("train", ["--config-file=~/../own.yaml", "--data.val=~/b.beton", "--out=~/out.json"])
+    paths = (config.run.dir, config.data.train, config.data.val, config.out)
+    assert paths == tuple(str(home / name) for name in ("run", "a.beton", "b.beton", "out.json"))
+    assert parse("report", ["~/a", "b"]).report.runs == (str(home / "a"), "b")
+    assert parse("verify", ["~/a.beton", "--against=~/a"]).verify.against == str(home / "a")
+
+
 def test_errors_of_a_base_name_the_base(tmp_path: Path) -> None:
     base = write(tmp_path, "data:\n  batch_size: many", "base.yaml")
     top = write(tmp_path, "base: base.yaml")

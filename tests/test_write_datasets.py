@@ -96,6 +96,12 @@ def test_asks_for_two_betons(tmp_path: Path, calls: list[list[str]], layout: str
     assert out.is_dir()
 
 
+def test_a_tilde_is_the_home(tmp_path: Path, calls: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert script("write_cars").main(["~/cars", "~/betons"]) == 0
+    assert (calls[0][1], calls[0][4]) == (f"--source.path={tmp_path / 'cars'}", f"--write.out={tmp_path}/betons/train.beton")
+
+
 def test_options_on_the_command_line_come_before_defaults(tmp_path: Path, calls: list[list[str]]) -> None:
     options = ["--write.max_resolution=0", "--source.subset=9", "--source.seed", "3", "--write.mode=smart"]
     write_files(tmp_path, {"train/a/1.jpg": b"", "val/a/1.jpg": b""})

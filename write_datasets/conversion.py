@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from deit_fast.__main__ import main as deit_fast
-from deit_fast.config import UserError
+from deit_fast.config import UserError, at_home
 from deit_fast.data.sources.shards import find_shards, split_of
 
 # of each beton the options that say what goes into it, as --source.OPTION=VALUE; train comes first
@@ -73,7 +73,8 @@ def _split(argv: list[str], description: str, defaults: Mapping[str, str]) -> tu
     for name in OWN_OPTIONS:
         if name in given:
             raise UserError(f"{name} is not an option here: the two paths say where images come from and betons go")
-    return Path(argv[0]), Path(argv[1]), [f"{name}={value}" for name, value in defaults.items() if name not in given] + options
+    source, out = (Path(at_home(word)) for word in argv[:2])
+    return source, out, [f"{name}={value}" for name, value in defaults.items() if name not in given] + options
 
 
 def _make_folder(out: Path) -> None:

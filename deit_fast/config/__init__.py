@@ -26,7 +26,7 @@ from deit_fast.config.data import (
     eval_resolution,
     is_mixing,
 )
-from deit_fast.config.options import Pair, RankError, Triple, UserError, option
+from deit_fast.config.options import Pair, RankError, Triple, UserError, at_home, option
 from deit_fast.config.run import (
     OTHER_SECTIONS,
     BudgetConfig,
@@ -70,6 +70,7 @@ __all__ = [
     "UserError",
     "VerifyConfig",
     "WriteConfig",
+    "at_home",
     "check_loading",
     "check_option",
     "check_placement",

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from deit_fast.config.options import Pair, Triple, option
+from deit_fast.config.options import Options, Pair, Triple, option, path_option
 
 SourceKind = Literal[
     "folder", "imagenet", "parquet", "webdataset", "cifar10", "cifar100", "flowers102", "cars", "inat2018", "inat2019"
@@ -15,10 +15,10 @@ SourceKind = Literal[
 
 
 @dataclass(frozen=True)
-class SourceConfig:
+class SourceConfig(Options):
     """Where images and labels come from before they are in a beton."""
 
-    path: str = option("", "folder, archive or shards to convert, in the layout that source.kind says")
+    path: str = path_option("", "folder, archive or shards to convert, in the layout that source.kind says")
     kind: SourceKind = option(
         "folder",
         "layout: folder (one folder for each class), imagenet (the ILSVRC2012 archives, or Kaggle's folders), parquet and "
@@ -27,7 +27,7 @@ class SourceConfig:
     split: Literal["auto", "train", "val", "test", "trainval"] = option(
         "auto", "which part of a source that has several; auto: train, or all of it where it has no parts"
     )
-    classes: str = option(
+    classes: str = path_option(
         "",
         "text file with a class name a line in the order of the labels, or a folder with a folder for each class; a source "
         "that has names of its own takes their order, or if none of them is there the new names; a class may have no images",
@@ -39,10 +39,10 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
-class WriteConfig:
+class WriteConfig(Options):
     """Conversion of a source into a beton."""
 
-    out: str = option("", "beton to write; its manifest goes beside it as OUT.json")
+    out: str = path_option("", "beton to write; its manifest goes beside it as OUT.json")
     mode: Literal["jpg", "raw", "proportion", "smart"] = option(
         "jpg",
         "how images are stored: jpg (JPEG), raw (uint8 pixels), proportion (JPEG for write.jpeg_share of them), smart "
@@ -74,27 +74,27 @@ class WriteConfig:
 
 
 @dataclass(frozen=True)
-class InspectConfig:
+class InspectConfig(Options):
     """What is in a beton."""
 
-    beton: str = option("", "beton to describe")
+    beton: str = path_option("", "beton to describe")
 
 
 @dataclass(frozen=True)
-class VerifyConfig:
+class VerifyConfig(Options):
     """Check of a beton."""
 
-    beton: str = option("", "beton to check")
-    against: str = option("", "source to compare the images with, read as the manifest says it was; empty: none")
+    beton: str = path_option("", "beton to check")
+    against: str = path_option("", "source to compare the images with, read as the manifest says it was; empty: none")
     num_workers: int = option(0, "processes that check; 0: one for each core")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Options):
     """Where images come from and how they are loaded."""
 
-    train: str = option("", "beton of the training set")
-    val: str = option("", "beton of the validation set")
+    train: str = path_option("", "beton of the training set")
+    val: str = path_option("", "beton of the validation set")
     batch_size: int = option(128, "views in a training batch of one rank")
     eval_batch_size: int = option(0, "images in an evaluation batch of one rank; 0: twice data.batch_size")
     resolution: int = option(224, "side of a training view in pixels")
@@ -136,7 +136,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Options):
     """What happens to a training view."""
 
     device: Literal["cpu", "gpu", "auto"] = option(

@@ -1,7 +1,9 @@
-"""Takes nothing, gives what sections of the configuration are made of: options, and the errors of those that do not fit."""
+"""What sections of the configuration are made of: options, and the errors of those that do not fit."""
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from dataclasses import field
 from typing import Any
 
@@ -22,3 +24,24 @@ def option(default: Any, meaning: str) -> Any:
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata={"help": meaning})
     return field(default=default, metadata={"help": meaning})
+
+
+def path_option(default: Any, meaning: str) -> Any:
+    """A configuration field of one path, or a tuple of them, in which a leading `~` is the home."""
+    return field(default=default, metadata={"help": meaning, "is_path": True})
+
+
+def at_home(path: str) -> str:
+    """The path with a leading `~` or `~NAME` as the home of the user, which a shell puts there in some places alone."""
+    return os.path.expanduser(path)  # noqa: PTH111  (text that need not be one path: a pattern, or empty)
+
+
+class Options:
+    """What every section is: its paths begin at the home where they were given with `~`."""
+
+    def __post_init__(self) -> None:
+        for own in dataclasses.fields(self):  # type: ignore[arg-type]
+            if own.metadata.get("is_path"):
+                value = getattr(self, own.name)
+                expanded = at_home(value) if isinstance(value, str) else tuple(map(at_home, value))
+                object.__setattr__(self, own.name, expanded)  # the sections are frozen

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from deit_fast.config.data import AugmentConfig, DataConfig, InspectConfig, SourceConfig, VerifyConfig, WriteConfig
-from deit_fast.config.options import Pair, option
+from deit_fast.config.options import Options, Pair, option, path_option
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Options):
     """Which architecture, and the weights it starts from."""
 
     name: str = option("deit_small_patch16_224", "timm's name of the architecture")
     options: dict[str, Any] = option({}, "further arguments of timm.create_model: key=value,... or a YAML mapping")
-    weights: str = option(
+    weights: str = path_option(
         "",
         "file of weights to start from: a checkpoint of deit_fast, of timm or of DeiT's code, or safetensors; positions are "
         "interpolated to the resolution, and a head for other classes is made anew; empty: fresh weights",
@@ -42,14 +42,14 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class DistilConfig:
+class DistilConfig(Options):
     """Distillation of a teacher: by the distillation token where the model has one."""
 
     kind: Literal["none", "hard", "soft"] = option(
         "none", "none; hard: the teacher's decision is a label; soft: the student follows the teacher's softmax"
     )
     teacher: str = option("regnety_160", "timm's name of the teacher's architecture; RegNetY-16GF in the paper")
-    teacher_weights: str = option("", "file of the teacher's weights, in any form that model.weights takes")
+    teacher_weights: str = path_option("", "file of the teacher's weights, in any form that model.weights takes")
     teacher_options: dict[str, Any] = option({}, "further arguments of timm.create_model for the teacher")
     teacher_compile: bool = option(False, "compile the teacher as train.compile says for the model")
     alpha: float = option(0.5, "share of the distillation in the loss, 0 to 1; the paper's soft distillation has 0.1")
@@ -60,7 +60,7 @@ class DistilConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(Options):
     """Optimiser."""
 
     name: Literal["adamw", "sgd", "lamb"] = option("adamw", "optimiser")
@@ -84,7 +84,7 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
+class ScheduleConfig(Options):
     """Learning rate over time."""
 
     kind: Literal["cosine", "linear", "step"] = option(
@@ -101,7 +101,7 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Options):
     """The training loop."""
 
     epochs: int = option(300, "epochs to train")
@@ -137,10 +137,10 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class EvalConfig:
+class EvalConfig(Options):
     """Evaluation."""
 
-    checkpoint: str = option("", "checkpoint to evaluate; of other code than deit_fast with model.name beside it")
+    checkpoint: str = path_option("", "checkpoint to evaluate; of other code than deit_fast with model.name beside it")
     weights: Literal["auto", "model", "ema"] = option("auto", "weights to evaluate; auto: the better in the checkpoint")
     flip: bool = option(False, "add the logits of the mirrored image (test-time augmentation)")
     heads: Literal["both", "class", "distillation"] = option("both", "heads of a distilled model that decide")
@@ -150,16 +150,16 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
-class RunSection:
+class RunSection(Options):
     """Where a run is recorded."""
 
-    dir: str = option("", "folder of the run: configuration, log, checkpoints; empty: a new one, runs/NAME-DATE-TIME")
+    dir: str = path_option("", "folder of the run: configuration, log, checkpoints; empty: a new one, runs/NAME-DATE-TIME")
     dollars_per_hour: float = option(0.0, "price of all the run's machines together, for the cost so far; 0: not known")
     tensorboard: bool = option(False, "write what the log gets as TensorBoard events too, to run.dir/tensorboard")
 
 
 @dataclass(frozen=True)
-class BudgetConfig:
+class BudgetConfig(Options):
     """What a run may take; its epochs and schedule are stretched to end inside it."""
 
     hours: float = option(-1.0, "wall-clock hours, from the start of the process to its end, of all sessions; -1: no limit")
@@ -170,7 +170,7 @@ class BudgetConfig:
 
 
 @dataclass(frozen=True)
-class SlurmConfig:
+class SlurmConfig(Options):
     """Submission of a training run to SLURM, through submitit; without slurm.nodes it runs here."""
 
     nodes: int = option(0, "nodes of the job; 0: no job, the run takes place here")
@@ -194,7 +194,7 @@ OTHER_SECTIONS = (
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Options):
     """All that a command was asked to do. `out` is where a command that measures or reports puts its result as JSON."""
 
     source: SourceConfig = field(default_factory=SourceConfig)
@@ -217,7 +217,7 @@ class RunConfig:
     sweep: SweepConfig = field(default_factory=SweepConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
-    out: str = ""
+    out: str = path_option("", "file of the result as JSON; empty: none")
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain dictionary of every section, as it goes into JSON and checkpoints."""

@@ -5,25 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from deit_fast.config.options import option
+from deit_fast.config.options import Options, option, path_option
 
 
 @dataclass(frozen=True)
-class PlanConfig:
+class PlanConfig(Options):
     """Prediction of what a run will cost."""
 
     gpus: int = option(0, "GPUs that the run is to have, on one node; 0: as many ranks as the plan itself is made on")
     seconds: float = option(90.0, "how long measuring may take, about")
-    prices: str = option("", "YAML of prices an hour, to list what the run costs at each; empty: run.dollars_per_hour alone")
-    figure: str = option("", "PNG to draw the stages in; empty: beside --out, where that is given")
+    prices: str = path_option(
+        "", "YAML of prices an hour, to list what the run costs at each; empty: run.dollars_per_hour alone"
+    )
+    figure: str = path_option("", "PNG to draw the stages in; empty: beside --out, where that is given")
 
 
 @dataclass(frozen=True)
-class SweepConfig:
+class SweepConfig(Options):
     """Many runs that differ in some options."""
 
-    file: str = option("", "YAML of the sweep: `base`, `options`, and what varies as `grid`, `list` or `random`")
-    dir: str = option("", "folder of the sweep, with a run in it for each point; empty: runs/NAME, NAME being that of the file")
+    file: str = path_option("", "YAML of the sweep: `base`, `options`, and what varies as `grid`, `list` or `random`")
+    dir: str = path_option(
+        "", "folder of the sweep, with a run in it for each point; empty: runs/NAME, NAME being that of the file"
+    )
     dry_run: bool = option(False, "print the points, with their predicted hours and dollars, and train none")
     retry: bool = option(False, "try points again that failed")
     at_once: int = option(
@@ -35,7 +39,7 @@ class SweepConfig:
 
 
 @dataclass(frozen=True)
-class BenchConfig:
+class BenchConfig(Options):
     """Throughput and fidelity."""
 
     kind: Literal["train", "step", "eval", "gpu", "write", "loader", "fidelity"] = option(
@@ -63,8 +67,8 @@ class BenchConfig:
         "loader, fidelity: take so many images at most, from each class its share; 0: all; fidelity without source.path: so "
         "many random images",
     )
-    chart: str = option("", "loader: PNG to draw the result in; empty: beside --out, where that is given")
-    markdown: str = option("", "fidelity: page to write the table to, in Markdown; empty: none")
+    chart: str = path_option("", "loader: PNG to draw the result in; empty: beside --out, where that is given")
+    markdown: str = path_option("", "fidelity: page to write the table to, in Markdown; empty: none")
     models: tuple[str, ...] = option(
         (), "eval: timm's names of the models to measure; empty: those that DeiT's paper compares, and CaiT"
     )
@@ -81,19 +85,19 @@ class BenchConfig:
 
 
 @dataclass(frozen=True)
-class ReportConfig:
+class ReportConfig(Options):
     """Report of finished runs."""
 
-    runs: tuple[str, ...] = option((), "folders of runs or of sweeps, and results of bench as JSON, to report on")
-    html: str = option("", "page to write; empty: report.html in the first run's folder")
+    runs: tuple[str, ...] = path_option((), "folders of runs or of sweeps, and results of bench as JSON, to report on")
+    html: str = path_option("", "page to write; empty: report.html in the first run's folder")
     published: tuple[str, ...] = option((), "published figures to draw beside them, marked as such: of paper and ffcv-imagenet")
-    images: str = option("", "folder to write each figure to as PNG as well; empty: none")
-    markdown: str = option("", "file to write the tables to as Markdown as well; empty: none")
-    csv: str = option("", "file to write the table of runs to as CSV as well; empty: none")
+    images: str = path_option("", "folder to write each figure to as PNG as well; empty: none")
+    markdown: str = path_option("", "file to write the tables to as Markdown as well; empty: none")
+    csv: str = path_option("", "file to write the table of runs to as CSV as well; empty: none")
 
 
 @dataclass(frozen=True)
-class DemoConfig:
+class DemoConfig(Options):
     """The demonstration on scikit-learn's digits."""
 
-    dir: str = option("runs/demo", "folder of the demonstration; an earlier demonstration in it is replaced")
+    dir: str = path_option("runs/demo", "folder of the demonstration; an earlier demonstration in it is replaced")

@@ -92,28 +92,6 @@ def open_beton(path: str | Path) -> Beton:
     )
 
 
-def check_same_classes(train: Beton, val: Beton) -> None:
-    """Raises UserError where the validation set's classes are not the training set's.
-
-    Names are compared where both have manifests; elsewhere no label of `val` may lie beyond the classes of `train`.
-    """
-    if train.classes is None or val.classes is None:
-        largest = int(val.labels.max())
-        if largest >= train.num_classes:
-            raise UserError(f"{val.path}: has label {largest}, while {train.path} has {train.num_classes} classes")
-        return
-    if train.classes == val.classes:
-        return
-    pairs = enumerate(zip(train.classes, val.classes, strict=False))
-    shorter = min(len(train.classes), len(val.classes))
-    first = next((label for label, (ours, theirs) in pairs if ours != theirs), shorter)
-    ours, theirs = (repr(names[first]) if first < len(names) else "missing" for names in (train.classes, val.classes))
-    raise UserError(
-        f"{val.path}: has {len(val.classes)} classes and {train.path} has {len(train.classes)}; class {first} is "
-        f"{theirs} in the former, {ours} in the latter; want the same class folders in both"
-    )
-
-
 def _not_a_beton(path: Path, what: str) -> UserError:
     return UserError(f"{path}: not a beton: {what}")
 

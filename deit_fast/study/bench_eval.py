@@ -15,6 +15,7 @@ from deit_fast.study.bench_inference import PRECISIONS, Inference, lack_of
 from deit_fast.study.bench_result import described, device_of
 from deit_fast.study.bench_step import NUM_CLASSES
 from deit_fast.study.device_needs import ForwardNeeds, forward_needs
+from deit_fast.train.compiler import check_compiler
 from deit_fast.train.dist import joined_world
 
 # what DeiT's paper compares, at the resolutions that it states, and CaiT
@@ -69,6 +70,7 @@ def bench_eval(config: RunConfig) -> dict[str, Any]:
     with joined_world(config.train.device) as world:
         if world.world_size > 1:
             raise UserError("bench eval: measures one device; start it without torchrun")
+        check_compiler(config.train.compile, world.device)
         setting = {"device": world.device.type, "threads": torch.get_num_threads(), **described(config)}
         print(f"inference, medians of {config.bench.rounds} rounds, compile {config.train.compile}, {device_of(setting)}")
         precisions = config.bench.precisions or (("fp32", "bf16") if world.device.type == "cuda" else ("fp32",))

@@ -28,6 +28,7 @@ from deit_fast.study.interleave import interleaved, spread, summary, wait_for
 from deit_fast.train import optim
 from deit_fast.train.clip import clipped_parameters
 from deit_fast.train.dist import World, joined_world, world_size_of_environment
+from deit_fast.train.feed import memory_format
 from deit_fast.train.learner import Learner
 from deit_fast.train.stop import Stop
 
@@ -75,8 +76,8 @@ def synthetic_batch(config: RunConfig, device: torch.device, num_classes: int = 
     classes = torch.randint(num_classes, (size, 2), generator=generator)
     targets = torch.zeros(size, num_classes).scatter_add_(1, classes, torch.tensor([[0.7, 0.3]]).expand(size, 2)).to(device)
     ids = torch.arange(size)
-    # as the loader lays them out
-    return Batch(images.contiguous(memory_format=torch.channels_last), targets, ids, torch.zeros_like(ids))
+    images = images.contiguous(memory_format=memory_format(config.train.channels_last))
+    return Batch(images, targets, ids, torch.zeros_like(ids))
 
 
 def our_loop(learner: Learner, batch: Batch, stop: Stop) -> Step:

@@ -1,4 +1,4 @@
-"""Takes torchrun's environment, gives this process its place among the ranks and the collectives that training needs."""
+"""This process among the ranks: its device, and the collectives that training needs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed
 from torch import nn
+from torch._C._distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from deit_fast.config import RankError, UserError
 from deit_fast.cores import num_cores
 from deit_fast.train.freed_memory import keep_freed_memory
-from deit_fast.train.rendezvous import new_part_of
+from deit_fast.train.interface import VARIABLE, choose_interface
+from deit_fast.train.launch import launch_of_environment
+from deit_fast.train.rendezvous import PATIENCE, new_part_of
 
 Result = TypeVar("Result")
 
@@ -71,8 +74,8 @@ class World:
 
 
 def world_size_of_environment() -> int:
-    """Number of ranks that torchrun started, or 1."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Number of ranks that torchrun started, or 1. Raises RankError where the environment contradicts itself."""
+    return launch_of_environment().world_size
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
@@ -99,9 +102,9 @@ def num_compute_threads() -> int:
 @contextmanager
 def joined_world(device_name: str) -> Iterator[World]:
     """This process's world: NCCL between GPUs, gloo between CPUs; left again on the way out."""
-    rank = int(os.environ.get("RANK", "0"))
-    world_size = world_size_of_environment()
-    device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
+    launch = launch_of_environment()
+    rank, world_size = launch.rank, launch.world_size
+    device = choose_device(device_name, launch.local_rank)
     torch.set_num_threads(num_compute_threads())
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -110,13 +113,42 @@ def joined_world(device_name: str) -> Iterator[World]:
     if world_size == 1:
         yield World(0, 1, device)
         return
-    agents_store, _, _ = next(rendezvous("env://"))
-    store = new_part_of(agents_store, rank, world_size)
+    store = new_part_of(_agents_store(), rank, world_size)
+    choose_interface(store, launch, PATIENCE)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     try:
-        control_group = torch.distributed.new_group(backend="gloo")
+        with _gloos_errors_in_one_line():
+            torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+            control_group = torch.distributed.new_group(backend="gloo")
         assert isinstance(control_group, torch.distributed.ProcessGroup)
         yield World(rank, world_size, device, control_group)
     finally:
-        torch.distributed.destroy_process_group()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _agents_store() -> Store:
+    """The store at MASTER_ADDR and MASTER_PORT, which is torchrun's agents' or rank 0's."""
+    try:
+        store, _, _ = next(rendezvous("env://"))
+    except torch.distributed.DistNetworkError as error:
+        place = ":".join(os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT"))
+        raise RankError(
+            f"the ranks cannot meet at MASTER_ADDR:MASTER_PORT={place}: {str(error).splitlines()[0]}; want an address of rank "
+            "0's node that all nodes reach, and a free port"
+        ) from error
+    assert isinstance(store, Store)
+    return store
+
+
+@contextmanager
+def _gloos_errors_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if "gloo" not in str(error).lower():
+            raise
+        raise RankError(
+            f"the ranks cannot connect by gloo ({str(error).splitlines()[0]}), by {VARIABLE}={os.environ.get(VARIABLE, '')}; "
+            f"want {VARIABLE} set on each node to the interface by which other nodes reach it, as `ip address` lists them"
+        ) from error

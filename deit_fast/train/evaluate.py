@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
@@ -54,24 +56,29 @@ def evaluate(
     world: World,
     *,
     amp: str,
+    channels_last: bool,
+    labels: NDArray[np.int64] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
     """top1 and top5 in percent, mean cross-entropy `loss`, and num_images, over all ranks' batches together.
 
-    amp: off, bf16 or fp16. should_stop: asked after each batch, on each rank as often; None is given where it says so.
+    amp: off, bf16 or fp16. channels_last: memory format of the images. labels: for each label of the set the model's,
+    where they differ. should_stop: asked after each batch, on each rank as often; None is given where it says so.
     """
     sums = torch.zeros(4, dtype=torch.float64, device=world.device)  # correct in 1, correct in 5, loss, images
-    with contextlib.closing(on_device(loader, world.device)) as batches:
+    label_of = None if labels is None else torch.from_numpy(labels).to(world.device)
+    with contextlib.closing(on_device(loader, world.device, channels_last=channels_last)) as batches:
         for _ in range(num_batches(loader)):
             batch = next(batches, None)
             if batch is not None:
                 with autocast(amp, world.device):
                     logits = decision(batch.images)
-                best = logits.topk(min(5, logits.shape[1]), dim=1).indices == batch.targets[:, None]
+                targets = batch.targets if label_of is None else label_of[batch.targets]
+                best = logits.topk(min(5, logits.shape[1]), dim=1).indices == targets[:, None]
                 sums[0] += best[:, 0].sum()
                 sums[1] += best.sum()
-                sums[2] += F.cross_entropy(logits, batch.targets, reduction="sum")
-                sums[3] += len(batch.targets)
+                sums[2] += F.cross_entropy(logits, targets, reduction="sum")
+                sums[3] += len(targets)
             if should_stop():
                 return None
     correct_1, correct_5, loss, images = world.sum(sums).tolist()

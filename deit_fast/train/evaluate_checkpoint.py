@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import timm
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from deit_fast.config import EvalConfig, ModelConfig, RunConfig, UserError
 from deit_fast.data.beton import Beton
+from deit_fast.data.classes import training_labels
 from deit_fast.data.loader import eval_loader
 from deit_fast.model.create import create_model, to_channels_last
 from deit_fast.model.heads import is_distilled
@@ -38,6 +41,11 @@ class _Trained:
     view: Mapping[str, Any]
     epoch: int | None  # from 0
 
+    @property
+    def is_of_other_code(self) -> bool:
+        """Whether the file is none of deit_fast, and says of its classes no more than their number."""
+        return self.epoch is None
+
 
 def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
     """The model of eval.checkpoint on data.val, each image counted once. The result, which rank 0 also prints.
@@ -62,21 +70,23 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
     with joined_world(config.train.device) as world:
         loader = eval_loader(data, augment, rank=world.rank, world_size=world.world_size, device=world.device)
         try:
-            _check_classes(trained, loader.beton, config.eval.checkpoint)
+            labels, remarks = _labels_of(trained, loader.beton, config.eval.checkpoint)
             model = create_model(trained.model, num_classes=trained.num_classes, resolution=data.eval_resolution)
-            adapted = fit_weights(model, trained.weights, path=config.eval.checkpoint)
+            remarks += fit_weights(model, trained.weights, path=config.eval.checkpoint)
             model = model.to(world.device).eval()
             if config.train.channels_last:
                 model = to_channels_last(model)
             amp = resolve_amp(config.train.amp, world.device)
             check_dtype(data.dtype, amp)
-            result = evaluate(Decision(model, config.eval), loader, world, amp=amp)
+            decision = Decision(model, config.eval)
+            how: dict[str, Any] = {"amp": amp, "channels_last": config.train.channels_last}
+            result = evaluate(decision, loader, world, **how, labels=labels)
             assert result is not None
         finally:
             loader.close()
         if world.is_main:
             view_line = f"{data.eval_resolution} pixels of {round(data.eval_resolution / data.eval_crop_ratio)}"
-            print(_line(trained, model, [view_line, *adapted], config.eval, result))
+            print(_line(trained, model, [view_line, *remarks], config.eval, result))
     return {
         **result,
         "weights": trained.weights_name,
@@ -127,13 +137,21 @@ def _default(name: str) -> dict[str, Any]:
     }
 
 
-def _check_classes(trained: _Trained, val: Beton, path: str) -> None:
-    """Raises UserError if a beton's classes are not those that the weights were trained on."""
-    if trained.classes is not None and val.classes is not None and list(val.classes) != list(trained.classes):
-        sizes = f"{len(val.classes)} and {len(trained.classes)}"
-        raise UserError(f"{val.path}: its classes are not those of checkpoint {path} ({sizes})")
-    if int(val.labels.max()) >= trained.num_classes:
-        raise UserError(f"{val.path}: has label {int(val.labels.max())}, checkpoint {path} knows {trained.num_classes} classes")
+def _labels_of(trained: _Trained, val: Beton, path: str) -> tuple[NDArray[np.int64] | None, list[str]]:
+    """The weights' label for each of a beton's, where they differ, and what is to be said of them.
+
+    Raises UserError if a beton's classes are not among those that the weights were trained on."""
+    labels = training_labels(val, trained.classes, num_classes=trained.num_classes, trained_on=f"checkpoint {path}")
+    if val.num_classes == trained.num_classes:
+        return labels, []
+    if labels is not None:
+        return labels, [f"{len(labels)} of {trained.num_classes} classes"]
+    if trained.is_of_other_code and val.classes is not None:
+        raise UserError(
+            f"checkpoint {path}: decides between {trained.num_classes} classes, {val.path} has {val.num_classes}; want weights "
+            f"for these, or a beton of all {trained.num_classes}"
+        )
+    return None, [f"labels up to {val.num_classes - 1} for {trained.num_classes} classes"]
 
 
 def _line(trained: _Trained, model: nn.Module, remarks: list[str], config: EvalConfig, result: Mapping[str, Any]) -> str:

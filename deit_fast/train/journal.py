@@ -85,6 +85,7 @@ class Journal:
         remarks = [("placement", line) for line in trainer.placement] + [("weights", line) for line in trainer.remarks]
         if self._record is not None:
             remarks += [("warning", line) for line in self._record.remarks]
+        remarks += trainer.remarks_on_data
         for kind, line in [*remarks, *(("warning", line) for line in warnings_of(trainer.config, trainer.global_batch_size))]:
             self.remark(kind, line)
 

@@ -90,7 +90,9 @@ class Keeper:
 
 
 class _Snapshot:
-    """Copies of a checkpoint's tensors in CPU memory, which is used again for the next; pinned where they come from CUDA."""
+    """Copies of a checkpoint's tensors in CPU memory, which is used again for the next; pinned where they come from CUDA.
+
+    They are contiguous, whatever the memory format of the model, as safetensors and other readers want them."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, torch.Tensor] = {}
@@ -117,7 +119,7 @@ class _Snapshot:
     def _copy_tensor(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
         buffer = self._buffers.get(name)
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
-            buffer = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda, requires_grad=False)
+            buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
             self._buffers[name] = buffer
         return buffer.copy_(tensor.detach(), non_blocking=True)
 

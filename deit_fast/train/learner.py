@@ -5,19 +5,21 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from deit_fast.config import RunConfig
+from deit_fast.config import RunConfig, eval_resolution
 from deit_fast.data.loader import Batch
 from deit_fast.model.create import create_model, to_channels_last
 from deit_fast.model.parts import freeze_except
 from deit_fast.model.weights import fit_weights, weights_of
 from deit_fast.train import optim, schedule
 from deit_fast.train.checkpoint import load_any
+from deit_fast.train.compiler import check_compiler
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
 from deit_fast.train.evaluate import check_dtype
 from deit_fast.train.objective import Objective
 from deit_fast.train.step import TrainStep, resolve_amp
 from deit_fast.train.teacher import Teacher, create_teacher
+from deit_fast.train.trial import check_resolutions, check_single_image, smallest_piece
 
 
 class Learner:
@@ -35,6 +37,7 @@ class Learner:
         self.global_batch_size = config.data.batch_size * world.world_size
         self.peak_lr = schedule.peak_lr(config.optim, self.global_batch_size)
         check_dtype(config.data.dtype, resolve_amp(config.train.amp, world.device))
+        check_compiler(config.train.compile, world.device)
 
         self.remarks: list[str] = []
         self.model = self._create_model(starts_anew)
@@ -45,6 +48,7 @@ class Learner:
         objective = Objective(self.model, config.train, config.distil)
         self.teacher = self._create_teacher()
         self.step = TrainStep(config.train, config.optim, objective, self.optimizer, self.average, self.teacher, world)
+        self._try_out()
         self.set_mode()
 
     def _create_model(self, starts_anew: bool) -> nn.Module:
@@ -75,6 +79,19 @@ class Learner:
         )
         self.remarks += [f"teacher: {line}" for line in teacher.adapted]
         return teacher
+
+    def _try_out(self) -> None:
+        """Raises UserError if model or teacher cannot do with the images of the run."""
+        data, train, device = self.config.data, self.config.train, self.world.device
+        epochs = range(train.epochs)
+        sides = {schedule.resolution_of_epoch(data, epoch=epoch, epochs=train.epochs) for epoch in epochs}
+        name = f"model.name={self.config.model.name}"
+        check_resolutions(self.model, name, {*sides, eval_resolution(data), data.resolution}, device)
+        if self.teacher is not None:
+            teacher = f"distil.teacher={self.config.distil.teacher}"
+            check_resolutions(self.teacher.model, teacher, {*sides, data.resolution}, device)
+        self.set_mode()
+        check_single_image(self.model, smallest_piece(data.batch_size, train.accumulate), min(sides), device)
 
     def set_mode(self) -> None:
         """Put the model into the mode that it trains in."""

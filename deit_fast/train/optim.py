@@ -1,6 +1,8 @@
-"""Takes a model, gives its optimiser."""
+"""The optimiser of a model: its creation, its learning rate, its state."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,3 +40,13 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate: of each group, lr times its lr_scale. Numbers of Python, which no device has to be asked for."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up an optimiser's state. Fused kernels want moments in the memory format of their parameters: PyTorch's own
+    load_state_dict leaves them as they lie in the checkpoint."""
+    optimizer.load_state_dict(state)
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

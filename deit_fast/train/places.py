@@ -40,7 +40,7 @@ def training_rate(config: RunConfig, world: World) -> float:
         steps_per_epoch = max(1, loader.order.steps_per_epoch)
         sizes = {"num_classes": loader.beton.num_classes, "steps_per_epoch": steps_per_epoch}
         learner = Learner(config, World(0, 1, world.device), starts_anew=False, **sizes)
-        batches = _endless(loader, world.device)
+        batches = _endless(loader, world.device, config.train.channels_last)
 
         def train_on(number: int) -> None:
             learner.train_on(next(batches), 0, number % steps_per_epoch)
@@ -64,10 +64,10 @@ def training_rate(config: RunConfig, world: World) -> float:
             torch.cuda.empty_cache()
 
 
-def _endless(loader: Loader, device: torch.device) -> Iterator[Batch]:
+def _endless(loader: Loader, device: torch.device, channels_last: bool) -> Iterator[Batch]:
     for epoch in itertools.count():
         loader.set_epoch(epoch)
-        yield from on_device(loader, device)
+        yield from on_device(loader, device, channels_last=channels_last)
 
 
 def with_places(config: RunConfig, places: Places) -> RunConfig:

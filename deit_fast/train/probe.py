@@ -176,7 +176,8 @@ class _Probe:
         started = time.perf_counter()
         loader.set_resolution(resolution)
         loader.set_epoch(next(self._epochs) % self._trainer.config.train.epochs)
-        with contextlib.closing(on_device(loader, self._world.device)) as batches:
+        channels_last = self._trainer.config.train.channels_last
+        with contextlib.closing(on_device(loader, self._world.device, channels_last=channels_last)) as batches:
             for number, batch in enumerate(batches):
                 if number == 0:
                     waited = time.perf_counter() - started

@@ -13,16 +13,17 @@ import torch
 
 from deit_fast.augment.rng import sample_of
 from deit_fast.config import RunConfig, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
-from deit_fast.data.beton import Beton, check_same_classes
+from deit_fast.data.beton import Beton
+from deit_fast.data.classes import training_labels
 from deit_fast.data.identity import identity, labels_digest
 from deit_fast.data.loader import Batch, eval_loader, train_loader
-from deit_fast.model.create import has_fixed_resolution
 from deit_fast.train import schedule
 from deit_fast.train.checkpoint import check_architecture, load_weights
 from deit_fast.train.dist import World
 from deit_fast.train.evaluate import Decision, evaluate
-from deit_fast.train.feed import on_device
+from deit_fast.train.feed import memory_format, on_device
 from deit_fast.train.learner import Learner
+from deit_fast.train.optim import load_optimizer
 from deit_fast.train.places import placed
 from deit_fast.train.resume import check_same_run
 from deit_fast.train.step import autocast
@@ -36,15 +37,17 @@ class Trainer(Learner):
     """
 
     def __init__(self, config: RunConfig, world: World, *, starts_anew: bool = True) -> None:
-        _check_resolutions(config)
+        _check_options(config)
         config, self.placement = placed(config, world)
         data, augment, seed = config.data, config.augment, config.train.seed
         ranks = {"rank": world.rank, "world_size": world.world_size, "device": world.device}
         self.train_loader = train_loader(data, augment, seed=seed, **ranks)  # type: ignore[arg-type]
         self.eval_loader = eval_loader(data, augment, **ranks)  # type: ignore[arg-type]
         beton = self.train_loader.beton
-        check_same_classes(beton, self.eval_loader.beton)
         self.classes = beton.classes
+        self._labels = training_labels(
+            self.eval_loader.beton, beton.classes, num_classes=beton.num_classes, trained_on=str(beton.path)
+        )
         steps_per_epoch = self.train_loader.order.steps_per_epoch
         super().__init__(config, world, num_classes=beton.num_classes, steps_per_epoch=steps_per_epoch, starts_anew=starts_anew)
         self.digests = self._digests()
@@ -58,6 +61,19 @@ class Trainer(Learner):
         if self.teacher is not None:
             found["distil.teacher_weights"] = {"weights": self.teacher.digest}
         return found
+
+    @property
+    def remarks_on_data(self) -> list[tuple[str, str]]:
+        """Kind and line of what a user may not have meant in the data sets."""
+        remarks = []
+        train, val = self.train_loader.beton, self.eval_loader.beton
+        if train.labels.min() == train.labels.max():
+            remarks.append(
+                ("warning", f"{train.path}: all images are of one class; want as many as the model is to tell apart")
+            )
+        if self._labels is not None:
+            remarks.append(("classes", f"{val.path}: has {len(self._labels)} of the {train.num_classes}, found by name"))
+        return remarks
 
     @property
     def datasets(self) -> dict[str, dict[str, Any]]:
@@ -82,7 +98,7 @@ class Trainer(Learner):
         """The batches of an epoch from a step on, at its resolution, on the device."""
         self.train_loader.set_resolution(self.resolution(epoch))
         self.train_loader.set_epoch(epoch, first_step)
-        return on_device(self.train_loader, self.world.device)
+        return on_device(self.train_loader, self.world.device, channels_last=self.config.train.channels_last)
 
     def samples_of_step(self, epoch: int, step: int) -> list[int]:
         """The samples of this rank's batch at a step."""
@@ -96,7 +112,7 @@ class Trainer(Learner):
         data = self.config.data
         shape = eval_batch_size(data), 3, *[eval_resolution(data)] * 2
         images = torch.zeros(shape, dtype=getattr(torch, data.dtype), device=self.world.device)
-        images = images.to(memory_format=torch.channels_last)
+        images = images.to(memory_format=memory_format(self.config.train.channels_last))
         for name, module in self._modules.items():
             module.eval()
             with torch.inference_mode(), autocast(self.step.amp, self.world.device):
@@ -114,7 +130,15 @@ class Trainer(Learner):
             self.world.share_buffers(module)
             module.eval()
             decision = self._decisions[name]
-            result = evaluate(decision, self.eval_loader, self.world, amp=self.step.amp, should_stop=should_stop)
+            result = evaluate(
+                decision,
+                self.eval_loader,
+                self.world,
+                amp=self.step.amp,
+                channels_last=self.config.train.channels_last,
+                labels=self._labels,
+                should_stop=should_stop,
+            )
             if result is None:
                 break
             results[name] = result
@@ -168,7 +192,7 @@ class Trainer(Learner):
         num_samples = self.train_loader.order.num_samples
         check_same_run(content, path, self.config, self.global_batch_size, num_samples, self.digests)
         load_weights(self.model, content["state_dict"], path)
-        self.optimizer.load_state_dict(content["optimizer"])
+        load_optimizer(self.optimizer, content["optimizer"])
         self.step.scaler.load_state_dict(content["scaler"])
         if self.average is not None:
             load_weights(self.average.module, content["state_dict_ema"], path)
@@ -184,16 +208,9 @@ def _dataset(beton: Beton) -> dict[str, Any]:
     return {"num_images": beton.num_samples, "num_classes": beton.num_classes, "labels": labels_digest(beton)}
 
 
-def _check_resolutions(config: RunConfig) -> None:
-    """Raises UserError if a model of one fixed resolution is to see several, or is built for other images than the run's."""
-    data = config.data
-    for name, wanted in (("img_size", data.resolution), ("in_chans", 3)):
+def _check_options(config: RunConfig) -> None:
+    """Raises UserError if a model is to be built for other images than the run's."""
+    for name, wanted in (("img_size", config.data.resolution), ("in_chans", 3)):
         got = config.model.options.get(name, wanted)
         if got != wanted:
             raise UserError(f"model.options: {name}={got}: the run's images have {wanted}; leave it out")
-    sides = {side for side in (data.resolution, data.start_resolution, data.eval_resolution) if side}
-    if len(sides) > 1 and has_fixed_resolution(config.model.name):
-        raise UserError(
-            f"model.name={config.model.name}: takes one resolution, but data.resolution, data.start_resolution and "
-            f"data.eval_resolution are {', '.join(map(str, sorted(sides)))}; set the last two to 0"
-        )

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deit_fast.config import SourceConfig, UserError, WriteConfig
-from deit_fast.data.beton import Beton, check_same_classes, manifest_path, open_beton
+from deit_fast.data.beton import manifest_path, open_beton
 from deit_fast.data.write import write_beton
 from tests.data.image_folders import make_images, smooth_image
 
@@ -296,32 +296,3 @@ def test_a_manifest_that_disagrees_is_refused(
     (tmp_path / "set.beton").write_bytes(ours.read_bytes())
     (tmp_path / "set.beton.json").write_text(change(json.loads(manifest_path(ours).read_text())))
     refused(tmp_path / "set.beton", message)
-
-
-def beton_of(name: str, classes: tuple[str, ...] | None, labels: list[int]) -> Beton:
-    empty = np.zeros(0, np.uint64)
-    small = (empty.astype(np.uint16), empty.astype(np.uint16), empty.astype(np.uint8))
-    return Beton(Path(name), ("image", "label"), len(labels), classes, np.array(labels), *small, empty, empty)
-
-
-@pytest.mark.parametrize(
-    ("train", "val", "message"),
-    [
-        ((("cat", "dog"), [0, 1]), (("cat", "dog"), [0]), None),
-        ((None, [0, 1, 4]), (None, [4]), None),
-        ((("cat", "dog"), [0, 1]), (None, [1]), None),
-        ((("cat", "dog"), [0, 1]), (("cat", "elk"), [0]), "class 1 is 'elk' in the former, 'dog' in the latter"),
-        ((("cat", "dog"), [0, 1]), (("cat",), [0]), "v: has 1 classes and t has 2; class 1 is missing in the former"),
-        ((None, [0, 1]), (("cat", "dog", "elk"), [2]), r"v: has label 2, while t has 2 classes"),
-        ((None, [0, 1]), (None, [0, 7]), r"v: has label 7, while t has 2 classes"),
-    ],
-)
-def test_validation_wants_the_training_sets_classes(
-    train: tuple[tuple[str, ...] | None, list[int]], val: tuple[tuple[str, ...] | None, list[int]], message: str | None
-) -> None:
-    betons = beton_of("t", *train), beton_of("v", *val)
-    if message is None:
-        check_same_classes(*betons)
-        return
-    with pytest.raises(UserError, match=message):
-        check_same_classes(*betons)

@@ -353,6 +353,7 @@ def test_what_is_refused(
 
 
 def test_torchruns_ranks_do_not_each_sweep(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="without torchrun"):
         run(make_file(tmp_path, [1]), out)

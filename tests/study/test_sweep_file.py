@@ -53,6 +53,16 @@ def test_grid_is_the_product_with_the_last_axis_fastest(tmp_path: Path) -> None:
     assert all(point.config.data.train == "a.beton" for point in found)
 
 
+def test_a_tilde_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "base.yaml").write_text("data: {val: ~/v.beton}\n")
+    text = "base: ~/base.yaml\ngrid: {data.train: [~/a.beton, ~/b.beton]}"
+    found = points(tmp_path, text, data="")
+    assert [(point.config.data.train, point.config.data.val) for point in found] == [
+        (str(tmp_path / name), str(tmp_path / "v.beton")) for name in ("a.beton", "b.beton")
+    ]
+
+
 def test_options_that_vary_together(tmp_path: Path) -> None:
     text = "grid:\n  data.train+data.val:\n  - [x/a_train.beton, a_val.beton]\n  - [b_train.beton, b_val.beton]\n"
     found = points(tmp_path, text + "  augment.crop_scale: [[0.08, 1], [0.5, 1]]")

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from timm.data import create_transform
 
 from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
@@ -16,6 +17,7 @@ from deit_fast.data.write import write_beton
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
 from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
 from tests.train.conftest import TINY
+from tests.train.learners import small_learner
 
 Finished = tuple[RunConfig, dict[str, Any]]
 DISTILLED = "deit_tiny_distilled_patch16_224"
@@ -122,6 +124,31 @@ def test_the_view_of_other_weights_is_what_timm_states(digits: Path, tmp_path: P
     assert np.isfinite(result["loss"])
 
 
+def test_weights_of_a_checkpoint_as_safetensors(digits: Path, tmp_path: Path, finished_run: Finished) -> None:
+    best = Path(finished_run[0].run.dir) / "checkpoints" / "best.pt"
+    content = load_checkpoint(best)
+    tensors = [value for state in content["optimizer"]["state"].values() for value in state.values()]
+    assert all(tensor.is_contiguous() for tensor in (*tensors, *content["model_ema"].values()))
+    path = tmp_path / "weights.safetensors"
+    save_file(content["model"], path)
+
+    named = {"model.name": "deit_tiny_patch16_224", "model.options": TINY}
+    view = {"data.eval_resolution": 32, "data.eval_crop_ratio": 0.875}
+    result = evaluate_checkpoint(_config(digits, path, **named, **view))
+    expected = evaluate_checkpoint(_config(digits, best, **{"eval.weights": "model"}))
+    assert (result["top1"], result["loss"]) == (expected["top1"], expected["loss"])
+
+    roles = {
+        "model.weights": str(path), "distil.kind": "soft", "distil.teacher": named["model.name"],
+        "distil.teacher_options": TINY, "distil.teacher_weights": str(path),
+    }  # fmt: skip
+    learner = small_learner({**named, **roles})
+    assert learner.teacher is not None
+    for model in (learner.model, learner.teacher.model):
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, content["model"][name])
+
+
 def test_what_is_refused(digits: Path, tmp_path: Path, finished_run: Finished, students: tuple[Path, torch.nn.Module]) -> None:
     ours = Path(finished_run[0].run.dir) / "checkpoints" / "last.pt"
     with pytest.raises(UserError, match=r"model\.name=resnet18: checkpoint .* holds deit_tiny_patch16_224; leave"):
@@ -132,5 +159,5 @@ def test_what_is_refused(digits: Path, tmp_path: Path, finished_run: Finished, s
         evaluate_checkpoint(_config(digits, students[0], **{"model.name": DISTILLED, "eval.weights": "ema"}))
     content = load_checkpoint(ours)
     save_checkpoint(tmp_path / "five.pt", {**content, "classes": list("01234"), "num_classes": 5})
-    with pytest.raises(UserError, match=r"its classes are not those of checkpoint .* \(10 and 5\)"):
+    with pytest.raises(UserError, match=r"has 10 classes and checkpoint .* has 5; class 5 of the former, '5', is not there"):
         evaluate_checkpoint(_config(digits, tmp_path / "five.pt"))

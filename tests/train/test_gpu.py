@@ -119,7 +119,7 @@ def test_batches_are_copied_on_a_stream_of_their_own() -> None:
             yield dataclasses.replace(batch, images=images, targets=targets)
 
     sums = []
-    for batch in on_device(batches(), CUDA):
+    for batch in on_device(batches(), CUDA, channels_last=True):
         torch.cuda._sleep(10_000_000)  # the step is still busy when the next batch's copy is queued
         sums.append(batch.images.double().sum())
         del batch

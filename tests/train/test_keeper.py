@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from deit_fast.config import UserError
 from deit_fast.record.log import read_events
@@ -40,6 +41,25 @@ def test_policy_keeps_the_newest_the_best_and_those_for_good(tmp_path: Path) -> 
     assert found == {"best.pt": 2, "epoch-3.pt": 3, "last.pt": 5, "step-00000004.pt": 4, "step-00000005.pt": 5}
     assert [saved.step for saved in keeper.finished()] == [1, 2, 3, 4, 5]
     assert keeper.finished() == []
+
+
+def test_tensors_of_a_checkpoint_are_contiguous_and_their_own(tmp_path: Path) -> None:
+    whole = torch.arange(120.0).view(2, 3, 4, 5)
+    weights = {
+        "channels last": whole.to(memory_format=torch.channels_last),
+        "transposed": whole[0, 0].T,
+        "part": whole[1],
+        "expanded": torch.arange(3.0).expand(2, 3),
+        "number": torch.tensor(7),
+    }
+    keeper = Keeper(tmp_path, keep_last=1)
+    keeper.save({"step": 1, "model": weights, "state_dict": weights}, epoch=0, step=1, is_best=False)
+    keeper.wait()
+    found = load_checkpoint(tmp_path / "last.pt")["model"]
+    assert all(tensor.is_contiguous() for tensor in found.values())
+    save_file(found, tmp_path / "model.safetensors")
+    for name, tensor in load_file(tmp_path / "model.safetensors").items():
+        assert torch.equal(tensor, weights[name]), name
 
 
 def test_a_checkpoint_is_of_its_moment_though_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

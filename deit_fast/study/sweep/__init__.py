@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from deit_fast.study.sweep.jobs import Job
 from deit_fast.study.sweep.ledger import Ledger, check_same_sweep, is_finished, read_attempts
 from deit_fast.study.sweep.points import Point, points_of
 from deit_fast.study.sweep.runner import Attempt, Outcome, Runner, say, to_run
+from deit_fast.train.launch import launch_of_environment
 from deit_fast.train.slurm import make_executor
 
 __all__ = ["sweep"]
@@ -41,7 +41,7 @@ def sweep(
     section = config.sweep
     if not section.file:
         raise UserError("sweep.file is not set: want the YAML of a sweep")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launch_of_environment().world_size > 1:
         raise UserError("a sweep starts its runs itself: start it once, without torchrun")
     file = read_sweep_file(Path(section.file))
     name = file.path.stem

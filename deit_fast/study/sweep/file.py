@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import UserError
-from deit_fast.option_values import COMMAND_LINE, Given, nearest, plain, read_file, read_nested, shown
+from deit_fast.option_values import COMMAND_LINE, Given, bases, nearest, plain, read_file, read_nested, shown
 from deit_fast.study.sweep.draw import KINDS, Draw, draw_of
 from deit_fast.study.sweep.options import ALL, TRAINING
 
@@ -44,7 +44,7 @@ def read_sweep_file(path: Path) -> SweepFile:
             raise UserError(f"{part.origin}: unknown part {shown(name)} of a sweep; {nearest(name, _PARTS)}")
     shared: Options = {}
     if "base" in parts:
-        for base in _bases(plain(parts["base"])):
+        for base in bases(plain(parts["base"]).value, parts["base"].origin):
             shared |= read_file(path.parent / base, ALL, parts["base"].origin)
     if "options" in parts:
         shared |= _options(parts["options"])
@@ -60,13 +60,6 @@ def read_sweep_file(path: Path) -> SweepFile:
     if len(points) > MAX_POINTS:
         raise UserError(f"{path}:1: {len(points)} points: want at most {MAX_POINTS}")
     return SweepFile(path, shared, points)
-
-
-def _bases(given: Given) -> list[str]:
-    bases = given.value if isinstance(given.value, list) else [given.value]
-    if not all(isinstance(base, str) and base for base in bases):
-        raise UserError(f"{given.origin}: base={shown(given.value)}: want a file name or a list of them")
-    return bases
 
 
 def _mapping(given: Given, problem: str) -> dict[str, Given]:

@@ -1,0 +1,75 @@
+"""What a model cannot do with a run's images is one line before the run: sides, single images, a missing compiler."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from deit_fast.config import UserError
+from deit_fast.train.compiler import check_compiler
+from deit_fast.train.trial import smallest_piece
+from tests.train.conftest import TINY
+from tests.train.learners import CPU, copied_weights, distilling, random_batch, small_learner
+
+_CONVNET: dict[str, Any] = {"model.name": "resnet10t", "model.options": {}}
+_RAMP: dict[str, Any] = {"data.start_resolution": 32, "data.resolution": 64, "train.epochs": 3}
+
+
+def test_a_ramp_needs_a_model_and_a_teacher_that_take_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.name=deit_tiny_patch16_224: the run has images of 32, 64 pixels, .* take 32"):
+        small_learner(_RAMP)
+    dynamic = {"model.options": {**TINY, "dynamic_img_size": True}}
+    learner = small_learner({**_RAMP, **dynamic})
+    for number, side in enumerate((32, 64)):
+        learner.train_on(random_batch(number, side=side), 0, number)
+    assert learner.model.training
+
+    fixed = distilling(tmp_path)
+    message = r"distil\.teacher=deit_tiny_patch16_224: the run has images of 32, 64 pixels, and the model does not take 32"
+    with pytest.raises(UserError, match=message):
+        small_learner({**_RAMP, **fixed, **_CONVNET, "distil.kind": "hard"})
+    torch.save(timm.create_model("resnet10t", num_classes=10).state_dict(), tmp_path / "convnet.pth")
+    convnet = {"distil.teacher": "resnet10t", "distil.teacher_options": {}, "distil.teacher_weights": f"{tmp_path}/convnet.pth"}
+    small_learner({**_RAMP, **_CONVNET, **convnet, "distil.kind": "hard"})
+
+
+def test_batch_norm_wants_more_than_one_image() -> None:
+    single = {**_CONVNET, "data.batch_size": 1}
+    with pytest.raises(UserError, match=r"data\.batch_size: the model's BatchNorm cannot train on one image"):
+        small_learner(single)
+    with pytest.raises(UserError, match=r"BatchNorm cannot train"):
+        small_learner({**_CONVNET, "data.batch_size": 7, "train.accumulate": 3})  # 3, 3 and 1
+    for changes in ({**single, "train.mode": "eval"}, {**single, "data.resolution": 64}, {"data.batch_size": 1}):
+        learner = small_learner(changes)
+        before = copied_weights(learner)
+        learner.train_on(random_batch(0, size=1, side=learner.config.data.resolution), 0, 0)
+        assert any(not torch.equal(value, before[name]) for name, value in copied_weights(learner).items())
+
+
+def test_smallest_piece_is_pytorchs() -> None:
+    for batch_size, num_pieces in itertools.product(range(1, 13), repeat=2):
+        pieces = torch.zeros(batch_size).chunk(num_pieces)
+        assert smallest_piece(batch_size, num_pieces) == min(map(len, pieces)), (batch_size, num_pieces)
+
+
+def test_compile_wants_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    check_compiler("default", CPU)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"train\.compile=default: wants a C\+\+ compiler, and there is no g\+\+ in PATH"):
+        small_learner({"train.compile": "default"})
+    small_learner()
+    if torch.version.cuda is not None:
+        with pytest.raises(UserError, match=r"wants (a C compiler, and there is no gcc or clang in PATH|Triton)"):
+            check_compiler("max-autotune", torch.device("cuda"))
+    monkeypatch.setenv("CXX", str(tmp_path / "c++"))
+    with pytest.raises(UserError, match=r"CXX=.*c\+\+ is none"):
+        check_compiler("default", CPU)
+    (tmp_path / "c++").touch(mode=0o755)
+    check_compiler("default", CPU)
