@@ -43,5 +43,10 @@ class Options:
         for own in dataclasses.fields(self):  # type: ignore[arg-type]
             if own.metadata.get("is_path"):
                 value = getattr(self, own.name)
-                expanded = at_home(value) if isinstance(value, str) else tuple(map(at_home, value))
+                expanded = tuple(map(_expanded, value)) if isinstance(value, tuple) else _expanded(value)
                 object.__setattr__(self, own.name, expanded)  # the sections are frozen
+
+
+def _expanded(path: Any) -> Any:
+    """The text of a path, its home found; what is none stays, for the check of types."""
+    return at_home(os.fspath(path)) if isinstance(path, str | os.PathLike) else path
