@@ -122,7 +122,9 @@ def num_parameters(model: nn.Module) -> int:
 def _check_patches(model: nn.Module, resolution: int) -> None:
     patch_embed = getattr(model, "patch_embed", None)
     patch_size = getattr(patch_embed, "patch_size", None)
-    if patch_size is None:
+    proj = getattr(patch_embed, "proj", None)
+    overlaps = isinstance(proj, nn.Conv2d) and proj.stride != proj.kernel_size  # as PVT's
+    if patch_size is None or overlaps:
         return
     height, width = patch_size if isinstance(patch_size, tuple) else (patch_size, patch_size)
     if resolution % height or resolution % width:

@@ -198,6 +198,7 @@ def test_dropout_of_a_convnet_is_that_of_its_head() -> None:
         ("regnety_160", 384),
         ("efficientnet_b0", 240),
         ("efficientnet_b7", 224),
+        ("pvt_v2_b0", 96),
     ],
 )
 def test_architectures_of_recipes_at_another_resolution(name: str, resolution: int) -> None:
