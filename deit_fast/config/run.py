@@ -17,7 +17,7 @@ from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportCo
 class ModelConfig(Options):
     """Which architecture, and the weights it starts from."""
 
-    name: str = option("deit_small_patch16_224", "timm's name of the architecture")
+    name: str = option("deit_small_patch16_224", "timm's name of the architecture, or that of DeiT's code")
     options: dict[str, Any] = option({}, "further arguments of timm.create_model: key=value,... or a YAML mapping")
     weights: str = path_option(
         "",
@@ -30,7 +30,7 @@ class ModelConfig(Options):
     trains: Literal["all", "head", "norms", "attention"] = option(
         "all", "parameters that train: all; the head; the head and normalisation (FixRes); or the head and attention"
     )
-    drop_path: float = option(0.1, "stochastic depth: drop probability of the last block")
+    drop_path: float = option(0.1, "stochastic depth: drop probability of the last block; a model without it warns")
     drop_path_rates: Literal["linear", "constant"] = option(
         "linear", "drop probability of the blocks before: rising linearly from 0, or the same for all (DeiT III)"
     )

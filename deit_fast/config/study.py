@@ -70,7 +70,7 @@ class BenchConfig(Options):
     chart: str = path_option("", "loader: PNG to draw the result in; empty: beside --out, where that is given")
     markdown: str = path_option("", "fidelity: page to write the table to, in Markdown; empty: none")
     models: tuple[str, ...] = option(
-        (), "eval: timm's names of the models to measure; empty: those that DeiT's paper compares, and CaiT"
+        (), "eval: names of the models to measure; empty: those that DeiT's paper compares, and CaiT"
     )
     batch_sizes: tuple[int, ...] = option(
         (1, 64, 256), "eval: images at once, a row for each; 0: the largest power of two that fits into the GPU's memory"

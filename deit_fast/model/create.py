@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import timm
@@ -14,30 +13,34 @@ from torch import nn
 from deit_fast.config import ModelConfig, UserError
 from deit_fast.model.attention import use_float32_attention
 from deit_fast.model.blurpool import add_blurpool
+from deit_fast.model.names import stated, timm_model
+
+_REFUSALS = (TypeError, ValueError, AssertionError, ZeroDivisionError, IndexError, KeyError, RuntimeError, AttributeError)
+_DISPENSABLE = ("drop_path_rate", "img_size")  # what some architectures do not take
 
 
 def create_model(config: ModelConfig, *, num_classes: int, resolution: int, option: str = "model.name") -> nn.Module:
     """A freshly initialised model that takes (B, 3, resolution, resolution) and gives (B, num_classes) logits.
 
-    config.weights and config.trains are not its concern. Draws its weights from PyTorch's generator. Raises UserError on a
-    name that timm does not know (with close matches; option is where the name stands), on options that the architecture does
+    config.weights and config.trains are not its concern. An architecture without stochastic depth is built without, whatever
+    config.drop_path says (see lacks_of). Draws its weights from PyTorch's generator. Raises UserError on a name that neither
+    timm nor DeiT's code knows (with close matches; option is where the name stands), on options that the architecture does
     not take, and on a resolution that its patch size does not divide.
     """
-    if not timm.is_model(config.name):
-        names = timm.list_models()
-        near = [name for name in names if name.startswith(config.name)][:3]
-        near = near or difflib.get_close_matches(config.name, names, n=3, cutoff=0.5)
-        hint = f"; did you mean {', '.join(near)}?" if near else "; `timm.list_models()` lists the names"
-        raise UserError(f"{option}={config.name}: timm has no such model{hint}")
-    arguments = _arguments(config, resolution)
+    name, defaults = timm_model(config.name, option)
+    given = _arguments(config, resolution)
     try:
-        model: nn.Module = timm.create_model(config.name, pretrained=False, num_classes=num_classes, **arguments)
-    except (TypeError, ValueError, AssertionError, ZeroDivisionError) as error:
-        given = ", ".join(f"{key}={value}" for key, value in arguments.items())
-        raise UserError(f"{option}={config.name}: timm cannot build it with {given}: {error}") from error
-    _check_patches(model, resolution)
-    if config.drop_path_rates == "constant" and arguments.get("drop_path_rate"):
-        _set_drop_path(model, arguments["drop_path_rate"])
+        model = _build(name, num_classes, defaults | given | config.options, config.options)
+    except _REFUSALS as error:
+        wanted = ", ".join(f"{key}={value}" for key, value in (given | config.options).items())
+        raise UserError(f"{option}={config.name}: timm cannot build it with {wanted}: {error}") from error
+    if not hasattr(model, "reset_classifier"):
+        raise UserError(f"{option}={config.name}: is an encoder without a classifier; want a model that classifies")
+    if resolution != stated(config.name).input_size[-1]:
+        _check_patches(model, resolution)
+    drop_path = config.options.get("drop_path_rate", config.drop_path)
+    if config.drop_path_rates == "constant" and drop_path:
+        _set_drop_path(model, drop_path)
     if config.attention_dtype == "float32":
         use_float32_attention(model)
     if config.blurpool:
@@ -45,8 +48,33 @@ def create_model(config: ModelConfig, *, num_classes: int, resolution: int, opti
     return model
 
 
+def lacks_of(config: ModelConfig, model: nn.Module) -> list[str]:
+    """A line for each thing that a recipe wants of its model and that the architecture has not."""
+    if not config.drop_path or any(_drops(module) for module in model.modules()):
+        return []
+    return [f"model.drop_path={config.drop_path:g}: {config.name} has no stochastic depth and is trained without"]
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether it is stochastic depth; some architectures have classes of their own for it."""
+    return type(module).__name__.startswith("DropPath") and bool(getattr(module, "drop_prob", 0))
+
+
+def _build(name: str, num_classes: int, arguments: dict[str, Any], options: dict[str, Any]) -> nn.Module:
+    """timm's model, without those arguments that it refuses and that no option of the user's asked for by name."""
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments)
+    except TypeError as error:
+        refused = next((key for key in _DISPENSABLE if key in arguments and f"'{key}'" in str(error)), None)
+        if refused is None or refused in options:
+            raise
+        rest = {key: value for key, value in arguments.items() if key != refused}
+        return _build(name, num_classes, rest, options)
+    return model
+
+
 def _arguments(config: ModelConfig, resolution: int) -> dict[str, Any]:
-    """timm's arguments for a configuration; those in config.options come first."""
+    """timm's arguments for a configuration, but for config.options."""
     arguments: dict[str, Any] = {}
     is_transformer = has_fixed_resolution(config.name)
     if is_transformer:
@@ -58,7 +86,7 @@ def _arguments(config: ModelConfig, resolution: int) -> dict[str, Any]:
         arguments |= {"pos_drop_rate": config.dropout, "proj_drop_rate": config.dropout}
     elif config.dropout:
         arguments["drop_rate"] = config.dropout
-    return arguments | config.options
+    return arguments
 
 
 def _set_drop_path(model: nn.Module, rate: float) -> None:
@@ -82,9 +110,8 @@ def _set_drop_path(model: nn.Module, rate: float) -> None:
 
 
 def has_fixed_resolution(name: str) -> bool:
-    """Whether timm's model of that name is built for one input resolution (position embeddings), as ViTs are."""
-    pretrained_cfg = timm.get_pretrained_cfg(name)
-    return bool(pretrained_cfg is not None and pretrained_cfg.fixed_input_size)
+    """Whether the model of that name is built for one input resolution (position embeddings), as ViTs are."""
+    return stated(name).fixed_input_size
 
 
 def num_parameters(model: nn.Module) -> int:
@@ -95,7 +122,9 @@ def num_parameters(model: nn.Module) -> int:
 def _check_patches(model: nn.Module, resolution: int) -> None:
     patch_embed = getattr(model, "patch_embed", None)
     patch_size = getattr(patch_embed, "patch_size", None)
-    if patch_size is None:
+    proj = getattr(patch_embed, "proj", None)
+    overlaps = isinstance(proj, nn.Conv2d) and proj.stride != proj.kernel_size  # as PVT's
+    if patch_size is None or overlaps:
         return
     height, width = patch_size if isinstance(patch_size, tuple) else (patch_size, patch_size)
     if resolution % height or resolution % width:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any
 
 import torch
 from timm.models.deit import VisionTransformerDistilled
@@ -16,12 +18,35 @@ def is_distilled(model: nn.Module) -> bool:
     return isinstance(model, VisionTransformerDistilled)
 
 
+def head_tensors(model: nn.Module) -> tuple[str, ...]:
+    """Names, in the state dict, of the tensors of a timm model that have a row for each class; none without a head.
+
+    They are found by giving a copy without values another number of classes, with timm's own reset_classifier: architectures
+    have their heads in many places (CrossViT one for each branch, VOLO one for the patches beside the class token's), and
+    layers beside them that stay, as the normalisation before LeViT's.
+    """
+    num_classes: int = model.num_classes  # type: ignore[assignment]
+    values = [*model.parameters(), *model.buffers()]
+    copied: Any = copy.deepcopy(model, {id(value): _without_values(value) for value in values})
+    with torch.device("meta"):
+        copied.reset_classifier(num_classes + 1)
+    changed = copied.state_dict()
+    return tuple(
+        name
+        for name, value in model.state_dict().items()
+        # a second head may go in a reset, as RepViT's
+        if value.ndim and value.shape[0] == num_classes and (name not in changed or changed[name].shape != value.shape)
+    )
+
+
+def _without_values(value: torch.Tensor) -> torch.Tensor:
+    empty = torch.empty_like(value, device="meta")
+    return nn.Parameter(empty, value.requires_grad) if isinstance(value, nn.Parameter) else empty
+
+
 def head_names(model: nn.Module) -> tuple[str, ...]:
     """Names of the layers that give a timm model's logits: one, or class and distillation head; none without a head."""
-    heads = model.get_classifier()  # type: ignore[operator]
-    heads = heads if isinstance(heads, tuple) else (heads,)
-    names = {module: name for name, module in model.named_modules()}
-    return tuple(names[head] for head in heads if next(head.parameters(), None) is not None)
+    return tuple(dict.fromkeys(name.rpartition(".")[0] for name in head_tensors(model)))
 
 
 def head_logits(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from deit_fast.config import UserError
-from deit_fast.model.heads import head_names
+from deit_fast.model.heads import head_tensors
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RmsNorm, _NormBase)  # the last: batch and instance normalisation
 
@@ -29,8 +29,7 @@ def freeze_except(model: nn.Module, trains: str) -> None:
     if trains == "all":
         chosen = set(parameters)
     else:
-        layers = head_names(model)
-        heads = {name for name in parameters if name.rpartition(".")[0] in layers}
+        heads = set(head_tensors(model)) & set(parameters)
         part = {"head": heads, "norms": _norms(model), "attention": _attention(parameters)}[trains]
         if not heads or not part:
             missing = "head" if not heads else trains

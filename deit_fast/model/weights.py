@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from timm.models import clean_state_dict
 from torch import nn
 
 from deit_fast.config import UserError
-from deit_fast.model.heads import head_names, is_distilled
+from deit_fast.model.heads import head_tensors, is_distilled
 from deit_fast.model.positions import Grid, grid_name, grid_of, interpolate_positions
 
 Weights = dict[str, torch.Tensor]
 
 _KEYS = {"model": ("state_dict", "model"), "ema": ("state_dict_ema", "model_ema")}  # timm's name and that of DeiT's code
+_PARALLEL = re.compile(r"(?<=\d)\.(?:gamma_(?P<gamma>[12](?:_1)?)$|(?P<part>norm[12]1?|attn1?|mlp1?)\.)")
 _NUM_NAMED = 3  # names that an error lists
 
 
@@ -58,16 +60,18 @@ def fit_weights(model: nn.Module, weights: Weights, *, path: Path | str, grid: G
     not known to the model or of another shape, with the first few names.
     """
     own = model.state_dict()
-    fitted = _todays_names(model, weights, path)
+    of_heads = head_tensors(model)
+    fitted = _todays_names(model, weights, path, of_heads)
     lines: list[str] = []
     if "pos_embed" in fitted and "pos_embed" in own:
         fitted["pos_embed"], lines = _fit_positions(model, fitted, path, grid)
     new = _fit_distillation(model, fitted, lines)
-    heads = [head for head in head_names(model) if f"{head}.weight" not in new]
-    if any(_num_rows(fitted, head) != _num_rows(own, head) for head in heads):
-        new |= {f"{head}.{name}" for head in heads for name in ("weight", "bias")}
+    heads = {_layer(name): name for name in reversed(of_heads) if name not in new}  # the first tensor of each, its weight
+    if any(_num_rows(fitted, name) != _num_rows(own, name) for name in heads.values()):
+        new |= set(of_heads)
         fitted = {name: fitted[name] for name in fitted if name not in new}
-        lines.append(f"new {' and '.join(heads)} for {_num_rows(own, heads[0])} classes")
+        names = " and ".join(reversed(heads))
+        lines.append(f"new {names} for {_num_rows(own, of_heads[0])} classes")
     _check_names(own.keys() - fitted.keys() - new, "lacks what the model has", path)
     _check_names(fitted.keys() - own.keys(), "holds what the model has not", path)
     _check_names(
@@ -81,27 +85,52 @@ def fit_weights(model: nn.Module, weights: Weights, *, path: Path | str, grid: G
 
 def num_classes_of(model: nn.Module, weights: Weights, *, path: Path | str) -> int | None:
     """Number of classes that weights for a timm model decide between; None if they hold no head."""
-    weights = _todays_names(model, weights, path)
-    return _num_rows(weights, head_names(model)[0])
+    of_heads = head_tensors(model)
+    return _num_rows(_todays_names(model, weights, path, of_heads), of_heads[0]) if of_heads else None
 
 
-def _num_rows(weights: Mapping[str, torch.Tensor], head: str) -> int | None:
-    weight = weights.get(f"{head}.weight")
-    return None if weight is None or weight.ndim == 0 else weight.shape[0]
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
-def _todays_names(model: nn.Module, weights: Weights, path: Path | str) -> Weights:
-    """Weights by the names of timm's model. Positions keep out of timm's function, which would resample them its own way."""
+def _num_rows(weights: Mapping[str, torch.Tensor], name: str) -> int | None:
+    tensor = weights.get(name)
+    return None if tensor is None or tensor.ndim == 0 else tensor.shape[0]
+
+
+def _todays_names(model: nn.Module, weights: Weights, path: Path | str, of_heads: Collection[str]) -> Weights:
+    """Weights by the names of timm's model, and with its shapes as far as timm's function for the architecture adapts them,
+    such as tables of relative positions. Positions that we interpolate keep out of it, since it would do it its own way."""
     _check_patch_size(model, weights, path)
-    if weights.keys() == model.state_dict().keys():
+    own = model.state_dict()
+    ours = {"pos_embed"} if _grid(model) is not None else set()
+    if weights.keys() == own.keys() and not any(_differ(weights, own, name) for name in own.keys() - ours - set(of_heads)):
         return dict(weights)
     rename = _renaming(model)
-    positions = {name: weights[name] for name in ("pos_embed",) if name in weights}
+    positions = {name: weights[name] for name in weights if name in ours}
     others = {name: weights[name] for name in weights if name not in positions}
     try:
-        return {**rename(others), **positions}
-    except (AttributeError, KeyError, ValueError, RuntimeError) as error:
+        return {**rename(_parallel_names(others)), **positions}
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise UserError(f"weights {path}: are none of {type(model).__name__}, as far as timm can tell ({error})") from error
+
+
+def _parallel_names(weights: Weights) -> Weights:
+    """Names of timm for the parallel blocks of DeiT's code (models_v2.py), which numbers the second half's parts."""
+    if not any(".norm11." in name for name in weights):
+        return weights
+    return {_PARALLEL.sub(_parallel_name, name): weights[name] for name in weights}
+
+
+def _parallel_name(match: re.Match[str]) -> str:
+    part, gamma = match["part"], match["gamma"]
+    if gamma:
+        first, _, second = gamma.partition("_")
+        return f".{'attns' if first == '1' else 'ffns'}.{second or 0}.ls.gamma"
+    kind, digits = part.rstrip("0123456789"), part.lstrip("abcdefghijklmnopqrstuvwxyz")
+    if kind == "norm":  # norm1 and norm11 before attention, norm2 and norm21 before the MLPs
+        return f".{'attns' if digits[0] == '1' else 'ffns'}.{digits[1:] or 0}.norm."
+    return f".{'attns' if kind == 'attn' else 'ffns'}.{digits or 0}.{kind}."
 
 
 def _renaming(model: nn.Module) -> Callable[[Weights], Weights]:
@@ -129,13 +158,18 @@ def _check_patch_size(model: nn.Module, weights: Weights, path: Path | str) -> N
     )
 
 
+def _grid(model: nn.Module) -> Grid | None:
+    """The grid of patches that a model's position embeddings fill row by row, where it says one."""
+    grid: Any = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    return None if grid is None else (int(grid[0]), int(grid[1]))
+
+
 def _fit_positions(model: nn.Module, weights: Weights, path: Path | str, grid: Grid | None) -> tuple[torch.Tensor, list[str]]:
     """The weights' position embeddings on the model's grid and with the model's prefix tokens, and what that changed."""
     own, theirs = model.state_dict()["pos_embed"], weights["pos_embed"]
-    new_grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    new_grid = _grid(model)
     if new_grid is None or own.ndim != 3 or theirs.ndim != 3 or own.shape[2] != theirs.shape[2]:
         return theirs, []  # a matter of shapes
-    new_grid = (int(new_grid[0]), int(new_grid[1]))
     num_prefix = own.shape[1] - new_grid[0] * new_grid[1]  # 0 where class tokens have no position (DeiT III, CaiT)
     if num_prefix and is_distilled(model) and "dist_token" not in weights:
         theirs = torch.cat([theirs[:, :1], own[:, 1:2].to(theirs), theirs[:, 1:]], dim=1)

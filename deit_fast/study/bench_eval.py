@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 from typing import Any
 
-import timm
 import torch
 
 from deit_fast.config import ModelConfig, RunConfig, UserError
+from deit_fast.model.names import stated, timm_model
 from deit_fast.study.bench_inference import PRECISIONS, Inference, lack_of
 from deit_fast.study.bench_result import described, device_of
 from deit_fast.study.bench_step import NUM_CLASSES
@@ -56,8 +55,8 @@ def bench_eval(config: RunConfig) -> dict[str, Any]:
     and, with train.channels_last, in that memory format; train.compile compiles it. bench.rounds measurements follow each
     other, each of about bench.seconds or, where bench.limit_seconds leaves less, of less, and of one batch at least. The
     first batch, which compiles, and another come before and do not count. Models come one after the other, since all would
-    not fit into memory together. Images have bench.resolution pixels or the side that timm states for the model's weights;
-    a recipe's data.resolution has no say, but where timm states none. Options of the configuration's model are those of the
+    not fit into memory together. Images have bench.resolution pixels or the side that timm states for the model's weights,
+    whatever data.resolution says. Options of the configuration's model are those of the
     model of that name alone.
 
     `rows` has what was measured, `skipped` what was not, with its reason, `lacks` the precisions that the device has not.
@@ -108,17 +107,13 @@ def candidates(config: RunConfig) -> list[Candidate]:
     """The models to measure, in order. Raises UserError for the first that timm does not know or that cannot be built."""
     names = config.bench.models or MODELS
     for name in names:
-        if not timm.is_model(name):
-            known = timm.list_models()
-            near = [other for other in known if other.startswith(name)][:3]
-            near = near or difflib.get_close_matches(name, known, n=3, cutoff=0)
-            raise UserError(f"bench.models: timm has no model {name}; near it are {', '.join(near)}")
+        timm_model(name, "bench.models")
     return [_candidate(config, name) for name in names]
 
 
 def _candidate(config: RunConfig, name: str) -> Candidate:
     model = config.model if name == config.model.name else ModelConfig(name=name)
-    resolution = config.bench.resolution or _own_resolution(name) or config.data.resolution
+    resolution = config.bench.resolution or max(stated(name).input_size[1:])
     try:
         needs = forward_needs(model, num_classes=NUM_CLASSES, resolution=resolution, option="bench.models")
     except UserError as error:
@@ -128,12 +123,6 @@ def _candidate(config: RunConfig, name: str) -> Candidate:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"bench.models: {name} does not take images of {resolution}x{resolution}: {reason}") from None
     return Candidate(model, resolution, needs)
-
-
-def _own_resolution(name: str) -> int:
-    """Side of the images that the weights of a name were trained for, as timm states it; 0 where it states none."""
-    pretrained_cfg = timm.get_pretrained_cfg(name)
-    return max(pretrained_cfg.input_size[1:]) if pretrained_cfg is not None else 0
 
 
 def line_of(row: dict[str, Any]) -> str:

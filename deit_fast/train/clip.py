@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
 
 from deit_fast.config import OptimConfig
+from deit_fast.model.heads import head_tensors
 
 _LEAST_WEIGHT_NORM = 1e-3  # so that units of zeros can start to move (Brock et al., arXiv 2102.06171, section 4.1)
 
@@ -17,16 +17,10 @@ def clipped_parameters(config: OptimConfig, model: nn.Module) -> list[nn.Paramet
     """The parameters whose gradients `clip_gradients` is to limit: all, and with clip_mode adaptive all but the classifier's.
 
     Adaptive clipping harms the last linear layer (Brock et al., section 4.1), and timm's training script leaves it out too,
-    as the last two parameters; here it is what get_classifier() gives, of a distilled model both heads.
+    as the last two parameters; here it is every tensor with a row for each class, of a distilled model those of both heads.
     """
-    parameters = list(model.parameters())
-    classifier: Any = getattr(model, "get_classifier", None)
-    if config.clip_mode != "adaptive" or classifier is None:
-        return parameters
-    heads = classifier()
-    heads = heads if isinstance(heads, tuple) else (heads,)
-    left_out = {id(parameter) for head in heads for parameter in head.parameters()}
-    return [parameter for parameter in parameters if id(parameter) not in left_out]
+    left_out = head_tensors(model) if config.clip_mode == "adaptive" and hasattr(model, "reset_classifier") else ()
+    return [parameter for name, parameter in model.named_parameters() if name not in left_out]
 
 
 @torch.no_grad()

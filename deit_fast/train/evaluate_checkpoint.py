@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -19,6 +18,7 @@ from deit_fast.data.classes import training_labels
 from deit_fast.data.loader import eval_loader
 from deit_fast.model.create import create_model, to_channels_last
 from deit_fast.model.heads import is_distilled
+from deit_fast.model.names import stated
 from deit_fast.model.weights import Weights, fit_weights, num_classes_of, weights_of
 from deit_fast.train.checkpoint import load_any
 from deit_fast.train.dist import joined_world
@@ -126,14 +126,14 @@ def _of_other_code(config: RunConfig, weights: Weights) -> _Trained:
 
 
 def _default(name: str) -> dict[str, Any]:
-    """The view that timm states for an architecture; DeiT's where it knows none. Unknown names are create_model's to refuse."""
-    stated = (timm.get_pretrained_cfg(name) if timm.is_model(name) else None) or timm.models.PretrainedCfg()
+    """The view that timm states for an architecture; DeiT's where it knows none."""
+    its = stated(name)
     return {
-        "eval_resolution": stated.input_size[-1],
-        "eval_crop_ratio": stated.crop_pct,
-        "interpolation": stated.interpolation,
-        "mean": stated.mean,
-        "std": stated.std,
+        "eval_resolution": its.input_size[-1],
+        "eval_crop_ratio": its.crop_pct,
+        "interpolation": its.interpolation,
+        "mean": its.mean,
+        "std": its.std,
     }
 
 

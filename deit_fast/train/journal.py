@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import UserError, warnings_of
-from deit_fast.model.create import num_parameters
+from deit_fast.model.create import lacks_of, num_parameters
 from deit_fast.output import dropped_output, reason_of
 from deit_fast.record.progress import Progress
 from deit_fast.record.run import RunRecord, open_run
@@ -86,7 +86,11 @@ class Journal:
         if self._record is not None:
             remarks += [("warning", line) for line in self._record.remarks]
         remarks += trainer.remarks_on_data
-        for kind, line in [*remarks, *(("warning", line) for line in warnings_of(trainer.config, trainer.global_batch_size))]:
+        warnings = [
+            *warnings_of(trainer.config, trainer.global_batch_size),
+            *lacks_of(trainer.config.model, trainer.model),
+        ]
+        for kind, line in [*remarks, *(("warning", line) for line in warnings)]:
             self.remark(kind, line)
 
     def remark(self, kind: str, line: str) -> None:

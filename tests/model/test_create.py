@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from deit_fast.config import ModelConfig, UserError
 from deit_fast.model.blurpool import BlurConv2d, add_blurpool
-from deit_fast.model.create import create_model, num_parameters
+from deit_fast.model.create import create_model, lacks_of, num_parameters
 
 SMALL = {"patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
 
@@ -131,6 +131,40 @@ def test_constant_drop_path_of_zero_is_none() -> None:
     assert _rates(create_model(config, num_classes=10, resolution=32), "drop_path") == [0.0] * 8
 
 
+@pytest.mark.parametrize(
+    ("name", "lacks"),
+    [("densenet121", True), ("inception_v3", True), ("hrnet_w18_small", True), ("resnet18", False), ("levit_128s", False)],
+)
+def test_stochastic_depth_that_an_architecture_has_not(name: str, lacks: bool) -> None:
+    config = ModelConfig(name=name, drop_path=0.1)
+    with torch.device("meta"):
+        model = create_model(config, num_classes=7, resolution=224)
+    wanted = [f"model.drop_path=0.1: {name} has no stochastic depth and is trained without"]
+    assert lacks_of(config, model) == (wanted if lacks else [])
+    assert lacks_of(ModelConfig(name=name, drop_path=0.0), model) == []
+
+
+def test_stochastic_depth_asked_for_by_name_is_not_left_out() -> None:
+    for config in (
+        ModelConfig(name="vgg11", options={"drop_path_rate": 0.1}),
+        ModelConfig(name="vgg11", drop_path_rates="constant"),
+    ):
+        with torch.device("meta"), pytest.raises(UserError, match=r"drop_path_rate|has no stochastic depth in its blocks"):
+            create_model(config, num_classes=7, resolution=224)
+
+
+def test_an_encoder_without_a_classifier() -> None:
+    with torch.device("meta"), pytest.raises(UserError, match=r"^model\.name=qwen3_vit_88m_enc: is an encoder without a class"):
+        create_model(ModelConfig(name="qwen3_vit_88m_enc"), num_classes=7, resolution=224)
+
+
+def test_the_resolution_that_timm_states_is_taken() -> None:
+    """384 pixels in patches of 14: timm leaves the rest out."""
+    with torch.device("meta"):
+        model = create_model(ModelConfig(name="vit_so400m_patch14_siglip_384"), num_classes=7, resolution=384)
+        assert model(torch.empty(1, 3, 384, 384)).shape == (1, 7)
+
+
 def _dropouts(name: str, options: dict[str, int]) -> dict[str, float]:
     config = ModelConfig(name=name, drop_path=0.0, dropout=0.3, options=options)
     model = create_model(config, num_classes=10, resolution=32)
@@ -164,6 +198,7 @@ def test_dropout_of_a_convnet_is_that_of_its_head() -> None:
         ("regnety_160", 384),
         ("efficientnet_b0", 240),
         ("efficientnet_b7", 224),
+        ("pvt_v2_b0", 96),
     ],
 )
 def test_architectures_of_recipes_at_another_resolution(name: str, resolution: int) -> None:

@@ -242,6 +242,21 @@ def test_convnets_of_another_number_of_classes(name: str, head: str) -> None:
     assert num_classes_of(model, without, path="a.pt") is None
 
 
+def test_tables_of_relative_positions_at_another_resolution() -> None:
+    """timm's function for the architecture resamples them; the three entries of the class token stay."""
+    options = {"embed_dim": 24, "depth": 1, "num_heads": 2}
+    config = ModelConfig(name="beit_base_patch16_224", drop_path=0.0, options=options)
+    source, model = (create_model(config, num_classes=5, resolution=side).eval() for side in (64, 96))
+    weights = _shuffled(source, 0).state_dict()
+    assert fit_weights(model, dict(weights), path="a.pt") == []
+    state, table = model.state_dict(), "blocks.0.attn.relative_position_bias_table"
+    assert all(torch.equal(value, weights[name]) for name, value in state.items() if name != table)
+    assert (len(weights[table]), len(state[table])) == (7 * 7 + 3, 11 * 11 + 3)
+    assert torch.equal(state[table][-3:], weights[table][-3:])
+    centre = [weights[table][:-3].unflatten(0, (7, 7))[3, 3], state[table][:-3].unflatten(0, (11, 11))[5, 5]]
+    torch.testing.assert_close(*centre)
+
+
 def test_distilled_to_plain() -> None:
     """The class token's part of the distilled model: with its position, without the distillation token."""
     source, model = _shuffled(_tiny(DISTILLED), 0), _tiny(PLAIN, resolution=48)

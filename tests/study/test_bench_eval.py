@@ -166,8 +166,8 @@ def test_one_that_fails_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--bench.models=deit_tiny"], "bench.models: timm has no model deit_tiny; near it are deit_tiny_"),
-        (["--bench.models=resnet18,resnet1888"], "bench.models: timm has no model resnet1888; near it are "),
+        (["--bench.models=deit_tiny"], "bench.models=deit_tiny: timm has no such model; did you mean deit_tiny_"),
+        (["--bench.models=resnet18,resnet1888"], "bench.models=resnet1888: timm has no such model; did you mean "),
         (["--bench.models=resnet18,resnet18"], "bench.models=resnet18,resnet18: names one twice; want each once"),
         (
             ["--bench.models=deit_tiny_patch16_224", "--bench.resolution=50"],

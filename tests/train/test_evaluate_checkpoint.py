@@ -149,6 +149,30 @@ def test_weights_of_a_checkpoint_as_safetensors(digits: Path, tmp_path: Path, fi
             assert torch.equal(tensor, content["model"][name])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["levit_128s", "repvit_m1", "volo_d1_224", "densenet121"])
+def test_heads_in_other_places(digits: Path, tmp_path: Path, name: str) -> None:
+    """Two heads behind normalisation, two in a module, one beside that of patches; and an architecture without drop_path."""
+    torch.manual_seed(0)
+    sized = {"img_size": 32} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+    model = timm.create_model(name, num_classes=10, **sized)
+    for parameter in model.parameters():
+        if len(parameter) == 10:
+            torch.nn.init.normal_(parameter)
+    for module in model.modules():
+        if hasattr(module, "running_var"):
+            module.momentum = 1.0
+    with torch.no_grad():  # statistics of what is normalised, without which logits would be all alike
+        model.train()(torch.randn(32, 3, 32, 32))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    view = {"data.eval_resolution": 32, "data.eval_crop_ratio": 1.0}
+    result = evaluate_checkpoint(_config(digits, tmp_path / "model.safetensors", **{"model.name": name, **view}))
+    logits, labels = _logits(model, digits, 32)
+    assert result["loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-3)
+    assert result["loss"] > 2.4
+    assert logits.std(0).min() > 0.05
+
+
 def test_what_is_refused(digits: Path, tmp_path: Path, finished_run: Finished, students: tuple[Path, torch.nn.Module]) -> None:
     ours = Path(finished_run[0].run.dir) / "checkpoints" / "last.pt"
     with pytest.raises(UserError, match=r"model\.name=resnet18: checkpoint .* holds deit_tiny_patch16_224; leave"):

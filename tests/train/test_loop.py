@@ -84,14 +84,17 @@ def test_eval_repeats_what_training_found(finished_run: Finished) -> None:
 def test_a_convnet_trains_through_the_same_loop(tiny_run: MakeRun) -> None:
     config = tiny_run(
         **{
-            "model.name": "resnet10t", "model.options": {}, "model.blurpool": True, "model.drop_path": 0.0,
+            "model.name": "ghostnet_050", "model.options": {}, "model.blurpool": True, "model.drop_path": 0.1,
             "data.resolution": 64, "data.start_resolution": 32, "data.ramp": (0.0, 0.5), "data.eval_resolution": 32,
             "augment.repeats": 1, "augment.mixup": 0, "augment.cutmix": 0, "optim.name": "sgd", "optim.lr": 0.1,
             "schedule.kind": "linear", "train.ema_decay": 0, "eval.flip": True, "data.batch_size": 128,
         }
     )  # fmt: skip
     train(config, [])
-    epochs = [event for event in read_events(_folder(config) / "log.jsonl") if event["event"] == "epoch"]
+    events = list(read_events(_folder(config) / "log.jsonl"))
+    warnings = [event["message"] for event in events if event["event"] == "warning"]
+    assert "model.drop_path=0.1: ghostnet_050 has no stochastic depth and is trained without" in warnings
+    epochs = [event for event in events if event["event"] == "epoch"]
     assert [event["resolution"] for event in epochs] == [32, 64]
     assert "state_dict_ema" not in load_checkpoint(_folder(config) / "checkpoints" / "last.pt")
 

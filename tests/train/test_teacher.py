@@ -67,6 +67,18 @@ def test_logits_of_the_network(tmp_path: Path) -> None:
     assert teacher.model.conv1.weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[union-attr,operator]
 
 
+@pytest.mark.parametrize("name", ["levit_128s", "repvit_m1", "efficientvim_m1"])
+def test_teachers_with_heads_in_other_places(tmp_path: Path, name: str) -> None:
+    network = _network(name, options={})
+    torch.save(network.state_dict(), tmp_path / "teacher.pth")
+    teacher = _teacher(tmp_path / "teacher.pth", teacher=name, teacher_options={})
+    logits = network(_images()).detach()
+    torch.testing.assert_close(teacher(_images()), logits, atol=1e-4 * float(logits.abs().max()), rtol=0)
+    assert logits.std(0).max() > 1e-3 * logits.abs().max()  # images tell
+    with pytest.raises(UserError, match=r"teacher\.pth: a teacher of 5 classes, the data have 6"):
+        _teacher(tmp_path / "teacher.pth", teacher=name, teacher_options={}, num_classes=6)
+
+
 def test_images_in_the_teachers_own_normalisation(tmp_path: Path) -> None:
     """timm's vit_base_patch16_224 was trained with mean and deviation 0.5; a checkpoint of ours says what it was."""
     pixels = torch.rand(4, 3, 32, 32)
