@@ -12,7 +12,7 @@ demo: .venv/ready
 	@$(bin)/deit-fast demo
 
 test: lint
-	@$(bin)/python -m pytest
+	@bash scripts/test.sh
 
 quick: lint
 	@$(bin)/python -m pytest -m "not slow"

@@ -138,7 +138,7 @@ def test_all_of_it_on_the_device(beton: Path, batch_size: int, device: str) -> N
 @pytest.mark.parametrize("where", ["cpu gpu", "cpu cpu"])
 def test_batches_that_are_held_stay_and_a_copied_loader_shows_the_same(beton: Path, where: str, device: str) -> None:
     """Of eight batches, through memory for two on the host, or five."""
-    loader = _loader(beton, device, PLAIN, where=where, batch_size=2)
+    loader = _loader(beton, device, PLAIN, where=where, batch_size=2, resolution=4)
     want = _batches(loader, 8)
     held = list(loader)
     for ours in (held, list(loader), list(copy.deepcopy(loader))):

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Runs all tests, in two lanes beside each other: each keeps about one core busy. The second lane's output comes at the end.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+.venv/bin/python -m pytest -m slow --ignore tests/study >"$said" 2>&1 &
+second=$!
+status=0
+.venv/bin/python -m pytest -m "not slow" || status=$?
+.venv/bin/python -m pytest -m slow tests/study || status=$?
+wait "$second" || status=$?
+cat "$said"
+exit "$status"
