@@ -19,8 +19,7 @@ def num_cores(proc: Path = Path("/proc/self")) -> int:
     """Cores that this process may keep busy, at least 1; proc: what Linux says of the process.
 
     A quota is rounded down. Where more threads run than a quota allows, the kernel stops all of them for the rest of each
-    period, those too for which others wait at a barrier, and a fraction of a core is worth less than that: on 2 cores with a
-    quota of 1, a loader gave 671 images/s with 2 threads, 1,032 with one.
+    period, those too for which others wait at a barrier; a fraction of a core is not worth that.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get(VARIABLE, "")

@@ -4,7 +4,10 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 said=$(mktemp)
-trap 'rm -f "$said"' EXIT
+second=
+trap 'kill "$second" 2>/dev/null; rm -f "$said"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 .venv/bin/python -m pytest -m slow --ignore tests/study >"$said" 2>&1 &
 second=$!
 status=0

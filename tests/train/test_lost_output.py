@@ -23,7 +23,7 @@ from tests.train.sessions import Session
 pytestmark = pytest.mark.slow
 
 _EPOCHS, _STEPS = 6, 4  # in each epoch
-# four runs of each number of ranks; NUM_RUNS=10 makes ten, in three more minutes
+# four runs of each number of ranks; NUM_RUNS=10 makes ten
 _KINDS = (("reader", "full", "terminal", "full from the start") * 3)[: int(os.environ.get("NUM_RUNS", "4"))]
 _REASONS = {"reader": "Broken pipe", "full": "No space left on device", "terminal": "Input/output error"}
 

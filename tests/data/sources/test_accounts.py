@@ -23,7 +23,7 @@ from tests.data.sources.samples import write_files
 FOLDERS = ("cat", "dog", "cat/deep", "dog/v1.0", ".hidden", "@eaDir", "")
 NAMES = ("1", "2", "photo.v1", "photo.v2", ".h", "._1", "a b")
 ENDINGS = (".jpg", ".PNG", ".cls", ".json", ".txt", ".seg.png", ".heic", "")
-NUM_RANDOM = int(os.environ.get("NUM_TREES", "1000"))  # 10,000 take about two minutes on 2 cores
+NUM_RANDOM = int(os.environ.get("NUM_TREES", "1000"))
 
 
 def random_tree(seed: int) -> dict[str, str | None]:
