@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import timm
-import torch
 from timm.layers import DropPath
 from timm.models.cait import Cait
 from torch import nn
@@ -133,8 +132,3 @@ def _check_patches(model: nn.Module, resolution: int) -> None:
             f"data.resolution={resolution}: the model's patches of {height}x{width} pixels do not divide it; the nearest "
             f"that fits is {nearest}"
         )
-
-
-def to_channels_last(model: nn.Module) -> nn.Module:
-    """The model with its 4-D weights in channels-last memory format."""
-    return model.to(memory_format=torch.channels_last)

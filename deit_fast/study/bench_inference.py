@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from deit_fast.config import ModelConfig, RunConfig
-from deit_fast.model.create import create_model, to_channels_last
+from deit_fast.model.create import create_model
+from deit_fast.model.memory_format import to_channels_last
 from deit_fast.study.bench_step import NUM_CLASSES
 from deit_fast.study.device_needs import ForwardNeeds
 from deit_fast.study.interleave import summary, wait_for

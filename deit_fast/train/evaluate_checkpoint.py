@@ -16,8 +16,9 @@ from deit_fast.config import EvalConfig, ModelConfig, RunConfig, UserError
 from deit_fast.data.beton import Beton
 from deit_fast.data.classes import training_labels
 from deit_fast.data.loader import eval_loader
-from deit_fast.model.create import create_model, to_channels_last
+from deit_fast.model.create import create_model
 from deit_fast.model.heads import is_distilled
+from deit_fast.model.memory_format import to_channels_last
 from deit_fast.model.names import stated
 from deit_fast.model.weights import Weights, fit_weights, num_classes_of, weights_of
 from deit_fast.train.checkpoint import load_any

@@ -7,7 +7,8 @@ from torch import nn
 
 from deit_fast.config import RunConfig, eval_resolution
 from deit_fast.data.loader import Batch
-from deit_fast.model.create import create_model, to_channels_last
+from deit_fast.model.create import create_model
+from deit_fast.model.memory_format import to_channels_last
 from deit_fast.model.parts import freeze_except
 from deit_fast.model.weights import fit_weights, weights_of
 from deit_fast.train import optim, schedule

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from deit_fast.config import DistilConfig, ModelConfig, Triple, UserError
-from deit_fast.model.create import create_model, to_channels_last
+from deit_fast.model.create import create_model
+from deit_fast.model.memory_format import to_channels_last
 from deit_fast.model.weights import fit_weights, num_classes_of, weights_of
 from deit_fast.train.checkpoint import load_any
 

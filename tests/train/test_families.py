@@ -1,6 +1,5 @@
 """A model of each of timm's families: its weights for other classes, a step of training with a new head, an evaluation."""
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -12,6 +11,10 @@ from deit_fast.model.weights import num_classes_of
 from deit_fast.train.evaluate import Decision
 from tests.train.families import ENCODERS, FAMILIES
 from tests.train.learners import random_batch, small_learner
+
+# Where fewer leave batch normalisation few values of a channel, it gives rounding errors: with 2 images of 32 pixels gradients
+# of a DenseNet reached 1e6, and its logits were NaN on one machine and not on another
+NUM_IMAGES = 8
 
 
 def test_all_families_are_here() -> None:
@@ -34,8 +37,7 @@ def test_a_new_head_learns(module: str, tmp_path: Path) -> None:
     torch.save(weights, tmp_path / "seven.pth")
     changes = {
         "model.name": family.name, "model.options": options, "model.weights": str(tmp_path / "seven.pth"),
-        "data.resolution": side, "data.batch_size": 2, "train.channels_last": family.channels_last,
-        # two images of few pixels make steep gradients through batch normalisation
+        "data.resolution": side, "data.batch_size": NUM_IMAGES,
         "optim.name": "sgd", "optim.momentum": 0.0, "optim.lr": 1e-5,
     }  # fmt: skip
     learner = small_learner(changes)
@@ -54,14 +56,12 @@ def test_a_new_head_learns(module: str, tmp_path: Path) -> None:
     assert learner.remarks in [[f"new {' and '.join(order)} for 10 classes"] for order in orders]
     assert num_classes_of(learner.model, weights, path="seven.pth") == 7
 
-    batch = random_batch(size=2, side=side)
-    if not family.channels_last:
-        batch = dataclasses.replace(batch, images=batch.images.contiguous())
+    batch = random_batch(size=NUM_IMAGES, side=side)
     learner.train_on(batch, 0, 0)
     assert math.isfinite(learner.step.read().loss)
     assert not torch.equal(learner.model.state_dict()[next(iter(heads))], next(iter(heads.values())))
     learner.model.eval()
     with torch.inference_mode():
         logits = Decision(learner.model, learner.config.eval)(batch.images)
-    assert logits.shape == (2, 10)
+    assert logits.shape == (NUM_IMAGES, 10)
     assert logits.isfinite().all()
