@@ -12,13 +12,16 @@ _FEW_CHANNELS = 8
 
 
 def to_channels_last(model: nn.Module) -> nn.Module:
-    """The model with its 4-D weights in channels-last memory format, for images in that format.
+    """The model, its 4-D weights and buffers now in channels-last memory format, for images in that format.
 
     On a CPU, PyTorch 2.15's oneDNN writes past its memory in the backward pass of a 1x1 convolution that has a stride and 2 to
     7 input channels, in this format alone; stems of FastViT, MobileOne and RepVGG are such. They get every stride-th pixel of
     their input and the stride 1 instead, which makes the same sums.
     """
-    model = model.to(memory_format=torch.channels_last)
+    for values in (model.parameters(), model.buffers()):
+        for value in values:
+            if value.ndim == 4:  # timm's lambda layers have weights of five, which Module.to refuses
+                value.data = value.data.to(memory_format=torch.channels_last)
     for module in model.modules():
         if type(module) is nn.Conv2d and _writes_past_its_memory(module):
             module.register_forward_pre_hook(partial(_every_pixel_of, module.stride))

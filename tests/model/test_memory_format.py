@@ -35,8 +35,8 @@ def test_pointwise_convolutions_with_a_stride(channels: int, groups: int, stride
                 torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-2)
 
 
-@pytest.mark.parametrize("name", ["fastvit_t8", "mobileone_s0", "repvgg_a0"])
-def test_stems_of_timm(name: str) -> None:
+@pytest.mark.parametrize("name", ["fastvit_t8", "mobileone_s0", "repvgg_a0", "lambda_resnet26t"])
+def test_models_of_timm(name: str) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=10).eval()
     changed = to_channels_last(copy.deepcopy(model))
