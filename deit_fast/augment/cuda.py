@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deit_fast.augment.compiled import sources_stamp, stamped
+from deit_fast.augment.compiled import stamped
 from deit_fast.config import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def kernel(*, threads: int, blocks: int = 1) -> Callable[[Callable[..., None]], 
         # not optimised at link time, which has options of its own
         options = {"lto": False, "launch_bounds": (threads, blocks)}
         try:
-            dispatcher = stamped(cuda.jit(cache=True, **options)(function), sources_stamp(kernels=True))
+            dispatcher = stamped(cuda.jit(cache=True, **options)(function), function)
         except RuntimeError as error:
             if "cannot cache" not in str(error):
                 raise

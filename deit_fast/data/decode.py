@@ -130,7 +130,7 @@ def decode_batch(ids, metadata, locations, places, plans, kind, max_denominator,
             field = metadata[rng.sample_of(ids[first])]
             _decode_group(
                 rng.sample_of(ids[first]), field["mode"], np.int64(field["height"]), np.int64(field["width"]),
-                locations[first], places, plans[first:end], kind, max_denominator, worker, layout,
+                locations[first], places, plans[first:end], kind, max_denominator, np.int64(worker), layout,
                 views[first:end], statuses[first:end],
             )  # fmt: skip
             group = take(counter.ctypes.data)
@@ -145,7 +145,7 @@ def _decode_group(sample, mode, height, width, location, places, plans, kind, ma
         whole = (np.int64(0), np.int64(0), height, width)
         for i in range(count):
             statuses[i] = turbojpeg.OK if stored.size == height * width * 3 else OTHER_LENGTH
-            _show(stored, whole, 1, plans[i], kind, worker, layout, views[i], statuses[i])
+            _show(stored, whole, np.int64(1), plans[i], kind, worker, layout, views[i], np.int64(statuses[i]))
         return
     tiling = tiles_of(sample, width, height, places)
     grid = tiling[0]

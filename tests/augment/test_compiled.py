@@ -41,3 +41,11 @@ def test_change_of_a_called_file_is_seen(tmp_path: Path) -> None:
     write(5)
     assert run() == ["10", "0"]
     assert run() == ["10", "1"]
+    write(5)  # touched alone
+    (package / "augment" / "other.py").write_text("number = 1\n")
+    (package / "data" / "caller.py").touch()
+    assert run() == ["10", "1"]
+    (package / "data" / "caller.py").write_text("from deit_fast.augment import (\n    other,\n)\n" + CALLER)
+    assert run() == ["10", "0"]
+    (package / "augment" / "other.py").write_text("")  # imported by an importer
+    assert run() == ["10", "0"]
