@@ -114,8 +114,7 @@ class _Producer:
         images = images_BHWC.permute(0, 3, 1, 2)
         if not self._loader.is_training:
             targets = targets[:, 0]
-        samples = torch.from_numpy(rng.sample_of(made.ids).astype(np.int64))
-        return Batch(images, targets, samples, torch.from_numpy(rng.view_of(made.ids).astype(np.int64)))
+        return Batch(images, targets, *_shown(made.ids))
 
     def _transferred(self, made: Made) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (B, H, W, 3) and targets on the device, copied there on the current stream."""
@@ -234,10 +233,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         check_threads()
         self.close()
-        if not self._is_prepared:
-            for pipeline in (self._images, self._labels):
-                pipeline.prepare(self.batch_size, self.num_slots, pinned=self.device.type == "cuda")
-            self._is_prepared = True
+        self._prepare()
         schedule = self.order.read_schedule(self._epoch, self.first_step)
         read_ahead = None
         if schedule is not None:
@@ -250,6 +246,28 @@ class Loader:
             producer.close()
             if self._producer is producer:  # else loader and producer hold each other, until Python looks for cycles
                 self._producer = None
+
+    def _prepare(self) -> None:
+        if not self._is_prepared:
+            for pipeline in (self._images, self._labels):
+                pipeline.prepare(self.batch_size, self.num_slots, pinned=self.device.type == "cuda")
+            self._is_prepared = True
+
+    def code_of(self, *, decoding: bool) -> list[Any]:
+        """The Python functions that call what is compiled: those that decode images, or those that make batches of views."""
+        self._prepare()
+        return self._images.code[:1] if decoding else self._images.code[1:] + self._labels.code
+
+    def try_out(self, *, decoding: bool) -> None:
+        """Runs `code_of` once, on the first images of the epoch or on undefined views, so that all of it is compiled."""
+        self._prepare()
+        (ids, *_), slot = self.order.batches(self._epoch, self.first_step), self._images.slots.take()
+        if decoding:
+            self._images.decode(ids, slot, slice(0, len(ids)))
+        else:
+            self._images.run_rest(self._images.memory(0, slot, slice(0, len(ids)))[0], ids, slot)
+            self._labels.run(ids, self._labels.slots.take())
+            _shown(ids)
 
     def close(self) -> None:
         """End the iteration that is on, if any, and its thread."""
@@ -300,6 +318,11 @@ class Loader:
                 here = slice(position, position + 1)
                 self._images.decode(ids[here], slot, here)
         return ids
+
+
+def _shown(ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples and view numbers (B,) int64 of views with ids (B,) uint64."""
+    return torch.from_numpy(rng.sample_of(ids).astype(np.int64)), torch.from_numpy(rng.view_of(ids).astype(np.int64))
 
 
 def num_slots(config: DataConfig) -> int:

@@ -25,6 +25,7 @@ from deit_fast.config import (
 from deit_fast.cores import num_cores
 from deit_fast.data.batches import Batch, Loader, num_slots
 from deit_fast.data.beton import Beton, open_beton
+from deit_fast.data.compile_ahead import compile_ahead
 from deit_fast.data.decode import Stored, stored_of
 from deit_fast.data.decode_ops import DecodeEvalViews, DecodeTrainViews
 from deit_fast.data.index import read_index
@@ -77,6 +78,7 @@ def train_loader(
     check_loading(config, augment, rank=rank, world_size=world_size, seed=seed)
     check_device(config, augment, device)
     beton = _open(config, "train")
+    compile_ahead(beton.path)
     place: dict[str, Any] = {"seed": seed, "rank": rank, "world_size": world_size, "device": device}
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)
@@ -121,6 +123,7 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
     Raises UserError for an option outside its range, and on a beton that cannot be used."""
     check_loading(config, augment, rank=rank, world_size=world_size)
     beton = _open(config, "val")
+    compile_ahead(beton.path)
     batch_size = min(eval_batch_size(config), -(-beton.num_samples // world_size))
     place: dict[str, Any] = {"rank": rank, "world_size": world_size, "device": device}
 

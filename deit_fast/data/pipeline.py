@@ -56,7 +56,7 @@ class MappedBeton(HoldsAddresses):
 class Pipeline(HoldsAddresses):
     """A decoder and operations on what it gives, for one field of a beton. One batch at a time.
 
-    `slots`, once prepared: memory for results, of which one is taken for each batch.
+    `slots`, once prepared: memory for results, of which one is taken for each batch. `code`: what each operation generated.
     """
 
     slots: Slots
@@ -68,7 +68,7 @@ class Pipeline(HoldsAddresses):
         for operation in self.operations:
             operation.accept_globals(self.metadata, read_mapped)
         self._has_several = [isinstance(query, Sequence) for query in _queries(self.operations)]
-        self._code: list[Any] = []
+        self.code: list[Any] = []
         self._memory: list[tuple[np.ndarray, ...]] = []
         self._output = 0
 
@@ -79,7 +79,7 @@ class Pipeline(HoldsAddresses):
         """
         queries = _queries(self.operations)
         with _generating_code():
-            self._code = [operation.generate_code() for operation in self.operations]
+            self.code = [operation.generate_code() for operation in self.operations]
         self._output = _output(queries)
         try:
             self._memory = [
@@ -105,7 +105,7 @@ class Pipeline(HoldsAddresses):
 
     def decode(self, ids: np.ndarray, slot: np.ndarray, positions: slice) -> Any:
         """Runs the decoder alone on the ids (n,) of n positions of a batch; its result."""
-        return self._code[0](ids, self.memory(0, slot, positions), self.metadata, self._mapped.state)
+        return self.code[0](ids, self.memory(0, slot, positions), self.metadata, self._mapped.state)
 
     def plan(self, ids: np.ndarray, slot: np.ndarray, positions: slice) -> None:
         """As `decode`, but the decoder only locates the images and plans the views."""
@@ -115,7 +115,7 @@ class Pipeline(HoldsAddresses):
     def run_rest(self, decoded: np.ndarray, ids: np.ndarray, slot: np.ndarray) -> np.ndarray:
         """The result of the operations behind the decoder on a batch (B, ...) that it gave."""
         result = decoded
-        for number, code in enumerate(self._code[1:], 1):
+        for number, code in enumerate(self.code[1:], 1):
             indices = (ids,) if getattr(code, "with_indices", False) else ()
             result = code(result, self.memory(number, slot, slice(0, len(ids))), *indices)
         return result
