@@ -29,8 +29,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(PROJECT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(PROJECT / name, copy / name)
-    build = [sys.executable, *"-m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation".split()]
-    subprocess.run([*build, f"--wheel-dir={folder}", str(copy)], check=True, timeout=300)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", f"--wheel-dir={folder}"]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, str(copy)], check=True, timeout=300)
     (built,) = folder.glob("*.whl")
     return built
 
