@@ -1,6 +1,6 @@
 # `make demo` and `make test` each set up whatever is missing first; `make quick` runs the everyday tests alone, `make gpu` those
-# that need a CUDA device, and its bench: BENCH="--data.train=... --data.val=..." gives it betons.
-.PHONY: demo test quick gpu lint setup clean
+# that need a CUDA device, and its bench: BENCH="--data.train=... --data.val=..." gives it betons; `make wheel` builds dist/*.whl.
+.PHONY: demo test quick gpu lint setup wheel clean
 .DEFAULT_GOAL := demo
 bin := .venv/bin
 
@@ -26,5 +26,11 @@ lint: .venv/ready
 	@$(bin)/ruff format --quiet --check .
 	@$(bin)/mypy
 
+wheel: .venv/ready
+	@rm -rf build dist
+	@$(bin)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@rm -rf build
+	@ls dist/*.whl
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs build dist

@@ -1,3 +1,121 @@
-"""Takes FFCV betons of images, gives trained DeiT and ResNet classifiers and the record of what they cost."""
+"""High-throughput training of DeiT and ResNet image classifiers from FFCV betons.
+
+The public interface is what `__all__` names; anything else may change from one version to the next. `import deit_fast`
+itself loads neither PyTorch nor Numba nor FFCV: a name brings its module along when it is first used.
+
+- Betons: `write_beton` makes one from a SourceConfig and a WriteConfig, `open_beton` gives a Beton, `verify_beton` checks one.
+- Loading: `train_loader` and `eval_loader` give a Loader of Batches, from a DataConfig and an AugmentConfig.
+- Operations for a stock `ffcv.loader.Loader`: `DecodeTrainViews`, `DecodeEvalViews`, `AugmentViews`, `Finish`, `Label` and
+  `SoftTargets`.
+- Configuration: RunConfig and its sections; `parse` reads recipes and options as the command line does.
+- Training: `train_classifier` does what `deit-fast train` does, `evaluate_checkpoint` what `deit-fast eval` does.
+- Errors: UserError is what the user can mend, in one line; RankError is one that a single rank meets.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deit_fast.cli import parse
+    from deit_fast.config import (
+        AugmentConfig,
+        BudgetConfig,
+        DataConfig,
+        DistilConfig,
+        EvalConfig,
+        ModelConfig,
+        OptimConfig,
+        RankError,
+        RunConfig,
+        RunSection,
+        ScheduleConfig,
+        SourceConfig,
+        TrainConfig,
+        UserError,
+        VerifyConfig,
+        WriteConfig,
+    )
+    from deit_fast.data.batches import Batch, Loader
+    from deit_fast.data.beton import Beton, open_beton
+    from deit_fast.data.decode_ops import DecodeEvalViews, DecodeTrainViews
+    from deit_fast.data.loader import eval_loader, train_loader
+    from deit_fast.data.ops import AugmentViews, Finish, Label, SoftTargets
+    from deit_fast.data.verify import verify_beton
+    from deit_fast.data.write import write_beton
+    from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
+    from deit_fast.train.loop import train as train_classifier
 
 __version__ = "0.1.0"
+__all__ = [
+    "AugmentConfig",
+    "AugmentViews",
+    "Batch",
+    "Beton",
+    "BudgetConfig",
+    "DataConfig",
+    "DecodeEvalViews",
+    "DecodeTrainViews",
+    "DistilConfig",
+    "EvalConfig",
+    "Finish",
+    "Label",
+    "Loader",
+    "ModelConfig",
+    "OptimConfig",
+    "RankError",
+    "RunConfig",
+    "RunSection",
+    "ScheduleConfig",
+    "SoftTargets",
+    "SourceConfig",
+    "TrainConfig",
+    "UserError",
+    "VerifyConfig",
+    "WriteConfig",
+    "__version__",
+    "eval_loader",
+    "evaluate_checkpoint",
+    "open_beton",
+    "parse",
+    "train_classifier",
+    "train_loader",
+    "verify_beton",
+    "write_beton",
+]
+
+# Where each name comes from: its module, and its name there if that is another. All others are those of `config`.
+_HOMES = {
+    "AugmentViews": "data.ops",
+    "Batch": "data.batches",
+    "Beton": "data.beton",
+    "DecodeEvalViews": "data.decode_ops",
+    "DecodeTrainViews": "data.decode_ops",
+    "Finish": "data.ops",
+    "Label": "data.ops",
+    "Loader": "data.batches",
+    "SoftTargets": "data.ops",
+    "eval_loader": "data.loader",
+    "evaluate_checkpoint": "train.evaluate_checkpoint",
+    "open_beton": "data.beton",
+    "parse": "cli",
+    "train_classifier": "train.loop:train",  # deit_fast.train is the package
+    "train_loader": "data.loader",
+    "verify_beton": "data.verify",
+    "write_beton": "data.write",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, from its module, which is imported now. Raises AttributeError for other names."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, own_name = _HOMES.get(name, "config").partition(":")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), own_name or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,7 +13,6 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from fastargs import Config, Param, Section
@@ -21,6 +20,7 @@ from fastargs.validation import Checker
 
 from deit_fast.config import RunConfig, UserError, at_home, check_ranges
 from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, nearest, read_file, shown, typed, wanted
+from deit_fast.shipped import shipped
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ _COMMON = {  # options of every command that are not part of a section: placehol
         "FILE.yaml",
         "options from a file, `section: {option: value}`; may be repeated: a later file wins over an earlier one and "
         "the command line over both; `base: OTHER.yaml` in a file names one, or a list of them, that it extends; "
-        "`~` in any path is the home",
+        "a name that is no file here may be that of a recipe which comes with the package, such as "
+        "deit_configs/deit_small.yaml; `~` in any path is the home",
     ),
     "out": ("FILE.json", "write the result there as JSON"),
     "help": ("", "print this and stop"),
@@ -123,7 +124,7 @@ def given_options(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], 
     given, files, out = _split(command, argv)
     layers: dict[str, Given] = {}
     for file in files:
-        layers |= read_file(Path(at_home(file)), _HINTS, COMMAND_LINE)
+        layers |= read_file(shipped(at_home(file)), _HINTS, COMMAND_LINE)
     return layers | given, out
 
 

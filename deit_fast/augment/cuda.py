@@ -9,6 +9,7 @@ With NUMBA_ENABLE_CUDASIM=1 all this runs in Numba's simulator, on NumPy arrays 
 from __future__ import annotations
 
 import functools
+import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,23 @@ except ImportError as error:
     raise UserError(f"the GPU path needs numba-cuda, which cannot be imported ({error}): {_INSTALL}") from error
 
 SIMULATED = bool(cuda.config.ENABLE_CUDASIM)
+
+
+def _repair_numba_cuda() -> None:
+    """Loads numba-cuda's array functions with an np.row_stack, and takes it away again.
+
+    numba-cuda 0.30 teaches its compiler np.row_stack, an alias of np.vstack that NumPy 2.5 no longer has, and fails there.
+    """
+    if SIMULATED or hasattr(np, "row_stack"):
+        return
+    vars(np)["row_stack"] = lambda arrays: np.vstack(arrays)  # a function of its own: np.vstack is taught apart
+    try:
+        importlib.import_module("numba.cuda.np.arrayobj")
+    finally:
+        del vars(np)["row_stack"]
+
+
+_repair_numba_cuda()
 
 __all__ = ["SIMULATED", "array", "check_device", "cuda", "device_function", "kernel", "launch", "without_contraction"]
 

@@ -15,7 +15,9 @@ class PlanConfig(Options):
     gpus: int = option(0, "GPUs that the run is to have, on one node; 0: as many ranks as the plan itself is made on")
     seconds: float = option(90.0, "how long measuring may take, about")
     prices: str = path_option(
-        "", "YAML of prices an hour, to list what the run costs at each; empty: run.dollars_per_hour alone"
+        "",
+        "YAML of prices an hour, to list what the run costs at each; prices.yaml comes with the package; "
+        "empty: run.dollars_per_hour alone",
     )
     figure: str = path_option("", "PNG to draw the stages in; empty: beside --out, where that is given")
 

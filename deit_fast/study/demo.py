@@ -6,7 +6,6 @@ Each step runs as its own process and is printed as a user would type it.
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ _MARKER = ".deit_fast_demo"
 _SIDE = 32  # pixels; the digits themselves have 8
 _VAL_SHARE = 0.2
 _SEED = 0
-_CONFIG_FILE = Path(__file__).parents[2] / "deit_configs" / "demo.yaml"
+_RECIPE = "deit_configs/demo.yaml"  # comes with the package
 
 
 def demo(config: DemoConfig) -> dict[str, Any]:
@@ -41,7 +40,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     for split in ("train", "val"):
         _run("write", f"--source.path={digits / split}", f"--write.out={digits / split}.beton")
     data = [
-        f"--config-file={os.path.relpath(_CONFIG_FILE)}",
+        f"--config-file={_RECIPE}",
         f"--data.train={digits / 'train.beton'}",
         f"--data.val={digits / 'val.beton'}",
     ]
@@ -73,10 +72,8 @@ def make_digits(folder: Path) -> tuple[int, int]:
 
     A fixed fifth of each class, drawn with a fixed seed, is for validation.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise UserError("the demonstration needs scikit-learn: pip install 'deit_fast[demo]'") from error
+    from sklearn.datasets import load_digits  # takes a second
+
     pixels, labels = load_digits(return_X_y=True)
     grey = np.rint(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     counts = {"train": 0, "val": 0}

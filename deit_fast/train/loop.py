@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,12 @@ from deit_fast.train.trainer import Trainer
 
 
 @droppable_output()
-def train(config: RunConfig, command: list[str]) -> dict[str, Any]:
+def train(config: RunConfig, command: Sequence[str] = ()) -> dict[str, Any]:
     """`deit-fast train`: a run from its first step, or from its last checkpoint, to its end. Gives the run's summary.
 
-    command: as the record is to show it. SIGTERM, SIGHUP and SIGUSR1 end it early, in a checkpoint. A run that has come to its
-    end is left as it is. Raises UserError for whatever the user can mend, before the run's folder is made where that can be
-    known; and when the loss is no longer finite.
+    command: as the record is to show it; by default the words of this process. SIGTERM, SIGHUP and SIGUSR1 end it early, in a
+    checkpoint. A run that has come to its end is left as it is. Raises UserError for whatever the user can mend, before the
+    run's folder is made where that can be known; and when the loss is no longer finite.
     """
     clock = Clock()
     check_training(config, world_size_of_environment())
@@ -49,7 +50,7 @@ def train(config: RunConfig, command: list[str]) -> dict[str, Any]:
                 run.take_up(*found)
                 if summary := run.former_end(folder):
                     return summary
-            return run.train(Journal(trainer, folder, command, is_resumed))
+            return run.train(Journal(trainer, folder, list(command or sys.orig_argv), is_resumed))
         finally:
             trainer.close()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from deit_fast.config import UserError
+from deit_fast.shipped import shipped
 
 _KINDS = ("on_demand", "spot")
 
@@ -32,7 +32,7 @@ def read_prices(file: str, dollars_per_hour: float) -> list[Price]:
     if not file:
         return prices
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        content = yaml.safe_load(shipped(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"plan.prices={file}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:

@@ -14,6 +14,7 @@ from deit_fast.output import droppable_output
 from deit_fast.record.ledger import append_plan, machine_of
 from deit_fast.record.prediction import Prediction
 from deit_fast.record.run import hardware
+from deit_fast.shipped import shipped
 from deit_fast.study.sweep.costs import Budget, Predict, check_prices, predictions, table, totals
 from deit_fast.study.sweep.file import read_sweep_file
 from deit_fast.study.sweep.here import Process, Share, shares
@@ -43,7 +44,7 @@ def sweep(
         raise UserError("sweep.file is not set: want the YAML of a sweep")
     if launch_of_environment().world_size > 1:
         raise UserError("a sweep starts its runs itself: start it once, without torchrun")
-    file = read_sweep_file(Path(section.file))
+    file = read_sweep_file(shipped(section.file))
     name = file.path.stem
     folder = Path(section.dir or f"runs/{name}")
     points = points_of(file, given, section, folder)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -53,3 +56,22 @@ def test_what_is_bad_would_be_seen() -> None:
 
     ptx, _ = compile_ptx(fused, (types.float32[::1],), cc=(9, 0))
     assert "fma.rn.f32" in ptx
+
+
+@pytest.mark.slow
+def test_kernels_compile_with_a_numpy_that_has_no_row_stack() -> None:
+    """As NumPy from 2.5 on; of an earlier one the name is taken away, after Numba itself has looked for it."""
+    code = (
+        "import numpy as np, numba.np.arrayobj\n"
+        "vars(np).pop('row_stack', None)\n"
+        "np.__all__ = [name for name in np.__all__ if name != 'row_stack']\n"
+        "from deit_fast.augment.cuda import cuda\n"
+        "assert not hasattr(np, 'row_stack')\n"
+        "def fill(values):\n"
+        "    values[cuda.threadIdx.x] = 1\n"
+        "from numba.cuda import compile_ptx, types\n"
+        "print(compile_ptx(fill, (types.float32[::1],), cc=(9, 0))[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ".target sm_90" in done.stdout
