@@ -50,7 +50,7 @@ def _imported(text: str) -> Iterator[Path]:
         for dotted in (module or plain, *of_names):  # a name may be a module's, or a function's within the module
             place = _PACKAGE.joinpath(*dotted.split("."))
             for path in (place.with_suffix(".py"), place / "__init__.py"):
-                if path.is_relative_to(_ROOMS[0]) | path.is_relative_to(_ROOMS[1]) and path.is_file():
+                if any(path.is_relative_to(room) for room in _ROOMS) and path.is_file():
                     yield path
 
 
