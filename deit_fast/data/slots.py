@@ -22,32 +22,32 @@ class Slots:
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype, count: int, *, pinned: bool) -> None:
         self._shape, self._dtype, self._count, self._pinned = shape, dtype, count, pinned
-        self._free: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()  # whose put() may be called by a finalizer
+        # An array that goes puts its weak reference here. `put` is written in C: in a function of Python, which would run in
+        # the thread that let go of the array, a KeyboardInterrupt would be printed and forgotten.
+        self._gone: queue.SimpleQueue[weakref.ref[np.ndarray]] = queue.SimpleQueue()
+        self._lent: dict[int, tuple[weakref.ref[np.ndarray], np.ndarray]] = {}  # the reference and the memory, by its id
+        self._free = [self._new() for _ in range(count)]
         self._read_until: dict[int, torch.cuda.Event] = {}  # by address
-        self._pieces: set[int] = set()  # by address, those that are lent too
-        self._rests = True
-        for _ in range(count):
-            self._free.put(self._new())
 
     @property
     def num_pieces(self) -> int:
         """Pieces of memory that there are, free or lent."""
-        return len(self._pieces)
+        return len(self._free) + len(self._lent)
 
     def take(self) -> np.ndarray:
         """An array whose memory nobody else uses, contents undefined."""
-        self._rests = False
-        try:
-            memory = self._free.get(timeout=_LETTING_GO_SECONDS)
-        except queue.Empty:
-            memory = self._new()
+        self._collect()
+        if not self._free:
+            self._collect(_LETTING_GO_SECONDS)
         self._drop_surplus()
+        memory = self._free.pop(0) if self._free else self._new()
         event = self._read_until.pop(memory.ctypes.data, None)
         if event is not None:
             event.synchronize()
         # over a memoryview, past which NumPy does not look for the owner: slices keep `whole` alive, not the memory alone
         whole = np.frombuffer(memory.data, self._dtype)
-        weakref.finalize(whole, _give_back, weakref.ref(self), memory).atexit = False
+        reference = weakref.ref(whole, self._gone.put)
+        self._lent[id(reference)] = reference, memory
         return whole.reshape(self._shape)
 
     def read_until(self, lent: np.ndarray, event: torch.cuda.Event) -> None:
@@ -55,27 +55,36 @@ class Slots:
         self._read_until[lent.ctypes.data] = event
 
     def rest(self) -> None:
-        """Nothing is taken for now: wait until no GPU copies from any piece, and keep no more than `count` that are free."""
+        """Nothing is taken for now: wait until no GPU copies from any piece, and keep no more than `count`.
+
+        Pieces beyond these that are lent go when the batches do that lie in them.
+        """
         for event in list(self._read_until.values()):
             event.synchronize()
         self._read_until.clear()
-        self._rests = True
+        self._collect()
         self._drop_surplus()
+        while self.num_pieces > self._count:
+            del self._lent[next(iter(self._lent))]
 
-    def put_back(self, memory: np.ndarray) -> None:
-        """A piece is free again. May be called in any thread, at any time."""
-        if self._rests and self.num_pieces > self._count:
-            self._pieces.discard(memory.ctypes.data)
-        else:
-            self._free.put(memory)
+    def _collect(self, wait_seconds: float = 0.0) -> None:
+        """Pieces whose arrays are gone are free; with none of these, the next that becomes free within so many seconds is."""
+        try:
+            while True:
+                gone = self._gone.get(timeout=wait_seconds) if wait_seconds else self._gone.get_nowait()
+                wait_seconds = 0.0
+                lent = self._lent.pop(id(gone), None)
+                if lent is not None:  # else it was left to its batch
+                    self._free.append(lent[1])
+        except queue.Empty:
+            pass
 
     def _drop_surplus(self) -> None:
-        while self.num_pieces > self._count and not self._free.empty():
-            memory = self._free.get()
-            event = self._read_until.pop(memory.ctypes.data, None)
+        while self._free and self.num_pieces > self._count:
+            event = self._read_until.pop(self._free[0].ctypes.data, None)
             if event is not None:
                 event.synchronize()
-            self._pieces.discard(memory.ctypes.data)
+            del self._free[0]
 
     def _new(self) -> np.ndarray:
         num_bytes = math.prod(self._shape) * self._dtype.itemsize
@@ -83,11 +92,4 @@ class Slots:
             memory: np.ndarray = torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True).numpy()
         else:
             memory = np.empty(num_bytes, np.uint8)
-        self._pieces.add(memory.ctypes.data)
         return memory
-
-
-def _give_back(slots: weakref.ref[Slots], memory: np.ndarray) -> None:
-    owner = slots()
-    if owner is not None:  # else the memory goes with the batch
-        owner.put_back(memory)

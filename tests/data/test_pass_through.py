@@ -32,7 +32,7 @@ from tests.data.image_folders import smooth_image
 from tests.data.odd_files import encoded, make_odd_files
 from tests.data.stored import stored_bytes, stored_images
 
-pytestmark = pytest.mark.timeout(40)
+pytestmark = pytest.mark.timeout(300)
 
 
 class AccurateDecoder(SimpleRGBImageDecoder):

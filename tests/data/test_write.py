@@ -19,7 +19,7 @@ from deit_fast.data.beton import open_beton
 from tests.data.image_folders import convert, make_images, make_images_with_bad_ones, smooth_image
 from tests.data.stored import stored_images
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.parametrize("os_cache", [True, False])

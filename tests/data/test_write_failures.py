@@ -29,7 +29,7 @@ from tests.data.image_folders import convert, make_images, make_images_with_bad_
 FORK = multiprocessing.get_context("fork")
 READ = ImageFolder.read
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(300)
 
 
 def names_in(folder: Path) -> list[str]:
