@@ -37,13 +37,13 @@ if TYPE_CHECKING:
         VerifyConfig,
         WriteConfig,
     )
-    from deit_fast.data.batches import Batch, Loader
-    from deit_fast.data.beton import Beton, open_beton
-    from deit_fast.data.decode_ops import DecodeEvalViews, DecodeTrainViews
-    from deit_fast.data.loader import eval_loader, train_loader
-    from deit_fast.data.ops import AugmentViews, Finish, Label, SoftTargets
-    from deit_fast.data.verify import verify_beton
-    from deit_fast.data.write import write_beton
+    from deit_fast.data.convert.write import write_beton
+    from deit_fast.data.examine.verify import verify_beton
+    from deit_fast.data.format.beton import Beton, open_beton
+    from deit_fast.data.load.batches import Batch, Loader
+    from deit_fast.data.load.decode_ops import DecodeEvalViews, DecodeTrainViews
+    from deit_fast.data.load.loader import eval_loader, train_loader
+    from deit_fast.data.load.ops import AugmentViews, Finish, Label, SoftTargets
     from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
     from deit_fast.train.loop import train as train_classifier
 
@@ -87,23 +87,23 @@ __all__ = [
 
 # Where each name comes from: its module, and its name there if that is another. All others are those of `config`.
 _HOMES = {
-    "AugmentViews": "data.ops",
-    "Batch": "data.batches",
-    "Beton": "data.beton",
-    "DecodeEvalViews": "data.decode_ops",
-    "DecodeTrainViews": "data.decode_ops",
-    "Finish": "data.ops",
-    "Label": "data.ops",
-    "Loader": "data.batches",
-    "SoftTargets": "data.ops",
-    "eval_loader": "data.loader",
+    "AugmentViews": "data.load.ops",
+    "Batch": "data.load.batches",
+    "Beton": "data.format.beton",
+    "DecodeEvalViews": "data.load.decode_ops",
+    "DecodeTrainViews": "data.load.decode_ops",
+    "Finish": "data.load.ops",
+    "Label": "data.load.ops",
+    "Loader": "data.load.batches",
+    "SoftTargets": "data.load.ops",
+    "eval_loader": "data.load.loader",
     "evaluate_checkpoint": "train.evaluate_checkpoint",
-    "open_beton": "data.beton",
+    "open_beton": "data.format.beton",
     "parse": "cli",
     "train_classifier": "train.loop:train",  # deit_fast.train is the package
-    "train_loader": "data.loader",
-    "verify_beton": "data.verify",
-    "write_beton": "data.write",
+    "train_loader": "data.load.loader",
+    "verify_beton": "data.examine.verify",
+    "write_beton": "data.convert.write",
 }
 
 

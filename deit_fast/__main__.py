@@ -141,15 +141,15 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
     """What the command found. The imports stand here so that `--help` does not wait for torch."""
     match command:
         case "write":
-            from deit_fast.data.write import write_beton
+            from deit_fast.data.convert.write import write_beton
 
             return write_beton(config.source, config.write)
         case "inspect":
-            from deit_fast.data.inspect import inspect_beton
+            from deit_fast.data.examine.inspect import inspect_beton
 
             return inspect_beton(config.inspect)
         case "verify":
-            from deit_fast.data.verify import verify_beton
+            from deit_fast.data.examine.verify import verify_beton
 
             return verify_beton(config.verify)
         case "train" if config.slurm.nodes:
@@ -161,7 +161,7 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
 
             return train(config, ["deit-fast", *words])
         case "plan":
-            from deit_fast.study.plan import plan
+            from deit_fast.plan import plan
 
             return plan(config)
         case "eval":
@@ -171,15 +171,15 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
         case "bench":
             return _bench_result(config)
         case "sweep":
-            from deit_fast.study.sweep import sweep
+            from deit_fast.sweep import sweep
 
             return sweep(config, words[1:], given_options(command, words[1:])[0])
         case "report":
-            from deit_fast.study.report import write_report
+            from deit_fast.report import write_report
 
             return write_report(config.report)
         case "demo":
-            from deit_fast.study.demo import demo
+            from deit_fast.demo import demo
 
             return demo(config.demo)
     raise AssertionError(command)
@@ -189,31 +189,31 @@ def _bench_result(config: RunConfig) -> dict[str, Any]:
     """What `bench` measured, by its kind."""
     match config.bench.kind:
         case "write":
-            from deit_fast.study.bench_write import bench_write
+            from deit_fast.benchmarks.write import bench_write
 
             return bench_write(config)
         case "step":
-            from deit_fast.study.bench_step import bench_step
+            from deit_fast.benchmarks.step import bench_step
 
             return bench_step(config)
         case "eval":
-            from deit_fast.study.bench_eval import bench_eval
+            from deit_fast.benchmarks.eval import bench_eval
 
             return bench_eval(config)
         case "gpu":
-            from deit_fast.study.bench_gpu import bench_gpu
+            from deit_fast.benchmarks.gpu.bench import bench_gpu
 
             return bench_gpu(config)
         case "loader":
-            from deit_fast.study.bench_loader import bench_loader
+            from deit_fast.benchmarks.loader import bench_loader
 
             return bench_loader(config)
         case "fidelity":
-            from deit_fast.study.bench_fidelity import bench_fidelity
+            from deit_fast.benchmarks.fidelity.bench import bench_fidelity
 
             return bench_fidelity(config)
         case "train":
-            from deit_fast.study.bench import bench
+            from deit_fast.benchmarks.bench import bench
 
             return bench(config)
 

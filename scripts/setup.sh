@@ -44,5 +44,5 @@ fi
 echo "setup: installing into .venv (about 6.5 GB with torch's CUDA libraries; some minutes)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 .venv/bin/python -c 'import torch, torchvision, timm, ffcv, fastargs' || die "the installed packages do not import"
-.venv/bin/python -c 'from deit_fast.data.compile_ahead import compile_at_setup; compile_at_setup()' || die "the package does not run"
+.venv/bin/python -m deit_fast.data.compile_at_setup || die "the package does not run"
 touch .venv/ready

@@ -23,13 +23,13 @@ stage() {
 first_lane() {
   local status=0
   stage "everyday tests" -m "not slow" || status=$?
-  stage "slow tests of study" -m slow tests/study || status=$?
+  stage "slow tests of benches, plans, sweeps and reports" -m slow tests/benchmarks tests/plan tests/sweep tests/report || status=$?
   return $status
 }
 
 first_lane &
 first=$!
-stage "slow tests but those of study" -m slow --ignore tests/study >"$second_output" 2>&1 &
+stage "the other slow tests" -m slow --ignore tests/benchmarks --ignore tests/plan --ignore tests/sweep --ignore tests/report >"$second_output" 2>&1 &
 second=$!
 status=0
 wait "$first" || status=$?

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from deit_fast import AugmentConfig, DataConfig, SourceConfig, WriteConfig, train_loader, write_beton
-from deit_fast.study.demo import make_digits
+from deit_fast.demo import make_digits
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-FOLDERS = ("tests/augment/kernels", "tests/data/device")
+FOLDERS = ("tests/kernels/cuda", "tests/data/load/device")
 
 
 @pytest.mark.slow

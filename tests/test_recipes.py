@@ -22,7 +22,7 @@ FILES = sorted(
     path.relative_to(ROOT).as_posix()
     for folder in ("deit_configs", "rn_configs")
     for path in (ROOT / folder).rglob("*.yaml")
-    if path.parent.name != "sweeps"  # many runs each: tests/study/test_sweep_file.py
+    if path.parent.name != "sweeps"  # many runs each: tests/sweep/test_sweep_file.py
 )
 BASES = [file for file in FILES if Path(file).name.startswith("base")]
 DEMO = "deit_configs/demo.yaml"

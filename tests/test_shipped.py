@@ -9,9 +9,9 @@ import pytest
 
 from deit_fast.cli import parse
 from deit_fast.config import UserError
+from deit_fast.plan.prices import read_prices
 from deit_fast.shipped import shipped
-from deit_fast.study.plan.prices import read_prices
-from deit_fast.study.sweep.file import read_sweep_file
+from deit_fast.sweep.file import read_sweep_file
 
 PROJECT = Path(__file__).parents[1]
 RECIPES = sorted(

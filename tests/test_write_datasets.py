@@ -10,9 +10,9 @@ from typing import Literal
 import pytest
 
 from deit_fast.config import SourceConfig
-from deit_fast.data.sources import open_source
-from tests.data.sources.samples import write_files
-from tests.data.sources.test_imagenet import make_archives
+from deit_fast.data.convert.sources import open_source
+from tests.data.convert.sources.samples import write_files
+from tests.data.convert.sources.test_imagenet import make_archives
 
 FOLDER = Path(__file__).parents[1] / "write_datasets"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("write_*.py"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deit_fast.__main__ import main as deit_fast
 from deit_fast.config import UserError, at_home
-from deit_fast.data.sources.shards import find_shards, split_of
+from deit_fast.data.convert.sources.shards import find_shards, split_of
 
 # of each beton the options that say what goes into it, as --source.OPTION=VALUE; train comes first
 Betons = dict[str, list[str]]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from conversion import Betons, convert, from_source
 
-from deit_fast.data.sources.cifar import cifar_kind
+from deit_fast.data.convert.sources.cifar import cifar_kind
 
 DEFAULTS = {"--write.mode": "raw"}
 

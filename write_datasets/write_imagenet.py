@@ -22,9 +22,9 @@ from pathlib import Path
 from conversion import Betons, convert, from_source
 
 from deit_fast.config import UserError
-from deit_fast.data.sources.folder import class_folders
-from deit_fast.data.sources.imagenet import TRAIN, VAL
-from deit_fast.data.sources.kaggle import is_kaggle
+from deit_fast.data.convert.sources.folder import class_folders
+from deit_fast.data.convert.sources.imagenet import TRAIN, VAL
+from deit_fast.data.convert.sources.kaggle import is_kaggle
 
 DEFAULTS = {"--write.max_resolution": "500", "--write.jpeg_quality": "90"}
 

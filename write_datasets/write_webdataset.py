@@ -24,7 +24,7 @@ from pathlib import Path
 
 from conversion import Betons, convert, from_source, splits_for_betons
 
-from deit_fast.data.sources.shards import TAR_ENDINGS
+from deit_fast.data.convert.sources.shards import TAR_ENDINGS
 
 DEFAULTS = {"--write.max_resolution": "500", "--write.jpeg_quality": "90"}
 

@@ -1,1 +1,1 @@
-"""What happens to a view: scalar definitions in Numba that know nothing of files, FFCV or models."""
+"""What the options of augmentation mean: policies of timm and torchvision, as tables that kernels draw from."""

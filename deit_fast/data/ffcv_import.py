@@ -7,7 +7,7 @@ import sys
 
 import numba.typed
 
-from deit_fast.data.threading_layer import prefer_openmp
+from deit_fast.data.load.threading_layer import prefer_openmp
 
 
 def import_ffcv() -> None:

@@ -13,11 +13,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from deit_fast.config import EvalConfig, UserError
-from deit_fast.data.loader import Loader
-from deit_fast.data.order import EvalOrder
+from deit_fast.data.load.loader import Loader
+from deit_fast.data.load.order import EvalOrder
 from deit_fast.model.heads import fuse, head_logits, is_distilled
 from deit_fast.train.dist import World
-from deit_fast.train.feed import on_device
+from deit_fast.train.prefetch import on_device
 from deit_fast.train.step import autocast
 
 

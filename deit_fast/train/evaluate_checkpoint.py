@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from deit_fast.config import EvalConfig, ModelConfig, RunConfig, UserError
-from deit_fast.data.beton import Beton
-from deit_fast.data.classes import training_labels
-from deit_fast.data.loader import eval_loader
+from deit_fast.data.format.beton import Beton
+from deit_fast.data.format.classes import training_labels
+from deit_fast.data.load.loader import eval_loader
 from deit_fast.model.create import create_model
 from deit_fast.model.heads import is_distilled
 from deit_fast.model.memory_format import to_channels_last

@@ -11,8 +11,8 @@ from deit_fast.output import dropped_output, reason_of
 from deit_fast.record.progress import Progress
 from deit_fast.record.run import RunRecord, open_run
 from deit_fast.train import keeper
+from deit_fast.train.disk_space import check_room
 from deit_fast.train.keeper import Keeper
-from deit_fast.train.room import check_room
 from deit_fast.train.trainer import Trainer
 
 

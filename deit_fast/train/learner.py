@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from deit_fast.config import RunConfig, eval_resolution
-from deit_fast.data.loader import Batch
+from deit_fast.data.load.loader import Batch
 from deit_fast.model.create import create_model
 from deit_fast.model.memory_format import to_channels_last
 from deit_fast.model.parts import freeze_except

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import torch
 
 from deit_fast.config import RunConfig, UserError
-from deit_fast.data.loader import Batch, Loader, train_loader
-from deit_fast.data.placement import check_device
+from deit_fast.data.load.loader import Batch, Loader, train_loader
+from deit_fast.data.load.placement import check_device
 from deit_fast.train.dist import World
-from deit_fast.train.feed import on_device
 from deit_fast.train.learner import Learner
+from deit_fast.train.prefetch import on_device
 
 Place = Literal["cpu", "gpu", "auto"]
 Places = tuple[Place, Place]  # data.decode, augment.device

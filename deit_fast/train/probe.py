@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from deit_fast.data.loader import Batch
+from deit_fast.data.load.loader import Batch
 from deit_fast.record.clock import Clock
 from deit_fast.train.evaluate import num_batches
-from deit_fast.train.feed import on_device
 from deit_fast.train.keeper import Keeper
+from deit_fast.train.prefetch import on_device
 from deit_fast.train.shape import shape_of
 from deit_fast.train.trainer import Trainer
 

@@ -11,20 +11,20 @@ from typing import Any
 
 import torch
 
-from deit_fast.augment.rng import sample_of
 from deit_fast.config import RunConfig, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
-from deit_fast.data.beton import Beton
-from deit_fast.data.classes import training_labels
-from deit_fast.data.identity import identity, labels_digest
-from deit_fast.data.loader import Batch, eval_loader, train_loader
+from deit_fast.data.format.beton import Beton
+from deit_fast.data.format.classes import training_labels
+from deit_fast.data.format.identity import identity, labels_digest
+from deit_fast.data.load.loader import Batch, eval_loader, train_loader
+from deit_fast.kernels.rng import sample_of
 from deit_fast.train import schedule
 from deit_fast.train.checkpoint import check_architecture, load_weights
 from deit_fast.train.dist import World
 from deit_fast.train.evaluate import Decision, evaluate
-from deit_fast.train.feed import memory_format, on_device
 from deit_fast.train.learner import Learner
 from deit_fast.train.optim import load_optimizer
 from deit_fast.train.places import placed
+from deit_fast.train.prefetch import memory_format, on_device
 from deit_fast.train.resume import check_same_run
 from deit_fast.train.step import autocast
 

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from deit_fast.augment import policy as policies
-from deit_fast.augment.operation_codes import BLUR, BRIGHTNESS, COLOR, CONTRAST, GREY, NOTHING, SOLARIZE
-from deit_fast.augment.resample import BICUBIC, BILINEAR
+from deit_fast.augment.policy import parse
 from deit_fast.config import UserError
+from deit_fast.kernels import policy as policies
+from deit_fast.kernels.operation_codes import BLUR, BRIGHTNESS, COLOR, CONTRAST, GREY, NOTHING, SOLARIZE
+from deit_fast.kernels.resample import BICUBIC, BILINEAR
 from tests.augment.timms_policies import Step, drawn_by_timm
 
 HEIGHT, WIDTH = 224, 160
 
 
 def _drawn(text: str, count: int, color_jitter: float = 0.0, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    policy = policies.parse(text, color_jitter, "bicubic")
+    policy = parse(text, color_jitter, "bicubic")
     codes, arguments = np.full((count, policy.num_steps), -1, np.int32), np.full((count, policy.num_steps), np.nan)
     ids = np.arange(count, dtype=np.uint64) + np.uint64(5 << 48)
     policies.draw_steps(np.uint64(seed), ids, policy, HEIGHT, WIDTH, codes, arguments)
@@ -103,7 +104,7 @@ def test_jitter_comes_after_the_policy_and_leaves_it_as_it_is() -> None:
 
 
 def test_nothing_is_drawn_where_all_is_off() -> None:
-    policy = policies.parse("", 0.0, "bilinear")
+    policy = parse("", 0.0, "bilinear")
     assert policy.num_steps == 0
     assert _drawn("", 3)[0].shape == (3, 0)
 
@@ -133,8 +134,8 @@ def test_steps_follow_seed_and_view_alone() -> None:
 
 
 def test_interpolation_goes_along() -> None:
-    assert policies.parse("", 0.0, "bicubic").interpolation == BICUBIC
-    assert policies.parse("", 0.0, "bilinear").interpolation == BILINEAR
+    assert parse("", 0.0, "bicubic").interpolation == BICUBIC
+    assert parse("", 0.0, "bilinear").interpolation == BILINEAR
 
 
 @pytest.mark.parametrize(
@@ -151,4 +152,4 @@ def test_interpolation_goes_along() -> None:
 )
 def test_what_cannot_be_read_is_named(arguments: tuple[str, float, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        policies.parse(*arguments)
+        parse(*arguments)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from timm.data import auto_augment as timms
 
-from deit_fast.augment import operation_codes as codes
+from deit_fast.kernels import operation_codes as codes
 
 Step = tuple[int, float]
 

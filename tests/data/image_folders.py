@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deit_fast.config import SourceConfig, WriteConfig
-from deit_fast.data.write import write_beton
+from deit_fast.data.convert.write import write_beton
 
 
 def smooth_image(number: int, height: int = 48, width: int = 64) -> NDArray[np.uint8]:

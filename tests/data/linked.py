@@ -9,9 +9,9 @@ import numpy as np
 from ffcv.reader import Reader
 from ffcv.types import FieldDescType, HeaderType
 
-from deit_fast.data import layout
-from deit_fast.data.beton import open_beton
-from deit_fast.data.index import read_index
+from deit_fast.data.format import layout
+from deit_fast.data.format.beton import open_beton
+from deit_fast.data.format.index import read_index
 
 
 def make_linked(beton_path: Path, out: Path, num_samples: int) -> None:

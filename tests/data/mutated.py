@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deit_fast.data import layout
-from deit_fast.data.jpeg import Transcoded, Transcoder
+from deit_fast.data.convert.transcode import Transcoded, Transcoder
+from deit_fast.data.format import layout
 
 
 def sound_images() -> list[Transcoded]:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from deit_fast.config import RunConfig, SourceConfig, WriteConfig
-from deit_fast.data.write import write_beton
-from deit_fast.study.demo import make_digits
+from deit_fast.data.convert.write import write_beton
+from deit_fast.demo import make_digits
 from deit_fast.train.loop import train
 
 TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}

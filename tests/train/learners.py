@@ -11,7 +11,7 @@ import timm
 import torch
 
 from deit_fast.config import RunConfig
-from deit_fast.data.loader import Batch
+from deit_fast.data.load.loader import Batch
 from deit_fast.train.dist import World
 from deit_fast.train.learner import Learner
 from tests.train.conftest import TINY, with_options

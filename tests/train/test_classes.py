@@ -13,9 +13,9 @@ import timm
 import torch
 
 from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
-from deit_fast.data.beton import open_beton
-from deit_fast.data.loader import eval_loader
-from deit_fast.data.write import write_beton
+from deit_fast.data.convert.write import write_beton
+from deit_fast.data.format.beton import open_beton
+from deit_fast.data.load.loader import eval_loader
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from timm.data import create_transform
 
 from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
-from deit_fast.data.write import write_beton
+from deit_fast.data.convert.write import write_beton
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
 from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
 from tests.train.conftest import TINY

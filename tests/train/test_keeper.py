@@ -198,7 +198,7 @@ def test_a_disk_that_takes_no_checkpoint_is_reported_and_the_run_goes_on(digits:
 def test_no_room_is_found_at_the_start(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from deit_fast.train.loop import train
 
-    monkeypatch.setattr("deit_fast.train.room.shutil.disk_usage", lambda folder: type("Usage", (), {"free": 10_000})())
+    monkeypatch.setattr("deit_fast.train.disk_space.shutil.disk_usage", lambda folder: type("Usage", (), {"free": 10_000})())
     with pytest.raises(UserError, match=r"run\.dir=.*: its disk has 0\.0 MB left, and checkpoints of 0\.\d MB each need"):
         train(tiny_config(digits, tmp_path / "run"), [])
     assert not (tmp_path / "run").exists()

@@ -15,8 +15,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from deit_fast.benchmarks.step import synthetic_batch
 from deit_fast.config import RunConfig
-from deit_fast.study.bench_step import synthetic_batch
 from deit_fast.train.dist import World
 from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
 from deit_fast.train.places import training_rate

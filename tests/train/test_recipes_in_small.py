@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from deit_fast import __main__ as command_line
 from deit_fast.config import RunConfig, SourceConfig, WriteConfig
-from deit_fast.data.loader import train_loader
-from deit_fast.data.write import write_beton
+from deit_fast.data.convert.write import write_beton
+from deit_fast.data.load.loader import train_loader
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.loop import train

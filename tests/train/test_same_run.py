@@ -17,9 +17,9 @@ import torch
 from ffcv.types import FieldDescType, HeaderType
 
 from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
-from deit_fast.data import layout
-from deit_fast.data.beton import manifest_path
-from deit_fast.data.write import write_beton
+from deit_fast.data.convert.write import write_beton
+from deit_fast.data.format import layout
+from deit_fast.data.format.beton import manifest_path
 from deit_fast.record import run as record
 from deit_fast.record.log import read_events
 from deit_fast.train import folder as folder_module

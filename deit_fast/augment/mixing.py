@@ -1,0 +1,19 @@
+"""Takes the options of augmentation, gives how batches are mixed."""
+
+from __future__ import annotations
+
+from deit_fast.config import AugmentConfig
+from deit_fast.kernels import mix
+
+
+def mixing_of(augment: AugmentConfig) -> mix.Mixing:
+    """The `Mixing` of the options."""
+    return mix.mixing(
+        augment.mix_mode,
+        mixup=augment.mixup,
+        cutmix=augment.cutmix,
+        probability=augment.mix_probability,
+        cutmix_probability=augment.cutmix_probability,
+        repeats=augment.repeats,
+        cutmix_minmax=augment.cutmix_minmax if augment.cutmix_minmax != (0.0, 0.0) else None,
+    )

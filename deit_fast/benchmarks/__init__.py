@@ -1,0 +1,1 @@
+"""Measurements of the product, and comparisons with others."""

@@ -1,0 +1,173 @@
+"""Takes the configuration of a run, gives its throughput: loader alone, model alone, and both together."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from deit_fast.benchmarks.interleave import interleaved, spread, summary, wait_for, wait_for_rest
+from deit_fast.benchmarks.result import described, setting_of, title
+from deit_fast.benchmarks.step import FIRST_STEPS, synthetic_batch
+from deit_fast.config import RunConfig, check_training
+from deit_fast.data.load.loader import Batch
+from deit_fast.train import optim
+from deit_fast.train.dist import joined_world, world_size_of_environment
+from deit_fast.train.trainer import Trainer
+
+KINDS = {
+    "data": "loader alone",
+    "compute": "model alone, a synthetic batch",
+    "cached": "model alone, cached batches",
+    "both": "end to end",
+}
+_NUM_CACHED = 4
+
+
+def bench(config: RunConfig) -> dict[str, Any]:
+    """`deit-fast bench`: images per second over all ranks, each figure the median of bench.rounds interleaved measurements.
+
+    data: batches taken from the loader and thrown away. compute: training steps on one synthetic batch that lies on the
+    device. cached: on a few batches of the loader that lie there. both: on batches as they come from the loader, end to end.
+    `ratio` is that of both to the smaller of data and compute, by round. One round of each goes before, uncounted.
+
+    `before_seconds` has what comes before the first round: set_up (loaders, model), first_batch (what the data path compiles
+    or loads, and the first batches in its queues), first_steps (what train.compile compiles); `compile_seconds` is what the
+    first steps took above the later rate, None without train.compile.
+
+    The loader runs through as many epochs as that takes, without stopping between measurements. Where the resolution grows
+    during training, all is measured at the last one.
+    """
+    check_training(config, world_size_of_environment())
+    with joined_world(config.train.device) as world:
+        started = time.perf_counter()
+        trainer = Trainer(measured_as(config), world)
+        set_up_seconds = time.perf_counter() - started
+        try:
+            before, rates = before_and_rates(trainer, config.bench.steps, config.bench.rounds)
+        finally:
+            trainer.close()
+        before = {"set_up": set_up_seconds, **before}
+        result = {
+            **rates_result(rates),
+            "steps": config.bench.steps,
+            "before_seconds": before,
+            "first_steps": FIRST_STEPS,
+            "global_batch_size": trainer.global_batch_size,
+            "placement": trainer.placement,
+            **setting_of(trainer),
+            **described(trainer.config),  # with the places that were decided
+        }
+        later_seconds = FIRST_STEPS * trainer.global_batch_size / result["images_per_second"]["compute"]
+        is_compiled = config.train.compile != "off"
+        result["compile_seconds"] = max(0.0, before["first_steps"] - later_seconds) if is_compiled else None
+        if world.is_main:
+            print(_table(result))
+    return result
+
+
+def measured_as(config: RunConfig) -> RunConfig:
+    """The configuration with what measuring its steps wants: one resolution, and losses read after a measurement alone, so
+    that the device is waited for there and nowhere else."""
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, start_resolution=0),
+        train=dataclasses.replace(config.train, log_every=config.bench.steps),
+    )
+
+
+def measure_rates(trainer: Trainer, steps: int, rounds: int) -> dict[str, list[float]]:
+    """Images per second of each of KINDS in each round, of measurements of so many steps; the trainer's train.log_every must
+    not be less than these."""
+    return before_and_rates(trainer, steps, rounds)[1]
+
+
+def before_and_rates(trainer: Trainer, steps: int, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Seconds of the first_batch and of the first_steps, and what `measure_rates` gives."""
+    device, counter = trainer.world.device, itertools.count()
+
+    def train_on(batch: Batch) -> None:
+        trainer.step(batch.images, batch.targets, 0, next(counter))
+
+    def seconds_of(work: Callable[[], object], count: int) -> float:
+        wait_for(device)
+        started = time.perf_counter()
+        for _ in range(count):
+            work()
+        if trainer.step.num_unread:
+            trainer.step.read()
+        wait_for(device)
+        return time.perf_counter() - started
+
+    batches = _endless(trainer)
+    before = {"first_batch": seconds_of(lambda: next(batches), 1)}
+    synthetic = synthetic_batch(trainer.config, device, trainer.num_classes)
+    cached = itertools.cycle([_copy(next(batches)) for _ in range(_NUM_CACHED)])
+    optim.set_lr(trainer.optimizer, trainer.lr(0, 0))
+    # read after each: a trainer may be made for fewer steps between readings
+    before["first_steps"] = sum(seconds_of(lambda: train_on(synthetic), 1) for _ in range(FIRST_STEPS))
+
+    works: dict[str, Callable[[], object]] = {
+        "data": lambda: next(batches),
+        "compute": lambda: train_on(synthetic),
+        "cached": lambda: train_on(next(cached)),
+        "both": lambda: train_on(next(batches)),
+    }
+
+    def rate(kind: str) -> float:
+        if kind in ("compute", "cached"):
+            wait_for_rest()  # the loader fills its queues, on cores that the model may want
+        trainer.world.gather(None)  # ranks begin together
+        if kind in ("data", "both"):
+            # what was prepared while the clock stood still is not counted: the queue, a batch that found no place in it, and
+            # one more, so that the clock starts when one is finished
+            for _ in range(trainer.config.data.batches_ahead + 2):
+                next(batches)
+        seconds = max(trainer.world.gather(seconds_of(works[kind], steps)))  # of the last rank
+        return steps * trainer.global_batch_size / seconds
+
+    return before, interleaved({kind: functools.partial(rate, kind) for kind in KINDS}, rounds)
+
+
+def rates_result(rates: dict[str, list[float]]) -> dict[str, Any]:
+    """What is written of the rounds: their medians, themselves, and the ratio of end to end to what limits it."""
+    limits = [min(data, compute) for data, compute in zip(rates["data"], rates["compute"], strict=True)]
+    return {
+        "images_per_second": {kind: summary(values)["median"] for kind, values in rates.items()},
+        "rounds": rates,
+        "ratio": summary([both / limit for both, limit in zip(rates["both"], limits, strict=True)]),
+    }
+
+
+def _copy(batch: Batch) -> Batch:
+    """A batch that stays: the loader uses the memory of its batches again."""
+    images = batch.images.clone(memory_format=torch.preserve_format)
+    return Batch(images, batch.targets.clone(), batch.samples, batch.views)
+
+
+def _endless(trainer: Trainer) -> Iterator[Batch]:
+    for epoch in itertools.count():
+        yield from trainer.batches(epoch % trainer.config.train.epochs)
+
+
+def _table(result: dict[str, Any]) -> str:
+    lines = [title(result), *(f"  placement: {line}" for line in result["placement"])]
+    for kind, name in KINDS.items():
+        values: Sequence[float] = result["rounds"][kind]
+        lines.append(f"  {name:32}{result['images_per_second'][kind]:12,.1f} images/s   ({spread(values)})")
+    ratio, before = result["ratio"], result["before_seconds"]
+    limit = min(("data", "compute"), key=lambda kind: result["images_per_second"][kind])
+    first = f"first {result['first_steps']} steps {before['first_steps']:.1f} s"
+    if result["compile_seconds"] is not None:
+        first += f", of which compilation {result['compile_seconds']:.1f} s"
+    lines += [
+        f"  {'end to end / ' + KINDS[limit].partition(',')[0]:32}{ratio['median']:12.3f}            "
+        f"({ratio['min']:.3f} to {ratio['max']:.3f})",
+        f"  before: set-up {before['set_up']:.1f} s, first batch {before['first_batch']:.1f} s, {first}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,93 @@
+"""Takes JPEGs and the beton of them, gives what the GPU's decoder makes of them beside what Pillow does.
+
+In the simulator of CUDA the decoder is the CPU's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deit_fast.benchmarks.fidelity.crops import GivenCrop
+from deit_fast.benchmarks.fidelity.jpegs import pillows, random_plans
+from deit_fast.benchmarks.fidelity.material import Material, Pair, Row
+from deit_fast.config import AugmentConfig, DataConfig, UserError
+from deit_fast.data.format.beton import open_beton
+from deit_fast.data.format.index import read_index
+from deit_fast.data.load.decode import stored_of
+from deit_fast.data.load.decode_gpu import Decoded, RaggedDecoder, torchvision_decoder
+from deit_fast.data.load.pipeline import MappedBeton
+from deit_fast.data.load.placement import check_device
+from deit_fast.kernels import resample, rng
+
+_RESOLUTION = 64
+_IMAGES_AT_ONCE = 64
+_PLAIN = AugmentConfig(device="gpu", auto_augment="", erase=0, mixup=0, cutmix=0)
+
+
+def lack_of_decoder() -> str:
+    """What this machine lacks to decode and resample on a GPU, in words; nothing where it can."""
+    if not torch.cuda.is_available() and os.environ.get("NUMBA_ENABLE_CUDASIM") != "1":
+        return "no CUDA device"
+    try:
+        check_device(DataConfig(decode="gpu"), _PLAIN, _device())
+    except UserError as error:
+        return str(error).removeprefix("augment.device=gpu: ").removesuffix("; or choose cpu")
+    return ""
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class _Decoder:
+    """The loader's way from a beton to images on the device."""
+
+    def __init__(self, material: Material) -> None:
+        self.beton = open_beton(material.beton)
+        self._mapped = MappedBeton(self.beton)
+        stored = stored_of(self.beton, read_index(self.beton))
+        decode_jpegs = torchvision_decoder(_device())
+        self._ragged = RaggedDecoder(decode_jpegs, stored, resample.BICUBIC, num_workers=1, device=_device())
+
+    def decode(self, ids: NDArray[np.uint64], plans: NDArray[np.int64], side: int) -> Decoded:
+        samples = rng.sample_of(ids).astype(np.int64)
+        offsets, sizes = (column[samples].astype(np.int64) for column in (self.beton.offsets, self.beton.sizes))
+        locations = np.stack([self._mapped.memory.ctypes.data + offsets, sizes], axis=1)
+        return self._ragged.decode(ids, self._mapped.metadata["image"], locations, plans, side)
+
+
+def _whole_images(material: Material, generator: np.random.Generator) -> Iterator[Pair]:
+    decoder = _Decoder(material)
+    for sample, jpeg in enumerate(material.jpegs):
+        reference = np.asarray(pillows(jpeg))
+        height, width = reference.shape[:2]
+        plan = np.array([[0, 0, height, width, _RESOLUTION, _RESOLUTION, 0, 0, 0]], np.int64)
+        decoded = decoder.decode(rng.pack_view_ids(0, np.array([sample]), np.array([0])), plan, _RESOLUTION)
+        if not decoded.left[0]:  # else the CPU decodes it
+            pixels = decoded.pixels[: reference.size].cpu().numpy()
+            yield pixels.reshape(3, height, width).transpose(1, 2, 0), reference
+
+
+def _random_views(material: Material, generator: np.random.Generator) -> Iterator[Pair]:
+    from deit_fast.data.load.device_images import DeviceImages  # which imports numba-cuda
+
+    decoder, maker = _Decoder(material), DeviceImages(_PLAIN, material.seed, "float32", "bicubic", _device())
+    for first in range(0, len(material.jpegs), _IMAGES_AT_ONCE):
+        samples = np.arange(first, min(first + _IMAGES_AT_ONCE, len(material.jpegs)), dtype=np.uint64)
+        ids, plans = random_plans(material.seed, decoder.beton, samples, 1, _RESOLUTION)
+        decoded = decoder.decode(ids, plans, _RESOLUTION)
+        views = maker.begin(ids, _RESOLUTION, decoded).cpu().numpy()
+        for view_id, plan, view, is_left in zip(ids, plans, views, decoded.left, strict=True):
+            if not is_left:
+                yield view, np.asarray(GivenCrop(plan, "bicubic")(pillows(material.jpegs[int(rng.sample_of(view_id))])))
+
+
+ROWS = (
+    Row("whole image, nvJPEG", "Pillow", _whole_images, max_wanted=None, lack=lack_of_decoder),
+    Row("random resized crop, nvJPEG", "Pillow, timm", _random_views, max_wanted=None, lack=lack_of_decoder),
+)

@@ -1,0 +1,99 @@
+"""Takes a source or a beton, gives some of its images in every form that the systems of a comparison want."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deit_fast.benchmarks.rivals.stock_writer import write_with_stock_ffcv
+from deit_fast.config import SourceConfig, UserError, WriteConfig
+from deit_fast.data.convert.sources import open_source
+from deit_fast.data.convert.sources.base import Source, Subset
+from deit_fast.data.convert.write import write_beton
+from deit_fast.data.format.beton import JPEG_MODE, open_beton
+from deit_fast.data.format.files import read_at
+from deit_fast.data.format.subset import stratified
+
+Writer = Literal["deit_fast", "ffcv"]
+_PNG = b"\x89PNG"
+
+
+class BetonImages(Source):
+    """The JPEGs that a beton holds, as they are stored. Raises UserError where some of them are raw pixels."""
+
+    def __init__(self, path: Path) -> None:
+        self._beton = open_beton(path)
+        if (self._beton.modes != JPEG_MODE).any():
+            raise UserError(f"data.train={path}: holds raw pixels, which are no files; want --source.path=IMAGES instead")
+        self._file = path.open("rb")
+        self.location = str(path)
+        self.classes = self._beton.classes or tuple(str(label) for label in range(self._beton.num_classes))
+        self.labels = self._beton.labels.astype(np.int32)
+
+    def name(self, sample: int) -> str:
+        return f"sample {sample}"
+
+    def read(self, sample: int) -> bytes:
+        return read_at(self._file.fileno(), int(self._beton.sizes[sample]), int(self._beton.offsets[sample]))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class BenchFiles:
+    """The same images as an image folder and as betons, all in a scratch folder; a beton is made when first asked for."""
+
+    def __init__(self, scratch: Path, source: SourceConfig | Path, max_images: int, num_workers: int) -> None:
+        """source: what to convert, or a beton; max_images: take at most so many, from each class its share; 0: all."""
+        self._scratch = scratch
+        self._num_workers = num_workers
+        self._betons: dict[tuple[str, int], Path] = {}
+        self.folder = scratch / "images"
+        opened: Source = BetonImages(source) if isinstance(source, Path) else open_source(source)
+        try:
+            some = opened
+            if 0 < max_images < opened.num_samples:
+                some = Subset(opened, stratified(opened.labels, len(opened.classes), max_images, 0))
+            self.num_images = some.num_samples
+            self.num_bytes = sum(_write(some.read(sample), self._stem(some, sample)) for sample in range(some.num_samples))
+            self.num_classes = len(np.unique(some.labels))
+        finally:
+            opened.close()
+
+    def _stem(self, source: Source, sample: int) -> Path:
+        folder = self.folder / f"{source.labels[sample]:06}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{sample:08}"
+
+    def beton(self, writer: Writer, raw_side: int = 0) -> Path:
+        """JPEGs as the writer stores them without resizing or, with a raw_side, pixels with that longest side."""
+        key = (writer, raw_side)
+        if key not in self._betons:
+            path = self._scratch / f"{writer}-{raw_side or 'jpg'}.beton"
+            kind = {"mode": "raw", "max_resolution": raw_side} if raw_side else {"mode": "jpg"}
+            write = WriteConfig(out=str(path), num_workers=self._num_workers, **kind)
+            source = SourceConfig(path=str(self.folder))
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                if writer == "ffcv":
+                    self.beton("deit_fast", raw_side)  # meets images that do not decode, for which FFCV would wait for ever
+                    write_with_stock_ffcv(open_source(source), path, write, self._num_workers)
+                else:
+                    write_beton(source, write)
+            self._betons[key] = path
+        return self._betons[key]
+
+
+def _write(content: bytes | NDArray[np.uint8], stem: Path) -> int:
+    """Writes an image file, with the ending of its format; gives its number of bytes."""
+    if not isinstance(content, bytes):
+        buffer = io.BytesIO()
+        Image.fromarray(content).save(buffer, "PNG", compress_level=1)
+        content = buffer.getvalue()
+    stem.with_suffix(".png" if content.startswith(_PNG) else ".jpg").write_bytes(content)
+    return len(content)

@@ -1,0 +1,96 @@
+"""Takes a beton, gives views per second of its stored images decoded on the device, by tiles and whole, and on the CPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deit_fast.benchmarks.interleave import interleaved, summary
+from deit_fast.config import RunConfig, UserError, eval_crop_ratio
+from deit_fast.data.format.beton import open_beton
+from deit_fast.data.format.index import read_index
+from deit_fast.data.load.decode import Stored, stored_of
+from deit_fast.data.load.decode_gpu import RaggedDecoder, check_decoder, torchvision_decoder
+from deit_fast.data.load.decode_ops import DecodeTrainViews
+from deit_fast.data.load.loader import num_threads
+from deit_fast.data.load.pipeline import MappedBeton, Pipeline
+from deit_fast.kernels import rng
+from deit_fast.kernels.resample import FILTERS
+
+
+def decode_rates(config: RunConfig, device: torch.device) -> dict[str, Any]:
+    """views_per_second of bench.rounds times bench.steps batches of random crops of data.train.
+
+    `tiles`: decoded on the device, not resampled; JPEGs are cut to the tiles under the crops, which a beton without an index
+    does not have. `whole`: the same without cutting. `cpu`: decoded and resampled by the CPU's threads. Also how many JPEGs
+    the device `refused`. Raises UserError where there is no beton or no decoder.
+    """
+    if not config.data.train:
+        raise UserError("data.train is not set: no beton to decode")
+    check_decoder(device)
+    beton = open_beton(Path(config.data.train))
+    index, num_workers, side = read_index(beton), num_threads(config.data, 1), config.data.resolution
+    stored = {"tiles": stored_of(beton, index)} if index is not None else {}
+    stored["whole"] = stored_of(beton, None)
+    options = {"centre_ratio": eval_crop_ratio(config.data), "num_workers": num_workers}
+    best = next(iter(stored.values()))
+    decoder = DecodeTrainViews(best, side, config.train.seed, config.augment, config.data.interpolation, **options)
+    views = Pipeline([decoder], MappedBeton(beton), "image")
+    batch_size = config.data.batch_size
+    views.prepare(batch_size, 1, pinned=False)
+    batches = view_ids(beton.num_samples, batch_size, config.augment.repeats, config.bench.steps, config.train.seed)
+    slot, everything = views.slots.take(), slice(0, batch_size)
+
+    def on_cpu() -> None:
+        for ids in batches:
+            views.decode(ids, slot, everything)
+
+    def on_device(ragged: RaggedDecoder) -> Callable[[], None]:
+        def work() -> None:
+            for ids in batches:
+                views.plan(ids, slot, everything)
+                _, _, locations, plans = views.memory(0, slot, everything)
+                ragged.decode(ids, views.metadata, locations, plans, side)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        return work
+
+    raggeds = {name: _ragged(one, config, num_workers, device) for name, one in stored.items()}
+    works = {name: on_device(ragged) for name, ragged in raggeds.items()} | {"cpu": on_cpu}
+    rates = interleaved({name: _rate(work, len(batches) * batch_size) for name, work in works.items()}, config.bench.rounds)
+    return {
+        "views_per_second": {name: summary(values) for name, values in rates.items()},
+        "refused": {name: ragged.num_refused for name, ragged in raggeds.items()},
+        "num_workers": num_workers,
+    }
+
+
+def view_ids(num_samples: int, batch_size: int, repeats: int, count: int, seed: int) -> list[np.ndarray]:
+    """`count` batches (batch_size,) uint64 of random samples, `repeats` views of each beside each other."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    copies = np.arange(batch_size) % repeats
+    batches = []
+    for epoch in range(count):
+        samples = generator.integers(0, num_samples, -(-batch_size // repeats))
+        batches.append(rng.pack_view_ids(epoch, np.repeat(samples, repeats)[:batch_size], copies))
+    return batches
+
+
+def _ragged(stored: Stored, config: RunConfig, num_workers: int, device: torch.device) -> RaggedDecoder:
+    decode_jpegs, kind = torchvision_decoder(device), FILTERS[config.data.interpolation]
+    return RaggedDecoder(decode_jpegs, stored, kind, num_workers=num_workers, device=device)
+
+
+def _rate(work: Callable[[], None], num_views: int) -> Callable[[], float]:
+    def measure() -> float:
+        started = time.perf_counter()
+        work()
+        return num_views / (time.perf_counter() - started)
+
+    return measure

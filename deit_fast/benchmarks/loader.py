@@ -1,0 +1,228 @@
+"""Takes an image folder or a beton, gives views per second of the data path: by stage, by threads, and beside rivals."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from deit_fast.benchmarks.chart import bench_png
+from deit_fast.benchmarks.files import BenchFiles
+from deit_fast.benchmarks.interleave import interleaved, spread, summary
+from deit_fast.benchmarks.result import described
+from deit_fast.benchmarks.rivals.common import WORKS, NotInstalled, Setting, System, Work, views_per_second
+from deit_fast.benchmarks.rivals.ours import open_ours, ours_evaluating, ours_training
+from deit_fast.benchmarks.stages import STAGES, on_one_thread, stage_input
+from deit_fast.config import DataConfig, RunConfig, UserError, is_mixing
+from deit_fast.data.format.beton import open_beton
+from deit_fast.data.load.loader import num_threads
+from deit_fast.record.run import write_bytes
+
+OURS = "deit_fast"
+RIVALS = {"timm": "timm_rival", "ffcv": "ffcv_rival", "dali": "dali_rival"}
+_PARTS = ("stages", "threads", *WORKS)
+
+
+def bench_loader(config: RunConfig) -> dict[str, Any]:
+    """`deit-fast bench loader`: figures of the parts in bench.work, each the median of bench.rounds interleaved measurements.
+
+    stages: each stage of the path on one core, on images that lie in memory. threads: training batches as config.augment
+    says, and evaluation batches, with 1, 2, 4 ... threads. The works of `rivals.common`: DeiT's recipe and parts of it,
+    ours beside each rival of bench.against that has such a thing, all on the same images with as many cores. Batches are
+    thrown away. A round of each goes before, uncounted; batches that were prepared while the clock stood still do not count.
+
+    Images come from source.path, or out of data.train; what the works want is made of them in the system's temporary
+    folder. stages and threads run on data.train itself where it is given. Raises UserError for options that do not fit.
+    """
+    parts = _check(config)
+    chart = _chart_path(config)
+    rivals, left_out = _installed(config.bench.against)
+    num_cores = config.bench.threads or _available_cores()
+    result: dict[str, Any] = {"stages": {}, "threads": {}, "works": {}, "left_out": left_out, "num_cores": num_cores}
+    with tempfile.TemporaryDirectory(prefix="deit_fast-bench-") as scratch:
+        files = None
+        if config.source.path or set(parts) & set(WORKS):
+            source = config.source if config.source.path else Path(config.data.train)
+            files = BenchFiles(Path(scratch), source, config.bench.images, num_cores)
+            result["images"] = _images(files, config)
+        beton = Path(config.data.train) if files is None or not config.source.path else files.beton("deit_fast")
+        if "stages" in parts:
+            result["stages"] = _stages(beton, config)
+            print(_stages_table(result["stages"]))
+        if "threads" in parts:
+            result["threads"] = _threads(beton, config, num_cores)
+            print(_threads_table(result["threads"]))
+        for name in parts:
+            if name in WORKS and files is not None:
+                setting = Setting(files, config.data.batch_size, config.data.resolution, num_cores, config.train.seed)
+                result["works"][name] = _compare(WORKS[name], setting, rivals, config)
+                print(_work_table(result["works"][name]))
+    result |= described(config)
+    if chart:
+        write_bytes(chart, bench_png(result))
+        print(f"chart: {chart}")
+    return result
+
+
+def _check(config: RunConfig) -> list[str]:
+    """The parts to measure, in their order. Raises UserError for the first thing that does not fit."""
+    data, bench = config.data, config.bench
+    if bool(config.source.path) == bool(data.train):
+        got = "both are set" if data.train else "neither is set"
+        raise UserError(f"source.path and data.train: {got}: want an image folder (source.path) or a beton (data.train)")
+    for option, given, known in (("against", bench.against, tuple(RIVALS)), ("work", bench.work, _PARTS)):
+        for name in given:
+            if name not in known:
+                raise UserError(f"bench.{option}={','.join(given)}: {name} is not known; want some of {', '.join(known)}")
+        if len(set(given)) < len(given):
+            raise UserError(f"bench.{option}={','.join(given)}: names one twice; want each once")
+    if data.batch_size % 2 and (is_mixing(config.augment) or bench.against):
+        raise UserError(f"data.batch_size={data.batch_size}: Mixup mixes pairs; want an even number")
+    if bench.threads > _available_cores():
+        raise UserError(f"bench.threads={bench.threads}: want at most the {_available_cores()} cores of this machine, or 0")
+    return [part for part in _PARTS if not bench.work or part in bench.work]
+
+
+def _available_cores() -> int:
+    return num_threads(DataConfig(), 1)
+
+
+def _chart_path(config: RunConfig) -> Path | None:
+    if not config.bench.chart:
+        return Path(config.out).with_suffix(".png") if config.out else None
+    path = Path(config.bench.chart)
+    if not path.parent.is_dir() or path.is_dir():
+        raise UserError(f"bench.chart={config.bench.chart}: want the name of a file in a folder that is there")
+    return path
+
+
+def _installed(names: tuple[str, ...]) -> tuple[dict[str, Callable[[Work, Setting], System]], dict[str, str]]:
+    """What opens each rival that is installed, and why the others are not; a line says so for each of these."""
+    openers, left_out = {}, {}
+    for name in names:
+        module = import_module(f"deit_fast.benchmarks.rivals.{RIVALS[name]}")
+        try:
+            module.check_installed()
+        except NotInstalled as error:
+            left_out[name] = str(error)
+            print(f"{name}: left out, since it is not installed ({error})")
+        else:
+            openers[name] = getattr(module, f"open_{name}")
+    return openers, left_out
+
+
+def _images(files: BenchFiles, config: RunConfig) -> dict[str, Any]:
+    print(f"{files.num_images:,} images of {files.num_bytes / files.num_images / 1000:.0f} kB on average")
+    return {
+        "from": config.source.path or config.data.train,
+        "num_images": files.num_images,
+        "num_classes": files.num_classes,
+        "bytes_per_image": files.num_bytes / files.num_images,
+    }
+
+
+def _figures(values: list[float]) -> dict[str, Any]:
+    return {"views_per_second": statistics.median(values), "rounds": values}
+
+
+def _stages(beton: Path, config: RunConfig) -> dict[str, Any]:
+    data = config.data
+    given = stage_input(open_beton(beton), data.batch_size, data.resolution, data.interpolation, config.augment)
+    num_views = len(given.samples)
+
+    def rate(run: Callable[[], None]) -> float:
+        num_runs, elapsed, started = 0, 0.0, time.perf_counter()
+        # a stage is many times shorter than a batch by all threads
+        while elapsed < config.bench.seconds / len(STAGES):
+            run()
+            num_runs += 1
+            elapsed = time.perf_counter() - started
+        return num_runs * num_views / elapsed
+
+    with on_one_thread():
+        made = {name: make(given) for name, make in STAGES.items()}
+        runs = {name: functools.partial(rate, run) for name, run in made.items() if run is not None}
+        rounds = interleaved(runs, config.bench.rounds)
+    return {
+        name: {**_figures(values), "milliseconds_per_view": 1000 / statistics.median(values)} for name, values in rounds.items()
+    }
+
+
+def _threads(beton: Path, config: RunConfig, num_cores: int) -> dict[str, Any]:
+    """Figures of training and of evaluation by number of threads; the loader is made anew for each measurement."""
+    counts = [count for count in (2**power for power in range(num_cores.bit_length())) if count < num_cores] + [num_cores]
+
+    def rate(kind: str, count: int) -> float:
+        data = dataclasses.replace(config.data, train=str(beton), val=str(beton), num_workers=count)
+        if kind == "training":
+            system = ours_training(data, config.augment, config.train.seed)
+        else:
+            system = ours_evaluating(data, config.augment)
+        with contextlib.closing(system):
+            # the first batches write to memory that was never touched before
+            for _ in range(system.ahead + 1):
+                next(system.batches)
+            return views_per_second(system, config.bench.seconds)
+
+    kinds = ("training", "evaluation")
+    measures = {(kind, count): functools.partial(rate, kind, count) for kind in kinds for count in counts}
+    rounds = interleaved(measures, config.bench.rounds)
+    return {kind: {str(count): _figures(rounds[kind, count]) for count in counts} for kind in kinds}
+
+
+def _compare(
+    work: Work, setting: Setting, rivals: dict[str, Callable[[Work, Setting], System]], config: RunConfig
+) -> dict[str, Any]:
+    """One work by ours and by each rival that has it; all stay open, and rest while another is measured."""
+    openers = {OURS: open_ours, **{name: opener for name, opener in rivals.items() if name in work.rivals}}
+    with contextlib.ExitStack() as stack:
+        systems = {name: stack.enter_context(contextlib.closing(opener(work, setting))) for name, opener in openers.items()}
+        measures = {name: functools.partial(views_per_second, system, config.bench.seconds) for name, system in systems.items()}
+        rounds = interleaved(measures, config.bench.rounds)
+    figures = {
+        name: {**_figures(rounds[name]), "version": system.version, "does": system.does, "lacks": system.lacks}
+        for name, system in systems.items()
+    }
+    ratios = {}
+    for name in systems:
+        if name != OURS:
+            of_rounds = [ours / theirs for ours, theirs in zip(rounds[OURS], rounds[name], strict=True)]
+            ratios[name] = {**summary(of_rounds), "rounds": of_rounds}
+    return {"title": work.title, "systems": figures, "ratios": ratios}
+
+
+def _stages_table(stages: dict[str, Any]) -> str:
+    lines = ["stages, one core"]
+    for name, found in stages.items():
+        rate = f"{found['views_per_second']:10,.0f} views/s {found['milliseconds_per_view']:8.3f} ms a view"
+        lines.append(f"  {name:22}{rate}   ({spread(found['rounds'])})")
+    return "\n".join(lines)
+
+
+def _threads_table(threads: dict[str, Any]) -> str:
+    lines = ["whole path"]
+    for kind, counts in threads.items():
+        for count, found in counts.items():
+            what = f"{kind}, {count} thread{'s' * (count != '1')}"
+            lines.append(f"  {what:22}{found['views_per_second']:10,.0f} views/s   ({spread(found['rounds'])})")
+    return "\n".join(lines)
+
+
+def _work_table(found: dict[str, Any]) -> str:
+    lines = [found["title"]]
+    for name, system in found["systems"].items():
+        line = f"  {name:22}{system['views_per_second']:10,.0f} views/s   ({spread(system['rounds'])})"
+        if system["lacks"]:
+            line += f"   without {system['lacks']};"
+        if name in found["ratios"]:
+            ratio = found["ratios"][name]
+            line += f"   ours is {ratio['median']:.2f} times as fast ({ratio['min']:.2f} to {ratio['max']:.2f})"
+        lines.append(line)
+    return "\n".join(lines)

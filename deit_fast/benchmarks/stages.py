@@ -1,0 +1,246 @@
+"""Takes some images of a beton, gives each stage of the data path as a function that takes all of them through it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_fast.augment.policy import parse
+from deit_fast.config import AugmentConfig, UserError
+from deit_fast.data.format.beton import JPEG_MODE, Beton
+from deit_fast.data.format.index import read_index
+from deit_fast.data.load.decode import Scratch, decode_batch, stored_of
+from deit_fast.data.load.pipeline import MappedBeton
+from deit_fast.kernels import crop, erase, finish, mix, operation_codes, operations, policy, resample, rng
+from deit_fast.kernels.jpeg.turbojpeg import OK, JpegDecoder
+from deit_fast.kernels.resample import FILTERS
+from deit_fast.kernels.round import PRECISIONS
+
+_SEED = np.uint64(0)
+_NO_PADDING = -1  # crops of random area and aspect ratio
+_FILL = (124, 116, 104)
+
+
+@dataclass(frozen=True, eq=False)
+class StageInput:
+    """What the stages work on. Image i is `samples[i]` of the beton: its stored bytes, its pixels, its view of the recipe.
+
+    pixels: (height, width, 3) uint8 each; ids (n,) uint64; plans (n, PLAN_LENGTH) int64, see `kernels.crop`; views (n,
+    resolution, resolution, 3) uint8.
+    """
+
+    beton: Beton
+    samples: NDArray[np.int64]
+    stored: list[bytes]
+    pixels: list[NDArray[np.uint8]]
+    ids: NDArray[np.uint64]
+    plans: NDArray[np.int64]
+    views: NDArray[np.uint8]
+    kind: int
+    augment: AugmentConfig
+
+
+# makes the function, or None where the beton has nothing for it to do
+Stage = Callable[[StageInput], Callable[[], None] | None]
+
+
+def stage_input(beton: Beton, count: int, resolution: int, interpolation: str, augment: AugmentConfig) -> StageInput:
+    """Up to `count` images, evenly from the whole beton, taken through the path as far as later stages want them.
+
+    Only JPEGs, where the beton has any: all stages then work on the same images. Raises UserError if one does not decode.
+    """
+    jpegs = np.flatnonzero(beton.modes == JPEG_MODE)
+    candidates = jpegs if jpegs.size else np.arange(beton.num_samples)
+    samples = candidates[np.linspace(0, len(candidates) - 1, min(count, len(candidates))).astype(np.int64)]
+    memory = np.memmap(beton.path, np.uint8, "r")
+    decoder = JpegDecoder()
+    stored, pixels = [], []
+    for sample in samples:
+        start, size = int(beton.offsets[sample]), int(beton.sizes[sample])
+        height, width = int(beton.heights[sample]), int(beton.widths[sample])
+        stored.append(memory[start : start + size].tobytes())
+        if beton.modes[sample] == JPEG_MODE:
+            status, decoded = decoder.decode(stored[-1], height, width)
+            if status != OK:
+                raise UserError(f"{beton.path}: sample {sample} does not decode; `deit-fast verify` says more")
+            pixels.append(decoded.copy())
+        else:
+            pixels.append(np.frombuffer(stored[-1], np.uint8).reshape(height, width, 3))
+    decoder.close()
+    ids = rng.pack_view_ids(0, samples.astype(np.uint64), np.zeros(len(samples), np.int64))
+    plans = np.empty((len(samples), crop.PLAN_LENGTH), np.int64)
+    scale, ratio, flip = augment.crop_scale, augment.crop_ratio, float(augment.flip)
+    crop.plan_random_views(_SEED, ids, beton.heights, beton.widths, scale, ratio, _NO_PADDING, flip, resolution, plans)
+    views = np.empty((len(samples), resolution, resolution, 3), np.uint8)
+    given = StageInput(beton, samples, stored, pixels, ids, plans, views, FILTERS[interpolation], augment)
+    _resample(given)()
+    return given
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Compiled functions called in the block run on the calling thread alone."""
+    num_threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(num_threads)
+
+
+def _read(given: StageInput) -> Callable[[], None]:
+    memory = np.memmap(given.beton.path, np.uint8, "r")
+    places = [(int(given.beton.offsets[sample]), int(given.beton.sizes[sample])) for sample in given.samples]
+    into = np.empty(max(size for _, size in places), np.uint8)
+
+    def run() -> None:
+        for start, size in places:
+            np.copyto(into[:size], memory[start : start + size])
+
+    return run
+
+
+def _decode(given: StageInput) -> Callable[[], None] | None:
+    if given.beton.modes[given.samples[0]] != JPEG_MODE:
+        return None
+    decoder = JpegDecoder()
+    images = [(content, *pixels.shape[:2]) for content, pixels in zip(given.stored, given.pixels, strict=True)]
+
+    def run() -> None:
+        for content, height, width in images:
+            decoder.decode(content, height, width)
+
+    return run
+
+
+def _resample(given: StageInput) -> Callable[[], None]:
+    max_height, max_width = (max(image.shape[axis] for image in given.pixels) for axis in (0, 1))
+    rows, integers = resample.scratch_sizes(max_height, max_width, given.views.shape[1])
+    scratch = (np.empty(rows, np.uint8), np.empty(integers, np.int32))
+    axes = [crop.axes(tuple(plan[:8].tolist()), 0, 0, 1) for plan in given.plans]
+    flips = [bool(plan[8]) for plan in given.plans]
+
+    def run() -> None:
+        for image, of_image, is_flipped, view in zip(given.pixels, axes, flips, given.views, strict=True):
+            resample.resample(image, *of_image, given.kind, is_flipped, *scratch, view)
+
+    return run
+
+
+def _crop(given: StageInput) -> Callable[[], None]:
+    """Decoding and resampling together, as the loader does it: of JPEGs with tiles, those under the crop."""
+    index = read_index(given.beton)
+    stored = stored_of(given.beton, index)
+    scratch = Scratch(1, stored, given.views.shape[1])
+    mapped = MappedBeton(given.beton)
+    offsets, sizes = (column[given.samples].astype(np.int64) for column in (given.beton.offsets, given.beton.sizes))
+    locations = np.stack([mapped.memory.ctypes.data + offsets, sizes], axis=1)
+    views, statuses = np.empty_like(given.views), np.empty(len(given.samples), np.int32)
+
+    def run() -> None:
+        where = (stored.places, given.plans, given.kind, 1, scratch.layout)
+        decode_batch(given.ids, mapped.metadata["image"], locations, *where, views, statuses)
+        assert not statuses.any()
+
+    return run
+
+
+def _operation(name: str, argument: float) -> Stage:
+    """An operation of a policy on every view, again on what it made of them the last time."""
+
+    def make(given: StageInput) -> Callable[[], None]:
+        count, height, width = given.views.shape[:3]
+        codes = np.full((count, 1), getattr(operation_codes, name), np.int32)
+        arguments = np.full((count, 1), argument)
+        scratch = np.empty((1, operations.scratch_bytes(height, width)), np.uint8)
+        views = given.views.copy()
+        is_bicubic = given.kind != FILTERS["bilinear"]
+
+        def run() -> None:
+            operations.apply_all(codes, arguments, is_bicubic, _FILL, views, scratch)
+
+        return run
+
+    return make
+
+
+def _policy(given: StageInput) -> Callable[[], None] | None:
+    """What augment.auto_augment and augment.color_jitter draw for each view, and the drawing."""
+    warp = "bilinear" if given.kind == FILTERS["bilinear"] else "bicubic"
+    drawn = parse(given.augment.auto_augment, given.augment.color_jitter, warp)
+    if not drawn.num_steps:
+        return None
+    count, height, width = given.views.shape[:3]
+    codes, arguments = np.empty((count, drawn.num_steps), np.int32), np.empty((count, drawn.num_steps))
+    scratch = np.empty((1, operations.scratch_bytes(height, width)), np.uint8)
+    views = np.empty_like(given.views)
+
+    def run() -> None:
+        # fresh views: a policy applied to its own results ends in black and white, where some operations are cheaper
+        np.copyto(views, given.views)
+        policy.draw_steps(_SEED, given.ids, drawn, height, width, codes, arguments)
+        operations.apply_all(codes, arguments, warp == "bicubic", _FILL, views, scratch)
+
+    return run
+
+
+def _finish(kind: int, erase_probability: float, precision: str) -> Stage:
+    """Normalising, with or without mixing and erasing, to a type."""
+
+    def make(given: StageInput) -> Callable[[], None]:
+        count, height, width = given.views.shape[:3]
+        mixed = mix.unmixed(count)
+        if kind != mix.PLAIN:
+            partner = (np.arange(count) + count // 2) % count
+            box = np.tile(np.array([height // 4, 3 * height // 4, width // 4, 3 * width // 4]), (count, 1))
+            mixed = mix.Mix(partner, np.full(count, kind), np.full(count, 0.7), box)
+        boxes = np.zeros((count, 4), np.int64)
+        erase.draw_boxes(_SEED, given.ids, erase_probability, height, width, boxes)
+        mean, std = np.array(given.augment.mean), np.array(given.augment.std)
+        images = np.empty(given.views.shape, np.float32 if precision == "float32" else np.uint16)
+        how = (erase.PIXEL, mean, std, PRECISIONS[precision], 1)
+
+        def run() -> None:
+            finish.finish_views(given.views, given.ids, _SEED, mixed, boxes, *how, images)
+
+        return run
+
+    return make
+
+
+# in the order of the path; each works on what the ones before leave
+STAGES: dict[str, Stage] = {
+    "read": _read,
+    "decode whole": _decode,
+    "resample": _resample,
+    "decode crop, resample": _crop,
+    "auto_contrast": _operation("AUTO_CONTRAST", 0.0),
+    "equalize": _operation("EQUALIZE", 0.0),
+    "invert": _operation("INVERT", 0.0),
+    "rotate": _operation("ROTATE", 27.0),
+    "posterize": _operation("POSTERIZE", 4.0),
+    "solarize": _operation("SOLARIZE", 26.0),
+    "solarize_add": _operation("SOLARIZE_ADD", 99.0),
+    "color": _operation("COLOR", 1.81),
+    "contrast": _operation("CONTRAST", 1.81),
+    "brightness": _operation("BRIGHTNESS", 0.99),
+    "sharpness": _operation("SHARPNESS", 1.81),
+    "shear_x": _operation("SHEAR_X", 0.27),
+    "shear_y": _operation("SHEAR_Y", 0.27),
+    "translate_x": _operation("TRANSLATE_X", 30.3),
+    "translate_y": _operation("TRANSLATE_Y", 30.3),
+    "grey": _operation("GREY", 0.0),
+    "blur": _operation("BLUR", 1.0),
+    "policy": _policy,
+    "finish": _finish(mix.PLAIN, 0.0, "float32"),
+    "finish, mixup": _finish(mix.MIXUP, 0.0, "float32"),
+    "finish, cutmix": _finish(mix.CUTMIX, 0.0, "float32"),
+    "finish, mixup, erasing": _finish(mix.MIXUP, 0.25, "float32"),
+    "finish, bfloat16": _finish(mix.PLAIN, 0.0, "bfloat16"),
+    "finish, float16": _finish(mix.PLAIN, 0.0, "float16"),
+}

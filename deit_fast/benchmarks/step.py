@@ -1,0 +1,240 @@
+"""Takes the configuration of a run, gives the time of its training step over that of a bare PyTorch loop."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3, dispatch_clip_grad
+from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from deit_fast.benchmarks.interleave import interleaved, spread, summary, wait_for
+from deit_fast.benchmarks.result import described, setting_of, title
+from deit_fast.config import RunConfig, UserError, check_training
+from deit_fast.data.load.loader import Batch
+from deit_fast.model.heads import head_logits, is_distilled
+from deit_fast.record.clock import Clock
+from deit_fast.train import optim
+from deit_fast.train.clip import clipped_parameters
+from deit_fast.train.dist import World, joined_world, world_size_of_environment
+from deit_fast.train.learner import Learner
+from deit_fast.train.prefetch import memory_format
+from deit_fast.train.stop import Stop
+
+NUM_CLASSES = 1000
+STEPS_PER_EPOCH = 1250  # about ImageNet's with DeiT's global batch; moves nothing but the learning rate
+FIRST_STEPS = 3  # compile; with CUDA graphs the second is recorded and the third the first to be replayed
+
+Step = Callable[[], None]
+
+
+def bench_step(config: RunConfig) -> dict[str, Any]:
+    """`deit-fast bench step`: seconds of a training step as the training loop makes it, and of a bare PyTorch loop's.
+
+    Both train the same model from the same weights on one synthetic batch that lies on the device, of data.batch_size views
+    of data.resolution and 1000 classes, in the same precision and memory format, with the same optimiser, and on several
+    ranks with DistributedDataParallel. No beton is read. Ours is all that the loop does for a batch, from the seed of the
+    step to the losses that are read every train.log_every steps; the bare loop has what no script can do without.
+
+    Measured in turns, bench.rounds times bench.steps steps of each; the first steps, which compile, and one round more go
+    before and do not count. The ratio is the median of those of the rounds. Without train.compile, the
+    operators that a step calls are counted too: a measure without noise, where the machine has much.
+    """
+    # the rest of a training run's conditions hold; its betons are not read
+    check_training(
+        dataclasses.replace(config, data=dataclasses.replace(config.data, train="synthetic", val="synthetic")),
+        world_size_of_environment(),
+    )
+    with joined_world(config.train.device) as world, Stop(world) as stop:
+        learner = Learner(config, world, num_classes=NUM_CLASSES, steps_per_epoch=STEPS_PER_EPOCH)
+        batch = synthetic_batch(config, world.device)
+        bare, _ = bare_loop(learner, batch)  # before the learner moves: it takes a copy of the weights
+        steps = {"ours": our_loop(learner, batch, stop), "bare": bare}
+        result = _measure(config, world, steps)
+        result |= setting_of(learner) | described(config)
+    if world.is_main:
+        print(_table(result))
+    return result
+
+
+def synthetic_batch(config: RunConfig, device: torch.device, num_classes: int = NUM_CLASSES) -> Batch:
+    """A batch of noise, with targets of two classes each, as mixed images have them."""
+    size, side = config.data.batch_size, config.data.resolution
+    generator = torch.Generator().manual_seed(config.train.seed)
+    images = torch.randn(size, 3, side, side, generator=generator).to(device, getattr(torch, config.data.dtype))
+    classes = torch.randint(num_classes, (size, 2), generator=generator)
+    targets = torch.zeros(size, num_classes).scatter_add_(1, classes, torch.tensor([[0.7, 0.3]]).expand(size, 2)).to(device)
+    ids = torch.arange(size)
+    images = images.contiguous(memory_format=memory_format(config.train.channels_last))
+    return Batch(images, targets, ids, torch.zeros_like(ids))
+
+
+def our_loop(learner: Learner, batch: Batch, stop: Stop) -> Step:
+    """What the training loop does with a batch, from where it has it to where it asks for the next."""
+    clock, log_every = Clock(), learner.config.train.log_every
+    place = 0
+
+    def step() -> None:
+        nonlocal place
+        clock.switch("compute")
+        learner.train_on(batch, 0, place)
+        place = (place + 1) % STEPS_PER_EPOCH
+        if learner.step.num_unread == log_every:
+            learner.step.read()
+        if (reason := stop.agreed()) is not None:
+            raise UserError(f"stopped by {reason}")
+        clock.switch("data_wait")
+
+    return step
+
+
+def bare_loop(learner: Learner, batch: Batch) -> tuple[Step, nn.Module]:
+    """The loop of a script around PyTorch and timm, from a learner's weights as they are now; and its own model."""
+    config, world, teacher, amp = learner.config, learner.world, learner.teacher, learner.step.amp
+    train, pieces = config.train, config.train.accumulate
+    model: Any = copy.deepcopy(learner.model)
+    optimizer = optim.create_optimizer(config.optim, model, learner.lr(0, 0))
+    average = ModelEmaV3(model, decay=train.ema_decay) if train.ema_decay else None
+    scaler = torch.amp.GradScaler(world.device.type, enabled=amp == "fp16")
+    dtype = torch.float16 if amp == "fp16" else torch.bfloat16
+    trained: nn.Module = _TwoHeads(model) if teacher is not None and is_distilled(model) else model
+    ranks = DistributedDataParallel(trained, gradient_as_bucket_view=True) if world.world_size > 1 else None
+    if ranks is not None and train.gradient_compression == "bf16":
+        ranks.register_comm_hook(None, bf16_compress_hook)
+    forward: Any = ranks or trained
+    clipped = clipped_parameters(config.optim, model)
+    if train.compile != "off":
+        forward = torch.compile(forward, mode=train.compile, dynamic=False)
+
+    def backward(images: torch.Tensor, targets: torch.Tensor) -> None:
+        with torch.autocast(world.device.type, dtype, enabled=amp != "off"):
+            teacher_logits = teacher(images) if teacher is not None else None
+            loss = _bare_loss(config, forward(images), targets, teacher_logits)
+        scaler.scale(loss / pieces if pieces > 1 else loss).backward()
+
+    def step() -> None:
+        for number, piece in enumerate(zip(batch.images.chunk(pieces), batch.targets.chunk(pieces), strict=True)):
+            is_last = number == pieces - 1
+            with nullcontext() if is_last or ranks is None else ranks.no_sync():
+                backward(*piece)
+        if config.optim.clip:
+            scaler.unscale_(optimizer)
+            mode = {"adaptive": "agc"}.get(config.optim.clip_mode, config.optim.clip_mode)
+            dispatch_clip_grad(clipped, config.optim.clip, mode)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        if average is not None:
+            average.update(model)
+
+    return step, model
+
+
+class _TwoHeads(nn.Module):
+    """The logits of both heads, in evaluation mode too, where timm's models give their mean."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return head_logits(self.model, images)
+
+
+def _bare_loss(config: RunConfig, outputs: Any, targets: torch.Tensor, teacher_logits: torch.Tensor | None) -> torch.Tensor:
+    logits, student = outputs if isinstance(outputs, tuple) else (outputs, outputs)
+    if config.train.loss == "bce":
+        threshold = config.train.bce_threshold
+        wanted = targets if threshold < 0 else targets.gt(threshold).float()
+        loss = F.binary_cross_entropy_with_logits(logits, wanted)
+    else:
+        loss = F.cross_entropy(logits, targets)
+    if teacher_logits is None:
+        return loss
+    distil = config.distil
+    if distil.kind == "hard":
+        distillation = F.cross_entropy(student, teacher_logits.argmax(1))
+    else:
+        mine, wanted = F.log_softmax(student / distil.tau, 1), F.log_softmax(teacher_logits / distil.tau, 1)
+        divisor = student.numel() if distil.soft_scale == "code" else len(student)
+        distillation = F.kl_div(mine, wanted, reduction="sum", log_target=True) * distil.tau**2 / divisor
+    return (1 - distil.alpha) * loss + distil.alpha * distillation
+
+
+def _measure(config: RunConfig, world: World, steps: dict[str, Step]) -> dict[str, Any]:
+    bench = config.bench
+
+    def seconds_of(step: Step, count: int) -> float:
+        wait_for(world.device)
+        started = time.perf_counter()
+        for _ in range(count):
+            step()
+        wait_for(world.device)
+        return time.perf_counter() - started
+
+    first_seconds = {name: seconds_of(step, FIRST_STEPS) for name, step in steps.items()}
+    measures = {name: functools.partial(seconds_of, step, bench.steps) for name, step in steps.items()}
+    rounds = {name: [s / bench.steps for s in found] for name, found in interleaved(measures, bench.rounds).items()}
+    ratios = [ours / bare for ours, bare in zip(rounds["ours"], rounds["bare"], strict=True)]
+    views = config.data.batch_size * world.world_size
+    return {
+        "seconds_per_step": {name: summary(values) for name, values in rounds.items()},
+        "images_per_second": {name: views / statistics.median(values) for name, values in rounds.items()},
+        "ratio": {**summary(ratios), "of_fastest_rounds": min(rounds["ours"]) / min(rounds["bare"])},
+        "rounds": rounds,
+        "steps": bench.steps,
+        "first_steps": FIRST_STEPS,
+        "first_steps_seconds": first_seconds,
+        # a mode of PyTorch's dispatcher sees no compiled code
+        "operators": {name: num_operators(step) for name, step in steps.items()} if config.train.compile == "off" else None,
+    }
+
+
+class Operators(TorchDispatchMode):
+    """While it is entered: `names`, the operators of PyTorch that do work, in their order; views of a tensor do none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def num_operators(step: Step) -> int:
+    """Operators that a step calls."""
+    with Operators() as operators:
+        step()
+    return len(operators.names)
+
+
+def _table(result: dict[str, Any]) -> str:
+    lines = [title(result)]
+    for name, seconds in result["seconds_per_step"].items():
+        milliseconds = [1000 * value for value in result["rounds"][name]]
+        lines.append(
+            f"  {name:12}{1000 * seconds['median']:10,.2f} ms a step {result['images_per_second'][name]:12,.1f} images/s   "
+            f"({spread(milliseconds, 2)})"
+        )
+    ratio, operators, first = result["ratio"], result["operators"], result["first_steps_seconds"]
+    lines += [
+        f"  ours / bare {ratio['median']:10.3f}   ({ratio['min']:.3f} to {ratio['max']:.3f}; of the fastest rounds "
+        f"{ratio['of_fastest_rounds']:.3f})",
+        *([f"  operators in a step: ours {operators['ours']:,}, bare {operators['bare']:,}"] if operators else []),
+        f"  first {result['first_steps']} steps{', compilation included' * (result['compile'] != 'off')}: ours "
+        f"{first['ours']:.1f} s, bare {first['bare']:.1f} s",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,84 @@
+"""Takes a source, gives images per second of its conversion, ours beside stock FFCV's, on the same cores in the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import statistics
+import tempfile
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from deit_fast.benchmarks.interleave import interleaved, spread
+from deit_fast.benchmarks.result import described
+from deit_fast.benchmarks.rivals.stock_writer import write_with_stock_ffcv
+from deit_fast.config import RunConfig, SourceConfig, WriteConfig
+from deit_fast.cores import num_cores
+from deit_fast.data.convert.sources import open_source
+from deit_fast.data.convert.write import write_beton
+
+_RESIZED_SIDE = 256  # pixels, the longest side of the second comparison
+
+
+def bench_write(config: RunConfig) -> dict[str, Any]:
+    """`deit-fast bench write`: whole conversions as write's options say, and with a longest side of 256 pixels.
+
+    Each figure is the median of bench.rounds conversions, ours and stock FFCV's in turn, after one of each uncounted, which
+    also brings the source into the page cache. A conversion counts from the listing of the source to the synced file;
+    ours with its manifest and digests. The betons go to the system's temporary folder and are removed.
+    """
+    write = dataclasses.replace(config.write, num_workers=config.write.num_workers or num_cores())
+    kinds = {
+        "as configured": write,
+        f"longest side {_RESIZED_SIDE}": dataclasses.replace(write, max_resolution=_RESIZED_SIDE, resize_side="longest"),
+    }
+    results = {}
+    for name, settings in kinds.items():
+        results[name] = _compare(config.source, settings, config.bench.rounds)
+        print(_table(name, results[name]))
+    return {
+        "comparisons": results,
+        "num_workers": write.num_workers,
+        **described(config),
+    }
+
+
+def _compare(source: SourceConfig, write: WriteConfig, rounds: int) -> dict[str, Any]:
+    num_bytes: dict[str, int] = {}
+    num_samples = 0
+
+    def seconds_of(kind: str) -> float:
+        nonlocal num_samples
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "set.beton"
+            started = time.perf_counter()
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                if kind == "ffcv":
+                    write_with_stock_ffcv(open_source(source), out, write, write.num_workers)
+                else:
+                    num_samples = write_beton(source, dataclasses.replace(write, out=str(out)))["num_samples"]
+            seconds = time.perf_counter() - started
+            num_bytes[kind] = out.stat().st_size
+        return seconds
+
+    seconds = interleaved({kind: functools.partial(seconds_of, kind) for kind in ("deit_fast", "ffcv")}, rounds)
+    rates = {kind: [num_samples / each for each in measured] for kind, measured in seconds.items()}
+    medians = {kind: statistics.median(each) for kind, each in rates.items()}
+    return {
+        "num_images": num_samples,
+        "images_per_second": medians,
+        "ratio": medians["deit_fast"] / medians["ffcv"],
+        "rounds": rates,
+        "file_bytes": num_bytes,
+    }
+
+
+def _table(name: str, result: dict[str, Any]) -> str:
+    lines = [f"{name}: {result['num_images']:,} images"]
+    for kind, values in result["rounds"].items():
+        size = f"{result['file_bytes'][kind] / 1e6:,.1f} MB"
+        lines.append(f"  {kind:10} {result['images_per_second'][kind]:8,.0f} images/s   ({spread(values)})   {size}")
+    return "\n".join([*lines, f"  {result['ratio']:.2f} times stock FFCV's"])

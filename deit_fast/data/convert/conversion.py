@@ -1,0 +1,173 @@
+"""Takes a source part by part, gives its images stored in a partial beton, by processes that each take parts in turn.
+
+The file that comes out does not depend on who does what when: a part is the same samples on any machine, its bytes are
+computed in one process, and the parent gives parts their places in their order. A worker writes a part's images itself
+once it knows where, and converts the next part until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from deit_fast.config import UserError, WriteConfig
+from deit_fast.data.convert.converter import Converter, Odd, StoredImage
+from deit_fast.data.convert.partial import PartialBeton
+from deit_fast.data.convert.pixels import BadImage
+from deit_fast.data.convert.progress import Progress
+from deit_fast.data.convert.sources.base import Source
+from deit_fast.data.convert.workers import Workers
+from deit_fast.data.format.layout import SAMPLE_TYPE, sample_digest, tile_lengths
+from deit_fast.data.format.part import Part
+
+_PARTS_IN_HAND = 2  # of one worker: one that it converts, one that waits for its place
+_TRIAL_SAMPLES = 16
+
+
+class Conversion:
+    """What is to be done, and how one process does a part of it."""
+
+    def __init__(self, source: Source, config: WriteConfig) -> None:
+        self.source = source
+        self.config = config
+        self.starts = source.part_starts().tolist()
+        # images whose grey levels are counted, which a JPEG that passes as it is must be decoded for: all of a small set,
+        # and every 64th of a large one
+        self._histogram_every = min(max(source.num_samples // 32, 1), 64)
+        self.converter = Converter(config)
+
+    @property
+    def num_parts(self) -> int:
+        return len(self.starts)
+
+    def samples(self, part: int) -> range:
+        return range(self.starts[part], [*self.starts[part + 1 : part + 2], self.source.num_samples][0])
+
+    def convert_sample(self, sample: int) -> StoredImage:
+        """Reads and converts one image; raises BadImage where it cannot be read or does not decode."""
+        name = self.source.name(sample)
+        try:
+            content = self.source.read(sample)
+        except OSError as error:
+            raise BadImage(name, f"cannot be read: {error.strerror or error}") from error
+        return self.converter.convert(sample, name, content, sample % self._histogram_every == 0)
+
+    def convert_part(self, number: int, in_hand: Callable[[int], None]) -> tuple[Part, list[bytes]]:
+        """Converts the samples of a part; gives what is known of them, and the bytes to store."""
+        samples = self.samples(number)
+        rows = np.zeros(len(samples), SAMPLE_TYPE)
+        part = Part(number, rows, b"", [])
+        images: list[bytes] = []
+        lengths: list[bytes] = []
+        for sample in samples:
+            in_hand(sample)
+            try:
+                image = self.convert_sample(sample)
+            except BadImage as bad:
+                part.odd.append(_odd_line(None, bad.name, Odd("skipped", bad.reason)))
+                continue
+            lengths.append(_fill(rows[len(images)], image, int(self.source.labels[sample])))
+            if image.odd:
+                part.odd.append(_odd_line(len(images), self.source.name(sample), image.odd))
+            if image.histograms is not None:
+                part.histograms += image.histograms
+                part.num_histogram_images += 1
+            images.append(image.stored)
+        part.rows, part.lengths = rows[: len(images)].copy(), b"".join(lengths)
+        return part, images
+
+
+def _fill(row: Any, image: StoredImage, label: int) -> bytes:
+    """Fills one row (SAMPLE_TYPE, in place) from an image; gives the lengths of its tiles."""
+    lengths, length_bytes = tile_lengths(image.tiling)
+    row["label"], row["width"], row["height"], row["mode"] = label, image.width, image.height, image.mode
+    if image.tiling is not None:
+        row["mcu_width"], row["mcu_height"] = image.tiling.mcu_width, image.tiling.mcu_height
+        row["num_tiles"], row["interval"] = len(image.tiling.lengths), image.tiling.interval
+        row["header_bytes"], row["length_bytes"] = image.tiling.header_bytes, length_bytes
+    row["size"] = len(image.stored)
+    row["is_exact"], row["orientation"] = image.is_exact, image.orientation
+    row["digest"] = np.void(sample_digest(row, lengths, image.stored))
+    return lengths
+
+
+def _odd_line(sample: int | None, name: str, odd: Odd) -> dict[str, Any]:
+    return {"sample": sample, "name": name, "what": odd.what, "reason": odd.reason}
+
+
+def convert_parts(conversion: Conversion, partial: PartialBeton, num_workers: int, progress: Progress) -> None:
+    """Converts the parts that the partial beton does not have, and records each; raises as Workers do.
+
+    Raises UserError for the first image that cannot be read or does not decode, unless config.on_error is skip.
+    """
+    held: dict[int, list[bytes]] = {}  # in a worker: the images of parts without a place
+
+    # What is sent to a worker is small enough for its pipe to take, whatever it is at: both sides would wait for ever
+    # if the parent waited for a worker that waits to get rid of its answer
+    def handle(request: tuple[int, list[int] | None], in_hand: Callable[[int], None]) -> Part | int:
+        number, offsets = request
+        if offsets is not None:
+            partial.store(offsets, held.pop(number))
+            return number
+        part, held[number] = conversion.convert_part(number, in_hand)
+        return part
+
+    to_convert = iter(range(partial.num_parts, conversion.num_parts))
+    with Workers(num_workers, handle, conversion.source.name) as workers:
+        for worker in [*range(num_workers)] * _PARTS_IN_HAND:
+            _send_next(workers, worker, to_convert)
+        converted: dict[int, tuple[int, Part]] = {}  # with the worker that holds the images
+        placed: dict[int, Part] = {}
+        stored: set[int] = set()
+        next_to_place = partial.num_parts
+        while partial.num_parts < conversion.num_parts:
+            worker, answer = workers.receive()
+            if isinstance(answer, Part):
+                _refuse_bad(answer, conversion.config)
+                converted[answer.number] = worker, answer
+                while next_to_place in converted:
+                    holder, part = converted.pop(next_to_place)
+                    partial.place(part)
+                    placed[next_to_place] = part
+                    workers.send(holder, (part.number, part.rows["offset"].tolist()))
+                    next_to_place += 1
+                continue
+            stored.add(answer)
+            _send_next(workers, worker, to_convert)
+            while partial.num_parts in stored:
+                stored.remove(partial.num_parts)
+                part = placed.pop(partial.num_parts)
+                partial.record(part)
+                progress.add(len(part.rows) + part.num_skipped, int(part.rows["size"].sum()), len(part.odd))
+
+
+def _send_next(workers: Workers, worker: int, to_convert: Any) -> None:
+    number = next(to_convert, None)
+    if number is not None:
+        workers.send(worker, (number, None))
+
+
+def _refuse_bad(part: Part, config: WriteConfig) -> None:
+    if config.on_error == "fail":
+        for odd in part.odd:
+            if odd["what"] == "skipped":
+                raise UserError(f"{odd['name']}: {odd['reason']}; --write.on_error=skip leaves such files out")
+
+
+def estimated_bytes(conversion: Conversion) -> int:
+    """Bytes that the beton will have, by what a few images, evenly spread over the source, come to.
+
+    Also has every compiled function loaded, before there are workers which would each do that.
+    """
+    num_samples = conversion.source.num_samples
+    samples = np.unique(np.linspace(0, num_samples - 1, min(_TRIAL_SAMPLES, num_samples)).astype(np.int64))
+    sizes = []
+    for sample in samples.tolist():
+        try:
+            image = conversion.convert_sample(sample)
+        except BadImage:
+            continue
+        sizes.append(len(image.stored) + 100 + 2 * (0 if image.tiling is None else len(image.tiling.lengths)))
+    return round(float(np.mean(sizes)) * num_samples) if sizes else 0

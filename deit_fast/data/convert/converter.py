@@ -1,0 +1,238 @@
+"""Takes an image as its source has it, gives the bytes that the beton stores for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from deit_fast.config import WriteConfig
+from deit_fast.data.convert.metadata import jpeg_orientation
+from deit_fast.data.convert.pixels import (
+    BadImage,
+    check_size,
+    decode,
+    encode_jpeg,
+    histograms,
+    max_pixels,
+    one_line,
+    stored_size,
+    turn,
+)
+from deit_fast.data.convert.transcode import (
+    NotTranscodable,
+    Transcoder,
+    jpeg_size,
+    read_header,
+    restart_interval,
+    sampling_mcu,
+    tiling_of,
+    with_height,
+)
+from deit_fast.data.format.beton import JPEG_MODE, RAW_MODE
+from deit_fast.data.format.layout import Tiling
+from deit_fast.kernels import crop, resample
+from deit_fast.kernels.jpeg.turbojpeg import OK, JpegDecoder, reason
+
+MAX_SIDE = {JPEG_MODE: 65500, RAW_MODE: 65535}  # libjpeg's limit; uint16 in the metadata
+_JPEG_START = b"\xff\xd8\xff"
+_UNDECODED_SUBSAMPLING = "chroma subsampling that TurboJPEG does not decode"
+
+
+@dataclass(frozen=True)
+class Odd:
+    """What was wrong with an image, and what came of it: converted from another format, repaired, or skipped."""
+
+    what: Literal["converted", "repaired", "skipped"]
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class StoredImage:
+    """An image as the beton stores it: `mode` JPEG_MODE or RAW_MODE, `tiling` None for raw pixels.
+
+    `is_exact`: a JPEG whose pixels are the source's, never decoded. `orientation`: EXIF's of the source, 1 to 8.
+    `histograms` (3, 256) int64 or None where they were not asked for.
+    """
+
+    stored: bytes
+    mode: int
+    width: int
+    height: int
+    tiling: Tiling | None
+    is_exact: bool
+    orientation: int
+    odd: Odd | None
+    histograms: NDArray[np.int64] | None
+
+
+def storage_mode(config: WriteConfig, sample: int) -> str:
+    """'jpg', 'raw' or 'smart' for a sample: in mode proportion a draw keyed by (seed, sample), the same in any process."""
+    if config.mode != "proportion":
+        return config.mode
+    key = np.array([config.seed % 2**64, sample], dtype=np.uint64)
+    return "jpg" if np.random.Generator(np.random.Philox(key=key)).random() < config.jpeg_share else "raw"
+
+
+class Converter:
+    """What one process needs to convert images: scratch memory, decoders, and what to do."""
+
+    def __init__(self, config: WriteConfig) -> None:
+        self.config = config
+        self._max_pixels = max_pixels(config)
+        self._transcoder = Transcoder(optimize=config.optimize)
+        self._decoder = JpegDecoder()
+        self._scratch: tuple[NDArray[Any], ...] = (np.empty(0, np.uint8), np.empty(0, np.int32))
+
+    def close(self) -> None:
+        self._transcoder.close()
+        self._decoder.close()
+
+    def convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
+        """Stores an image as config wants it: losslessly where it is a JPEG that needs no change, else encoded anew.
+
+        content: encoded bytes, or RGB pixels (height, width, 3) uint8. Raises BadImage for whatever keeps this image from being
+        stored: it does not decode, is too large, or memory does not hold it.
+        """
+        try:
+            return self._convert(sample, name, content, with_histograms)
+        except BadImage:
+            raise
+        except MemoryError as error:
+            raise BadImage(name, "there is not enough memory to convert it") from error
+        except Exception as error:  # one image must not end the conversion of all, whatever is wrong with it
+            raise BadImage(name, f"cannot be converted: {one_line(error)}") from error
+
+    def _convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
+        orientation, is_jpeg = 1, False
+        if isinstance(content, bytes):
+            is_jpeg = content[:3] == _JPEG_START
+            if is_jpeg:
+                content = self._checked_jpeg(name, content)
+                orientation = jpeg_orientation(content)
+        else:
+            check_size(name, content.shape[1], content.shape[0], self._max_pixels)
+        mode = storage_mode(self.config, sample)
+        refusal = ""
+        if mode != "raw" and isinstance(content, bytes) and is_jpeg and not self._turns(orientation):
+            passed = self._pass_through(content, mode, orientation, with_histograms)
+            if isinstance(passed, StoredImage):
+                return passed
+            refusal = passed
+        pixels, odd, orientation = self._decode(content, name, orientation, refusal)
+        if self._turns(orientation):
+            pixels = np.array(turn(Image.fromarray(pixels), orientation))
+        width, height = stored_size(pixels.shape[1], pixels.shape[0], self.config)
+        _check_sides(name, width, height, JPEG_MODE if mode == "jpg" else RAW_MODE)
+        if (height, width) != pixels.shape[:2]:
+            pixels = self._resized(pixels, height, width)
+        counts = histograms(pixels) if with_histograms else None
+        stored = self._encode(pixels, mode)
+        if odd is not None and odd.what == "repaired" and stored.mode == JPEG_MODE:
+            odd = dataclasses.replace(odd, reason=f"{odd.reason}, and encoded again")
+        return dataclasses.replace(stored, orientation=orientation, odd=odd, histograms=counts)
+
+    def _checked_jpeg(self, name: str, encoded: bytes) -> bytes:
+        """The JPEG with its height in the header; raises BadImage by the header's size, whether or not it is to be decoded."""
+        try:
+            width, height = jpeg_size(encoded)
+        except NotTranscodable:
+            filled = with_height(encoded)
+            return encoded if filled is encoded else self._checked_jpeg(name, filled)
+        check_size(name, width, height, self._max_pixels)
+        return encoded
+
+    def _turns(self, orientation: int) -> bool:
+        return orientation != 1 and self.config.exif_orientation == "apply"
+
+    def _pass_through(self, encoded: bytes, mode: str, orientation: int, with_histograms: bool) -> StoredImage | str:
+        """The JPEG with restart markers; or why it must be decoded, "" where that is as it should be."""
+        try:
+            if self.config.max_resolution:
+                size = jpeg_size(encoded)
+                if stored_size(size[0], size[1], self.config) != size:
+                    return ""
+            transcoded = self._transcoder.transcode(encoded)
+            stored = transcoded.encoded
+            self._check_decodable(stored, transcoded.width, transcoded.height)
+            counts = histograms(self._decode_plain(stored)) if with_histograms else None
+        except NotTranscodable as error:
+            return str(error)
+        if mode == "smart" and not self._is_worth_it(len(stored), transcoded.width, transcoded.height):
+            return ""
+        width, height = transcoded.width, transcoded.height
+        return StoredImage(stored, JPEG_MODE, width, height, transcoded.tiling, True, orientation, None, counts)
+
+    def _check_decodable(self, encoded: bytes, width: int, height: int) -> None:
+        if not self._decoder.takes(encoded, height, width):
+            raise NotTranscodable(_UNDECODED_SUBSAMPLING)
+
+    def _is_worth_it(self, jpeg_bytes: int, width: int, height: int) -> bool:
+        return jpeg_bytes < self.config.smart_share * 3 * width * height
+
+    def _decode(
+        self, content: bytes | NDArray[np.uint8], name: str, orientation: int, refusal: str
+    ) -> tuple[NDArray[np.uint8], Odd | None, int]:
+        """The image's pixels (height, width, 3) uint8, what was odd about it, and its EXIF orientation."""
+        if not isinstance(content, bytes):
+            return np.require(content, np.uint8, ["C", "W"]), None, 1
+        if content[:3] == _JPEG_START and not refusal:
+            try:
+                return self._decode_plain(content), None, orientation
+            except NotTranscodable as error:
+                refusal = str(error)
+        # Pillow is the judge of all that is no sound JPEG of grey levels or RGB
+        decoded = decode(content, name, self._max_pixels)
+        pixels = np.array(decoded.pixels)  # a copy: for arrays that cannot be written to, Numba would compile all again
+        return pixels, _odd(refusal, decoded.kind), decoded.orientation
+
+    def _decode_plain(self, encoded: bytes) -> NDArray[np.uint8]:
+        """Pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call uses again: Pillow's pixels."""
+        width, height = jpeg_size(encoded)
+        status, pixels = self._decoder.decode(encoded, height, width)
+        if status != OK:
+            read_header(encoded)  # raises the reason where it is a kind of JPEG that TurboJPEG does not know
+            self._check_decodable(encoded, width, height)
+            raise NotTranscodable(f"damaged: {reason(status, np.frombuffer(encoded, np.uint8), height, width)}")
+        return pixels
+
+    def _resized(self, pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+        """The pixels as Pillow resizes them."""
+        old_height, old_width = pixels.shape[:2]
+        sizes = resample.scratch_sizes(old_height, old_width, max(height, width))
+        if any(scratch.size < size for scratch, size in zip(self._scratch, sizes, strict=True)):
+            self._scratch = tuple(np.empty(size, scratch.dtype) for scratch, size in zip(self._scratch, sizes, strict=True))
+        resized = np.empty((height, width, 3), np.uint8)
+        whole = crop.axes((0, 0, old_height, old_width, height, width, 0, 0), 0, 0, 1)
+        resample.resample(pixels, *whole, resample.FILTERS[self.config.interpolation], False, *self._scratch, resized)
+        return resized
+
+    def _encode(self, pixels: NDArray[np.uint8], mode: str) -> StoredImage:
+        height, width = pixels.shape[:2]
+        if mode != "raw":
+            mcu_width, _ = sampling_mcu(self.config.subsampling)
+            interval = restart_interval(-(-width // mcu_width), mcu_width)
+            stored = encode_jpeg(Image.fromarray(pixels), self.config, interval)
+            if mode == "jpg" or self._is_worth_it(len(stored), width, height):
+                return StoredImage(stored, JPEG_MODE, width, height, tiling_of(stored), False, 1, None, None)
+        return StoredImage(pixels.tobytes(), RAW_MODE, width, height, None, False, 1, None, None)
+
+
+def _odd(refusal: str, kind: str) -> Odd | None:
+    """What is said of an image that Pillow decodes: of its kind, and of why our own decoding or transcoding refused a JPEG."""
+    if refusal.startswith("damaged"):
+        return Odd("repaired", f"{refusal}; decoded as far as Pillow can")
+    return Odd("converted", kind or refusal) if kind or refusal else None
+
+
+def _check_sides(name: str, width: int, height: int, mode: int) -> None:
+    if max(width, height) > MAX_SIDE[mode]:
+        raise BadImage(
+            name,
+            f"{width}x{height} pixels: a beton takes sides of at most {MAX_SIDE[mode]} in this mode; "
+            "--write.max_resolution scales images down",
+        )

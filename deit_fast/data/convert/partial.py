@@ -1,0 +1,260 @@
+"""Takes a conversion under way, gives the files that it can be taken up from, and in the end the beton."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ffcv.types import ALLOC_TABLE_TYPE
+
+from deit_fast.config import UserError
+from deit_fast.data.convert.parts import PartsFile
+from deit_fast.data.convert.workers import map_unordered
+from deit_fast.data.format import layout
+from deit_fast.data.format.beton import manifest_path
+from deit_fast.data.format.files import read_at, sync, write_at, write_pieces_at, write_text
+from deit_fast.data.format.manifest import Totals
+from deit_fast.data.format.part import Part
+
+_LOCK_SECONDS = 10.0  # the workers of a killed conversion hold the lock until the kernel has ended them
+
+
+class PartialBeton:
+    """OUT.partial, whose images are those of the parts in OUT.partial.parts, and which becomes OUT.
+
+    Opened for new, or with `resume` where an earlier conversion ended; raises UserError where that one had other settings
+    or another source, where another process is at it, and where it is there and `resume` is not asked for. `published` is
+    the manifest where the conversion to be resumed had come to its end, else None.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], num_source_samples: int, resume: bool) -> None:
+        self.out = out
+        self.path, self.parts_path, self.manifest_partial_path = partial_paths(out)
+        self.num_source_samples = num_source_samples
+        self.num_parts = 0
+        self.end = self._recorded_end = layout.data_start(num_source_samples)
+        self.totals = Totals()
+        self.published: dict[str, Any] | None = None
+        self._lock = self._locked()
+        try:
+            parts = self._finished_parts()
+            if parts is not None and not self.path.exists():
+                # the beton has its name already, or the images were deleted: then their record is worth nothing
+                if self.out.exists() and self.manifest_partial_path.exists():
+                    self._publish_for_the_killed(parts, settings if resume else {})
+                parts.close()
+                parts = None
+            if parts is not None:
+                self._check(parts, settings, resume)
+            self._parts = parts or PartsFile(self.parts_path, settings)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            if parts is None:  # whatever lies there is recorded nowhere, and would show in the gaps
+                os.ftruncate(self._descriptor, 0)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _finished_parts(self) -> PartsFile | None:
+        """The record of an earlier conversion, None where there is nothing finished in it."""
+        parts = PartsFile.reopen(self.parts_path)
+        if parts is not None and next(iter(parts), None) is None:
+            parts.close()
+            return None
+        return parts
+
+    def _publish_for_the_killed(self, parts: PartsFile, settings: dict[str, Any]) -> None:
+        """Ends a conversion that was killed when the beton had its name, and the manifest had not.
+
+        `published` becomes the manifest if the settings are those of that conversion: then there is nothing to do.
+        """
+        try:
+            manifest = json.loads(self.manifest_partial_path.read_bytes())
+        except ValueError as error:
+            raise UserError(f"{self.manifest_partial_path}: is damaged: delete it, and {self.parts_path.name}") from error
+        is_same = parts.settings == settings
+        finish_publishing(self.out, self.manifest_partial_path, self.parts_path)
+        os.close(self._lock)
+        self._lock = self._locked()
+        self.published = manifest if is_same else None
+
+    def _locked(self) -> int:
+        """A descriptor of the parts' file, which is made if need be, that holds the lock on this conversion."""
+        give_up = time.monotonic() + _LOCK_SECONDS
+        while True:
+            descriptor = os.open(self.parts_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), self.parts_path.stat()):
+                    return descriptor
+            except FileNotFoundError:  # the one who held it has finished, and removed the file
+                pass
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    os.close(descriptor)
+                    raise UserError(f"{self.out}: another process is writing it: wait for that, or end it") from None
+                time.sleep(0.05)
+            os.close(descriptor)
+
+    def _check(self, parts: PartsFile, settings: dict[str, Any], resume: bool) -> None:
+        if not resume:
+            parts.close()
+            raise UserError(
+                f"{self.path}: is what an interrupted conversion has finished: --resume goes on with it; to start anew, "
+                f"delete it and {self.parts_path.name}"
+            )
+        for section in {*parts.settings, *settings}:
+            then, now = parts.settings.get(section, {}), settings.get(section, {})
+            for name in sorted({*then, *now}):
+                if then.get(name) != now.get(name):
+                    parts.close()
+                    raise UserError(
+                        f"{self.path}: cannot be resumed: {section}.{name} was {then.get(name)!r} and is {now.get(name)!r}; "
+                        f"use the settings and the source of then, or delete it and {self.parts_path.name}"
+                    )
+
+    @property
+    def num_samples(self) -> int:
+        """Images of the finished parts."""
+        return self.totals.num_samples
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether there is something of an earlier conversion, which take_up looks through."""
+        return next(iter(self._parts), None) is not None
+
+    def take_up(self, num_workers: int, note: Callable[[int], None]) -> None:
+        """Finds the finished parts whose images are in the file as recorded, and cuts off whatever comes after them.
+
+        note(number of samples) is called for each part that was looked at.
+        """
+        num_recorded = sum(1 for _ in self._parts)
+        sound = np.zeros(num_recorded, bool)
+
+        def check(request: tuple[int, Part], in_hand: Callable[[int], None]) -> tuple[int, int, bool]:
+            number, part = request
+            return number, len(part.rows), _is_stored(self._descriptor, part)
+
+        with closing(map_unordered(enumerate(self._parts), num_workers, check, str)) as answers:
+            for number, num_samples, is_sound in answers:
+                sound[number] = is_sound
+                note(num_samples)
+        num_sound = num_recorded if sound.all() else int(np.argmin(sound))
+        self._parts.truncate(num_sound)
+        for part in self._parts:
+            self._count(part)
+        self.end = self._recorded_end
+        os.ftruncate(self._descriptor, self.end)
+
+    def place(self, part: Part) -> None:
+        """Says where the images of the part go, which must be the next one: fills their offsets in."""
+        offsets, self.end = layout.place(part.rows["size"].astype(np.int64), self.end)
+        part.rows["offset"] = offsets
+
+    def store(self, offsets: list[int], images: list[bytes]) -> None:
+        """Writes images at their file offsets. May run in any process forked from this one."""
+        runs: list[list[bytes]] = []
+        starts: list[int] = []
+        expected = -1
+        for offset, image in sorted(zip(offsets, images, strict=True)):
+            if offset != expected:
+                runs.append([])
+                starts.append(offset)
+            runs[-1].append(image)
+            expected = offset + len(image)
+        for start, run in zip(starts, runs, strict=True):
+            write_pieces_at(self._descriptor, run, start)
+
+    def record(self, part: Part) -> None:
+        """Notes that the part's images are in the file; parts must come in their order."""
+        assert part.number == self.num_parts
+        self._parts.append(part)
+        self._count(part)
+
+    def _count(self, part: Part) -> None:
+        self.num_parts += 1
+        self.totals.add(part)
+        if len(part.rows):
+            self._recorded_end = int((part.rows["offset"] + part.rows["size"]).max())
+
+    def finish(self) -> None:
+        """Writes all that is in a beton beside its images, and waits until it is on the disk."""
+        assert self.end == self._recorded_end
+        num_samples = self.num_samples
+        index_start = layout.aligned(self.end, layout.ALIGNMENT)
+        lengths_start = index_start + num_samples * layout.INDEX_TYPE.itemsize
+        lengths_end = lengths_start + self.totals.length_bytes
+        table_start = layout.aligned(lengths_end, 8) + layout.TRAILER_TYPE.itemsize
+        header = layout.header(num_samples, layout.enclosing_page(self.totals.largest), table_start)
+        os.ftruncate(self._descriptor, self.end)  # an earlier attempt to finish may have written more behind that
+        write_at(self._descriptor, header, 0)
+        first = lengths_bytes = 0
+        for part in self._parts:
+            metadata, index, table = layout.tables(part.rows, first, lengths_bytes)
+            write_at(self._descriptor, metadata, len(header) + first * layout.METADATA_TYPE.itemsize)
+            write_at(self._descriptor, index, index_start + first * layout.INDEX_TYPE.itemsize)
+            write_at(self._descriptor, part.lengths, lengths_start + lengths_bytes)
+            write_at(self._descriptor, table, table_start + first * ALLOC_TABLE_TYPE.itemsize)
+            first, lengths_bytes = first + len(part.rows), lengths_bytes + len(part.lengths)
+        trailer = layout.trailer(num_samples, self.end, index_start, lengths_start, lengths_end)
+        write_at(self._descriptor, trailer, table_start - len(trailer))
+        os.fsync(self._descriptor)
+
+    def publish(self, manifest_text: str) -> None:
+        """Gives beton and manifest their final names; an earlier pair stays until then."""
+        write_text(self.manifest_partial_path, manifest_text)
+        self.path.replace(self.out)
+        finish_publishing(self.out, self.manifest_partial_path, self.parts_path)
+
+    def abandon(self) -> str:
+        """Keeps what is finished, and removes the rest; gives a line that says what was kept, "" for nothing."""
+        if not self.path.exists() and self.manifest_partial_path.exists():  # the beton has its name already
+            finish_publishing(self.out, self.manifest_partial_path, self.parts_path)
+            return ""
+        self.manifest_partial_path.unlink(missing_ok=True)
+        if not self.num_samples or not self.path.exists():
+            self.path.unlink(missing_ok=True)
+            self.parts_path.unlink(missing_ok=True)
+            return ""
+        os.ftruncate(self._descriptor, self._recorded_end)
+        num_done = self.num_samples + self.totals.num_skipped
+        return (
+            f"{self.path} keeps {num_done:,} of {self.num_source_samples:,} images, {self._recorded_end / 1e6:,.1f} MB: the "
+            f"same command with --resume goes on from there; to give up, delete it and {self.parts_path.name}"
+        )
+
+    def close(self) -> None:
+        self._parts.close()
+        os.close(self._descriptor)
+        os.close(self._lock)
+
+
+def partial_paths(out: Path) -> tuple[Path, Path, Path]:
+    """Where a conversion keeps what will be OUT, the record of its parts, and last its manifest, until it is complete."""
+    return tuple(out.with_name(f"{out.name}.partial{suffix}") for suffix in ("", ".parts", ".json"))  # type: ignore[return-value]
+
+
+def _is_stored(descriptor: int, part: Part) -> bool:
+    """Whether the images of a part lie in the file as its record says."""
+    lengths_start = 0
+    for row in part.rows:
+        lengths_end = lengths_start + int(row["num_tiles"]) * int(row["length_bytes"])
+        stored = read_at(descriptor, int(row["size"]), int(row["offset"]))
+        digest = layout.sample_digest(row, part.lengths[lengths_start:lengths_end], stored)
+        if digest != row["digest"].tobytes():
+            return False
+        lengths_start = lengths_end
+    return True
+
+
+def finish_publishing(out: Path, manifest_partial: Path, parts: Path) -> None:
+    """What comes after the beton has its name: so does its manifest, and the record of its parts goes."""
+    manifest_partial.replace(manifest_path(out))
+    sync(out.parent)
+    parts.unlink()

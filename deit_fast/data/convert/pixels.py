@@ -1,0 +1,211 @@
+"""Takes an encoded image of any kind, gives its pixels in RGB as Pillow decodes, turns and resizes them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from deit_fast.config import WriteConfig
+from deit_fast.data.convert.metadata import ORIENTATION, ReadableExif, orientation_of, without_metadata
+from deit_fast.data.convert.transcode import with_height
+from deit_fast.kernels.compiled import compiled
+
+_EXTENSIONS_OF = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg")}
+_16_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def max_pixels(config: WriteConfig) -> int:
+    """Pixels of the largest image that config lets in."""
+    return round(config.max_megapixels * 1e6)
+
+
+DEFAULT_MAX_PIXELS = max_pixels(WriteConfig())
+
+
+class BadImage(ValueError):
+    """A file that does not decode completely to an image, with the reason in one line."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+class DecodedImage:
+    """`pixels`: a Pillow image in mode RGB, not turned. `kind`: what it was, as "CMYK JPEG"; `orientation`: EXIF's, 1 to 8."""
+
+    def __init__(self, pixels: Image.Image, kind: str, orientation: int) -> None:
+        self.pixels = pixels
+        self.kind = kind
+        self.orientation = orientation
+
+
+def check_size(name: str, width: int, height: int, limit: int) -> None:
+    """Raises BadImage for an image of more pixels than the limit."""
+    if width * height > limit:
+        raise BadImage(name, f"{width}x{height} pixels are {_over(limit)}")
+
+
+def _over(limit: int) -> str:
+    return f"more than {limit / 1e6:.9g} million; --write.max_megapixels raises that limit"
+
+
+def decode(encoded: bytes, name: str, limit: int = DEFAULT_MAX_PIXELS) -> DecodedImage:
+    """Decodes with Pillow, and converts whatever comes out to RGB as torchvision's loader does: alpha is dropped.
+
+    Grey levels of more than 8 bits keep their upper 8: Pillow's own conversion would cut all above 255 to white. Metadata
+    that Pillow cannot read count as absent. Raises BadImage for bytes that do not decode to their end: another kind of file,
+    a truncated or empty one, one of more pixels than the limit, one that memory does not hold.
+    """
+    if not encoded:
+        raise BadImage(name, "empty file")
+    encoded = with_height(encoded)
+    with _quiet_pillow(limit):
+        try:
+            return _decode(encoded, name, limit)
+        except BadImage:
+            raise
+        except MemoryError as error:
+            raise BadImage(name, "there is not enough memory to decode it") from error
+        except Image.DecompressionBombError as error:
+            raise BadImage(name, f"its pixels are {_over(limit)}") from error
+        except Exception as error:  # Pillow's decoders raise what they stumble on: OSError, SyntaxError, struct.error …
+            bare = without_metadata(encoded)
+            if bare != encoded:
+                with contextlib.suppress(Exception):
+                    return _decode(bare, name, limit)
+            raise BadImage(name, _reason(error, encoded)) from error
+
+
+@contextlib.contextmanager
+def _quiet_pillow(limit: int) -> Iterator[None]:
+    """Lets Pillow decode up to a limit of pixels, without a word on stderr about odd tags and large images.
+
+    Its formats ask a global for the limit, in places of their own, so that there is no other way; the global is put back.
+    """
+    logger, handler = logging.getLogger("PIL"), logging.NullHandler()
+    limit_before = Image.MAX_IMAGE_PIXELS
+    logger.addHandler(handler)
+    Image.MAX_IMAGE_PIXELS = -(-limit // 2)  # Pillow warns of more than that, and refuses more than twice that
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit_before
+        logger.removeHandler(handler)
+
+
+def _decode(encoded: bytes, name: str, limit: int) -> DecodedImage:
+    with Image.open(io.BytesIO(encoded)) as image:
+        check_size(name, image.width, image.height, limit)
+        if image._exif is None:
+            image._exif = ReadableExif()
+        image.load()
+        kind = _kind(image, name)
+        if image.mode in _16_BIT_MODES:
+            levels = np.asarray(image).astype(np.int64)
+            pixels = Image.fromarray(np.clip(levels >> 8, 0, 255).astype(np.uint8)).convert("RGB")
+        else:
+            pixels = image.convert("RGB")
+        pixels.info = {}  # else a comment or profile would go into what is encoded from it
+        return DecodedImage(pixels, kind, orientation_of(image))
+
+
+def _reason(error: Exception, encoded: bytes) -> str:
+    """Why Pillow does not decode a file, in one line."""
+    if not isinstance(error, UnidentifiedImageError):
+        return one_line(error)
+    for format_name in Image.ID:  # it says so whatever the reason was
+        factory, accept = Image.OPEN[format_name]
+        if accept is not None and accept(encoded[:16]) is True:
+            try:
+                factory(io.BytesIO(encoded), "")
+            except Exception as why:
+                return f"{format_name} that Pillow does not read: {one_line(why)}"
+    return "not an image that Pillow knows"
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and text of an exception."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _kind(image: Image.Image, name: str) -> str:
+    """What is unusual about an image, empty for RGB in a file that has the extension of its format."""
+    extension = name[name.rfind(".") :].lower() if "." in name.rsplit("/", 1)[-1] else ""
+    image_format = image.format or "image"
+    words = []
+    if image.mode != "RGB":
+        has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+        mode = {"L": "grey", "LA": "grey", "P": "palette", "1": "bilevel", "RGBA": "RGB"}.get(image.mode, image.mode)
+        mode = "16-bit grey" if image.mode in _16_BIT_MODES else mode
+        words.append(f"{mode} with alpha" if has_alpha else mode)
+    known = _EXTENSIONS_OF.get(image_format) or tuple(
+        key for key, value in Image.registered_extensions().items() if value == image_format
+    )
+    words.append(image_format)
+    if extension and known and extension not in known:
+        words.append(f"under the extension {extension}")
+    return "" if len(words) == 1 else " ".join(words)
+
+
+def turn(image: Image.Image, orientation: int) -> Image.Image:
+    """The image turned and mirrored as an EXIF orientation (1 to 8) says."""
+    if orientation == 1:
+        return image
+    exif = image.getexif()
+    exif[ORIENTATION] = orientation
+    turned = ImageOps.exif_transpose(image)
+    assert turned is not None
+    return turned
+
+
+def stored_size(width: int, height: int, config: WriteConfig) -> tuple[int, int]:
+    """(width, height) that an image is stored in: scaled down so that the side that config says is not over its limit.
+
+    The aspect is kept: the other side is rounded to the nearest pixel, at least 1.
+    """
+    side = max(width, height) if config.resize_side == "longest" else min(width, height)
+    if not 0 < config.max_resolution < side:
+        return width, height
+    return max(1, round(width * config.max_resolution / side)), max(1, round(height * config.max_resolution / side))
+
+
+def resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
+    """Pillow's resize with a filter by name, antialiased; the image itself where it has the size already."""
+    return image if image.size == size else image.resize(size, Image.Resampling[interpolation.upper()])
+
+
+def encode_jpeg(image: Image.Image, config: WriteConfig, restart_interval: int) -> bytes:
+    """A baseline JPEG at config's quality and subsampling with a restart marker after every restart_interval MCUs."""
+    buffer = io.BytesIO()
+    image.save(
+        buffer,
+        "JPEG",
+        quality=config.jpeg_quality,
+        subsampling=config.subsampling,
+        optimize=config.optimize,
+        restart_marker_blocks=restart_interval,
+    )
+    return buffer.getvalue()
+
+
+@compiled()
+def histograms(pixels):  # type: ignore[no-untyped-def]
+    """How often each grey level occurs in each channel, (3, 256) int64, of RGB pixels (height, width, 3) uint8."""
+    counts = np.zeros((3, 256), np.int64)
+    for y in range(pixels.shape[0]):
+        for x in range(pixels.shape[1]):
+            for channel in range(3):
+                counts[channel, pixels[y, x, channel]] += 1
+    return counts

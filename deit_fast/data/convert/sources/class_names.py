@@ -1,0 +1,102 @@
+"""Class names of a source: from a text file, or from its own labels; and labels as positions in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_fast.config import UserError
+from deit_fast.data.convert.sources.walk import entries_of
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Class names from a UTF-8 text file, one a line, or those of the folders in a folder, sorted.
+
+    A name may occur twice, as crane and maillot do in ImageNet's list.
+    Raises UserError where it cannot be read, is empty or has a blank line.
+    """
+    try:
+        if path.is_dir():
+            return _folder_names(path)
+        names = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"source.classes={path}: not UTF-8 text: {error}") from error
+    except OSError as error:
+        raise UserError(f"source.classes={path}: cannot be read: {error.strerror}") from error
+    names = [name.strip() for name in names]
+    while names and not names[-1]:
+        names.pop()
+    if not names:
+        raise UserError(f"source.classes={path}: is empty: want a class name a line")
+    if "" in names:
+        raise UserError(f"source.classes={path}: line {names.index('') + 1} is blank: want a class name a line")
+    return tuple(names)
+
+
+def _folder_names(path: Path) -> tuple[str, ...]:
+    names = tuple(entries_of(path)[1])
+    if not names:
+        raise UserError(f"source.classes={path}: has no folders: want one for each class, or a text file with their names")
+    return names
+
+
+def positions(wanted: Sequence[str], names: Sequence[str], location: str, origin: str) -> NDArray[np.int32]:
+    """The position among names of each wanted one.
+
+    Raises UserError with `location` for one that is not among the names, which come from `origin`, or is there twice.
+    """
+    counts, position = Counter(names), {name: number for number, name in enumerate(names)}
+    for name in wanted:
+        if counts[name] == 0:
+            raise UserError(f"{location}: the class {name!r} is none of the {len(names)} class names of {origin}")
+        if counts[name] > 1:
+            raise UserError(
+                f"{location}: the class {name!r} stands {counts[name]} times in {origin}: want it once, or numbers as labels"
+            )
+    return np.array([position[name] for name in wanted], dtype=np.int32)
+
+
+def classes_and_labels(
+    location: str, labels: Sequence[tuple[Path, NDArray[Any]]], names: Sequence[str] | None, origin: str
+) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """Class names, and labels as positions in them. labels: of each shard, int64 from 0 on, or objects that are strings.
+
+    Without `names`, which come from `origin`, numbers are their own names, and strings are sorted. Raises UserError where
+    shards disagree in the kind, and for a label that the names do not have.
+    """
+    filled = [(path, of_shard) for path, of_shard in labels if len(of_shard)]
+    for path, of_shard in filled:
+        if of_shard.dtype.kind != filled[0][1].dtype.kind:
+            raise UserError(
+                f"{path}: its labels are {_kind(of_shard)}, those of {filled[0][0]} {_kind(filled[0][1])}: want one"
+            )
+    found = np.concatenate([of_shard for _, of_shard in filled])
+    if found.dtype.kind == "i":
+        return names_for_labels(location, int(found.max()), names, origin), found.astype(np.int32)
+    distinct, numbers = np.unique(found, return_inverse=True)
+    if names is None:
+        return tuple(str(name) for name in distinct), numbers.astype(np.int32)
+    return tuple(names), positions([str(name) for name in distinct], names, location, origin)[numbers]
+
+
+def _kind(labels: NDArray[Any]) -> str:
+    return "numbers" if labels.dtype.kind == "i" else "names of classes"
+
+
+def names_for_labels(location: str, largest: int, names: Sequence[str] | None, origin: str) -> tuple[str, ...]:
+    """names, which come from `origin`, or the decimal numbers up to the largest label where there are none.
+
+    Raises UserError where there are fewer names than labels.
+    """
+    if names is None:
+        return tuple(str(label) for label in range(largest + 1))
+    if largest >= len(names):
+        raise UserError(
+            f"{location}: has the label {largest}, and {origin} {len(names)} class names: want at least {largest + 1}"
+        )
+    return tuple(names)

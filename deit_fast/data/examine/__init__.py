@@ -1,0 +1,1 @@
+"""What a beton holds, and whether that is what its source holds."""

@@ -1,0 +1,199 @@
+"""Takes a beton, gives what is in it as a table, with the memory that loading it for training takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_fast.config import InspectConfig, UserError, WriteConfig
+from deit_fast.data.format.beton import JPEG_MODE, Beton, manifest_path, open_beton, read_manifest
+from deit_fast.data.format.files import printable
+from deit_fast.data.format.index import Index, read_index
+from deit_fast.data.load.forecast import forecast
+
+_PRINTED_ODD_FILES = 10
+
+
+def inspect_beton(config: InspectConfig) -> dict[str, Any]:
+    """Prints what is in a beton, its manifest included where there is one, and gives it as a dictionary.
+
+    Sizes and counts are those of the beton itself. Raises UserError for a beton whose structure does not hold, and for a
+    manifest that is none.
+    """
+    if not config.beton:
+        raise UserError("inspect.beton is not set: want the beton to describe")
+    beton = open_beton(Path(config.beton))
+    manifest = read_manifest(beton.path)
+    content = _contents(beton)
+    tiles = _tiles(beton, read_index(beton))
+    memory, forecast_line = forecast(content, beton.num_classes)
+    result = {**content, "tiles": tiles, "manifest": manifest, "memory": memory}
+    rows = [*_content_rows(content), *_tile_rows(tiles)]
+    try:
+        rows += _manifest_rows(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{manifest_path(beton.path)}: has not the entries of a manifest ({type(error).__name__}: {error}); move it away, "
+            "or convert the beton again"
+        ) from error
+    rows += [("memory", forecast_line)]
+    width = max(len(name) for name, _ in rows)
+    print("\n".join(printable(f"{name:<{width}}   {value}") for name, value in rows))
+    return result
+
+
+def _contents(beton: Beton) -> dict[str, Any]:
+    """What the metadata of the images come to."""
+    labels, sizes = np.unique(beton.labels, return_counts=True)
+    pixels = beton.widths.astype(np.int64) * beton.heights
+    num_jpeg = int((beton.modes == JPEG_MODE).sum())
+    return {
+        "beton": str(beton.path),
+        "fields": list(beton.field_names),
+        "num_samples": beton.num_samples,
+        "num_jpeg": num_jpeg,
+        "num_raw": beton.num_samples - num_jpeg,
+        "num_classes": beton.num_classes,
+        "smallest_class": _class(beton, labels, sizes, int(np.argmin(sizes))),
+        "largest_class": _class(beton, labels, sizes, int(np.argmax(sizes))),
+        "num_empty_classes": beton.num_classes - len(labels),
+        "file_bytes": beton.path.stat().st_size,
+        "stored_bytes": {"total": int(beton.sizes.sum())} | _spread(beton.sizes),
+        "width": _spread(beton.widths),
+        "height": _spread(beton.heights),
+        "max_pixels": int(pixels.max()),
+    }
+
+
+def _class(beton: Beton, labels: NDArray[np.int64], sizes: NDArray[np.int64], place: int) -> dict[str, Any]:
+    label = int(labels[place])
+    name = beton.classes[label] if beton.classes is not None else None
+    return {"label": label, "name": name, "num_images": int(sizes[place])}
+
+
+def _spread(values: NDArray[Any]) -> dict[str, Any]:
+    return {"mean": float(values.mean()), "min": int(values.min()), "max": int(values.max())}
+
+
+def _tiles(beton: Beton, index: Index | None) -> dict[str, Any] | None:
+    """How JPEGs are cut into tiles, None where there is no index that says so."""
+    if index is None:
+        return None
+    rows = index.rows
+    is_tiled = rows["num_tiles"] > 0
+    num_tiled, num_tiles = int(is_tiled.sum()), int(rows["num_tiles"].sum())
+    if not num_tiled:
+        return {"num_tiles": 0, "num_tiled_images": 0}
+    shapes = np.stack([rows["interval"].astype(np.int64) * rows["mcu_width"], rows["mcu_height"]], axis=1)[is_tiled]
+    shapes, counts = np.unique(shapes, axis=0, return_counts=True)
+    typical = int(np.argmax(counts))
+    in_tiles = int(beton.sizes[is_tiled].sum()) - int(rows["header_bytes"][is_tiled].sum())
+    return {
+        "num_tiles": num_tiles,
+        "num_tiled_images": num_tiled,
+        "tiles_per_image": num_tiles / num_tiled,
+        "bytes_per_tile": in_tiles / num_tiles,
+        "typical_tile": {
+            "width": int(shapes[typical, 0]),
+            "height": int(shapes[typical, 1]),
+            "share_of_images": float(counts[typical] / num_tiled),
+        },
+    }
+
+
+def _content_rows(content: dict[str, Any]) -> list[tuple[str, str]]:
+    stored, count = content["stored_bytes"], content["num_samples"]
+    extra = [name for name in content["fields"] if name not in ("image", "label")]
+    empty = f"; {content['num_empty_classes']:,} without images" if content["num_empty_classes"] else ""
+    return [
+        ("beton", content["beton"]),
+        ("images", f"{count:,}: {content['num_jpeg']:,} JPEG, {content['num_raw']:,} raw"),
+        *([("other fields", ", ".join(extra))] if extra else []),
+        (
+            "classes",
+            f"{content['num_classes']:,}, with {_class_shown(content['smallest_class'])} to "
+            f"{_class_shown(content['largest_class'])} images{empty}",
+        ),
+        ("file", f"{content['file_bytes'] / 1e6:,.1f} MB, {content['file_bytes'] / count:,.0f} bytes for each image"),
+        ("stored image", f"{stored['mean']:,.0f} bytes on average, {stored['min']:,} to {stored['max']:,}"),
+        *((side, f"{_pixels_shown(content[side])}") for side in ("width", "height")),
+    ]
+
+
+def _class_shown(content: dict[str, Any]) -> str:
+    name = content["name"] if content["name"] is not None else f"label {content['label']}"
+    return f"{content['num_images']:,} ({name})"
+
+
+def _pixels_shown(spread: dict[str, Any]) -> str:
+    return f"{spread['mean']:,.1f} pixels on average, {spread['min']:,} to {spread['max']:,}"
+
+
+def _tile_rows(tiles: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if tiles is None:
+        return [("tiles", "not known: the beton has no index, as those of stock FFCV have none")]
+    if not tiles["num_tiles"]:
+        return [("tiles", "none: no image is a JPEG")]
+    shape = tiles["typical_tile"]
+    return [
+        (
+            "tiles",
+            f"{tiles['num_tiles']:,}, {tiles['tiles_per_image']:.1f} for each JPEG, {tiles['bytes_per_tile']:,.0f} bytes on "
+            f"average; {shape['width']}x{shape['height']} pixels in {shape['share_of_images']:.0%} of the JPEGs",
+        )
+    ]
+
+
+def _manifest_rows(manifest: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What the manifest says that the beton itself does not; manifests of an earlier format say less."""
+    if manifest is None:
+        return [("manifest", "none beside the beton: names of classes, settings and digests are not known")]
+    rows = []
+    source, settings, values = manifest.get("source"), manifest.get("settings"), manifest.get("pixel_values")
+    if isinstance(source, dict):
+        details = [f"{name} {source[name]}" for name in ("kind", "split", "subset", "seed") if source.get(name)]
+        rows.append(("source", f"{source.get('path')} ({', '.join(details)})"))
+    elif source:
+        rows.append(("source", str(source)))
+    if "num_exact" in manifest:
+        rows.append(("source's pixels", f"{manifest['num_exact']:,} images are JPEGs that were never decoded"))
+    if isinstance(settings, dict):
+        rows.append(("settings", _settings_shown(settings)))
+    if isinstance(values, dict):
+        mean, std = (" ".join(f"{value:.4f}" for value in values[name]) for name in ("mean", "std"))
+        rows.append(("pixel mean, std", f"{mean}; {std} (red green blue, 1 is white; {values['num_images']:,} images)"))
+    if "exif_orientations" in manifest:
+        turned = [f"{n:,} of {value}" for value, n in manifest["exif_orientations"].items()]
+        rows.append(("EXIF orientations", ", ".join(turned) or "none but 1, upright"))
+    rows += _odd_rows(manifest)
+    versions = manifest.get("versions")
+    if isinstance(versions, dict):
+        rows.append(("versions", ", ".join(f"{name} {version}" for name, version in versions.items())))
+    digests = manifest.get("digests")
+    has = f"of the structure and of {len(digests['blocks']):,} blocks" if isinstance(digests, dict) else "none"
+    rows.append(("digests", has))
+    if "wall_seconds" in manifest:
+        rows.append(("conversion", f"{manifest['wall_seconds']:,.1f} s"))
+    return rows
+
+
+def _settings_shown(settings: dict[str, Any]) -> str:
+    """Those that differ from the defaults."""
+    defaults = dataclasses.asdict(WriteConfig())
+    changed = [f"{name}={value}" for name, value in settings.items() if name != "out" and defaults.get(name) != value]
+    return ", ".join(changed) or "the defaults"
+
+
+def _odd_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    counts, odd = manifest.get("num_odd"), manifest.get("odd")
+    if not isinstance(counts, dict) or not isinstance(odd, list):
+        return []
+    rows = [("odd files", ", ".join(f"{count:,} {what}" for what, count in counts.items()))]
+    rows += [("", f"{line['name']}: {line['what']}: {line['reason']}") for line in odd[:_PRINTED_ODD_FILES]]
+    if len(odd) > _PRINTED_ODD_FILES:
+        rows.append(("", f"… and {len(odd) - _PRINTED_ODD_FILES:,} more"))
+    return rows

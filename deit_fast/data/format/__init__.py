@@ -1,0 +1,1 @@
+"""What lies in a beton: its layout, its index of tiles, its manifest."""

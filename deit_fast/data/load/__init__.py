@@ -1,0 +1,1 @@
+"""From a beton to batches in memory."""

@@ -1,0 +1,208 @@
+"""Compiles what loaders call in two processes beside each other, once for all processes of a machine, and says how far it is.
+
+Numba holds a lock while it compiles, so that threads of one process gain nothing. Decoding takes about as long to compile as
+all that comes behind it. What the two have compiled lies in Numba's cache on disk, from which every process takes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import platform
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import llvmlite.binding
+import numba
+from numba.core import event
+from numba.core.caching import NullCache
+from numba.core.dispatcher import Dispatcher
+from tqdm import tqdm
+
+from deit_fast.cores import num_cores
+from deit_fast.data.load import decode, decode_ops, ops
+from deit_fast.kernels.compiled import sources_stamp
+from deit_fast.output import droppable_output
+
+PARTS = ("decode", "rest")
+RESOLUTION = 32
+_PROGRAM = f"import sys; from {__name__} import compile_parts; compile_parts(sys.argv[1], sys.argv[2:])"
+_is_compiling = False  # this process is one of the two
+
+
+@functools.cache
+def compile_ahead(beton: Path) -> None:
+    """Fills Numba's cache with what training and evaluation from betons call, unless it is there; any sound beton will do.
+
+    The first process of a machine compiles; others wait for it. Where that fails, or no folder can be written to, each process
+    compiles what it calls when it calls it.
+    """
+    folder = _cache_folder()
+    if _is_compiling or folder is None:
+        return
+    sources, machine = _digests()
+    done = folder / f"compiled-{sources}-{machine}"
+    with contextlib.suppress(OSError):
+        if done.exists():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "compiling.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists() and _compile(beton):
+                for former in folder.glob("compiled-*"):
+                    if sources not in former.name:  # which Numba has written over
+                        former.unlink()
+                done.touch()
+
+
+def _cache_folder() -> Path | None:
+    """Where Numba keeps what `decode_batch` was compiled to; None where it keeps nothing."""
+    cache = getattr(decode.decode_batch, "_cache", None)
+    return None if cache is None or isinstance(cache, NullCache) else Path(cache.cache_path)
+
+
+def _digests() -> tuple[str, str]:
+    """Of the sources and versions that cached code is of, and of the processor that it is for."""
+    sources = [sources_stamp(Path(str(module.__file__))) for module in (decode_ops, ops)]
+    versions = (numba.__version__, llvmlite.__version__, platform.python_version())
+    processor = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
+    code, machine = (hashlib.sha256(repr(facts).encode()).hexdigest()[:16] for facts in ((sources, versions), processor))
+    return code, machine
+
+
+def _compile(beton: Path) -> bool:
+    """Runs both parts; whether they came to their end."""
+    started = time.monotonic()
+    workers = [PARTS] if num_cores() == 1 else [(part,) for part in PARTS]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(droppable_output())
+        processes = []
+        for parts in workers:
+            command = [sys.executable, "-c", _PROGRAM, str(beton.resolve()), *parts]
+            nothing = subprocess.DEVNULL
+            process = subprocess.Popen(
+                command, bufsize=0, env=environment, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing
+            )
+            stack.callback(_end, process)
+            processes.append(process)
+        print("deit_fast: compiling for this machine, once", file=sys.stderr, flush=True)
+        num_functions = _follow(processes)
+        if any(process.wait() for process in processes):
+            return False
+        print(
+            f"deit_fast: compiled {num_functions} functions in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True
+        )
+    return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def _follow(processes: list[subprocess.Popen[bytes]]) -> int:
+    """Draws how many functions are compiled, from what the processes print: a first line with their number, and a line for
+    each; gives how many there were."""
+    done: set[str] = set()
+    total: set[str] = set()
+    bar = tqdm(unit=" functions", disable=not sys.stderr.isatty(), leave=False)
+    with selectors.DefaultSelector() as selector, contextlib.closing(bar):
+        for process in processes:
+            assert process.stdout is not None
+            selector.register(process.stdout, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                line = key.fileobj.readline().decode().strip()  # type: ignore[union-attr]
+                if not line:
+                    selector.unregister(key.fileobj)
+                elif line.startswith("+"):
+                    total.update(line[1:].split())
+                    bar.total = len(total)
+                else:
+                    done.add(line)
+                    bar.n = len(done)
+                bar.refresh()
+    return len(done)
+
+
+def compile_parts(beton: str, parts: list[str]) -> None:
+    """What one of the processes does: it compiles some of `PARTS` and prints the names of functions, for `_follow`."""
+    global _is_compiling
+    _is_compiling = True
+    import torch
+
+    from deit_fast.config import AugmentConfig, DataConfig
+    from deit_fast.data.load.loader import eval_loader, train_loader
+
+    config = DataConfig(train=beton, val=beton, batch_size=2, resolution=RESOLUTION, eval_resolution=RESOLUTION, num_workers=1)
+    augment = AugmentConfig(repeats=1)
+    device = torch.device("cpu")
+    loaders = [
+        train_loader(config, augment, seed=0, rank=0, world_size=1, device=device),
+        eval_loader(config, augment, rank=0, world_size=1, device=device),
+    ]
+    pieces = [(loader, part == "decode") for part in parts for loader in loaders]
+    names = _names([code for loader, decoding in pieces for code in loader.code_of(decoding=decoding)])
+    print("+" + " ".join(sorted(names)), flush=True)
+    event.register("numba:compile", _Reporter(names))
+    for loader, decoding in pieces:
+        loader.try_out(decoding=decoding)
+
+
+class _Reporter(event.Listener):
+    """Prints the name of each function that is compiled, or was, and is among those of interest."""
+
+    def __init__(self, names: set[str]) -> None:
+        self._names = names
+
+    def on_start(self, event: Any) -> None:
+        pass
+
+    def on_end(self, event: Any) -> None:
+        name = _name(event.data["dispatcher"])
+        if name in self._names:
+            print(name, flush=True)
+
+
+def _name(dispatcher: Any) -> str:
+    return f"{dispatcher.py_func.__module__}.{dispatcher.py_func.__qualname__}"
+
+
+def _names(functions: list[Any]) -> set[str]:
+    """Names of the compiled functions that some functions call, and of those that these call, as far as can be read there."""
+    remaining, seen = list(functions), set()
+    names = set()
+    while remaining:
+        function = remaining.pop()
+        if id(function) in seen:
+            continue
+        seen.add(id(function))
+        if isinstance(function, Dispatcher):
+            names.add(_name(function))
+            function = function.py_func
+        remaining += [value for value in _mentioned(function) if isinstance(value, Dispatcher | FunctionType)]
+    return names
+
+
+def _mentioned(function: Any) -> Iterator[Any]:
+    """What a Python function's names may mean: closed over, global, or in a module that is global."""
+    for cell in function.__closure__ or ():
+        yield cell.cell_contents
+    words = function.__code__.co_names
+    for word in words:
+        value = function.__globals__.get(word)
+        yield value
+        if isinstance(value, ModuleType) and value.__name__.startswith("deit_fast."):
+            yield from (getattr(value, other, None) for other in words)

@@ -1,0 +1,318 @@
+"""Takes the stored bytes of a batch's images and a plan for each view, gives the images decoded on the device, in one buffer.
+
+CPU threads put together what the device gets, in memory that is used again: views of one image that stand next to each other
+share it, and of a JPEG only the tiles under them are cut out, of raw pixels only the box under them. The device then decodes
+all JPEGs in one call. Views of images that it is not given, or refuses, are left to the CPU's decoder, which is also the judge
+of damage: here only headers and tile markers are looked at, and nvJPEG does not say what libjpeg says of damage between them.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numba import carray, prange
+from PIL import Image
+
+from deit_fast.config import UserError
+from deit_fast.data.format.beton import JPEG_MODE
+from deit_fast.data.load import decode
+from deit_fast.kernels import crop, resample, rng
+from deit_fast.kernels.compiled import compiled
+from deit_fast.kernels.cuda import tables
+from deit_fast.kernels.jpeg import decode_tables as head
+from deit_fast.kernels.jpeg import tiles
+from deit_fast.kernels.share_out import take
+from deit_fast.kernels.transpose import void_pointer
+
+# JPEGs, each (n,) uint8 on the CPU, to RGB (3, height, width) uint8 each; RuntimeError if it refuses any of them
+DecodeJpegs = Callable[[list[torch.Tensor]], list[torch.Tensor]]
+
+# Columns of the jobs, int64, one for each image of a batch
+FIRST = 0  # view that shows it
+END = 1  # of these views
+IS_JPEG = 2
+START = 3  # of its part of the host's memory, in bytes: one memory for JPEGs, one for pixels
+SIZE = 4  # of that part; then what is used of it
+WINDOW = 5  # first row, first column, rows and columns of the image's pixels that it holds
+BLOCK = 9  # of tiles; zeros where the JPEG is taken as a whole
+IS_TAKEN = 13  # 0: left to the CPU's decoder
+JOB_LENGTH = 14
+
+_ALIGNMENT = 64
+
+
+@compiled()
+def _plan_jobs(ids, metadata, locations, places, plans, kind, side, jobs):  # type: ignore[no-untyped-def]
+    """Fills jobs (>= B, JOB_LENGTH) but for IS_TAKEN; gives (number of jobs, bytes of memory for JPEGs, for pixels)."""
+    num_jobs, of_jpegs, of_pixels = np.int64(0), np.int64(0), np.int64(0)
+    first = np.int64(0)
+    while first < len(ids):
+        sample = rng.sample_of(ids[first])
+        field = metadata[sample]
+        height, width = np.int64(field["height"]), np.int64(field["width"])
+        is_jpeg = field["mode"] == JPEG_MODE
+        grid = decode.tiles_of(sample, width, height, places)[0] if is_jpeg else tiles.NO_TILES
+        job = jobs[num_jobs]
+        job[:] = 0
+        top, bottom, left, right = height, np.int64(0), width, np.int64(0)
+        block = (np.int64(0), np.int64(0), np.int64(0), np.int64(0))
+        end = first
+        while end < len(ids) and rng.sample_of(ids[end]) == sample:
+            vertical, horizontal = crop.axes(decode.box_of(plans[end]), 0, 0, 1)
+            y0, y1 = resample.reach(kind, vertical, np.int64(side))
+            x0, x1 = resample.reach(kind, horizontal, np.int64(side))
+            top, bottom, left, right = min(top, y0), max(bottom, y1), min(left, x0), max(right, x1)
+            if grid[0] > 0:
+                under = tiles.tiles_under(grid, y0, y1, x0, x1)
+                block = under if end == first else tiles.union(block, under)
+            end += 1
+        window = (top, left, bottom - top, right - left)
+        if is_jpeg:
+            window = tiles.pixels_of(grid, block) if grid[0] > 0 else (np.int64(0), np.int64(0), height, width)
+        job[FIRST], job[END], job[IS_JPEG] = first, end, 1 if is_jpeg else 0
+        job[WINDOW], job[WINDOW + 1], job[WINDOW + 2], job[WINDOW + 3] = window
+        job[BLOCK], job[BLOCK + 1], job[BLOCK + 2], job[BLOCK + 3] = block
+        job[START] = of_jpegs if is_jpeg else of_pixels
+        job[SIZE] = locations[first, 1] if is_jpeg else 3 * window[2] * window[3]
+        if is_jpeg:
+            of_jpegs += -(-job[SIZE] // _ALIGNMENT) * _ALIGNMENT
+        else:
+            of_pixels += job[SIZE]
+        num_jobs += 1
+        first = end
+    return num_jobs, of_jpegs, of_pixels
+
+
+@compiled(parallel=True)
+def _gather(ids, metadata, locations, places, jobs, num_jobs, num_workers, encoded, pixels):  # type: ignore[no-untyped-def]
+    """Fills encoded and pixels (n,) uint8 as the jobs say, each by one worker, and IS_TAKEN of each."""
+    counter = np.zeros(1, np.int64)
+    for _ in prange(num_workers):
+        number = take(counter.ctypes.data)
+        while number < num_jobs:
+            job = jobs[number]
+            sample = rng.sample_of(ids[job[FIRST]])
+            field = metadata[sample]
+            height, width = np.int64(field["height"]), np.int64(field["width"])
+            address, size = locations[job[FIRST], 0], locations[job[FIRST], 1]
+            stored = carray(void_pointer(address), (size,), np.uint8)
+            if job[IS_JPEG] == 1:
+                part = encoded[job[START] : job[START] + job[SIZE]]
+                used = _cut_jpeg(stored, decode.tiles_of(sample, width, height, places), height, width, job, part)
+                job[IS_TAKEN], job[SIZE] = (1, used) if used > 0 else (0, job[SIZE])
+            elif size == height * width * 3:
+                _copy_box(stored.reshape(height, width * 3), job, pixels)
+                job[IS_TAKEN] = 1
+            number = take(counter.ctypes.data)
+
+
+@compiled()
+def _copy_box(image, job, pixels):  # type: ignore[no-untyped-def]
+    """Copies the window of a job from an image (height, 3 width) to its part of the pixels."""
+    top, left, rows, columns = job[WINDOW], 3 * job[WINDOW + 1], job[WINDOW + 2], 3 * job[WINDOW + 3]
+    for y in range(rows):
+        start = job[START] + y * columns
+        pixels[start : start + columns] = image[top + y, left : left + columns]
+
+
+@compiled()
+def _header_bytes(encoded):  # type: ignore[no-untyped-def]
+    """Bytes of a JPEG before the data of its first scan; 0 where that does not come."""
+    at = np.int64(2)
+    while at + 4 <= encoded.size and encoded[at] == 0xFF:
+        end = at + 2 + (np.int64(encoded[at + 2]) << 8 | np.int64(encoded[at + 3]))
+        if encoded[at + 1] == 0xDA:
+            return end
+        at = end
+    return np.int64(0)
+
+
+@compiled()
+def _cut_jpeg(stored, tiling, height, width, job, out):  # type: ignore[no-untyped-def]
+    """Bytes of the JPEG that is written to out: of the job's block of tiles, or all. 0 where the device is not to decode it.
+
+    It gets what is common: baseline JPEGs in grey or YCbCr. Of other kinds nvJPEG's pixels may be others than libjpeg's.
+    """
+    grid, header_bytes, lengths, length_bytes = tiling
+    if grid[0] == 0:
+        header_bytes = _header_bytes(stored)
+    facts = np.empty(head.NUM_FACTS, np.int64)
+    if not head.read_facts(stored, header_bytes, facts) or facts[head.WIDTH] != width or facts[head.HEIGHT] != height:
+        return np.int64(0)
+    if grid[0] > 0:
+        block = (job[BLOCK], job[BLOCK + 1], job[BLOCK + 2], job[BLOCK + 3])
+        mcu_width, mcu_height = 8 * facts[head.HORIZONTAL], 8 * facts[head.VERTICAL]
+        if facts[head.INTERVAL] != grid[0] or mcu_width != grid[1] or mcu_height != grid[2]:
+            return np.int64(0)
+        return max(tiles.cut(stored, header_bytes, lengths, length_bytes, grid, block, out), np.int64(0))
+    if stored[stored.size - 2] != 0xFF or stored[stored.size - 1] != 0xD9:  # cut off
+        return np.int64(0)
+    out[:] = stored
+    return stored.size
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """The images of a batch, for `kernels.resample`.
+
+    pixels: (n,) uint8, on the device, valid until the next batch is decoded. images (N, tables.IMAGE_LENGTH) and crops
+    (B, tables.CROP_LENGTH) int64, on the CPU. left (B,) bool: views that are the CPU's to make; their crops show one pixel.
+    """
+
+    pixels: torch.Tensor
+    images: np.ndarray
+    crops: np.ndarray
+    left: np.ndarray
+
+
+class RaggedDecoder:
+    """Decodes one batch after another, in memory that grows with the largest of them.
+
+    `num_refused` counts the JPEGs that the device was not given or did not decode; a copy of a sample is not counted again.
+    """
+
+    def __init__(
+        self, decode_jpegs: DecodeJpegs, stored: decode.Stored, kind: int, *, num_workers: int, device: torch.device
+    ) -> None:
+        self.num_refused = 0
+        self._decode_jpegs = decode_jpegs
+        self._stored = stored
+        self._kind = kind
+        self._num_workers = num_workers
+        self._device = device
+        self._jobs = np.empty((0, JOB_LENGTH), np.int64)
+        self._encoded = self._host_pixels = self._pixels = torch.empty(0, dtype=torch.uint8)
+        self._copied: torch.cuda.Event | None = None
+
+    def decode(self, ids: np.ndarray, metadata: np.ndarray, locations: np.ndarray, plans: np.ndarray, side: int) -> Decoded:
+        """The images that ids (B,) uint64 speak of; other arguments as for `decode.decode_batch`; side: of a view.
+
+        On the device's current stream, which must be the only one that uses memory which is freed there.
+        """
+        jobs, of_pixels = self._gather(ids, metadata, locations, plans, side)
+        jpegs = np.flatnonzero((jobs[:, IS_JPEG] == 1) & (jobs[:, IS_TAKEN] == 1))
+        sources = [self._encoded[start : start + size] for start, size in jobs[jpegs][:, [START, SIZE]].tolist()]
+        decoded = decode_each(self._decode_jpegs, sources)
+        for number, image in zip(jpegs.tolist(), decoded, strict=True):
+            if image is None or image.shape != (3, *jobs[number, WINDOW + 2 : WINDOW + 4]):
+                jobs[number, IS_TAKEN] = 0
+        is_taken = jobs[:, IS_TAKEN] == 1
+        self.num_refused += int(((jobs[:, IS_JPEG] == 1) & ~is_taken).sum())
+        kept = [image for number, image in zip(jpegs.tolist(), decoded, strict=True) if is_taken[number] and image is not None]
+        pixels = self._join(kept, of_pixels)
+        return Decoded(pixels, *_rows(jobs, plans, metadata, ids, of_pixels, side))
+
+    def _gather(
+        self, ids: np.ndarray, metadata: np.ndarray, locations: np.ndarray, plans: np.ndarray, side: int
+    ) -> tuple[np.ndarray, int]:
+        """The batch's jobs, done, and the bytes of pixels among their results."""
+        if len(self._jobs) < len(ids):
+            self._jobs = np.empty((len(ids), JOB_LENGTH), np.int64)
+        places = self._stored.places
+        planned = _plan_jobs(ids, metadata, locations, places, plans, np.int64(self._kind), np.int64(side), self._jobs)
+        num_jobs, of_jpegs, of_pixels = planned
+        if self._copied is not None:  # the memory is still read by the transfer of the batch before
+            self._copied.synchronize()
+        is_pinned = self._device.type == "cuda"
+        self._encoded = _at_least(self._encoded, of_jpegs, pinned=is_pinned)
+        self._host_pixels = _at_least(self._host_pixels, of_pixels, pinned=is_pinned)
+        memories = self._encoded.numpy(), self._host_pixels.numpy()
+        _gather(ids, metadata, locations, places, self._jobs, num_jobs, self._num_workers, *memories)
+        return self._jobs[:num_jobs], of_pixels
+
+    def _join(self, images: list[torch.Tensor], of_pixels: int) -> torch.Tensor:
+        """The raw pixels and, behind them, the images that were decoded, side by side on the device."""
+        total = of_pixels + sum(image.numel() for image in images)
+        self._pixels = _at_least(self._pixels, max(total, 3), device=self._device)
+        if of_pixels:
+            self._pixels[:of_pixels].copy_(self._host_pixels[:of_pixels], non_blocking=True)
+        if self._device.type == "cuda":
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+        if images:
+            torch.cat([image.reshape(-1) for image in images], out=self._pixels[of_pixels:total])
+        return self._pixels
+
+
+def _rows(
+    jobs: np.ndarray, plans: np.ndarray, metadata: np.ndarray, ids: np.ndarray, of_pixels: int, side: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images, crops and left of a `Decoded`, of jobs that are done."""
+    is_taken, is_jpeg = jobs[:, IS_TAKEN] == 1, jobs[:, IS_JPEG] == 1
+    images = np.zeros((len(jobs), tables.IMAGE_LENGTH), np.int64)
+    images[:, [tables.FIRST_ROW, tables.FIRST_COLUMN, tables.ROWS, tables.COLUMNS]] = jobs[:, WINDOW : WINDOW + 4]
+    sizes = 3 * jobs[:, WINDOW + 2] * jobs[:, WINDOW + 3] * (is_taken & is_jpeg)
+    images[:, tables.OFFSET] = np.where(is_jpeg, of_pixels + np.cumsum(sizes) - sizes, jobs[:, START])
+    images[:, tables.IS_PLANAR] = is_jpeg
+    samples = rng.sample_of(ids[jobs[:, FIRST]]).astype(np.int64)
+    images[:, tables.HEIGHT], images[:, tables.WIDTH] = metadata["height"][samples], metadata["width"][samples]
+    image_of = np.repeat(np.arange(len(jobs)), jobs[:, END] - jobs[:, FIRST])
+    crops = tables.crop_rows(plans, image_of)
+    left = ~is_taken[image_of]
+    if left.any():
+        # what is left shows the first pixel there is, so that nothing outside the memory is read
+        images[~is_taken] = 0
+        images[~is_taken, tables.ROWS] = images[~is_taken, tables.COLUMNS] = 1
+        images[~is_taken, tables.HEIGHT] = images[~is_taken, tables.WIDTH] = 1
+        crops[left, : tables.IMAGE] = (0, 0, 1, 1, side, side, 0, 0, 0)
+    return images, crops, left
+
+
+def _at_least(
+    memory: torch.Tensor, num_bytes: int, *, pinned: bool = False, device: torch.device | None = None
+) -> torch.Tensor:
+    """The memory (n,) uint8, or a larger one where that is too small."""
+    if memory.numel() >= num_bytes:
+        return memory
+    return torch.empty(num_bytes + num_bytes // 4, dtype=torch.uint8, pin_memory=pinned, device=device)
+
+
+def decode_each(decode_jpegs: DecodeJpegs, sources: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
+    """What decode_jpegs makes of each source, None for those that it refuses: found by halves, the others decoded together."""
+    if not sources:
+        return []
+    try:
+        return list(decode_jpegs(list(sources)))
+    except RuntimeError as error:
+        # a device without memory, or one that failed, says nothing about an image
+        if type(error) is not RuntimeError:
+            raise
+    if len(sources) == 1:
+        return [None]
+    half = len(sources) // 2
+    return decode_each(decode_jpegs, sources[:half]) + decode_each(decode_jpegs, sources[half:])
+
+
+def torchvision_decoder(device: torch.device) -> DecodeJpegs:
+    """torchvision's decode_jpeg: nvJPEG on a CUDA device; libjpeg on the CPU, where the simulator is tested.
+
+    Up to torchvision 0.29.2, the newest there is, nvJPEG gets memory that PyTorch's allocator gives for the current stream, and
+    writes to it on another without waiting for what is queued there and may still read it (pytorch/vision#9606, closed without
+    being merged). Where the hardware's engine decodes, a wait queued on the stream would not help either: it does not
+    honour that (meta-pytorch/torchcodec#1634). So the host waits until the current stream is done. It must be one on which
+    little else runs: the loader's.
+    """
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    def decode_jpegs(sources: list[torch.Tensor]) -> list[torch.Tensor]:
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()
+        images: list[torch.Tensor] = decode_jpeg(sources, mode=ImageReadMode.RGB, device=device)
+        return images
+
+    return decode_jpegs
+
+
+def check_decoder(device: torch.device) -> None:
+    """Raises UserError where torchvision does not decode on the device."""
+    encoded = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(encoded, "JPEG")
+    try:
+        torchvision_decoder(device)([torch.frombuffer(bytearray(encoded.getvalue()), dtype=torch.uint8)])
+    except (ImportError, RuntimeError) as error:
+        line = " ".join(str(error).split())[:300]
+        raise UserError(f"data.decode=gpu needs a torchvision that decodes JPEGs by nvJPEG on {device}: {line}") from error

@@ -1,0 +1,154 @@
+"""Takes (seed, epoch, rank), gives which views a rank shows, batch by batch.
+
+Training: all samples in an order of the epoch, each `repeats` times in a row, are one stream for all ranks; global batch s
+is the stream's s-th stretch, and rank r takes the r-th part of it. So copies of a sample are neighbours on a rank, and what
+an epoch shows depends on the global batch size but not on the number of ranks. An epoch shows as many whole global batches
+as make up at most the number of samples, and so only 1 / repeats of the samples.
+
+DeiT's sampler (facebookresearch/deit, samplers.py) has the same stream, given the same permutation, and the same views in
+each global batch; it deals them by stride, so that copies of a sample lie on different ranks. It cuts each rank's part of an
+epoch of N samples after floor(N // 256 * 256 / ranks), and its loader leaves out an incomplete batch. Where the global batch
+is a multiple of 256 that gives as many steps as here; elsewhere it may give fewer, never more. Its `repeats` is always 3:
+without repeats DeiT uses PyTorch's DistributedSampler, which gives the last ranks some samples twice to even out the ranks'
+parts, and so may show one global batch more. Its permutation depends on the epoch alone, ours on the seed too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_fast.config import UserError
+from deit_fast.data.format.subset import stratified
+from deit_fast.data.load import page_order
+from deit_fast.data.load.page_order import Chunks, ReadSchedule
+from deit_fast.kernels import rng
+
+
+def steps_per_epoch(num_samples: int, batch_size: int, world_size: int) -> int:
+    """Whole global batches in an epoch. Raises UserError if there is none."""
+    steps = num_samples // (batch_size * world_size)
+    if steps == 0:
+        raise UserError(
+            f"data.batch_size={batch_size} on {world_size} rank(s) is more than the {num_samples} training images; "
+            "want a smaller batch"
+        )
+    return steps
+
+
+def choose_subset(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Sorted numbers of `count` samples, int64, from each class its share of them; the same for the same arguments.
+
+    labels (samples,), from 0. Raises UserError where there are not so many samples.
+    """
+    if not 1 <= count <= len(labels):
+        raise UserError(f"data.subset={count}: want 1 to {len(labels)}, the images of the beton")
+    return stratified(labels.astype(np.int32), int(labels.max()) + 1, count, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainOrder:
+    """Which views one rank shows in any epoch; made by `train_order`.
+
+    samples: those that are shown, int64, of a beton with num_samples. chunks: the beton cut up, for the order by pages; None
+    for the random order.
+    """
+
+    samples: NDArray[np.int64]
+    num_samples: int
+    chunks: Chunks | None
+    seed: int
+    batch_size: int
+    repeats: int
+    rank: int
+    world_size: int
+    window_bytes: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole global batches in an epoch. Raises UserError if there is none."""
+        return steps_per_epoch(len(self.samples), self.batch_size, self.world_size)
+
+    def stream(self, epoch: int) -> NDArray[np.int64]:
+        """All samples once, int64, in the order of the epoch: the same on all ranks."""
+        if self.chunks is not None:
+            return page_order.sample_stream(self.chunks, seed=self.seed, epoch=epoch, window_bytes=self.window_bytes)
+        return self.samples[rng.permutation(self.seed, epoch, len(self.samples))]
+
+    def batches(self, epoch: int, first_step: int = 0) -> NDArray[np.uint64]:
+        """View ids of this rank's batches from first_step on, uint64 (steps_per_epoch - first_step, batch_size)."""
+        steps = self.steps_per_epoch
+        shape = (steps, self.world_size, self.batch_size)
+        positions = np.arange(steps * self.world_size * self.batch_size).reshape(shape)[first_step:, self.rank]
+        ids: NDArray[np.uint64] = rng.pack_view_ids(
+            epoch, self.stream(epoch)[positions // self.repeats], positions % self.repeats
+        )
+        return ids
+
+    def sample_after(self, sample: int) -> int:
+        """The next one that is shown, by its number; the first after the last."""
+        return int(self.samples[np.searchsorted(self.samples, sample, side="right") % len(self.samples)])
+
+    def read_schedule(self, epoch: int, first_step: int = 0) -> ReadSchedule | None:
+        """Which ranges of the beton all ranks together need when, from first_step on; None in random order: all, always."""
+        if self.chunks is None:
+            return None
+        global_batch_size = self.batch_size * self.world_size
+        positions = np.arange(first_step * global_batch_size, self.steps_per_epoch * global_batch_size)
+        shown = self.stream(epoch)[positions // self.repeats]
+        return page_order.read_schedule(self.chunks, shown, positions // global_batch_size, self.num_samples)
+
+
+def train_order(
+    offsets: NDArray[np.uint64],
+    sizes: NDArray[np.uint64],
+    *,
+    subset: NDArray[np.int64] | None = None,
+    kind: Literal["random", "pages"] = "random",
+    seed: int,
+    batch_size: int,
+    repeats: int,
+    rank: int,
+    world_size: int,
+    window_bytes: int = page_order.WINDOW_BYTES,
+    chunk_bytes: int = page_order.CHUNK_BYTES,
+) -> TrainOrder:
+    """Order of the samples of a beton whose images lie at offsets and have sizes in bytes; or of a subset, by their numbers.
+
+    kind: "random" is a permutation of all, for betons that fit into memory. "pages" needs at most window_bytes of the file
+    at any time, and reads it in chunks of chunk_bytes: for betons that do not. Raises UserError where the set has less
+    than one global batch, or two chunks do not fit into the window.
+    """
+    samples = np.arange(len(offsets)) if subset is None else subset
+    steps_per_epoch(len(samples), batch_size, world_size)
+    chunks = None
+    if kind == "pages":
+        chunks = page_order.cut_into_chunks(offsets, sizes, samples, chunk_bytes)
+        page_order.reach_bytes(chunks, window_bytes)
+    return TrainOrder(samples, len(offsets), chunks, seed, batch_size, repeats, rank, world_size, window_bytes)
+
+
+@dataclass(frozen=True)
+class EvalOrder:
+    """Which images one rank shows in an evaluation: over all ranks every image once."""
+
+    num_samples: int
+    batch_size: int
+    rank: int
+    world_size: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of this rank."""
+        return -(-len(range(self.rank, self.num_samples, self.world_size)) // self.batch_size)
+
+    def batches(self, epoch: int, first_step: int = 0) -> list[NDArray[np.uint64]]:
+        """Sample numbers of this rank's batches from first_step on, uint64, the last one shorter; the same in any epoch."""
+        samples = np.arange(self.rank, self.num_samples, self.world_size, dtype=np.uint64)
+        return [samples[start : start + self.batch_size] for start in range(0, len(samples), self.batch_size)][first_step:]
+
+    def read_schedule(self, epoch: int, first_step: int = 0) -> None:
+        """None: an evaluation reads the file from its beginning to its end, which the kernel sees by itself."""

@@ -1,0 +1,211 @@
+"""Takes where images lie in a beton, gives an order of an epoch for which only a window of the file is in memory at a time.
+
+The file is cut into chunks of consecutive images. On a line as long as all chunks together, chunks in random order lie one
+behind the other, and the images of a chunk, in random order, are spread evenly from where the chunk starts to one window
+later, each at random within its part. The order is the images along the line. So a chunk is needed for one window's length,
+and the chunks that are needed at any point started within the window before it.
+
+Spreading evenly is what mixes well where neighbours in the file are alike, as in one sorted by class: two images of a chunk
+hardly ever meet in a batch. In a pool of chunks from which images are drawn at random (FFCV's QUASI_RANDOM) they often do,
+and an epoch ends with what few chunks chance has left over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deit_fast.config import UserError
+from deit_fast.kernels import rng
+from deit_fast.kernels.compiled import compiled
+
+# Of ImageNet sorted by class, global batches of 341 different images cannot be told from those of a full shuffle with these,
+# and of 1024 hardly: chi-square 1.012 instead of 1 (records/2026-11-21-loader). A window of 1 GB wants chunks of 256 KiB.
+CHUNK_BYTES = 1 << 20
+WINDOW_BYTES = 4 << 30
+
+_ALIGNMENT = 4096  # memory comes in pages; a constant, not the machine's, since the order follows from it
+_GAP_BYTES = 64 << 10  # what lies between two images is read along with them up to so many bytes, rather than asking twice
+_SPREAD_BLOCK = 1  # of rng.ORDER's blocks for a sample; block 0 is the permutation
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """Samples of a beton by where they lie, cut into chunks, and the ranges of bytes that hold them.
+
+    samples (n,) int64, by file offset; chunk c is samples[first_samples[c] : first_samples[c + 1]] and the ranges
+    first_ranges[c] to first_ranges[c + 1]; a range is starts to ends, in bytes of the file, multiples of 4096. num_bytes
+    (chunks,) int64: all ranges of a chunk together.
+    """
+
+    samples: NDArray[np.int64]
+    first_samples: NDArray[np.int64]
+    first_ranges: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    num_bytes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.num_bytes)
+
+    def chunk_of_samples(self, num_samples: int) -> NDArray[np.int64]:
+        """Chunk of each of the beton's samples, int64 (num_samples,); -1: in none."""
+        chunk_of = np.full(num_samples, -1, np.int64)
+        chunk_of[self.samples] = np.repeat(np.arange(len(self)), np.diff(self.first_samples))
+        return chunk_of
+
+
+@compiled()
+def _cut(starts, ends, chunk_bytes, gap_bytes):  # type: ignore[no-untyped-def]
+    """Of images in the order of their starts: does a chunk begin with it, does a range. Two bool (n,)."""
+    begins_chunk = np.zeros(len(starts), np.bool_)
+    begins_range = np.zeros(len(starts), np.bool_)
+    num_bytes = np.int64(0)
+    end = np.int64(0)
+    for image in range(len(starts)):
+        is_near = image > 0 and starts[image] <= end + gap_bytes
+        added = max(ends[image] - end, np.int64(0)) if is_near else ends[image] - starts[image]
+        if image == 0 or num_bytes + added > chunk_bytes:
+            begins_chunk[image] = begins_range[image] = True
+            num_bytes = ends[image] - starts[image]
+            end = ends[image]
+        else:
+            begins_range[image] = not is_near
+            num_bytes += added
+            end = max(end, ends[image])
+    return begins_chunk, begins_range
+
+
+def cut_into_chunks(
+    offsets: NDArray[np.uint64], sizes: NDArray[np.uint64], samples: NDArray[np.int64], chunk_bytes: int = CHUNK_BYTES
+) -> Chunks:
+    """Cuts some samples of a beton into chunks of consecutive images, of at most chunk_bytes, or one image where it is larger.
+
+    offsets, sizes (all samples,): where the stored images lie, in bytes. samples (n,): those that are shown, at least one.
+    """
+    samples = samples[np.argsort(offsets[samples], kind="stable")]
+    image_starts = offsets[samples].astype(np.int64)
+    image_ends = image_starts + np.maximum(sizes[samples].astype(np.int64), 1)
+    image_starts = image_starts // _ALIGNMENT * _ALIGNMENT
+    image_ends = -(-image_ends // _ALIGNMENT) * _ALIGNMENT
+    begins_chunk, begins_range = _cut(image_starts, image_ends, np.int64(chunk_bytes), np.int64(_GAP_BYTES))
+    first_of_chunk, first_of_range = np.flatnonzero(begins_chunk), np.flatnonzero(begins_range)
+    starts = image_starts[first_of_range]
+    ends = np.maximum.reduceat(image_ends, first_of_range)
+    first_ranges = np.searchsorted(first_of_range, first_of_chunk)
+    return Chunks(
+        samples=samples,
+        first_samples=np.append(first_of_chunk, len(samples)),
+        first_ranges=np.append(first_ranges, len(starts)),
+        starts=starts,
+        ends=ends,
+        num_bytes=np.add.reduceat(ends - starts, first_ranges),
+    )
+
+
+@compiled()
+def _spread(samples, first_samples, chunk_starts, reach, seed, base):  # type: ignore[no-untyped-def]
+    """Samples, each chunk's in random order, and where on the line each lies: int64 and float64 (n,)."""
+    shuffled = samples.copy()
+    places = np.empty(len(samples), np.float64)
+    for chunk in range(len(chunk_starts)):
+        first = first_samples[chunk]
+        count = first_samples[chunk + 1] - first
+        for position in range(count - 1, -1, -1):
+            here = first + position
+            a, b, _, _ = rng.words(seed, base | np.uint64(here), rng.ORDER, _SPREAD_BLOCK)
+            other = first + np.int64((a * np.uint64(position + 1)) >> np.uint64(32))
+            shuffled[here], shuffled[other] = shuffled[other], shuffled[here]
+            places[here] = chunk_starts[chunk] + reach * ((position + b * 2.0**-32) / count)
+    return shuffled, places
+
+
+def reach_bytes(chunks: Chunks, window_bytes: int) -> int:
+    """How far the images of a chunk may be spread along the line. Raises UserError where not even two chunks fit."""
+    largest = int(chunks.num_bytes.max())
+    if window_bytes < 2 * largest:
+        raise UserError(
+            f"data.window_gb={window_bytes / 1e9:g}: want at least {2 * largest / 1e9:g}, twice what is read of the beton in "
+            "one piece; 4 mix well"
+        )
+    # chunks whose starts lie within this reach are together smaller than it and the last of them
+    return window_bytes - largest
+
+
+def sample_stream(chunks: Chunks, *, seed: int, epoch: int, window_bytes: int = WINDOW_BYTES) -> NDArray[np.int64]:
+    """All samples of the chunks once, int64 (n,), in the order of this epoch: a function of these arguments alone.
+
+    At no point are chunks of more than window_bytes begun and not done. Raises UserError where two chunks do not fit.
+    """
+    reach = float(reach_bytes(chunks, window_bytes))
+    order = rng.permutation(seed, epoch, len(chunks))
+    num_bytes = chunks.num_bytes[order]
+    chunk_starts = np.empty(len(chunks), np.float64)
+    chunk_starts[order] = np.cumsum(num_bytes) - num_bytes
+    base = rng.pack_view_ids(epoch, np.zeros(1, np.uint64), np.zeros(1, np.uint64))[0]
+    shuffled, places = _spread(chunks.samples, chunks.first_samples, chunk_starts, reach, np.uint64(seed), base)
+    stream: NDArray[np.int64] = shuffled[np.argsort(places, kind="stable")]
+    return stream
+
+
+@dataclass(frozen=True, eq=False)
+class ReadSchedule:
+    """Ranges of a file, starts to ends in bytes, and the first and the last step of an epoch that needs each. int64 (n,)."""
+
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    first_steps: NDArray[np.int64]
+    last_steps: NDArray[np.int64]
+
+
+def read_schedule(
+    chunks: Chunks, sample_of_position: NDArray[np.int64], step_of_position: NDArray[np.int64], num_samples: int
+) -> ReadSchedule:
+    """What is to be in memory when, in the order of the first steps.
+
+    sample_of_position (n,): the samples that are shown, in any number of copies; step_of_position (n,): when, ascending.
+    num_samples: of the beton.
+    """
+    chunk = chunks.chunk_of_samples(num_samples)[sample_of_position]
+    first_steps, last_steps = np.full((2, len(chunks)), -1, np.int64)
+    # of several values for one element, NumPy keeps the last
+    last_steps[chunk] = step_of_position
+    first_steps[chunk[::-1]] = step_of_position[::-1]
+    chunk_of_range = np.repeat(np.arange(len(chunks)), np.diff(chunks.first_ranges))
+    shown = np.flatnonzero(first_steps[chunk_of_range] >= 0)
+    shown = shown[np.argsort(first_steps[chunk_of_range[shown]], kind="stable")]
+    chunk_of_range = chunk_of_range[shown]
+    return ReadSchedule(chunks.starts[shown], chunks.ends[shown], first_steps[chunk_of_range], last_steps[chunk_of_range])
+
+
+def mixing_statistics(labels: NDArray[np.int64], stream: NDArray[np.int64], batch_size: int) -> dict[str, float]:
+    """How well a stream of samples mixes classes, over its whole batches of batch_size samples; labels (samples,).
+
+    distinct_classes: in a batch, mean. chi_square: of the classes' counts in a batch against their shares in the stream,
+    divided by the degrees of freedom, mean; 1 without clumps. worst_batch: the largest. correlation: between the deviations
+    of a batch and of the next, mean; 0 without clumps. largest_correlation: with any of the 16 next.
+    """
+    num_classes = int(labels.max()) + 1
+    num_batches = len(stream) // batch_size
+    shown = labels[stream[: num_batches * batch_size]]
+    cells = np.repeat(np.arange(num_batches), batch_size) * num_classes + shown
+    counts = np.bincount(cells, minlength=num_batches * num_classes).reshape(num_batches, num_classes)
+    expected = counts.mean(axis=0)
+    held = expected > 0
+    deviations = (counts[:, held] - expected[held]) / np.sqrt(expected[held])
+    freedom = max(int(held.sum()) - 1, 1)
+    chi_squares = (deviations**2).sum(axis=1) / freedom
+    covariances = [
+        float((deviations[:-lag] * deviations[lag:]).sum() / (num_batches - lag) / freedom)
+        for lag in range(1, min(17, num_batches))
+    ]
+    correlations = [covariance / (float(chi_squares.mean()) or 1.0) for covariance in covariances] or [0.0]
+    return {
+        "distinct_classes": float((counts > 0).sum(axis=1).mean()),
+        "chi_square": float(chi_squares.mean()),
+        "worst_batch": float(chi_squares.max()),
+        "correlation": correlations[0],
+        "largest_correlation": max(correlations),
+    }

@@ -1,0 +1,32 @@
+"""Takes where decoding and augmentation are to run, gives the error if they cannot run there on this machine."""
+
+from __future__ import annotations
+
+import torch
+
+from deit_fast.config import AugmentConfig, DataConfig, UserError, check_placement
+
+
+def check_device(config: DataConfig, augment: AugmentConfig, device: torch.device) -> None:
+    """Raises UserError, one line that says what is missing, where an option wants what this machine lacks.
+
+    Only here is numba-cuda looked for, and only where an option other than cpu asks for it.
+    """
+    check_placement(config, augment)
+    if config.decode == augment.device == "cpu":
+        return
+    if "auto" in (config.decode, augment.device):
+        raise UserError("data.decode=auto, augment.device=auto: are decided where models train; want cpu or gpu here")
+    option = f"augment.device={augment.device}" if augment.device != "cpu" else f"data.decode={config.decode}"
+    try:
+        from deit_fast.kernels.cuda import driver as cuda
+
+        cuda.check_device()
+    except UserError as error:
+        raise UserError(f"{option}: {error}; or choose cpu") from error
+    if device.type != "cuda" and not cuda.SIMULATED:
+        raise UserError(f"{option}: wants a run on a CUDA device, and this one is on {device.type}; see train.device")
+    if config.decode != "cpu":
+        from deit_fast.data.load.decode_gpu import check_decoder
+
+        check_decoder(device)

@@ -1,0 +1,232 @@
+"""Takes uint8 views and the steps of each, on the device, gives the views as `kernels.operations` makes them: a block for each.
+
+A step is a look-up table for each channel, which the block makes in its shared memory; or arithmetic on each pixel; or it reads
+neighbours, for which the view is first copied. A block goes through the steps of its view one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from deit_fast.kernels import operation_codes as codes
+from deit_fast.kernels import pixel
+from deit_fast.kernels.cuda.driver import cuda, device_function, kernel, launch
+from deit_fast.kernels.cuda.quads import box, copy_to_quads, load_pixel, sharpen, store_pixel
+from deit_fast.kernels.cuda.warp import quarters_of, turn_by_quarters, warp
+from deit_fast.kernels.resample import BICUBIC
+from deit_fast.kernels.rotation import affine_map
+
+THREADS = 1024
+
+_LEVELS = 256
+_CHANNELS = 3
+_TABLE = _CHANNELS * _LEVELS
+_COPIES = 4  # of a histogram, for threads in turns: fewer of them meet at one counter
+_COUNTS = _COPIES * _TABLE
+
+_BY_TABLE = (codes.AUTO_CONTRAST, codes.EQUALIZE, codes.INVERT, codes.POSTERIZE, codes.SOLARIZE, codes.SOLARIZE_ADD)
+_BY_FACTOR = (codes.CONTRAST, codes.BRIGHTNESS)
+_SHIFTS = (codes.SHEAR_X, codes.SHEAR_Y, codes.TRANSLATE_X, codes.TRANSLATE_Y)
+
+
+@device_function
+def _extremes(levels, count, counts, first, step):  # type: ignore[no-untyped-def]
+    """counts[0:3] = the least level of each channel, counts[3:6] = the greatest."""
+    for channel in range(first, _CHANNELS, step):
+        counts[channel], counts[channel + _CHANNELS] = np.int32(255), np.int32(0)
+    cuda.syncthreads()
+    low_red, low_green, low_blue = np.int32(255), np.int32(255), np.int32(255)
+    high_red, high_green, high_blue = np.int32(0), np.int32(0), np.int32(0)
+    for i in range(first, count, step):
+        red, green, blue = load_pixel(levels, i)
+        low_red, high_red = min(low_red, np.int32(red)), max(high_red, np.int32(red))
+        low_green, high_green = min(low_green, np.int32(green)), max(high_green, np.int32(green))
+        low_blue, high_blue = min(low_blue, np.int32(blue)), max(high_blue, np.int32(blue))
+    cuda.atomic.min(counts, 0, low_red)
+    cuda.atomic.min(counts, 1, low_green)
+    cuda.atomic.min(counts, 2, low_blue)
+    cuda.atomic.max(counts, 3, high_red)
+    cuda.atomic.max(counts, 4, high_green)
+    cuda.atomic.max(counts, 5, high_blue)
+    cuda.syncthreads()
+
+
+@device_function
+def _luma_total(levels, count, total, first, step):  # type: ignore[no-untyped-def]
+    """total[0] = the sum of the lumas of all pixels."""
+    if first == 0:
+        total[0] = np.int64(0)
+    cuda.syncthreads()
+    own = np.int64(0)
+    for i in range(first, count, step):
+        red, green, blue = load_pixel(levels, i)
+        own += pixel.luma(red, green, blue)
+    cuda.atomic.add(total, 0, own)
+    cuda.syncthreads()
+
+
+@device_function
+def _histogram(levels, count, counts, first, step):  # type: ignore[no-untyped-def]
+    """counts[0:768] = how many pixels are darker than each level in each channel; from 768 on, the brightest levels' counts.
+
+    The latter are those of the brightest level that occurs in each channel.
+    """
+    for i in range(first, _COUNTS, step):
+        counts[i] = np.int32(0)
+    cuda.syncthreads()
+    start = np.int32(first % _COPIES) * np.int32(_TABLE)
+    for i in range(first, count, step):
+        red, green, blue = load_pixel(levels, i)
+        cuda.atomic.add(counts, np.int32(start + np.int32(red)), np.int32(1))
+        cuda.atomic.add(counts, np.int32(start + np.int32(_LEVELS) + np.int32(green)), np.int32(1))
+        cuda.atomic.add(counts, np.int32(start + np.int32(2 * _LEVELS) + np.int32(blue)), np.int32(1))
+    cuda.syncthreads()
+    for i in range(first, _TABLE, step):
+        for copy in range(1, _COPIES):
+            counts[i] += counts[i + copy * _TABLE]
+    cuda.syncthreads()
+    for channel in range(first, _CHANNELS, step):
+        darker, brightest = np.int32(0), np.int32(0)
+        for i in range(channel * _LEVELS, (channel + 1) * _LEVELS):
+            here = counts[i]
+            counts[i] = darker
+            darker = np.int32(darker + here)
+            brightest = here if here > 0 else brightest
+        counts[_TABLE + channel] = brightest
+    cuda.syncthreads()
+
+
+@device_function
+def _mapped(code, argument, level, channel, count, counts, mean):  # type: ignore[no-untyped-def]
+    """What a look-up table has for a level of a channel."""
+    if code == codes.INVERT:
+        return pixel.inverted(level)
+    if code == codes.SOLARIZE:
+        return pixel.solarized(level, np.int32(math.ceil(min(max(argument, 0.0), 256.0))))
+    if code == codes.SOLARIZE_ADD:
+        return pixel.solarize_added(level, np.int32(argument))
+    if code == codes.POSTERIZE:
+        return pixel.posterized(level, pixel.posterize_mask(argument))
+    if code == codes.AUTO_CONTRAST:
+        scale, offset = pixel.contrast_line(np.int64(counts[channel]), np.int64(counts[channel + _CHANNELS]))
+        return pixel.stretched(level, scale, offset)
+    if code == codes.EQUALIZE:
+        step = pixel.equalize_step(count, counts[_TABLE + channel])
+        return pixel.equalized(counts[channel * _LEVELS + level], step) if step > 0 else np.int32(level)
+    return pixel.blended(mean, level, np.float32(argument))  # contrast, and brightness with a mean of 0
+
+
+@device_function
+def _by_table(code, argument, levels, count, tables, counts, total, first, step):  # type: ignore[no-untyped-def]
+    mean = np.int32(0)
+    if code == codes.AUTO_CONTRAST:
+        _extremes(levels, count, counts, first, step)
+    elif code == codes.EQUALIZE:
+        _histogram(levels, count, counts, first, step)
+    elif code == codes.CONTRAST:
+        _luma_total(levels, count, total, first, step)
+        mean = pixel.mean_level(total[0], count)
+    for i in range(first, _TABLE, step):
+        channel = np.int32(i // _LEVELS)
+        tables[i] = _mapped(code, argument, np.int32(i - channel * _LEVELS), channel, count, counts, mean)
+    cuda.syncthreads()
+    for i in range(first, count, step):
+        red, green, blue = load_pixel(levels, i)
+        store_pixel(levels, i, tables[np.int32(red)], tables[_LEVELS + np.int32(green)], tables[2 * _LEVELS + np.int32(blue)])
+
+
+@device_function
+def _by_luma(code, factor, levels, count, first, step):  # type: ignore[no-untyped-def]
+    """Greyed, or blended with grey."""
+    for i in range(first, count, step):
+        red, green, blue = load_pixel(levels, i)
+        grey = pixel.luma(red, green, blue)
+        if code == codes.GREY:
+            store_pixel(levels, i, grey, grey, grey)
+        else:
+            red, green, blue = (
+                pixel.blended(grey, red, factor),
+                pixel.blended(grey, green, factor),
+                pixel.blended(grey, blue, factor),
+            )
+            store_pixel(levels, i, red, green, blue)
+
+
+@device_function
+def _blur(sigma, levels, quads, height, width, first, step):  # type: ignore[no-untyped-def]
+    """Three boxes along the rows, three down the columns, to and fro between levels and quads."""
+    weights = pixel.box_weights(sigma)
+    for number in range(6):
+        box(levels, quads, number % 2 == 1, height, width, number >= 3, weights, first, step)
+        cuda.syncthreads()
+
+
+@device_function
+def _affine(code, argument, bicubic, fill, matrix, levels, quads, height, width, first, step):  # type: ignore[no-untyped-def]
+    quarters = quarters_of(argument, height, width) if code == codes.ROTATE else -1
+    if quarters == 0:
+        return
+    if first == 0 and quarters < 0:  # by one thread: sines in float64 are slow
+        a, b, c, d, e, f = affine_map(code, argument, height, width)
+        matrix[0], matrix[1], matrix[2], matrix[3], matrix[4], matrix[5] = a, b, c, d, e, f
+    copy_to_quads(levels, quads, height * width, first, step)
+    cuda.syncthreads()
+    if quarters > 0:
+        turn_by_quarters(quads, levels, height, width, quarters, first, step)
+    else:
+        warp(code, matrix, bicubic, fill, quads, levels, height, width, first, step)
+
+
+@kernel(threads=THREADS)
+def _apply_steps(steps, views, scratch, height, width, interpolation, fill):  # type: ignore[no-untyped-def]
+    tables = cuda.shared.array(_TABLE, np.uint8)
+    counts = cuda.shared.array(_COUNTS, np.int32)
+    matrix = cuda.shared.array(6, np.float64)
+    total = cuda.shared.array(1, np.int64)
+    view, first, step = cuda.blockIdx.x, np.int32(cuda.threadIdx.x), np.int32(cuda.blockDim.x)
+    count = np.int32(height * width)
+    start = np.int64(view) * count
+    levels, quads = views[3 * start : 3 * (start + count)], scratch[start : start + count]
+    bicubic = interpolation == BICUBIC
+    for number in range(steps.shape[1]):
+        code, argument = np.int32(steps[view, number, 0]), steps[view, number, 1]
+        if code == codes.NOTHING:
+            continue
+        if code in _BY_TABLE or code in _BY_FACTOR:
+            _by_table(code, argument, levels, count, tables, counts, total, first, step)
+        elif code == codes.GREY or code == codes.COLOR:
+            _by_luma(code, np.float32(argument), levels, count, first, step)
+        elif code == codes.SHARPNESS:
+            copy_to_quads(levels, quads, count, first, step)
+            cuda.syncthreads()
+            sharpen(quads, levels, height, width, np.float32(argument), first, step)
+        elif code == codes.BLUR:
+            _blur(argument, levels, quads, height, width, first, step)
+        elif code == codes.ROTATE or code in _SHIFTS:
+            _affine(code, argument, bicubic, fill, matrix, levels, quads, height, width, first, step)
+        cuda.syncthreads()
+
+
+def apply_steps(
+    steps: Any,
+    views: Any,
+    scratch: Any,
+    shape: tuple[int, int, int],
+    interpolation: int,
+    fill: tuple[int, int, int],
+    *,
+    threads: int = THREADS,
+) -> None:
+    """Queues all steps of all views, in place.
+
+    Arrays from `cuda.array`: steps (>= B, S, 2) float64, as `plan.draw_views` leaves them; views, flat: B H W 3 uint8; scratch,
+    flat: B H W uint32, which holds nothing between calls. shape: (B, H, W); interpolation: of `Policy`; fill: the colour of
+    what lies outside.
+    """
+    count, height, width = shape
+    quad = np.uint32(fill[0] | fill[1] << 8 | fill[2] << 16)
+    numbers = np.int32(height), np.int32(width), np.int32(interpolation), quad
+    launch(_apply_steps, count, threads, steps, views, scratch, *numbers)

@@ -1,0 +1,176 @@
+"""Takes a stored JPEG with tiles, gives the pixels of a window of it, bit for bit those of libjpeg-turbo, in less time.
+
+Only the tiles that the window depends on are read, two at a time, each up to the last MCU that it depends on; from top to
+bottom their coefficients become samples, and rows of pixels as soon as they are complete.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deit_fast.kernels.compiled import compiled
+from deit_fast.kernels.jpeg import decode_tables as head
+from deit_fast.kernels.jpeg import planes, tiles
+from deit_fast.kernels.jpeg.bitstream import PADDING
+from deit_fast.kernels.jpeg.decode_blocks import NATURAL_ORDER, decode_one, decode_two
+from deit_fast.kernels.jpeg.decode_scratch import (
+    FACTORS,
+    FACTS,
+    PLAN,
+    STREAMS,
+    TABLES,
+    TOO_LARGE,
+    bits_place,
+    bytes_needed,
+    coefficient_bytes,
+    coefficients_place,
+    part,
+    scratch_bytes,
+)
+from deit_fast.kernels.jpeg.tile_bits import ends_with, length_of, unstuff_tile
+
+__all__ = ["DAMAGED", "OK", "UNSUPPORTED", "decode_window", "scratch_bytes"]
+
+OK = 0
+UNSUPPORTED = 1  # for TurboJPEG: a JPEG of another kind, or one on whose header libjpeg would remark
+DAMAGED = 2
+
+_U = np.uint64  # Numba makes floats of sums of signed and unsigned integers
+
+
+@compiled()
+def decode_window(encoded, header_bytes, lengths, length_bytes, grid, block, need, scratch, pixels):  # type: ignore[no-untyped-def]
+    """Status of decoding a window of a stored JPEG.
+
+    encoded (n,) uint8, lengths (num_tiles * length_bytes,) uint8, grid, block as in `kernels.jpeg.tiles`; need: (first row,
+    end, first column, end) of the image's pixels that are wanted, whose `tiles.tiles_under` are in the block; scratch
+    (>= scratch_bytes(),) uint8, its address a multiple of 8. Written: pixels (>= h * w * 3,) uint8, the RGB rows of the
+    block's pixels, right where they are wanted, if OK. Nothing outside the arrays is read or written, whatever they hold.
+
+    UNSUPPORTED: for TurboJPEG, which may know better. DAMAGED: libjpeg would warn or fail, or it is something that no encoder
+    writes; what is damaged behind the last wanted MCU of a tile, or in other tiles, is not noticed.
+    """
+    interval, mcu_width, mcu_height, width, height = grid
+    is_index = length_bytes == 2 or length_bytes == 4
+    if not is_index or tiles.grid_of(interval, lengths.size // length_bytes, mcu_width, mcu_height, width, height)[0] == 0:
+        return UNSUPPORTED
+    is_inside = 0 <= need[0] < need[1] <= height and 0 <= need[2] < need[3] <= width and block[0] >= 0 and block[2] >= 0
+    under = tiles.tiles_under(grid, need[0], need[1], need[2], need[3])
+    is_inside &= block[0] <= under[0] and under[1] <= block[1] and block[2] <= under[2] and under[3] <= block[3]
+    top, left, rows, columns = tiles.pixels_of(grid, block)
+    if not is_inside or pixels.size < rows * columns * 3 or scratch.size < bytes_needed(width, np.int64(encoded.size)):
+        return UNSUPPORTED
+    facts = part(scratch, FACTS, (head.NUM_FACTS,), np.int64)
+    if not head.read_facts(encoded, header_bytes, facts):
+        return UNSUPPORTED
+    if facts[head.WIDTH] != width or facts[head.HEIGHT] != height or facts[head.INTERVAL] != interval:
+        return DAMAGED
+    if 8 * facts[head.HORIZONTAL] != mcu_width or 8 * facts[head.VERTICAL] != mcu_height:
+        return DAMAGED
+    # libjpeg does not interpolate chroma of one or two columns
+    if (facts[head.HORIZONTAL] == 2 and columns <= 4) or not _make_tables(encoded, facts, scratch):
+        return UNSUPPORTED
+    wanted = need[0] - top, need[1] - top, need[2] - left, need[3] - left
+    planes.find_ranges(facts, wanted, rows, columns, scratch)
+    status = _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wanted, facts, scratch, pixels)
+    return UNSUPPORTED if status == OK and part(scratch, TOO_LARGE, (16,), np.int16).any() else status
+
+
+@compiled()
+def _make_tables(encoded, facts, scratch):  # type: ignore[no-untyped-def]
+    """Whether the header's Huffman tables are sound; fills all of scratch that decoding blocks needs from the header."""
+    plan = part(scratch, PLAN, (6, 4), np.uint64)
+    factors = part(scratch, FACTORS, (3, 8, 16), np.int16)
+    part(scratch, TOO_LARGE, (16,), np.int16)[:] = 0
+    made = np.int64(0)
+    number = np.int64(0)
+    for component in range(facts[head.NUM_COMPONENTS]):
+        place = head.COMPONENTS + 3 * component
+        lookups = scratch.ctypes.data + TABLES
+        for table in facts[place + 1 : place + 3]:
+            if made >> table & 1 == 0:
+                at = facts[head.DEFINITIONS + table]
+                if not head.make_lookup(encoded, at, table < 4, lookups + table * head.TABLE_BYTES):
+                    return False
+                made |= 1 << table
+        at = facts[head.QUANTIZATIONS + facts[place]]
+        head.make_quantization(encoded, at, NATURAL_ORDER, factors[component])
+        for _ in range(facts[head.HORIZONTAL] * facts[head.VERTICAL] if component == 0 else 1):
+            plan[number, 0] = lookups + facts[place + 1] * head.TABLE_BYTES
+            plan[number, 1] = lookups + facts[place + 2] * head.TABLE_BYTES
+            plan[number, 2] = 40 + 8 * component
+            number += 1
+    return True
+
+
+@compiled()
+def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wanted, facts, scratch, pixels):  # type: ignore[no-untyped-def]
+    """Status of decoding the tiles that hold the wanted samples, two at a time, and turning them into pixels."""
+    interval, mcu_width, mcu_height, width, height = grid
+    tiles_per_row = (width + mcu_width - 1) // mcu_width // interval
+    last_tile = tiles_per_row * ((height + mcu_height - 1) // mcu_height) - 1
+    _, _, rows, columns = tiles.pixels_of(grid, block)
+    row, end_row = planes.mcus_of(0, facts, scratch)
+    first_mcu, end_mcu = planes.mcus_of(1, facts, scratch)
+    first_column, end_column = first_mcu // interval, (end_mcu + interval - 1) // interval
+    num_blocks = facts[head.HORIZONTAL] * facts[head.VERTICAL] + facts[head.NUM_COMPONENTS] - 1
+    streams, streams_at = part(scratch, STREAMS, (2, 8), np.uint64), _U(scratch.ctypes.data + STREAMS)
+    plan = _U(scratch.ctypes.data + PLAN)
+    end_plan = plan + _U(32 * num_blocks)
+    column, done = first_column, wanted[0]
+    tile, source = np.int64(0), np.int64(header_bytes)
+    while row < end_row:
+        number, num_bits = np.int64(0), np.int64(0)
+        next_row, next_column = row, column
+        while number < 2 and next_row < end_row:
+            next_tile = (block[0] + next_row) * tiles_per_row + block[2] + next_column
+            while tile < next_tile:
+                source += length_of(lengths, length_bytes, tile)
+                tile += 1
+            length = length_of(lengths, length_bytes, tile)
+            if not ends_with(encoded, source, length, 0xD9 if tile == last_tile else 0xD0 + (tile & 7)):
+                return DAMAGED
+            num_coefficients = min(end_mcu - next_column * interval, interval) * num_blocks * 64
+            num_bits = _fill_stream(encoded, source, length, num_bits, num_coefficients, width, columns, number, scratch)
+            if num_bits < 0:
+                return DAMAGED
+            number += 1
+            next_column += 1
+            if next_column == end_column:
+                next_row, next_column = next_row + 1, first_column
+        if not (
+            decode_two(streams_at, streams_at + _U(64), plan, end_plan)
+            if number == 2
+            else decode_one(streams_at, plan, end_plan)
+        ):
+            return DAMAGED
+        for i in range(number):
+            is_whole = (column + 1) * interval <= end_mcu
+            if streams[i, 4] > streams[i, 1] or (is_whole and streams[i, 1] - streams[i, 4] >= _U(8)):
+                return DAMAGED
+            coefficients = scratch.ctypes.data + coefficients_place(columns) + i * coefficient_bytes(width)
+            planes.transform_tile(row, column, interval, coefficients, facts, columns, scratch)
+            column += 1
+            if column == end_column:
+                done = planes.show_rows(row, done, wanted, rows, columns, facts, scratch, pixels)
+                row, column = row + 1, first_column
+    return OK
+
+
+@compiled()
+def _fill_stream(encoded, source, length, start, num_coefficients, width, columns, number, scratch):  # type: ignore[no-untyped-def]
+    """Unstuffs a tile to the scratch's bits from `start` on, and makes it a stream; where the next may start, -1: damaged."""
+    place = bits_place(columns, width)
+    num_bytes = unstuff_tile(
+        encoded, source, source + length - 2, part(scratch, place, (scratch.size - place,), np.uint8), start
+    )
+    if num_bytes < 0:
+        return np.int64(-1)
+    coefficients_at = coefficients_place(columns) + number * coefficient_bytes(width)
+    part(scratch, coefficients_at, (num_coefficients,), np.int16)[:] = 0
+    stream = part(scratch, STREAMS + 64 * number, (8,), np.uint64)
+    address = scratch.ctypes.data + place + start
+    stream[0], stream[1] = address, 8 * (address + num_bytes)
+    stream[2] = scratch.ctypes.data + coefficients_at
+    stream[3] = scratch.ctypes.data + coefficients_at + 2 * num_coefficients
+    return start + num_bytes + PADDING

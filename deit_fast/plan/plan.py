@@ -1,0 +1,189 @@
+"""Takes the configuration of a run, measures its parts, gives hours and dollars, and what limits it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from deit_fast.config import RunConfig, UserError, check_training
+from deit_fast.plan.advice import advice
+from deit_fast.plan.figure import plan_png
+from deit_fast.plan.other_load import OtherLoad
+from deit_fast.plan.power import PowerMeter
+from deit_fast.plan.prices import Price, read_prices
+from deit_fast.plan.scale import scaled
+from deit_fast.plan.table import table
+from deit_fast.record import ledger
+from deit_fast.record.clock import process_seconds
+from deit_fast.record.prediction import Prediction
+from deit_fast.record.run import hardware, versions, write_bytes
+from deit_fast.train.dist import joined_world, world_size_of_environment
+from deit_fast.train.predict import predicted_seconds
+from deit_fast.train.probe import Probes, probe
+from deit_fast.train.shape import Shape, shape_of
+from deit_fast.train.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a configuration on this machine.
+
+    setup: seconds until its first step. watts: of a GPU; None: not reported. other_cores: that others kept busy meanwhile."""
+
+    config: RunConfig  # with the places that were decided
+    world_size: int
+    num_samples: int
+    steps_per_epoch: int
+    num_threads: int
+    gradient_bytes: int
+    setup: float
+    probes: Probes
+    watts: float | None
+    other_cores: float | None
+
+
+def plan(config: RunConfig) -> dict[str, Any]:
+    """`deit-fast plan`: seconds of a training run by kind, its dollars, and what would help.
+
+    Measures loader, model, both, evaluation and checkpoints for plan.seconds, corrects that by what earlier runs of this
+    machine took beyond their plans, and adds the plan to the ledger beside run.dir, where the run will find it. Raises
+    UserError for whatever would stop the run, for prices that cannot be read, and for a broken ledger.
+    """
+    prices = read_prices(config.plan.prices, config.run.dollars_per_hour)
+    runs = _runs_folder(config)
+    entries = ledger.read(runs)
+    machine = ledger.machine_of(hardware())
+    figure = _figure_path(config)
+    measured = measure(config, report=print)
+    gpus = config.plan.gpus or measured.world_size
+    earlier = ledger.outcomes(entries, machine)
+    shape, seconds, error = predicted(measured, gpus)
+    prediction = ledger.corrected(seconds, error, earlier, "plan")
+    result = {
+        "prediction": prediction.as_dict(),
+        "hours": prediction.wall_seconds / 3600,
+        "epochs_per_day": 86400 * shape.epochs / prediction.wall_seconds,
+        "gpus": gpus,
+        "is_extrapolated": gpus != measured.world_size,
+        "costs": [_cost(price, prediction, gpus) for price in prices],
+        "kilowatt_hours": None if measured.watts is None else gpus * measured.watts * prediction.wall_seconds / 3.6e6,
+        "other_cores": measured.other_cores,
+        "shape": dataclasses.asdict(shape),
+        "probes": dataclasses.asdict(measured.probes),
+        "images_per_second": rates(measured),
+        "step_seconds": {kind: measured.config.data.batch_size / rate for kind, rate in rates(measured).items()},
+        "advice": advice(measured.config, shape, measured.probes, prediction, measured.num_threads),
+        "earlier": [{"run": run.run, "ratio": run.ratio} for run in earlier],
+        "machine": machine,
+        "config": measured.config.as_dict(),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+    print(table(result))
+    if figure is not None:
+        write_bytes(figure, plan_png(result))
+        print(f"figure: {figure}")
+    if not result["is_extrapolated"]:
+        runs.mkdir(parents=True, exist_ok=True)
+        ledger.append_plan(runs, config, measured.world_size, machine, prediction)
+    return result
+
+
+def predict(config: RunConfig, seconds: float = 20.0) -> Prediction:
+    """What a run will take, by measuring for about so many seconds, without a word; nothing is written."""
+    config = dataclasses.replace(config, plan=dataclasses.replace(config.plan, seconds=seconds))
+    with redirect_stdout(StringIO()):
+        measured = measure(config)
+    earlier = ledger.outcomes(ledger.read(_runs_folder(config)), ledger.machine_of(hardware()))
+    _, by_kind, error = predicted(measured, config.plan.gpus or measured.world_size)
+    return ledger.corrected(by_kind, error, earlier, "plan")
+
+
+def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -> Measured:
+    """Builds what the run would build, and measures it. Raises UserError for whatever would stop the run."""
+    imported, started = _imported_seconds(), time.perf_counter()
+    check_training(config, world_size_of_environment())
+    if world_size_of_environment() > 1:
+        raise UserError("plan: measures one rank; start it without torchrun, and say how many there will be by plan.gpus")
+    if config.budget.hours != -1 or config.budget.dollars != -1:
+        raise UserError("plan: a budget decides on the epochs itself; leave budget.hours and budget.dollars out")
+    with joined_world(config.train.device) as world:
+        trainer = Trainer(config, world)
+        try:
+            setup = imported + time.perf_counter() - started
+            report(f"measuring for about {config.plan.seconds:.0f} seconds")
+            with PowerMeter(world.device) as meter, OtherLoad() as others:
+                probes = probe(trainer, Path(config.run.dir or "runs"), config.plan.seconds)
+            parameters = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
+            return Measured(
+                config=trainer.config,
+                world_size=world.world_size,
+                num_samples=trainer.train_loader.order.num_samples,
+                steps_per_epoch=trainer.steps_per_epoch,
+                num_threads=trainer.train_loader.num_workers,
+                gradient_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
+                setup=setup,
+                probes=probes,
+                watts=meter.watts,
+                other_cores=others.cores,
+            )
+        finally:
+            trainer.close()
+
+
+@functools.cache
+def _imported_seconds() -> float:
+    """From the creation of this process until it first measures: what a run's process takes before it builds anything."""
+    return process_seconds()
+
+
+def predicted(measured: Measured, gpus: int) -> tuple[Shape, dict[str, float], float]:
+    """Shape of the run on so many GPUs, its seconds by kind as measured, and the standard error of their sum."""
+    probes, steps_per_epoch = measured.probes, measured.steps_per_epoch
+    if gpus != measured.world_size:
+        probes, steps_per_epoch = scaled(
+            measured.config, probes, gpus, measured.num_samples, measured.num_threads, measured.gradient_bytes
+        )
+    shape = shape_of(measured.config, steps_per_epoch)
+    return shape, *predicted_seconds(shape, probes, measured.setup)
+
+
+def rates(measured: Measured) -> dict[str, float]:
+    """Views per second on one GPU at the largest resolution: of the loader alone, of the model alone, and of both."""
+    batch, probes = measured.config.data.batch_size, measured.probes
+    steps = next(iter(probes.steps.values()))
+    both = steps.wait.mean + steps.compute.mean
+    return {"loader": batch / max(probes.loader.mean, 1e-9), "model": batch / probes.model.mean, "both": batch / both}
+
+
+def _cost(price: Price, prediction: Prediction, gpus: int) -> dict[str, Any]:
+    machines = math.ceil(gpus / price.gpus) if price.gpus else 1
+    dollars = [
+        machines * price.dollars_per_hour * value / 3600 for value in (prediction.wall_seconds, prediction.low, prediction.high)
+    ]
+    return {"name": price.name, "machines": machines, "dollars_per_hour": price.dollars_per_hour, "dollars": dollars[0],
+            "low": dollars[1], "high": dollars[2]}  # fmt: skip
+
+
+def _runs_folder(config: RunConfig) -> Path:
+    """The folder that holds the folder of the run."""
+    return Path(config.run.dir).absolute().parent if config.run.dir else Path("runs")
+
+
+def _figure_path(config: RunConfig) -> Path | None:
+    """Where the figure goes. Raises UserError where it cannot."""
+    name = config.plan.figure or (str(Path(config.out).with_suffix(".png")) if config.out else "")
+    if not name:
+        return None
+    path = Path(name)
+    if not path.parent.is_dir() or path.is_dir():
+        raise UserError(f"plan.figure={name}: want the name of a file in a folder that is there")
+    return path

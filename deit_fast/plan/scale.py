@@ -1,0 +1,41 @@
+"""Takes what was measured on one rank, gives what several on one node would take, by a model.
+
+The model: each rank has a batch of its own, so that an epoch has as many fewer steps. Gradients are summed in a ring: 2 (n - 1)
+/ n times their bytes over each link, beside the backward pass, which is two thirds of a step; the rest is waited for. The ranks
+share the cores: a loader that then has fewer threads is slower in proportion. Evaluation is shared out; starting, compiling
+and checkpoints take what they took.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from deit_fast.config import RunConfig
+from deit_fast.cores import num_cores
+from deit_fast.data.load.order import steps_per_epoch
+from deit_fast.train.probe import Measured, Probes
+
+BUS_BYTES_PER_SECOND = 200e9  # between GPUs of one node over NVLink: assumed, not measured; over PCIe it is much less
+BACKWARD_SHARE = 2 / 3
+
+
+def scaled(
+    config: RunConfig, probes: Probes, gpus: int, num_samples: int, num_threads: int, gradient_bytes: int
+) -> tuple[Probes, int]:
+    """(what would be measured on each of so many ranks, steps of their epochs). num_threads: of the measured loader."""
+    sent = 2 * (gpus - 1) / gpus * gradient_bytes * (0.5 if config.train.gradient_compression == "bf16" else 1.0)
+    exchange = sent / BUS_BYTES_PER_SECOND
+    slower = num_threads / min(num_threads, max(1, num_cores() // gpus))
+    steps = {}
+    for side, measured in probes.steps.items():
+        compute = _plus(measured.compute, max(0.0, exchange - BACKWARD_SHARE * measured.compute.mean))
+        loader = probes.loader.mean * slower * side**2 / max(probes.steps) ** 2
+        wait = max(measured.wait.mean * slower, loader - compute.mean)
+        steps[side] = dataclasses.replace(measured, compute=compute, wait=_plus(measured.wait, wait - measured.wait.mean))
+    evaluation = Measured(tuple(value / gpus for value in probes.evaluation.values))
+    scaled_probes = dataclasses.replace(probes, steps=steps, evaluation=evaluation)
+    return scaled_probes, steps_per_epoch(num_samples, config.data.batch_size, gpus)
+
+
+def _plus(measured: Measured, seconds: float) -> Measured:
+    return Measured(tuple(value + seconds for value in measured.values))

@@ -1,5 +1,0 @@
-"""Takes folders of runs and sweeps and results of bench, gives one page about them, with its figures and tables."""
-
-from deit_fast.study.report.write import write_report
-
-__all__ = ["write_report"]

@@ -1,0 +1,132 @@
+"""Takes a YAML of options that vary, gives a folder with a finished run for each point, whatever ends it in between."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deit_fast.config import RunConfig, SweepConfig, UserError
+from deit_fast.option_values import Given
+from deit_fast.output import droppable_output
+from deit_fast.record.ledger import append_plan, machine_of
+from deit_fast.record.prediction import Prediction
+from deit_fast.record.run import hardware
+from deit_fast.shipped import shipped
+from deit_fast.sweep.costs import Budget, Predict, check_prices, predictions, table, totals
+from deit_fast.sweep.file import read_sweep_file
+from deit_fast.sweep.here import Process, Share, shares
+from deit_fast.sweep.jobs import Job
+from deit_fast.sweep.ledger import Ledger, check_same_sweep, is_finished, read_attempts
+from deit_fast.sweep.points import Point, points_of
+from deit_fast.sweep.runner import Attempt, Outcome, Runner, say, to_run
+from deit_fast.train.launch import launch_of_environment
+from deit_fast.train.slurm import make_executor
+
+__all__ = ["sweep"]
+
+
+@droppable_output()
+def sweep(
+    config: RunConfig, words: Sequence[str], given: Mapping[str, Given], predict: Predict | None = None
+) -> dict[str, Any]:
+    """`deit-fast sweep *words`: trains at every point of a sweep that has no result yet. Gives what became of them.
+
+    config, given: what these words ask for, whole and as it came. predict: what a run will take, for budgets and dry runs;
+    None: as `plan` predicts it. SIGINT, SIGTERM and SIGHUP end it early, in checkpoints. Raises UserError for whatever is
+    wrong with any point, before the first starts, and at the end where points failed, with their names; KeyboardInterrupt
+    after SIGINT.
+    """
+    section = config.sweep
+    if not section.file:
+        raise UserError("sweep.file is not set: want the YAML of a sweep")
+    if launch_of_environment().world_size > 1:
+        raise UserError("a sweep starts its runs itself: start it once, without torchrun")
+    file = read_sweep_file(shipped(section.file))
+    name = file.path.stem
+    folder = Path(section.dir or f"runs/{name}")
+    points = points_of(file, given, section, folder)
+    check_prices(section, points)
+    check_same_sweep(folder, points)
+    if section.dry_run:
+        return _dry_run(name, folder, points, section, predict or _plan)
+    places: list[Share | None] = [None] * (section.at_once or len(points))  # of jobs
+    if section.where == "here":
+        places = [*shares(points, section.at_once)]
+    with Ledger(folder, name, file.varied, points) as ledger:
+        left = to_run(ledger, section.retry)
+        if left and section.where == "slurm":
+            make_executor(left[0].config)  # refuses where there is no such cluster
+        say(f"{name}: {len(points)} points, {len(left)} to run, in {folder}")
+        has_budget = (section.hours, section.dollars) != (-1, -1)
+        if has_budget and left:
+            say("predicts what they will take")
+        predicted = predictions(left, predict or _plan, functools.partial(_keep, folder)) if has_budget else {}
+        budget = Budget(section, predicted) if has_budget else None
+
+        def start(point: Point, place: int) -> Attempt:
+            share = places[place]
+            return Job(point, ledger) if share is None else Process(point, ledger, share)
+
+        outcome = Runner(ledger, start, len(places), budget).run(left)
+        return _result(name, ledger, outcome, words)
+
+
+def _plan(config: RunConfig) -> Any:
+    """What `plan` predicts. Imported when first asked for: it loads all that a run needs."""
+    from deit_fast.plan import predict
+
+    return predict(config)
+
+
+def _keep(folder: Path, config: RunConfig, prediction: Prediction) -> None:
+    """Puts a prediction where the run looks for it: in the ledger of the folder that will hold the run's."""
+    append_plan(folder, config, 1, machine_of(hardware()), prediction)
+
+
+def _dry_run(name: str, folder: Path, points: Sequence[Point], section: SweepConfig, predict: Predict) -> dict[str, Any]:
+    """Prints what a sweep would train and what that is predicted to cost; writes nothing."""
+    attempts = read_attempts(folder)
+    states = {point.name: "finished" for point in points if is_finished(point)}
+    if not section.retry:
+        failed = {point.name: "failed" for point in points if attempts.last(point) == "failed"}
+        states = failed | states
+    predicted = predictions(points, predict)
+    for line in table(points, predicted, states):
+        say(line)
+    rows = [
+        {
+            "point": point.name, "options": point.options, "status": states.get(point.name, "to run"),
+            "seconds": predicted[point.name].seconds, "low": predicted[point.name].low, "high": predicted[point.name].high,
+        }
+        for point in points
+    ]  # fmt: skip
+    return {"name": name, "dir": str(folder), "points": rows, "to_run": totals(points, predicted, states)}
+
+
+def _result(name: str, ledger: Ledger, outcome: Outcome, words: Sequence[str]) -> dict[str, Any]:
+    """The result as JSON has it, after saying how to go on. Raises UserError where points failed, now or in earlier sweeps."""
+    again = shlex.join(["deit-fast", "sweep", *words])
+    failed = [point.name for point in ledger.points if not is_finished(point) and ledger.attempts.last(point) == "failed"]
+    num_finished = sum(map(is_finished, ledger.points))
+    if outcome.stopped_by:
+        say(f"stopped by {outcome.stopped_by} with {num_finished} of {len(ledger.points)} points finished; go on with: {again}")
+        if outcome.stopped_by == "SIGINT":
+            raise KeyboardInterrupt
+    elif outcome.refusal:
+        say(f"{len(outcome.not_started)} point(s) not started: {outcome.refusal}; go on with a larger budget: {again}")
+    if failed and not outcome.stopped_by:
+        one_line = f"{len(failed)} of {len(ledger.points)} points failed: {', '.join(failed)}"
+        raise UserError(f"{one_line}; --sweep.retry tries them again")
+    return {
+        "name": name,
+        "dir": str(ledger.folder),
+        "num_points": len(ledger.points),
+        "num_finished": num_finished,
+        "failed": failed,
+        "not_started": [point.name for point in outcome.not_started],
+        "stopped_by": outcome.stopped_by or None,
+        "refusal": outcome.refusal or None,
+    }

@@ -1,0 +1,151 @@
+"""Takes a point and its share of this machine, gives the process that trains it, which does not outlive the sweep."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deit_fast.config import UserError
+from deit_fast.cores import VARIABLE, num_cores
+from deit_fast.sweep.ledger import Ledger, is_finished
+from deit_fast.sweep.points import Point
+
+_TAIL = 65536  # bytes at the end of what a process printed in which its error is looked for
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt at a point ended: with a result, or with an error of one line."""
+
+    has_result: bool
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a process may use of this machine: a GPU, by the name that CUDA_VISIBLE_DEVICES gives it, cores by their numbers,
+    and how many of them it may keep busy, which are fewer where a quota limits all processes together."""
+
+    gpu: str | None
+    cores: tuple[int, ...]
+    num_cores: int
+
+
+def shares(points: Sequence[Point], at_once: int) -> list[Share]:
+    """This machine divided among as many processes as are to run at once; 0: one for each GPU, or one.
+
+    Raises UserError where there are fewer GPUs than that, but some."""
+    gpus = _gpus(points)
+    count = at_once or len(gpus) or 1
+    if gpus and count > len(gpus):
+        raise UserError(
+            f"sweep.at_once={count}: each run has a GPU of its own, and there are {len(gpus)}: want at most so many"
+        )
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    divided = [tuple(cores[len(cores) * i // count : len(cores) * (i + 1) // count]) for i in range(count)]
+    # fewer cores than processes: they share all of them
+    busy = max(1, num_cores() // count)
+    return [Share(gpus[i] if gpus else None, divided[i] or tuple(cores), busy) for i in range(count)]
+
+
+def _gpus(points: Sequence[Point]) -> list[str]:
+    """The GPUs that the points can be given, as CUDA_VISIBLE_DEVICES names them."""
+    if all(point.config.train.device == "cpu" for point in points):
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",")]
+        return [name for name in names if name and name != "-1"]
+    import torch  # only to count: no process but those of the points is to take memory of a GPU
+
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+class Process:
+    """A process that trains a point: `python -m deit_fast train`, in a session of its own.
+
+    Ctrl-C on the terminal is the sweep's to pass on, as SIGTERM, for which the run leaves a checkpoint. Where the sweep dies,
+    of SIGKILL too, Linux kills the process with it. It holds the lock of the sweep's folder as well, so that even where it
+    lived on, no other sweep would start the point beside it.
+    """
+
+    def __init__(self, point: Point, ledger: Ledger, share: Share) -> None:
+        self.point = point
+        self.started = time.monotonic()
+        config = ledger.write_config(point)
+        stdout, self._stderr = ledger.output_files(point)
+        words = [f"--config-file={config}", "--train.resume", f"--run.dir={point.folder}"]
+        environment = {**os.environ, VARIABLE: str(share.num_cores)}
+        if share.gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = share.gpu
+        with stdout.open("ab") as out, self._stderr.open("ab") as err:
+            self._first_byte = err.tell()  # of this attempt
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "deit_fast", "train", *words],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True,
+                pass_fds=(ledger.lock_file,), preexec_fn=_bound_to(os.getpid(), share.cores),
+            )  # fmt: skip
+
+    def ended(self) -> Ended | None:
+        """How it ended; None: it runs."""
+        status = self._process.poll()
+        if status is None:
+            return None
+        if is_finished(self.point):
+            return Ended(True)
+        line = error_line(self._stderr, self._first_byte)
+        if status < 0:
+            name = signal.Signals(-status).name
+            killed = f"ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+            return Ended(False, f"{killed}: {line}" if line else killed)
+        if status == 0:
+            return Ended(False, "was stopped before its end")
+        return Ended(False, line or f"ended with status {status}, and left no word why")
+
+    def stop(self) -> None:
+        """Asks for a checkpoint and the end."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it at once, with all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def _bound_to(sweep: int, cores: tuple[int, ...]) -> Callable[[], None]:
+    """What a new process does before anything else: it is to die with the sweep, and takes its cores."""
+    # looked up here: between fork and exec there may be locks of other threads that nobody opens any more
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def bind() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        if libc is not None:
+            libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != sweep:  # which died before that
+            os._exit(1)
+        if cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores)
+
+    return bind
+
+
+def error_line(path: Path, first_byte: int = 0) -> str:
+    """The line with the error in what a process printed from a byte on: deit-fast's own, or the last; empty: nothing."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(first_byte, end - _TAIL))
+        lines = file.read().decode(errors="replace").splitlines()
+    found = [" ".join(line.split()) for line in lines if line.strip()]
+    own = [line for line in found if line.startswith("deit-fast train: ")]
+    return (own or found or [""])[-1].removeprefix("deit-fast train: ")

@@ -1,0 +1,218 @@
+"""Takes the points of a sweep and its folder, gives what is left of them there: which are finished, failed, or missing.
+
+DIR/sweep.json says what the sweep is, DIR/points.jsonl how each attempt at a point ended, DIR/POINT is the folder of a run,
+DIR/POINT.yaml its configuration, DIR/POINT.log and DIR/POINT.err what it printed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import psutil
+
+from deit_fast.config import UserError
+from deit_fast.record.log import EventLog, read_events
+from deit_fast.record.run import read_json, write_bytes, write_json
+from deit_fast.sweep.options import configuration
+from deit_fast.sweep.points import Point, as_file
+
+SWEEP, POINTS, LOCK = "sweep.json", "points.jsonl", "sweep.lock"
+_PATIENCE = 60.0  # seconds for processes to end whose sweep was killed
+
+Status = Literal["finished", "failed"]
+
+
+class Ledger:
+    """The folder of a sweep that no other process sweeps in. To be closed; use it with `with`.
+
+    lock_file: the descriptor that holds the lock. A process that inherits it holds the lock too, as long as it lives.
+    """
+
+    def __init__(self, folder: Path, name: str, varied: Sequence[str], points: Sequence[Point]) -> None:
+        """Makes the folder, or goes on in it.
+
+        Raises UserError, and writes nothing, where the folder is not that of this sweep, or another process sweeps in it."""
+        check_same_sweep(folder, points)
+        self.folder = folder
+        self.points = list(points)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.lock_file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UserError(f"sweep.dir={folder}: cannot be written ({error.strerror}); choose another --sweep.dir") from None
+        try:
+            _lock(self.lock_file, folder)
+            check_same_sweep(folder, points)  # another may have ended since
+            self._log = EventLog(folder / POINTS)
+            self._write(name, varied)
+        except BaseException:
+            os.close(self.lock_file)
+            raise
+        self.attempts = read_attempts(folder)
+        for point in points:  # finished when the sweep no longer lived to say so
+            if is_finished(point) and self.attempts.last(point) != "finished":
+                self.record(point, "finished")
+
+    def _write(self, name: str, varied: Sequence[str]) -> None:
+        described = {
+            "name": name,
+            "options": list(varied),
+            "num_points": len(self.points),
+            "points": {point.name: point.options for point in self.points},
+            "shared": _shared(self.points),
+        }
+        write_json(self.folder / SWEEP, described)
+
+    def write_config(self, point: Point) -> Path:
+        """Writes the configuration of a point's run, as --config-file takes it; gives the file."""
+        path = self.folder / f"{point.name}.yaml"
+        write_bytes(path, as_file(point).encode())
+        return path
+
+    def output_files(self, point: Point) -> tuple[Path, Path]:
+        """Where what a point's process prints goes to: stdout, stderr."""
+        return self.folder / f"{point.name}.log", self.folder / f"{point.name}.err"
+
+    def record(self, point: Point, status: Status, error: str = "", wall_seconds: float | None = None) -> None:
+        """Adds the end of an attempt. wall_seconds: how long it took, seen from outside; None: not seen."""
+        fields: dict[str, Any] = {"point": point.name, "options": point.options, "status": status}
+        if error:
+            fields["error"] = error
+        if wall_seconds is not None:
+            fields["wall_seconds"] = wall_seconds
+        self._log.write("point", **fields)
+        self.attempts.add({"status": status, **fields})
+
+    def close(self) -> None:
+        """Lets others sweep in the folder."""
+        self._log.close()
+        os.close(self.lock_file)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+
+@dataclass
+class Attempts:
+    """What points.jsonl tells of the attempts that ended, by the name of their point."""
+
+    by_point: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Adds an attempt that ended."""
+        self.by_point.setdefault(str(event.get("point")), []).append(event)
+
+    def last(self, point: Point) -> str | None:
+        """How the last attempt at a point ended; None: there was none."""
+        attempts = self.by_point.get(point.name)
+        return attempts[-1].get("status") if attempts else None
+
+    def seconds(self, point: Point) -> float:
+        """Seconds that the attempts at a point took, as far as the sweep saw them."""
+        return sum(event.get("wall_seconds") or 0.0 for event in self.by_point.get(point.name, []))
+
+
+def read_attempts(folder: Path) -> Attempts:
+    """The attempts at points so far; none where there is no such folder yet. Raises UserError for a broken line."""
+    attempts = Attempts()
+    path = folder / POINTS
+    for event in read_events(path) if path.is_file() else []:
+        if event["event"] == "point":
+            attempts.add(event)
+    return attempts
+
+
+def is_finished(point: Point) -> bool:
+    """Whether a point's run has come to its end."""
+    return (point.folder / "summary.json").is_file()
+
+
+def check_same_sweep(folder: Path, points: Sequence[Point]) -> None:
+    """Raises UserError if a folder holds something else than these points, or than some of them."""
+    if (folder / "run.json").exists():
+        raise UserError(f"sweep.dir={folder}: holds a run; choose another --sweep.dir")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"sweep.dir={folder}: is not a folder; choose another --sweep.dir")
+    if not (folder / SWEEP).exists():
+        return
+    had = read_json(folder / SWEEP)
+    shared = had.get("shared") or {}
+    ours = {point.name: point for point in points}
+    for name, options in (had.get("points") or {}).items():
+        if name not in ours:
+            raise _changed(folder, f"point {name} is gone from it")
+        now = configuration(ours[name].config)
+        for option in sorted({*shared, *now} - set(options)):
+            if shared.get(option) != now.get(option) and _decides(option):
+                raise _changed(folder, f"{option} was {_shown(shared.get(option))}, and is {_shown(now.get(option))}")
+
+
+def _changed(folder: Path, how: str) -> UserError:
+    return UserError(
+        f"sweep.dir={folder}: the sweep there was another: {how}; points may only be added; choose another --sweep.dir"
+    )
+
+
+def _shown(value: Any) -> str:
+    return "its default" if value is None else json.dumps(value)
+
+
+def _decides(option: str) -> bool:
+    """Whether an option is part of what a sweep is: where and at what price it runs is not."""
+    return option.partition(".")[0] not in ("run", "slurm")
+
+
+def _shared(points: Sequence[Point]) -> dict[str, Any]:
+    """The options of points that do not set them themselves; of all these points they are the same."""
+    shared: dict[str, Any] = {}
+    for point in points:
+        shared |= {name: value for name, value in configuration(point.config).items() if name not in point.options}
+    return {name: value for name, value in shared.items() if name != "run.dir"}
+
+
+def _lock(file: int, folder: Path, pause: Callable[[float], None] = time.sleep) -> None:
+    """Locks a file and writes into it who did. File systems without locks have none.
+
+    Raises UserError where another sweep holds it, or processes of one that was killed do and go on doing so."""
+    deadline = time.monotonic() + _PATIENCE
+    is_said = False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(file, 1000, 0).decode(errors="replace").strip()
+            if _may_live(holder) or time.monotonic() > deadline:
+                raise UserError(
+                    f"sweep.dir={folder}: another sweep ({holder or 'of an unknown process'}), or a run that it left, is still "
+                    "running in it; wait for its end, or choose another --sweep.dir"
+                ) from None
+            if not is_said:
+                print("waits for the end of runs that a killed sweep left behind", flush=True)
+                is_said = True
+            pause(0.1)
+        except OSError:
+            break
+        else:
+            break
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+
+def _may_live(holder: str) -> bool:
+    """Whether the process that wrote itself into a lock may still be there."""
+    words = holder.split()
+    if len(words) != 4 or not words[1].isdecimal() or words[3] != socket.gethostname():
+        return True
+    return psutil.pid_exists(int(words[1]))

@@ -1,0 +1,132 @@
+"""Takes a sweep's file and its command line, gives its points: names, what they set, and their whole configurations."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deit_fast.config import RunConfig, SweepConfig, UserError, check_ranges, check_training
+from deit_fast.option_values import COMMAND_LINE, Given
+from deit_fast.record.log import as_json
+from deit_fast.sweep.file import Options, SweepFile
+from deit_fast.sweep.options import TRAINING, config_of, configuration, value_of
+from deit_fast.train.slurm import check_job
+
+BASE = "base"  # name of the point that sets nothing
+_LONGEST = 120  # characters of a name: folders and files are called by it, with endings
+_SAFE, _NOT_SAFE = re.compile(r"[A-Za-z0-9._+-]*"), re.compile(r"[^A-Za-z0-9._+-]+")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: its name, which is that of its folder, the options that it sets, its whole configuration."""
+
+    name: str
+    options: dict[str, Any]
+    config: RunConfig
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its run."""
+        return Path(self.config.run.dir)
+
+
+def points_of(file: SweepFile, given: Mapping[str, Given], sweep: SweepConfig, folder: Path) -> list[Point]:
+    """All points of a sweep, each checked as `train` would check it before it starts.
+
+    given: the options of the sweep's command line, which win over those that the file's points share. Raises UserError for
+    the first thing wrong, with the file, and the line or the point.
+    """
+    for name, value in given.items():
+        if value.origin == COMMAND_LINE and name in file.varied:
+            raise UserError(f"{COMMAND_LINE}: {name} is what {file.path} varies: leave it out here, or there")
+    taken = set(TRAINING)
+    shared = file.shared | {name: value for name, value in given.items() if name in taken}
+    points: dict[str, Point] = {}
+    for options in file.points:
+        config = config_of(shared | options)
+        values = {name: value_of(config, name) for name in TRAINING if name in options}
+        name = point_name(values)
+        if name in points:
+            raise UserError(f"{file.path}:{_line(options)}: point {name} stands twice: want it once")
+        points[name] = Point(name, values, _of_run(config, sweep, folder / name))
+    for point in points.values():
+        _check(point, sweep, file.path)
+    return list(points.values())
+
+
+def _check(point: Point, sweep: SweepConfig, file: Path) -> None:
+    try:
+        check_ranges(point.config, TRAINING.__contains__)
+        if sweep.where == "slurm":
+            check_job(point.config)
+        else:
+            check_training(point.config, world_size=1)
+    except UserError as error:
+        raise UserError(f"{file}: point {point.name}: {error}") from None
+
+
+def _of_run(config: RunConfig, sweep: SweepConfig, folder: Path) -> RunConfig:
+    """The configuration of a point's run, which goes on where it was."""
+    nodes = max(1, config.slurm.nodes) if sweep.where == "slurm" else 0
+    return dataclasses.replace(
+        config,
+        run=dataclasses.replace(config.run, dir=str(folder)),
+        train=dataclasses.replace(config.train, resume=True),
+        slurm=dataclasses.replace(config.slurm, nodes=nodes),
+        sweep=SweepConfig(),
+    )
+
+
+def _line(options: Options) -> str:
+    """Line of the first of a point's options."""
+    return next((given.origin.rpartition(":")[2] for given in options.values()), "1")
+
+
+def point_name(options: Mapping[str, Any]) -> str:
+    """The name of a point by the options that it sets: readable, safe as a name of a file, another for other options.
+
+    A function of these alone, so that points that are added to a sweep rename none. Where a value cannot be written in full,
+    as a path, a digest tells apart what is left out.
+    """
+    if not options:
+        return BASE
+    texts = {name: _text(value) for name, value in options.items()}
+    safe = {name: text if _SAFE.fullmatch(text) else _made_safe(text) for name, text in texts.items()}
+    name = ",".join(f"{option}={text}" for option, text in safe.items())
+    if safe == texts and len(name) <= _LONGEST:
+        return name
+    digest = hashlib.sha256(json.dumps(as_json(options), sort_keys=True).encode()).hexdigest()[:8]
+    return f"{name[: _LONGEST - 9]}-{digest}"
+
+
+def _made_safe(text: str) -> str:
+    return _NOT_SAFE.sub("-", Path(text).name or text).strip("-")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if isinstance(value, tuple):
+        return "+".join(map(_text, value))
+    return json.dumps(as_json(value)) if isinstance(value, dict) else str(value)
+
+
+def as_file(point: Point) -> str:
+    """A configuration file, in YAML, that `train` reads as the point's configuration."""
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in configuration(point.config).items():
+        section, option = name.split(".")
+        if section != "slurm":  # a job's own processes submit no job
+            sections.setdefault(section, {})[option] = value
+    # JSON is YAML in which each text is in quotes; PyYAML's own writer leaves them out where our reader wants them
+    lines = [f"{section}: {json.dumps(options, ensure_ascii=False)}" for section, options in sections.items()]
+    return "\n".join([f"# Point {point.name} of a sweep: its options in full, but for defaults.", *lines]) + "\n"

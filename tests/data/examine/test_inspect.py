@@ -1,0 +1,69 @@
+"""`inspect` says what is in a beton, with and without its manifest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deit_fast.config import InspectConfig, UserError
+from deit_fast.data.examine.inspect import inspect_beton
+from deit_fast.data.format.beton import manifest_path
+from tests.data.image_folders import convert, make_images_with_bad_ones
+
+
+@pytest.fixture
+def beton(tmp_path: Path) -> Path:
+    out = tmp_path / "set.beton"
+    convert(make_images_with_bad_ones(tmp_path / "images"), out, mode="proportion", on_error="skip", seed=3)
+    return out
+
+
+def rows_of(text: str) -> dict[str, str]:
+    return {name.strip(): value for name, _, value in (line.partition("   ") for line in text.splitlines())}
+
+
+def test_the_table_of_a_beton_with_its_manifest(beton: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = json.loads(manifest_path(beton).read_text())
+    capsys.readouterr()
+    result = inspect_beton(InspectConfig(beton=str(beton)))
+    text = capsys.readouterr().out
+    rows = rows_of(text)
+    assert json.loads(json.dumps(result)) == result
+    assert result["manifest"] == manifest
+    for name in ("num_samples", "num_jpeg", "num_raw", "file_bytes", "stored_bytes", "width", "height"):
+        assert result[name] == manifest[name], name
+    assert result["tiles"]["num_tiles"] == manifest["num_tiles"]
+    assert rows["images"].strip().startswith("12: ")
+    assert rows["classes"].strip() == "3, with 3 (elk) to 5 (cat) images"
+    assert "mode=proportion" in rows["settings"]
+    assert "out=" not in rows["settings"]
+    assert rows["odd files"].strip() == "0 converted, 0 repaired, 3 skipped"
+    assert "cat/0002x.jpg: skipped: not an image that Pillow knows" in text
+    assert "to train from memory: " in rows["memory"]
+
+
+def test_the_table_of_a_beton_without_its_manifest(beton: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest_path(beton).unlink()
+    capsys.readouterr()
+    result = inspect_beton(InspectConfig(beton=str(beton)))
+    rows = rows_of(capsys.readouterr().out)
+    assert result["manifest"] is None
+    assert rows["manifest"].strip().startswith("none beside the beton")
+    assert rows["classes"].strip() == "3, with 3 (label 2) to 5 (label 0) images"
+
+
+@pytest.mark.parametrize("entry", ["pixel_values", "exif_orientations", "digests", "odd"])
+def test_a_manifest_with_other_entries_is_refused(beton: Path, entry: str) -> None:
+    manifest = json.loads(manifest_path(beton).read_text())
+    manifest[entry] = {"pixel_values": {}, "exif_orientations": 5, "digests": {}, "odd": [3]}[entry]
+    manifest_path(beton).write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="has not the entries of a manifest"):
+        inspect_beton(InspectConfig(beton=str(beton)))
+
+
+def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+    for path, message in (("", "inspect.beton is not set"), (str(tmp_path / "none"), "no such file")):
+        with pytest.raises(UserError, match=message):
+            inspect_beton(InspectConfig(beton=path))

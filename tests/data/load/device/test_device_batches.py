@@ -1,0 +1,333 @@
+"""Batches made on the device, or in the simulator of one, against the CPU loader's of the same betons."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ffcv.loader
+import numpy as np
+import pytest
+import torch
+from ffcv import transforms
+from PIL import Image
+
+pytest.importorskip("numba_cuda")
+
+from deit_fast.config import AugmentConfig, DataConfig, UserError
+from deit_fast.data.format.beton import open_beton
+from deit_fast.data.load import decode_ops, ops
+from deit_fast.data.load.batches import Batch, Loader
+from deit_fast.data.load.device_ops import ImagesOnDevice
+from deit_fast.data.load.loader import train_loader
+from deit_fast.data.load.pipeline import MappedBeton, Pipeline
+from deit_fast.kernels.cuda import driver as cuda
+from deit_fast.kernels.cuda import plan, policy, resample
+from tests.data.image_folders import convert
+from tests.kernels.cuda.devices import on_devices
+
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
+NUM_IMAGES = 16
+PLAIN = AugmentConfig(auto_augment="", erase=0, mixup=0, cutmix=0)
+# nvJPEG's chroma is not libjpeg's: by how many grey levels views differ at most, and on average
+NVJPEG_MOST, NVJPEG_MEAN = 80, 1.5
+
+
+@pytest.fixture(scope="module", params=["jpg", "raw"])
+def beton(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small images of all shapes, smooth and in two classes."""
+    folder: Path = tmp_path_factory.mktemp(request.param)
+    generator = np.random.default_rng(0)
+    for number in range(NUM_IMAGES):
+        height, width = generator.integers(24, 80, 2)
+        noise = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+        image = Image.fromarray(noise).resize((int(width), int(height)), Image.Resampling.BICUBIC)
+        (folder / f"{number % 2}").mkdir(exist_ok=True)
+        image.save(folder / f"{number % 2}" / f"{number}.jpg", quality=92)
+    convert(folder, folder / "out.beton", num_workers=1, mode=request.param)
+    return folder / "out.beton"
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the simulator each thread of a block is one of Python."""
+    if not cuda.SIMULATED:
+        return
+    monkeypatch.setattr(plan, "THREADS", 32)
+    monkeypatch.setattr(resample, "THREADS", 32)
+    monkeypatch.setattr(policy, "apply_steps", functools.partial(policy.apply_steps, threads=32))
+
+
+def _loader(beton: Path, device: str, augment: AugmentConfig, *, where: str, **data: Any) -> Loader:
+    """where: cpu, or decode and augment as `cpu gpu`."""
+    decode, augmenting = where.split()
+    options = {"resolution": 12, "batch_size": 7, "num_workers": 2, "decode": decode, **data}
+    config = DataConfig(train=str(beton), **options)
+    place = torch.device("cpu") if device == "cpu" or augmenting == "cpu" else torch.device("cuda", 0)
+    changed = replace(augment, device=augmenting)  # type: ignore[arg-type]
+    return train_loader(config, changed, seed=3, rank=0, world_size=1, device=place)
+
+
+def _batches(loader: Loader, count: int = 2) -> list[Batch]:
+    """The first batches, on the CPU, copied."""
+    found = []
+    for _, batch in zip(range(count), loader, strict=False):
+        found.append(Batch(*(tensor.cpu().clone() for tensor in (batch.images, batch.targets, batch.samples, batch.views))))
+    loader.close()
+    return found
+
+
+def _compare(ours: list[Batch], of_cpu: list[Batch], augment: AugmentConfig, *, levels: float) -> None:
+    """Images within so many grey levels before normalisation."""
+    assert len(ours) == len(of_cpu) > 0
+    std = torch.tensor(augment.std).view(3, 1, 1)
+    for batch, wanted in zip(ours, of_cpu, strict=True):
+        for name in ("targets", "samples", "views"):
+            assert torch.equal(getattr(batch, name), getattr(wanted, name)), name
+        assert batch.images.dtype == wanted.images.dtype
+        assert batch.images.shape == wanted.images.shape
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        difference = (batch.images.double() - wanted.images.double()).abs() * std * 255
+        assert difference.max() <= levels
+
+
+@on_devices
+@pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
+def test_views_alone_are_the_cpus(beton: Path, where: str, device: str) -> None:
+    ours = _batches(_loader(beton, device, PLAIN, where=where))
+    of_cpu = _batches(_loader(beton, device, PLAIN, where="cpu cpu"))
+    is_nvjpeg = device == "cuda" and where == "gpu gpu" and "jpg" in beton.parent.name
+    _compare(ours, of_cpu, PLAIN, levels=NVJPEG_MOST if is_nvjpeg else 1e-3)
+    if is_nvjpeg:
+        std = torch.tensor(PLAIN.std).view(3, 1, 1)
+        assert ((ours[0].images - of_cpu[0].images).abs() * std * 255).mean() < NVJPEG_MEAN
+
+
+@on_devices
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_augmented_and_mixed_batches_are_the_cpus(beton: Path, dtype: str, device: str) -> None:
+    """Seven views, three copies of an image: the batch ends inside a group of copies."""
+    augment = AugmentConfig(auto_augment="rand-m9-n3-mstd0.5-inc1", erase=0.6, color_jitter=0.3)
+    ours = _batches(_loader(beton, device, augment, where="cpu gpu", dtype=dtype))
+    of_cpu = _batches(_loader(beton, device, augment, where="cpu cpu", dtype=dtype))
+    assert len(set(of_cpu[0].samples.tolist())) == 3
+    _compare(ours, of_cpu, augment, levels=1.0)
+    for batch, wanted in zip(ours, of_cpu, strict=True):
+        torch.testing.assert_close(batch.images.float(), wanted.images.float(), atol=1e-3, rtol=0)
+
+
+@on_devices
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 5])
+def test_all_of_it_on_the_device(beton: Path, batch_size: int, device: str) -> None:
+    """A batch of one, and one that ends inside a group of copies."""
+    if device == "cuda" and "jpg" in beton.parent.name:
+        pytest.skip("nvJPEG's pixels are compared without augmentation")
+    augment = AugmentConfig(auto_augment="3a", color_jitter=0.3, erase=0.6)
+    ours = _batches(_loader(beton, device, augment, where="gpu gpu", batch_size=batch_size))
+    of_cpu = _batches(_loader(beton, device, augment, where="cpu cpu", batch_size=batch_size))
+    _compare(ours, of_cpu, augment, levels=1e-3)
+
+
+@on_devices
+@pytest.mark.parametrize("where", ["cpu gpu", "cpu cpu"])
+def test_batches_that_are_held_stay_and_a_copied_loader_shows_the_same(beton: Path, where: str, device: str) -> None:
+    """Of eight batches, through memory for two on the host, or five."""
+    loader = _loader(beton, device, PLAIN, where=where, batch_size=2, resolution=4)
+    want = _batches(loader, 8)
+    held = list(loader)
+    for ours in (held, list(loader), list(copy.deepcopy(loader))):
+        assert len(ours) == len(want) == 8
+        for batch, wanted in zip(ours, want, strict=True):
+            assert torch.equal(batch.images.cpu(), wanted.images)
+            assert torch.equal(batch.targets.cpu(), wanted.targets)
+    del held, ours, batch
+    loader.close()
+    assert loader._images.slots.num_pieces == loader._labels.slots.num_pieces == loader.num_slots
+
+
+@on_devices
+@pytest.mark.slow
+def test_a_new_resolution_an_epoch_later_and_in_the_middle(beton: Path, device: str) -> None:
+    loaders = [_loader(beton, device, PLAIN, where=where, batch_size=3) for where in ("gpu gpu", "cpu cpu")]
+    if device == "cuda" and "jpg" in beton.parent.name:
+        pytest.skip("nvJPEG's pixels are compared elsewhere")
+    for resolution, epoch, first_step in ((12, 0, 0), (9, 1, 2)):
+        found = []
+        for loader in loaders:
+            loader.set_resolution(resolution)
+            loader.set_epoch(epoch, first_step)
+            found.append(_batches(loader))
+        assert found[0][0].images.shape[-1] == resolution
+        _compare(found[0], found[1], PLAIN, levels=1e-3)
+
+
+@on_devices
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
+def test_damaged_images_are_replaced_or_end_the_run_as_on_the_cpu(
+    beton: Path, where: str, device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "raw" in beton.parent.name:
+        pytest.skip("raw pixels are not damaged")
+    augment = replace(PLAIN, repeats=1)
+    shown = _batches(_loader(beton, device, augment, where="cpu cpu", batch_size=5))[1]
+    sample = int(shown.samples[2])
+    content = bytearray(beton.read_bytes())
+    place = int(open_beton(beton).offsets[sample])
+    content[place : place + 4] = bytes(4)
+    damaged = tmp_path / "damaged.beton"
+    damaged.write_bytes(content)
+    Path(f"{damaged}.json").write_bytes(Path(f"{beton}.json").read_bytes())
+    loaders = [_loader(damaged, device, augment, where=one, batch_size=5, on_error="replace") for one in (where, "cpu cpu")]
+    ours, of_cpu = (_batches(loader, 9) for loader in loaders)
+    levels = NVJPEG_MOST if device == "cuda" and where == "gpu gpu" else 1e-3
+    _compare(ours, of_cpu, augment, levels=levels)
+    assert [loader.num_replaced for loader in loaders] == [1, 1]
+    lines = capsys.readouterr().err.splitlines()
+    said = [line for line in lines if "stands in" in line]
+    assert len(set(said)) == 1
+    with pytest.raises(UserError, match=rf"sample {sample} .* does not decode"):
+        _batches(_loader(damaged, device, augment, where=where, batch_size=5))
+
+
+@on_devices
+def test_refused_jpegs_are_decoded_by_the_cpu_and_counted(beton: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "raw" in beton.parent.name:
+        pytest.skip("there are no JPEGs")
+    loader = _loader(beton, device, PLAIN, where="gpu gpu")
+
+    def refuse(sources: list[torch.Tensor]) -> list[torch.Tensor]:
+        raise RuntimeError("none of them")
+
+    monkeypatch.setattr(loader._ragged, "_decode_jpegs", refuse)  # type: ignore[attr-defined]
+    ours = _batches(loader)
+    _compare(ours, _batches(_loader(beton, device, PLAIN, where="cpu cpu")), PLAIN, levels=1e-3)
+    assert loader.num_refused == sum(len(set(batch.samples.tolist())) for batch in ours)
+    assert loader.num_replaced == 0
+
+
+@on_devices
+def test_images_that_are_shrunk_too_much_are_refused_at_the_start(
+    beton: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resample, "ROW_BYTES", 100)
+    with pytest.raises(UserError, match=r"data.resolution=3: an image with a side of \d+ pixels"):
+        _loader(beton, device, PLAIN, where="gpu gpu", resolution=3)
+    loader = _loader(beton, device, PLAIN, where="cpu gpu", resolution=3)
+    loader.set_resolution(2)  # by the CPU
+
+
+@on_devices
+def test_an_error_on_the_way_reaches_the_consumer(beton: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = _loader(beton, device, PLAIN, where="gpu gpu")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("in a kernel's launch")
+
+    monkeypatch.setattr(resample, "resample", fail)
+    with pytest.raises(ZeroDivisionError, match="launch"):
+        _batches(loader)
+
+
+@on_devices
+@pytest.mark.slow
+@pytest.mark.parametrize("beton", ["jpg"], indirect=True)  # FFCV compiles its loop for a quarter of a minute
+def test_a_stock_loader_makes_images_on_the_device(beton: Path, device: str) -> None:
+    """FFCV's loader gives sample numbers, which are view ids of the first views of epoch 0."""
+    augment, seed = AugmentConfig(auto_augment="rand-m9-n3-mstd0.5-inc1", erase=0.6, repeats=1), 5
+    place, ids = torch.device(device), np.arange(NUM_IMAGES, dtype=np.uint64)
+    loader = ffcv.loader.Loader(
+        str(beton),
+        batch_size=7,
+        num_workers=1,
+        os_cache=True,
+        order=ffcv.loader.OrderOption.SEQUENTIAL,
+        drop_last=False,
+        pipelines={
+            "image": [
+                decode_ops.DecodeTrainViews(str(beton), 12, seed, augment),
+                transforms.ToTensor(),
+                transforms.ToDevice(place),
+                ImagesOnDevice(augment, seed),
+                transforms.ToTorchImage(),
+            ],
+            "label": [ops.Label(), transforms.ToTensor()],
+        },
+    )
+    images = torch.cat([batch[0].cpu().clone() for batch in loader])
+    of_cpu = []
+    operations = [
+        decode_ops.DecodeTrainViews(str(beton), 12, seed, augment),
+        ops.AugmentViews(augment, seed),
+        ops.Finish(augment, seed),
+    ]
+    pipeline = Pipeline(operations, MappedBeton(open_beton(beton)), "image")
+    pipeline.prepare(7, 1, pinned=False)
+    for first in range(0, NUM_IMAGES, 7):
+        of_cpu.append(torch.from_numpy(pipeline.run(ids[first : first + 7], pipeline.slots.take()).copy()).permute(0, 3, 1, 2))
+    assert len(images) == NUM_IMAGES
+    torch.testing.assert_close(images, torch.cat(of_cpu), atol=1e-3, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def large_betons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Up to 1,024 photographs of the folder PHOTOS, else 400 images of their sizes in ImageNet; as JPEGs with tiles and raw."""
+    folder: Path = tmp_path_factory.mktemp("large")
+    (folder / "images" / "only").mkdir(parents=True)
+    photographs = sorted(Path(os.environ["PHOTOS"]).rglob("*.jp*g"))[:1024] if "PHOTOS" in os.environ else []
+    for number, photograph in enumerate(photographs):
+        shutil.copy(photograph, folder / "images" / "only" / f"{number:04}.jpg")
+    generator = np.random.default_rng(1)
+    for number in range(0 if photographs else 400):
+        height, width = generator.integers(150, 600, 2)
+        noise = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+        image = Image.fromarray(noise).resize((int(width), int(height)), Image.Resampling.BICUBIC)
+        image.save(folder / "images" / "only" / f"{number:03}.jpg", quality=90, progressive=number % 50 == 7)
+    for mode in ("jpg", "raw"):
+        convert(folder / "images", folder / f"{mode}.beton", num_workers=2, mode=mode)
+    return {mode: folder / f"{mode}.beton" for mode in ("jpg", "raw")}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
+def test_large_batches_are_the_cpus(large_betons: dict[str, Path], where: str) -> None:
+    """From the same decoded pixels: raw ones, or those that the CPU decoded."""
+    augment = AugmentConfig(color_jitter=0.3, repeats=4)
+    for mode in ["raw"] if where == "gpu gpu" else ["raw", "jpg"]:
+        options = {"resolution": 224, "batch_size": 256, "num_workers": 0}
+        ours = _batches(_loader(large_betons[mode], "cuda", augment, where=where, **options), 4)
+        of_cpu = _batches(_loader(large_betons[mode], "cuda", augment, where="cpu cpu", **options), 4)
+        _compare(ours, of_cpu, augment, levels=1.0)
+
+
+@pytest.mark.gpu
+def test_large_jpegs_are_nearly_the_cpus(large_betons: dict[str, Path]) -> None:
+    options = {"resolution": 224, "batch_size": 256, "num_workers": 0}
+    loader = _loader(large_betons["jpg"], "cuda", PLAIN, where="gpu gpu", **options)
+    ours = _batches(loader)
+    of_cpu = _batches(_loader(large_betons["jpg"], "cuda", PLAIN, where="cpu cpu", **options))
+    _compare(ours, of_cpu, PLAIN, levels=NVJPEG_MOST)
+    std = torch.tensor(PLAIN.std).view(3, 1, 1)
+    assert ((ours[0].images - of_cpu[0].images).abs() * std * 255).mean() < NVJPEG_MEAN
+    assert loader.num_replaced == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
+def test_batches_stay_whole_while_their_consumer_is_behind(large_betons: dict[str, Path], where: str) -> None:
+    """What a stream still reads is not written over: not by the next batches, nor by nvJPEG."""
+    options = {"resolution": 128, "batch_size": 64, "num_workers": 0, "batches_ahead": 1}
+    loader = _loader(large_betons["jpg"], "cuda", PLAIN, where=where, **options)
+    at_once = [batch.images.double().sum().item() for batch in loader]
+    later = []
+    for batch in loader:
+        torch.cuda._sleep(100_000_000)
+        later.append(batch.images.double().sum())
+    assert [total.item() for total in later] == at_once
+    assert len(set(at_once)) == len(at_once) > 8

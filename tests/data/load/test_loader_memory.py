@@ -1,0 +1,141 @@
+"""A loader's memory, threads and open files stay the same however long it runs and however often it is changed or left."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from deit_fast.config import AugmentConfig, DataConfig
+from deit_fast.data.format.beton import open_beton
+from deit_fast.data.load.decode import stored_of
+from deit_fast.data.load.forecast import loader_memory
+from deit_fast.data.load.loader import Loader, train_loader
+from tests.data.image_folders import convert, make_images
+from tests.data.linked import make_linked
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read memory from")
+NUM_IMAGES = 660  # an epoch of the small loader is 10 batches, and some images are left over
+
+
+def private_bytes() -> int:
+    """Memory of this process that is no file's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
+
+
+def _held() -> tuple[int, int, int]:
+    """Private bytes, open files and threads of this process."""
+    num_files, num_threads = (len(list(Path("/proc/self", what).iterdir())) for what in ("fd", "task"))
+    return private_bytes(), num_files, num_threads
+
+
+def make_loader(path: str, **data: object) -> Loader:
+    """A small loader with the whole recipe."""
+    config = DataConfig(**{"train": path, "batch_size": 64, "resolution": 32, "num_workers": 2, **data})  # type: ignore[arg-type]
+    return train_loader(config, AugmentConfig(), seed=0, rank=0, world_size=1, device=torch.device("cpu"))
+
+
+def run_batches(loader: Loader, count: int) -> None:
+    """Shows so many batches, in epochs of which each is another."""
+    epoch = 0
+    while count > 0:
+        loader.set_epoch(epoch)
+        count -= sum(1 for _ in loader)
+        epoch += 1
+
+
+def grown(path: str, what: str) -> tuple[int, int, int]:
+    """By how much private bytes, open files and threads grow, after a warm-up, while something is done many times."""
+    loader = make_loader(path)
+
+    def change_resolution() -> None:
+        for resolution in (48, 32):
+            loader.set_resolution(resolution)
+            next(iter(loader))
+
+    def make_another() -> None:
+        another = make_loader(path)
+        next(iter(another))
+        another.close()
+
+    def leave() -> None:
+        for number, _ in enumerate(loader):
+            if number == 3:
+                break
+
+    def leave_by_pages() -> None:
+        next(iter(make_loader(path, order="pages", window_gb=0.01)))
+
+    actions: dict[str, tuple[Callable[[], None], int, int]] = {
+        "batches": (lambda: run_batches(loader, 500), 1, 20),
+        "resolutions": (change_resolution, 20, 100),
+        "loaders": (make_another, 20, 200),
+        "breaks": (leave, 20, 200),
+        "pages": (leave_by_pages, 20, 200),
+    }
+    action, warm_up, times = actions[what]
+    for _ in range(warm_up):
+        action()
+    before = _held()
+    for _ in range(times):
+        action()
+    num_bytes, num_files, num_threads = (now - then for now, then in zip(_held(), before, strict=True))
+    return num_bytes, num_files, num_threads
+
+
+@pytest.fixture(scope="module")
+def beton(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("set")
+    out = folder / "set.beton"
+    convert(make_images(folder / "images", {"ant": NUM_IMAGES // 2, "bee": NUM_IMAGES // 2}, height=40, width=50), out)
+    return out
+
+
+def _in_a_process(expression: str) -> list[int]:
+    code = f"import json; from tests.data import test_loader_memory as t; print(json.dumps({expression}))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_THREADING_LAYER")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    numbers: list[int] = json.loads(done.stdout)
+    return numbers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "most_bytes"),
+    [("batches", 50e6), ("resolutions", 20e6), ("loaders", 20e6), ("breaks", 20e6), ("pages", 20e6)],
+)
+def test_nothing_grows(beton: Path, what: str, most_bytes: float) -> None:
+    num_bytes, num_files, num_threads = _in_a_process(f"t.grown({str(beton)!r}, {what!r})")
+    assert num_bytes < most_bytes
+    assert num_files == 0
+    assert num_threads <= 2  # one that was joined is still listed for a moment
+
+
+def measured_and_forecast(path: str) -> tuple[int, int]:
+    """Private bytes that a big loader takes, and what was forecast of them."""
+    data = DataConfig(train=path, batch_size=256, resolution=224, num_workers=2)
+    # what Numba, its threads and the code that it loads take is no loader's
+    next(iter(make_loader(path)))
+    before = private_bytes()
+    loader = make_loader(path, batch_size=256, resolution=224)
+    run_batches(loader, 8)
+    measured = private_bytes() - before
+    beton = open_beton(path)
+    memory = loader_memory(beton.num_samples, beton.num_classes, stored_of(beton, None), 0, data, 2)
+    return measured, sum(memory.values())
+
+
+@pytest.mark.slow
+def test_forecast_of_a_big_loader(tmp_path: Path) -> None:
+    few, out = tmp_path / "few.beton", tmp_path / "set.beton"
+    convert(make_images(tmp_path / "images", {"ant": 20, "bee": 20}, height=300, width=400), few)
+    make_linked(few, out, 8 * 256)  # enough batches in an epoch that all slots are filled
+    measured, forecast = _in_a_process(f"t.measured_and_forecast({str(out)!r})")
+    assert measured == pytest.approx(forecast, rel=0.15)

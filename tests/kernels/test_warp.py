@@ -1,0 +1,150 @@
+"""Affine operations against Pillow's, and against the scalar definitions to the bit."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+import pytest
+import timm.data.auto_augment as timm_operations
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+
+from deit_fast.kernels import operation_codes as codes
+from deit_fast.kernels import operations, pixel
+from deit_fast.kernels.rotation import affine_map, rotation, round_to_15
+
+FILL = (255, 0, 140)
+REFERENCES = {
+    codes.ROTATE: timm_operations.rotate,
+    codes.SHEAR_X: timm_operations.shear_x,
+    codes.SHEAR_Y: timm_operations.shear_y,
+    codes.TRANSLATE_X: timm_operations.translate_x_abs,
+    codes.TRANSLATE_Y: timm_operations.translate_y_abs,
+}
+# magnitudes as timm draws them, and how far beyond them the tests go
+SPANS = {codes.ROTATE: 30.0, codes.SHEAR_X: 0.3, codes.SHEAR_Y: 0.3, codes.TRANSLATE_X: 100.8, codes.TRANSLATE_Y: 100.8}
+CODES = st.sampled_from(sorted(SPANS))
+SIZES = st.integers(1, 40)
+
+
+def picture(seed: int, height: int, width: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (7, 8, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(float)
+    return np.clip(smooth * 1.1 - 12 + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
+
+
+def pillow(code: int, argument: float, image: np.ndarray, bicubic: bool) -> np.ndarray:
+    resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    return np.asarray(REFERENCES[code](Image.fromarray(image), argument, resample=resample, fillcolor=FILL))
+
+
+def ours(code: int, argument: float, image: np.ndarray, bicubic: bool) -> np.ndarray:
+    views = np.stack([image, image, image])
+    scratch = np.full(operations.scratch_bytes(*image.shape[:2]) + 64, 77, np.uint8)
+    operations.apply(np.int32(code), float(argument), bicubic, FILL, views[1], scratch[:-64])
+    assert (scratch[-64:] == 77).all()
+    np.testing.assert_array_equal(views[0], image)
+    np.testing.assert_array_equal(views[2], image)
+    return views[1]
+
+
+@numba.njit
+def by_definition(image, matrix, bicubic, fill):  # type: ignore[no-untyped-def]
+    """Each pixel from its 16 neighbours by the functions of `pixel`, first between rows, then between columns."""
+    height, width = image.shape[0], image.shape[1]
+    out = np.empty_like(image)
+    row = np.empty(4, np.float32)
+    for y in range(height):
+        for x in range(width):
+            x_in = pixel.source_coordinate(matrix[0] * (x + 0.5), matrix[1] * (y + 0.5), matrix[2])
+            y_in = pixel.source_coordinate(matrix[3] * (x + 0.5), matrix[4] * (y + 0.5), matrix[5])
+            if not (0.0 <= x_in < width and 0.0 <= y_in < height):
+                out[y, x, 0], out[y, x, 1], out[y, x, 2] = fill
+                continue
+            column, x_distance = pixel.split_coordinate(x_in)
+            line, y_distance = pixel.split_coordinate(y_in)
+            x_weights = pixel.neighbour_weights(x_distance, bicubic)
+            y_weights = pixel.neighbour_weights(y_distance, bicubic)
+            for channel in range(3):
+                for i in range(4):
+                    at = min(max(column - 1 + i, 0), width - 1)
+                    a = image[min(max(line - 1, 0), height - 1), at, channel]
+                    b = image[min(max(line, 0), height - 1), at, channel]
+                    c = image[min(max(line + 1, 0), height - 1), at, channel]
+                    d = image[min(max(line + 2, 0), height - 1), at, channel]
+                    row[i] = pixel.interpolated(a, b, c, d, y_weights)
+                out[y, x, channel] = pixel.clipped(pixel.interpolated(row[0], row[1], row[2], row[3], x_weights))
+    return out
+
+
+@given(code=CODES, share=st.floats(-3.0, 3.0), bicubic=st.booleans(), seed=st.integers(0, 999), height=SIZES, width=SIZES)
+@example(code=codes.TRANSLATE_X, share=0.0, bicubic=True, seed=0, height=1, width=1)
+def test_within_one_level_of_pillow(code: int, share: float, bicubic: bool, seed: int, height: int, width: int) -> None:
+    argument = share * SPANS[code]
+    image = picture(seed, height, width)
+    wanted = pillow(code, argument, image, bicubic).astype(int)
+    assert np.abs(ours(code, argument, image, bicubic) - wanted).max() <= 1
+
+
+@given(code=CODES, share=st.floats(-3.0, 3.0), bicubic=st.booleans(), seed=st.integers(0, 999), height=SIZES, width=SIZES)
+def test_equals_the_definition(code: int, share: float, bicubic: bool, seed: int, height: int, width: int) -> None:
+    argument = share * SPANS[code]
+    if code == codes.ROTATE and argument % 90 == 0:
+        argument += 1.0
+    image = picture(seed, height, width)
+    wanted = by_definition(image, affine_map(code, argument, height, width), bicubic, FILL)
+    np.testing.assert_array_equal(ours(code, argument, image, bicubic), wanted)
+
+
+@pytest.mark.parametrize("bicubic", [True, False])
+@pytest.mark.parametrize("code", sorted(SPANS))
+def test_few_pixels_of_whole_views_differ(code: int, bicubic: bool) -> None:
+    arguments = np.random.default_rng(code).uniform(-1, 1, 8) * SPANS[code]
+    num_different = 0
+    for seed, argument in enumerate(arguments):
+        image = picture(seed, 224, 224)
+        wanted = pillow(code, float(argument), image, bicubic).astype(int)
+        difference = np.abs(ours(code, float(argument), image, bicubic) - wanted)
+        assert difference.max() <= 1
+        num_different += int((difference > 0).sum())
+    assert num_different < 1e-4 * len(arguments) * 224 * 224 * 3
+
+
+@pytest.mark.parametrize("size", [(40, 40), (1, 1), (31, 44), (44, 31), (1, 6)])
+@pytest.mark.parametrize("degrees", [0.0, 90.0, 180.0, 270.0, -90.0, -180.0, 360.0, 450.0, 45.0, -60.0])
+def test_special_angles(degrees: float, size: tuple[int, int]) -> None:
+    image = picture(3, *size)
+    difference = np.abs(ours(codes.ROTATE, degrees, image, True) - pillow(codes.ROTATE, degrees, image, True).astype(int))
+    assert difference.max() <= (0 if degrees % 90 == 0 else 1)
+
+
+@pytest.mark.parametrize("code", sorted(SPANS))
+def test_flat_images_stay_flat(code: int) -> None:
+    for level in (0, 1, 77, 254, 255):
+        image = np.full((30, 30, 3), level, np.uint8)
+        out = ours(code, 0.37 * SPANS[code], image, True)
+        filled = (out == np.array(FILL, np.uint8)).all(-1)
+        assert (out[~filled] == level).all()
+
+
+@pytest.mark.parametrize("argument", [1e6, -1e6, 1e300])
+@pytest.mark.parametrize("code", [codes.SHEAR_X, codes.SHEAR_Y, codes.TRANSLATE_X, codes.TRANSLATE_Y])
+def test_far_away_is_all_fill(code: int, argument: float) -> None:
+    assert (ours(code, argument, picture(0, 20, 30), True) == np.array(FILL, np.uint8)).all()
+
+
+@given(st.floats(-1.0, 1.0))
+def test_rounding_is_python_s(value: float) -> None:
+    assert round_to_15(value) == round(value, 15)
+
+
+def test_matrix_of_rotation_is_pillow_s() -> None:
+    for degrees in np.random.default_rng(0).uniform(-360, 720, 3000):
+        angle = -math.radians(degrees % 360.0)
+        cosine, sine = round(math.cos(angle), 15), round(math.sin(angle), 15)
+        assert rotation(degrees, 224, 160)[:2] == (cosine, sine)
+        assert rotation(degrees, 224, 160)[3:5] == (round(-math.sin(angle), 15), cosine)

@@ -1,0 +1,97 @@
+"""Folders of made-up runs as the trainer records them, and what a page holds."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+from deit_fast.cli import parse
+from deit_fast.config import ReportConfig
+from deit_fast.record.log import EventLog
+from deit_fast.record.run import open_run
+from deit_fast.report import write_report
+
+VOID = {"meta", "img", "br"}
+EPOCHS = 4
+SECONDS = {"setup": 2.5, "compile": 0.0, "data_wait": 1.25, "compute": 80.0, "evaluation": 6.0, "checkpoint": 1.0}
+
+
+class Page(HTMLParser):
+    """A page as its texts, its attributes, and whether every element is closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.texts.append(data.strip())
+
+
+def write_epoch(log: EventLog, epoch: int, *, top1: float, ema_top1: float, num_images: int = 360) -> None:
+    """Logs an epoch of two steps as the trainer does."""
+    for step in range(2 * epoch, 2 * epoch + 2):
+        log.write("step", epoch=epoch, step=step, loss=1.5, lr=1e-3 / (1 + step))
+    seconds = {"compute": 20.0, "data_wait": 0.5}
+    log.write(
+        "epoch", epoch=epoch, steps=2, loss=1.5, lr=1e-3, resolution=32, images=256, wall_seconds=20.5,
+        images_per_second=1000.0 + epoch, seconds=seconds,
+    )  # fmt: skip
+    log.write("eval", epoch=epoch, weights="model", top1=top1, top5=99.0, loss=0.5, num_images=num_images)
+    log.write("eval", epoch=epoch, weights="ema", top1=ema_top1, top5=99.5, loss=0.4, num_images=num_images)
+    log.write("checkpoint", epoch=epoch, path="checkpoints/last.pt", best=False)
+
+
+def write_start(log: EventLog, epoch: int = 0, **fields: Any) -> None:
+    facts = {"world_size": 1, "global_batch_size": 128, "device": "cpu", "amp": "off", "lr": 1e-3, "num_parameters": 5_717_416}
+    log.write("start", epoch=epoch, **{"steps_per_epoch": 2, **facts, **fields})
+
+
+def make_run(
+    folder: Path,
+    *,
+    finished: bool = True,
+    epochs: int = EPOCHS,
+    model: str = "deit_tiny",
+    top1: float = 90.0,
+    num_images: int = 360,
+    options: dict[str, Any] | None = None,
+    start: dict[str, Any] | None = None,
+    end: dict[str, Any] | None = None,
+) -> Path:
+    """A made-up run: top-1 of 90, 91, … % for the raw weights, best in the last epoch but one, and 2 more for EMA.
+
+    options: as {"section.option": value}; start, end: further fields of these events.
+    """
+    given = {"model.name": model, "train.epochs": EPOCHS} | (options or {})
+    config = parse("train", [f"--{name}={value}" for name, value in given.items()])
+    with open_run(folder, config, ["deit-fast", "train", "--x=<b>&"], resume=False) as run:
+        write_start(run.log, **(start or {}))
+        for epoch in range(epochs):
+            reached = top1 + (epoch if epoch < EPOCHS - 1 else -0.75)
+            write_epoch(run.log, epoch, top1=reached, ema_top1=reached + 2, num_images=num_images)
+        if finished:
+            summary: dict[str, Any] = {
+                "epoch": EPOCHS - 1, "wall_seconds": 90.75, "seconds": SECONDS | {"other": 0.0}, "best_top1": top1 + 4,
+                "best_weights": "ema", "best_epoch": 2, "checkpoint": "checkpoints/best.pt",
+            } | (end or {})  # fmt: skip
+            run.log.write("end", **summary)
+            run.finish(summary)
+    return folder
+
+
+def report(*paths: Path, **options: Any) -> dict[str, Any]:
+    """Writes the report of runs, sweeps and bench results with further options of its section."""
+    return write_report(ReportConfig(runs=tuple(map(str, paths)), **options))

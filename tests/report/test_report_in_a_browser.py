@@ -1,0 +1,52 @@
+"""The page as a browser shows it: from a file, without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.report.browser import CHROMIUM, Browser, browser
+from tests.report.made_up_runs import make_run, report
+from tests.report.test_report_inputs import bench_eval
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+
+TOP1 = "[...document.querySelector('tbody').rows].map(row => row.cells[2].textContent).join()"
+SORTED_BY = "[...document.querySelector('thead').rows[0].cells].map(head => head.ariaSort).join()"
+HEAD = "thead th:nth-child(3) button"
+
+
+def opened(page: Browser, path: Path, width: int) -> None:
+    """Shows the page with all that can be folded open, and holds what is true of every page."""
+    page.open(path, width)
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.evaluate("document.images.length") > 10
+
+
+@pytest.mark.slow
+def test_page_sorts_by_a_click_and_fits_a_phone(tmp_path: Path) -> None:
+    long = "a-run-whose-name-has-no-place-to-be-broken-" * 3
+    names = [("low", 9.5), (long, 100.0), ("<img src=x onerror=alert(1)>", 30.0)]
+    runs = [make_run(tmp_path / name, top1=top1 - 4, options={"run.dollars_per_hour": 2}) for name, top1 in names]
+    file = bench_eval(tmp_path / "eval.json", ("deit_tiny", "fp32", 1, 900.0))
+    html = tmp_path / "page.html"
+    begun = make_run(tmp_path / "begun", finished=False, epochs=0)
+    report(begun, *runs, file, html=str(html), published=("paper",))
+    with browser(tmp_path / "chromium") as page:
+        opened(page, html, 1200)
+        assert page.evaluate(TOP1) == "–,9.50 %,100.00 %,30.00 %"
+        assert page.evaluate(SORTED_BY) == ",".join(["none"] * 13)
+        page.click(HEAD)
+        assert page.evaluate(TOP1) == "9.50 %,30.00 %,100.00 %,–"  # as numbers, and what is not known last
+        assert page.evaluate(SORTED_BY).startswith("none,none,ascending,none,")
+        page.evaluate(f"document.querySelector('{HEAD}').focus()")
+        page.press("Enter", 13, "\r")
+        assert page.evaluate(TOP1) == "100.00 %,30.00 %,9.50 %,–"
+        assert page.evaluate(SORTED_BY).startswith("none,none,descending,none,")
+        page.click("thead th:nth-child(1) button")
+        assert page.evaluate(TOP1) == "–,9.50 %,100.00 %,30.00 %"
+        opened(page, html, 400)
+        assert page.complaints == []
