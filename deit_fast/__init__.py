@@ -39,11 +39,10 @@ if TYPE_CHECKING:
     )
     from deit_fast.data.convert.write import write_beton
     from deit_fast.data.examine.verify import verify_beton
+    from deit_fast.data.ffcv_ops import AugmentViews, DecodeEvalViews, DecodeTrainViews, Finish, Label, SoftTargets
     from deit_fast.data.format.beton import Beton, open_beton
     from deit_fast.data.load.batches import Batch, Loader
-    from deit_fast.data.load.decode_ops import DecodeEvalViews, DecodeTrainViews
     from deit_fast.data.load.loader import eval_loader, train_loader
-    from deit_fast.data.load.ops import AugmentViews, Finish, Label, SoftTargets
     from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
     from deit_fast.train.loop import train as train_classifier
 
@@ -87,15 +86,15 @@ __all__ = [
 
 # Where each name comes from: its module, and its name there if that is another. All others are those of `config`.
 _HOMES = {
-    "AugmentViews": "data.load.ops",
+    "AugmentViews": "data.ffcv_ops",
     "Batch": "data.load.batches",
     "Beton": "data.format.beton",
-    "DecodeEvalViews": "data.load.decode_ops",
-    "DecodeTrainViews": "data.load.decode_ops",
-    "Finish": "data.load.ops",
-    "Label": "data.load.ops",
+    "DecodeEvalViews": "data.ffcv_ops",
+    "DecodeTrainViews": "data.ffcv_ops",
+    "Finish": "data.ffcv_ops",
+    "Label": "data.ffcv_ops",
     "Loader": "data.load.batches",
-    "SoftTargets": "data.load.ops",
+    "SoftTargets": "data.ffcv_ops",
     "eval_loader": "data.load.loader",
     "evaluate_checkpoint": "train.evaluate_checkpoint",
     "open_beton": "data.format.beton",

@@ -43,7 +43,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     own = {Path(folder, file) for folder, _, files in os.walk(package, followlinks=True) for file in files}
     assert held == {path.relative_to(PROJECT).as_posix() for path in own if path.parent.name != "__pycache__"}
     assert {"deit_fast/py.typed", "deit_fast/shipped/prices.yaml", "deit_fast/shipped/rn_configs/resnet50.yaml"} <= held
-    assert {"deit_fast/shipped/deit_configs/deit3/base.yaml", "deit_fast/study/report/published.yaml"} <= held
+    assert {"deit_fast/shipped/deit_configs/deit3/base.yaml", "deit_fast/report/published.yaml"} <= held
 
 
 @pytest.mark.slow

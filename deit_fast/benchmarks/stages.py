@@ -10,19 +10,18 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_fast.augment.cropping import train_cropping
 from deit_fast.augment.policy import parse
 from deit_fast.config import AugmentConfig, UserError
 from deit_fast.data.format.beton import JPEG_MODE, Beton
-from deit_fast.data.format.index import read_index
-from deit_fast.data.load.decode import Scratch, decode_batch, stored_of
-from deit_fast.data.load.pipeline import MappedBeton
+from deit_fast.data.load.decode import ViewDecoder, images_of
 from deit_fast.kernels import crop, erase, finish, mix, operation_codes, operations, policy, resample, rng
+from deit_fast.kernels.decode import STORED_LENGTH
 from deit_fast.kernels.jpeg.turbojpeg import OK, JpegDecoder
 from deit_fast.kernels.resample import FILTERS
 from deit_fast.kernels.round import PRECISIONS
 
 _SEED = np.uint64(0)
-_NO_PADDING = -1  # crops of random area and aspect ratio
 _FILL = (124, 116, 104)
 
 
@@ -74,8 +73,8 @@ def stage_input(beton: Beton, count: int, resolution: int, interpolation: str, a
     decoder.close()
     ids = rng.pack_view_ids(0, samples.astype(np.uint64), np.zeros(len(samples), np.int64))
     plans = np.empty((len(samples), crop.PLAN_LENGTH), np.int64)
-    scale, ratio, flip = augment.crop_scale, augment.crop_ratio, float(augment.flip)
-    crop.plan_random_views(_SEED, ids, beton.heights, beton.widths, scale, ratio, _NO_PADDING, flip, resolution, plans)
+    heights, widths = beton.heights[samples].astype(np.int64), beton.widths[samples].astype(np.int64)
+    crop.plan_views(_SEED, ids, train_cropping(augment, resolution, 1.0), heights, widths, resolution, plans)
     views = np.empty((len(samples), resolution, resolution, 3), np.uint8)
     given = StageInput(beton, samples, stored, pixels, ids, plans, views, FILTERS[interpolation], augment)
     _resample(given)()
@@ -134,17 +133,14 @@ def _resample(given: StageInput) -> Callable[[], None]:
 
 def _crop(given: StageInput) -> Callable[[], None]:
     """Decoding and resampling together, as the loader does it: of JPEGs with tiles, those under the crop."""
-    index = read_index(given.beton)
-    stored = stored_of(given.beton, index)
-    scratch = Scratch(1, stored, given.views.shape[1])
-    mapped = MappedBeton(given.beton)
-    offsets, sizes = (column[given.samples].astype(np.int64) for column in (given.beton.offsets, given.beton.sizes))
-    locations = np.stack([mapped.memory.ctypes.data + offsets, sizes], axis=1)
+    images = images_of(given.beton)
+    decoder = ViewDecoder(images, given.views.shape[1], given.kind, num_workers=1)
+    stored = np.empty((len(given.ids), STORED_LENGTH), np.int64)
     views, statuses = np.empty_like(given.views), np.empty(len(given.samples), np.int32)
 
     def run() -> None:
-        where = (stored.places, given.plans, given.kind, 1, scratch.layout)
-        decode_batch(given.ids, mapped.metadata["image"], locations, *where, views, statuses)
+        images.locate(given.ids, stored)
+        decoder.decode(given.ids, stored, given.plans, views, statuses)
         assert not statuses.any()
 
     return run

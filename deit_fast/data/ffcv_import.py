@@ -1,9 +1,10 @@
-"""Stock FFCV, imported in a fraction of a second instead of three, and without starting threads."""
+"""Stock FFCV, imported in a fraction of a second instead of three, without starting threads, and without a defect."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import numba.typed
 
@@ -16,9 +17,10 @@ def import_ffcv() -> None:
     `ffcv.fields.rgb_image` keeps the modes in a Numba dictionary, for which Numba compiles for seconds in every process, and
     which only interpreted code looks into. `ffcv.pipeline.compiler` sets Numba's number of threads, which starts them: a
     process that is forked later could not run anything in parallel. Must come before anything else imports FFCV; does nothing
-    after that.
+    of this after that. See `_repair` for the rest.
     """
     if "ffcv" in sys.modules:
+        _repair()
         return
     prefer_openmp()
     typed_dict, set_num_threads = numba.typed.Dict, numba.set_num_threads
@@ -29,3 +31,22 @@ def import_ffcv() -> None:
         compiler.set_num_threads = set_num_threads  # type: ignore[attr-defined]
     finally:
         numba.typed.Dict, numba.set_num_threads = typed_dict, set_num_threads
+    _repair()
+
+
+def _repair() -> None:
+    """Takes a defect out of FFCV's OSCacheManager that breaks compiled functions of ours, for all loaders of this process.
+
+    `state_type` marks `numba.uint8[::1]` read-only by writing to the type object. Numba hands out that object to everyone who
+    names the type, and has its attributes in its hash: from the second loader of a process on, functions that were compiled
+    for it can no longer be found (KeyError). With this reader the types are left to Numba, which reads them off the arguments.
+    """
+    from ffcv.memory_managers.os_cache import OSCacheManager
+
+    OSCacheManager.compile_reader = _reader
+
+
+def _reader(manager: object) -> Any:
+    from deit_fast.kernels.by_address import read_mapped
+
+    return read_mapped

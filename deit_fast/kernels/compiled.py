@@ -2,7 +2,7 @@
 
 Numba's cache of a function goes stale when the function's own file changes. But a compiled function contains those that it
 calls, from whichever file: after a change to `resample.py` the cached code of `decode.py` would go on as before. Here
-the cache's stamp covers the function's file and all that this imports, near and far, in the rooms whose functions are compiled.
+the cache's stamp covers the function's file and all that this imports, near and far, of `kernels`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numba
 
 _PACKAGE = Path(__file__).parents[1]
-_ROOMS = (_PACKAGE / "kernels", _PACKAGE / "data", _PACKAGE / "augment")
+_ROOM = _PACKAGE / "kernels"
 _IMPORTS = re.compile(
     rf"^ *(?:from {_PACKAGE.name}([\w.]*) import (\([^)]*\)|[^\n]*)|import {_PACKAGE.name}([\w.]+))", re.MULTILINE
 )
@@ -26,7 +26,7 @@ _IMPORTS = re.compile(
 
 @functools.cache
 def sources_stamp(source: Path) -> str:
-    """A digest of the contents of a Python file and of those that it imports from `augment` and `data`, and these again."""
+    """A digest of the contents of a Python file and of those that it imports from `kernels`, and these again."""
     seen = {source}
     remaining = [source]
     while remaining:
@@ -38,7 +38,7 @@ def sources_stamp(source: Path) -> str:
 
 @functools.cache
 def _read(source: Path) -> tuple[str, frozenset[Path]]:
-    """The digest of a file with its name, and the files of the rooms that it imports."""
+    """The digest of a file with its name, and the files of the room that it imports."""
     content = source.read_bytes()
     digest = hashlib.sha256(source.name.encode() + b"\0" + content).hexdigest()
     return digest, frozenset(_imported(content.decode()))
@@ -50,7 +50,7 @@ def _imported(text: str) -> Iterator[Path]:
         for dotted in (module or plain, *of_names):  # a name may be a module's, or a function's within the module
             place = _PACKAGE.joinpath(*dotted.split("."))
             for path in (place.with_suffix(".py"), place / "__init__.py"):
-                if any(path.is_relative_to(room) for room in _ROOMS) and path.is_file():
+                if path.is_relative_to(_ROOM) and path.is_file():
                     yield path
 
 
@@ -73,7 +73,7 @@ def stamped(dispatcher: Any, function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-def compiled(*, parallel: bool = False, inlined: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def compiled(*, parallel: bool = False, inlined: bool = False) -> Callable[[Callable[..., Any]], Any]:
     """Decorator: numba.njit without the interpreter lock, cached on disk.
 
     parallel: `prange` loops run on all threads. inlined: LLVM puts the function into its callers however long it is: a loop
@@ -81,7 +81,7 @@ def compiled(*, parallel: bool = False, inlined: bool = False) -> Callable[[Call
     """
     options = {"nogil": True, "parallel": parallel, "forceinline": inlined}
 
-    def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    def compile_function(function: Callable[..., Any]) -> Any:
         try:
             dispatcher: Any = numba.njit(cache=True, **options)(function)
         except RuntimeError as error:

@@ -9,6 +9,7 @@ else 0.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,39 @@ from deit_fast.kernels.compiled import compiled
 
 TRIES = 10
 PLAN_LENGTH = 9
+
+GIVEN = 0  # plans are made elsewhere
+RANDOM = 1
+SIMPLE = 2
+CENTRE = 3
+
+
+class Cropping(NamedTuple):
+    """How views are cropped and mirrored; a named tuple, since compiled code takes these as arguments. Made by `cropping`."""
+
+    kind: np.int64  # GIVEN, RANDOM, SIMPLE or CENTRE
+    flip: np.float64  # probability
+    scale_low: np.float64  # of RANDOM, as `random_resized_crop` has them
+    scale_high: np.float64
+    ratio_low: np.float64
+    ratio_high: np.float64
+    padding: np.int64  # of SIMPLE
+    resized: np.int64  # of CENTRE: the shorter side before the crop
+
+
+def cropping(
+    kind: int,
+    *,
+    flip: float = 0.0,
+    scale: tuple[float, float] = (1.0, 1.0),
+    ratio: tuple[float, float] = (1.0, 1.0),
+    padding: int = 0,
+    resized: int = 0,
+) -> Cropping:
+    """A `Cropping` with every number of the type that compiled code wants."""
+    lows, highs = (np.float64(scale[0]), np.float64(ratio[0])), (np.float64(scale[1]), np.float64(ratio[1]))
+    sizes = np.int64(padding), np.int64(resized)
+    return Cropping(np.int64(kind), np.float64(flip), lows[0], highs[0], lows[1], highs[1], *sizes)
 
 
 @compiled()
@@ -93,40 +127,24 @@ def is_flipped(seed, view_id, probability):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def plan_random_views(seed, ids, heights, widths, scale, ratio, padding, flip, resolution, plans):  # type: ignore[no-untyped-def]
-    """Fills plans (B, PLAN_LENGTH) int64 with random crops and flips. ids (B,) uint64; heights, widths (N,) of all samples.
-
-    padding: of `simple_random_crop`; negative for `random_resized_crop`, which scale and ratio are for.
-    """
-    for i in range(len(ids)):
-        sample = rng.sample_of(ids[i])
-        height, width = np.int64(heights[sample]), np.int64(widths[sample])
-        if padding < 0:
-            plan = random_resized_crop(seed, ids[i], height, width, scale, ratio, resolution)
-        else:
-            plan = simple_random_crop(seed, ids[i], height, width, resolution, padding)
-        _store(plan, is_flipped(seed, ids[i], flip), plans[i])
+def plan_view(seed, view_id, how, height, width, resolution):  # type: ignore[no-untyped-def]
+    """(plan, whether it is mirrored) of a view of an image of this size; how: a `Cropping`."""
+    if how.kind == RANDOM:
+        scale, ratio = (how.scale_low, how.scale_high), (how.ratio_low, how.ratio_high)
+        plan = random_resized_crop(seed, view_id, height, width, scale, ratio, resolution)
+    elif how.kind == SIMPLE:
+        plan = simple_random_crop(seed, view_id, height, width, resolution, how.padding)
+    else:
+        plan = resized_centre_crop(height, width, how.resized, resolution)
+    return plan, is_flipped(seed, view_id, how.flip)
 
 
 @compiled()
-def plan_centre_views(ids, heights, widths, resized, resolution, plans):  # type: ignore[no-untyped-def]
-    """Fills plans (B, PLAN_LENGTH) int64 with evaluation views. ids (B,) uint64; heights, widths (N,) of all samples."""
+def plan_views(seed, ids, how, heights, widths, resolution, plans):  # type: ignore[no-untyped-def]
+    """Fills plans (B, PLAN_LENGTH) int64 with crops and flips. ids (B,) uint64; how: a `Cropping`, of any kind but GIVEN;
+    heights, widths (B,) int64: of the image that each view is of."""
     for i in range(len(ids)):
-        sample = rng.sample_of(ids[i])
-        plan = resized_centre_crop(np.int64(heights[sample]), np.int64(widths[sample]), resized, resolution)
-        _store(plan, False, plans[i])
-
-
-@compiled()
-def plan_flipped_centre_views(seed, ids, heights, widths, resized, flip, resolution, plans):  # type: ignore[no-untyped-def]
-    """plan_centre_views, mirrored with a probability as `plan_random_views` does it: views to train on as they are tested."""
-    plan_centre_views(ids, heights, widths, resized, resolution, plans)
-    for i in range(len(ids)):
-        plans[i, 8] = 1 if is_flipped(seed, ids[i], flip) else 0
-
-
-@compiled()
-def _store(plan, flipped, row):  # type: ignore[no-untyped-def]
-    row[0], row[1], row[2], row[3] = plan[0], plan[1], plan[2], plan[3]
-    row[4], row[5], row[6], row[7] = plan[4], plan[5], plan[6], plan[7]
-    row[8] = 1 if flipped else 0
+        plan, flipped = plan_view(seed, ids[i], how, heights[i], widths[i], resolution)
+        plans[i, 0], plans[i, 1], plans[i, 2], plans[i, 3] = plan[0], plan[1], plan[2], plan[3]
+        plans[i, 4], plans[i, 5], plans[i, 6], plans[i, 7] = plan[4], plan[5], plan[6], plan[7]
+        plans[i, 8] = 1 if flipped else 0

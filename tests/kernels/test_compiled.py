@@ -9,27 +9,27 @@ from deit_fast.kernels.compiled import sources_stamp
 
 CALLEE = "from deit_fast.kernels.compiled import compiled\n\n@compiled()\ndef number():\n    return {}\n"
 CALLER = (
-    "from deit_fast.kernels.compiled import compiled\nfrom deit_fast.augment.callee import number\n\n"
+    "from deit_fast.kernels.compiled import compiled\nfrom deit_fast.kernels.callee import number\n\n"
     "@compiled()\ndef twice():\n    return 2 * number()\n"
 )
 
 
 def test_change_of_a_called_file_is_seen(tmp_path: Path) -> None:
     package = tmp_path / "deit_fast"
-    for room in ("augment", "data"):
-        (package / room).mkdir(parents=True)
+    for room in ("kernels", "kernels/jpeg"):
+        (package / room).mkdir(parents=True, exist_ok=True)
         (package / room / "__init__.py").touch()
     (package / "__init__.py").touch()
     source = Path(sys.modules[sources_stamp.__module__].__file__ or "").read_text()
-    (package / "augment" / "compiled.py").write_text(source)
-    (package / "data" / "caller.py").write_text(CALLER)
+    (package / "kernels" / "compiled.py").write_text(source)
+    (package / "kernels" / "jpeg" / "caller.py").write_text(CALLER)
 
     def write(value: int) -> None:
-        (package / "augment" / "callee.py").write_text(CALLEE.format(value))
+        (package / "kernels" / "callee.py").write_text(CALLEE.format(value))
 
     def run() -> list[str]:
         """What a fresh process computes, and how many functions it found in the cache."""
-        program = "from deit_fast.data.caller import twice; print(twice(), sum(twice.stats.cache_hits.values()))"
+        program = "from deit_fast.kernels.jpeg.caller import twice; print(twice(), sum(twice.stats.cache_hits.values()))"
         environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
         command = [sys.executable, "-B", "-c", program]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
@@ -42,10 +42,10 @@ def test_change_of_a_called_file_is_seen(tmp_path: Path) -> None:
     assert run() == ["10", "0"]
     assert run() == ["10", "1"]
     write(5)  # touched alone
-    (package / "augment" / "other.py").write_text("number = 1\n")
-    (package / "data" / "caller.py").touch()
+    (package / "kernels" / "other.py").write_text("number = 1\n")
+    (package / "kernels" / "jpeg" / "caller.py").touch()
     assert run() == ["10", "1"]
-    (package / "data" / "caller.py").write_text("from deit_fast.augment import (\n    other,\n)\n" + CALLER)
+    (package / "kernels" / "jpeg" / "caller.py").write_text("from deit_fast.kernels import (\n    other,\n)\n" + CALLER)
     assert run() == ["10", "0"]
-    (package / "augment" / "other.py").write_text("")  # imported by an importer
+    (package / "kernels" / "other.py").write_text("")  # imported by an importer
     assert run() == ["10", "0"]

@@ -17,12 +17,11 @@ from deit_fast.benchmarks.fidelity.jpegs import pillows, random_plans
 from deit_fast.benchmarks.fidelity.material import Material, Pair, Row
 from deit_fast.config import AugmentConfig, DataConfig, UserError
 from deit_fast.data.format.beton import open_beton
-from deit_fast.data.format.index import read_index
-from deit_fast.data.load.decode import stored_of
-from deit_fast.data.load.decode_gpu import Decoded, RaggedDecoder, torchvision_decoder
-from deit_fast.data.load.pipeline import MappedBeton
+from deit_fast.data.load.decode import images_of
+from deit_fast.data.load.gpu_decode import Decoded, RaggedDecoder, torchvision_decoder
 from deit_fast.data.load.placement import check_device
 from deit_fast.kernels import resample, rng
+from deit_fast.kernels.decode import STORED_LENGTH
 
 _RESOLUTION = 64
 _IMAGES_AT_ONCE = 64
@@ -49,16 +48,14 @@ class _Decoder:
 
     def __init__(self, material: Material) -> None:
         self.beton = open_beton(material.beton)
-        self._mapped = MappedBeton(self.beton)
-        stored = stored_of(self.beton, read_index(self.beton))
+        self._images = images_of(self.beton)
         decode_jpegs = torchvision_decoder(_device())
-        self._ragged = RaggedDecoder(decode_jpegs, stored, resample.BICUBIC, num_workers=1, device=_device())
+        self._ragged = RaggedDecoder(decode_jpegs, self._images, resample.BICUBIC, num_workers=1, device=_device())
 
     def decode(self, ids: NDArray[np.uint64], plans: NDArray[np.int64], side: int) -> Decoded:
-        samples = rng.sample_of(ids).astype(np.int64)
-        offsets, sizes = (column[samples].astype(np.int64) for column in (self.beton.offsets, self.beton.sizes))
-        locations = np.stack([self._mapped.memory.ctypes.data + offsets, sizes], axis=1)
-        return self._ragged.decode(ids, self._mapped.metadata["image"], locations, plans, side)
+        stored = np.empty((len(ids), STORED_LENGTH), np.int64)
+        self._images.locate(ids, stored)
+        return self._ragged.decode(ids, stored, plans, side)
 
 
 def _whole_images(material: Material, generator: np.random.Generator) -> Iterator[Pair]:
@@ -74,7 +71,7 @@ def _whole_images(material: Material, generator: np.random.Generator) -> Iterato
 
 
 def _random_views(material: Material, generator: np.random.Generator) -> Iterator[Pair]:
-    from deit_fast.data.load.device_images import DeviceImages  # which imports numba-cuda
+    from deit_fast.data.load.gpu_images import DeviceImages  # which imports numba-cuda
 
     decoder, maker = _Decoder(material), DeviceImages(_PLAIN, material.seed, "float32", "bicubic", _device())
     for first in range(0, len(material.jpegs), _IMAGES_AT_ONCE):

@@ -14,10 +14,9 @@ from deit_fast.benchmarks.fidelity.crops import GivenCrop
 from deit_fast.benchmarks.fidelity.material import Material, Pair, Row
 from deit_fast.config import AugmentConfig
 from deit_fast.data.format.beton import Beton, open_beton
-from deit_fast.data.format.index import read_index
-from deit_fast.data.load.decode import Scratch, decode_batch, stored_of
-from deit_fast.data.load.pipeline import MappedBeton
+from deit_fast.data.load.decode import ViewDecoder, images_of
 from deit_fast.kernels import crop, resample, rng
+from deit_fast.kernels.decode import STORED_LENGTH
 from deit_fast.kernels.jpeg.turbojpeg import OK, JpegDecoder
 
 _RECIPE = AugmentConfig()
@@ -25,8 +24,6 @@ _RESOLUTION = 64
 _SMALL_RESOLUTION = 32  # where boxes are to be larger than views
 _VIEWS = 3  # of each image; they are decoded together or apart, whichever is less
 _IMAGES_AT_ONCE = 64
-_NO_PADDING = -1  # crops of random area and aspect ratio
-_MAX_DENOMINATOR = 8
 
 
 def pillows(jpeg: bytes) -> Image.Image:
@@ -55,19 +52,16 @@ class _Decoder:
     def __init__(self, material: Material, resolution: int) -> None:
         self.beton = open_beton(material.beton)
         self._resolution = resolution
-        self._stored = stored_of(self.beton, read_index(self.beton))
-        self._scratch = Scratch(1, self._stored, resolution)
-        self._mapped = MappedBeton(self.beton)
+        self._images = images_of(self.beton)
 
-    def views(self, ids: NDArray[np.uint64], plans: NDArray[np.int64], max_denominator: int) -> NDArray[np.uint8]:
+    def views(self, ids: NDArray[np.uint64], plans: NDArray[np.int64], *, dct_scaling: bool = False) -> NDArray[np.uint8]:
         """(B, resolution, resolution, 3) uint8 of view ids (B,) and plans (B, PLAN_LENGTH), bicubic."""
-        samples = rng.sample_of(ids).astype(np.int64)
-        offsets, sizes = (column[samples].astype(np.int64) for column in (self.beton.offsets, self.beton.sizes))
-        locations = np.stack([self._mapped.memory.ctypes.data + offsets, sizes], axis=1)
+        decoder = ViewDecoder(self._images, self._resolution, resample.BICUBIC, dct_scaling=dct_scaling, num_workers=1)
+        stored = np.empty((len(ids), STORED_LENGTH), np.int64)
         views = np.empty((len(ids), self._resolution, self._resolution, 3), np.uint8)
         statuses = np.empty(len(ids), np.int32)
-        where = (self._stored.places, plans, resample.BICUBIC, max_denominator, self._scratch.layout)
-        decode_batch(ids, self._mapped.metadata["image"], locations, *where, views, statuses)
+        self._images.locate(ids, stored)
+        decoder.decode(ids, stored, plans, views, statuses)
         assert not statuses.any()
         return views
 
@@ -84,7 +78,7 @@ def _cut_outs(material: Material, generator: np.random.Generator) -> Iterator[Pa
         for plan in plans:
             plan[:6] = (generator.integers(height - side + 1), generator.integers(width - side + 1), side, side, side, side)
         ids = rng.pack_view_ids(0, np.full(_VIEWS, sample, np.uint64), np.arange(_VIEWS))
-        for plan, view in zip(plans, decoder.views(ids, plans, 1), strict=True):
+        for plan, view in zip(plans, decoder.views(ids, plans), strict=True):
             yield view, pixels[plan[0] : plan[0] + side, plan[1] : plan[1] + side]
 
 
@@ -94,24 +88,24 @@ def random_plans(
     """View ids (B,) of num_views of each sample, and plans (B, PLAN_LENGTH) of random resized crops without flips."""
     ids = rng.pack_view_ids(1, np.repeat(samples, num_views), np.tile(np.arange(num_views), len(samples)))
     plans = np.empty((len(ids), crop.PLAN_LENGTH), np.int64)
-    crop.plan_random_views(
-        np.uint64(seed), ids, beton.heights, beton.widths,
-        _RECIPE.crop_scale, _RECIPE.crop_ratio, _NO_PADDING, 0.0, resolution, plans,
-    )  # fmt: skip
+    cropping = crop.cropping(crop.RANDOM, scale=_RECIPE.crop_scale, ratio=_RECIPE.crop_ratio)
+    shown = rng.sample_of(ids).astype(np.int64)
+    heights, widths = beton.heights[shown].astype(np.int64), beton.widths[shown].astype(np.int64)
+    crop.plan_views(np.uint64(seed), ids, cropping, heights, widths, resolution, plans)
     return ids, plans
 
 
-def _random_views(material: Material, generator: np.random.Generator, resolution: int, max_denominator: int) -> Iterator[Pair]:
-    """Random resized crops; with a max_denominator above 1 only those that are then decoded at a smaller size."""
+def _random_views(material: Material, generator: np.random.Generator, resolution: int, dct_scaling: bool) -> Iterator[Pair]:
+    """Random resized crops; with dct_scaling only those that are then decoded at a smaller size."""
     decoder = _Decoder(material, resolution)
     # one view of an image where scaled ones are wanted: several that are decoded together share one scale
-    num_views = _VIEWS if max_denominator == 1 else 1
+    num_views = 1 if dct_scaling else _VIEWS
     for first in range(0, len(material.jpegs), _IMAGES_AT_ONCE):
         samples = np.arange(first, min(first + _IMAGES_AT_ONCE, len(material.jpegs)), dtype=np.uint64)
         ids, plans = random_plans(material.seed, decoder.beton, samples, num_views, resolution)
-        views = decoder.views(ids, plans, max_denominator)
+        views = decoder.views(ids, plans, dct_scaling=dct_scaling)
         for view_id, plan, view in zip(ids, plans, views, strict=True):
-            if max_denominator == 1 or min(plan[2], plan[3]) >= 2 * resolution:
+            if not dct_scaling or min(plan[2], plan[3]) >= 2 * resolution:
                 image = pillows(material.jpegs[int(rng.sample_of(view_id))])
                 yield view, np.asarray(GivenCrop(plan, "bicubic")(image))
 
@@ -122,12 +116,12 @@ ROWS = (
     Row(
         "random resized crop from tiles, bicubic",
         "Pillow, timm",
-        partial(_random_views, resolution=_RESOLUTION, max_denominator=1),
+        partial(_random_views, resolution=_RESOLUTION, dct_scaling=False),
     ),
     Row(
         "the same, DCT-scaled where the box is twice the view or more (data.dct_scaling, off by default)",
         "Pillow, timm",
-        partial(_random_views, resolution=_SMALL_RESOLUTION, max_denominator=_MAX_DENOMINATOR),
+        partial(_random_views, resolution=_SMALL_RESOLUTION, dct_scaling=True),
         max_wanted=None,
     ),
 )

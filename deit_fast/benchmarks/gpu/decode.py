@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
 from deit_fast.benchmarks.interleave import interleaved, summary
-from deit_fast.config import RunConfig, UserError, eval_crop_ratio
+from deit_fast.config import RunConfig, UserError
 from deit_fast.data.format.beton import open_beton
-from deit_fast.data.format.index import read_index
-from deit_fast.data.load.decode import Stored, stored_of
-from deit_fast.data.load.decode_gpu import RaggedDecoder, check_decoder, torchvision_decoder
-from deit_fast.data.load.decode_ops import DecodeTrainViews
+from deit_fast.data.load.decode import Images, images_of
+from deit_fast.data.load.gpu_decode import RaggedDecoder, check_decoder, torchvision_decoder
 from deit_fast.data.load.loader import num_threads
-from deit_fast.data.load.pipeline import MappedBeton, Pipeline
+from deit_fast.data.load.views import HostViews, Recipe, Work
 from deit_fast.kernels import rng
 from deit_fast.kernels.resample import FILTERS
 
@@ -34,34 +32,39 @@ def decode_rates(config: RunConfig, device: torch.device) -> dict[str, Any]:
         raise UserError("data.train is not set: no beton to decode")
     check_decoder(device)
     beton = open_beton(Path(config.data.train))
-    index, num_workers, side = read_index(beton), num_threads(config.data, 1), config.data.resolution
-    stored = {"tiles": stored_of(beton, index)} if index is not None else {}
-    stored["whole"] = stored_of(beton, None)
-    options = {"centre_ratio": eval_crop_ratio(config.data), "num_workers": num_workers}
-    best = next(iter(stored.values()))
-    decoder = DecodeTrainViews(best, side, config.train.seed, config.augment, config.data.interpolation, **options)
-    views = Pipeline([decoder], MappedBeton(beton), "image")
-    batch_size = config.data.batch_size
-    views.prepare(batch_size, 1, pinned=False)
+    num_workers, side, batch_size = num_threads(config.data, 1), config.data.resolution, config.data.batch_size
+    images = {"tiles": images_of(beton), "whole": images_of(beton, has_index=False)}
+    if images["tiles"].index is None:
+        del images["tiles"]
+    recipe = Recipe(config.data, config.augment, beton.num_classes, config.train.seed)
+    best = next(iter(images.values()))
+    host = HostViews(best, recipe, side, batch_size=batch_size, num_workers=num_workers, replace=_refuse)
     batches = view_ids(beton.num_samples, batch_size, config.augment.repeats, config.bench.steps, config.train.seed)
-    slot, everything = views.slots.take(), slice(0, batch_size)
+    views = np.empty((batch_size, side, side, 3), np.uint8)
+
+    def planned(ids: np.ndarray) -> Work:
+        work = host.begin(ids)
+        host.locate(work)
+        host.plan(work)
+        return work
 
     def on_cpu() -> None:
         for ids in batches:
-            views.decode(ids, slot, everything)
+            work = planned(ids)
+            work.views = views[: len(ids)]
+            host.decode(work)
 
     def on_device(ragged: RaggedDecoder) -> Callable[[], None]:
         def work() -> None:
             for ids in batches:
-                views.plan(ids, slot, everything)
-                _, _, locations, plans = views.memory(0, slot, everything)
-                ragged.decode(ids, views.metadata, locations, plans, side)
+                batch = planned(ids)
+                ragged.decode(batch.ids, batch.stored, batch.plans, side)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
 
         return work
 
-    raggeds = {name: _ragged(one, config, num_workers, device) for name, one in stored.items()}
+    raggeds = {name: _ragged(one, config, num_workers, device) for name, one in images.items()}
     works = {name: on_device(ragged) for name, ragged in raggeds.items()} | {"cpu": on_cpu}
     rates = interleaved({name: _rate(work, len(batches) * batch_size) for name, work in works.items()}, config.bench.rounds)
     return {
@@ -82,9 +85,13 @@ def view_ids(num_samples: int, batch_size: int, repeats: int, count: int, seed: 
     return batches
 
 
-def _ragged(stored: Stored, config: RunConfig, num_workers: int, device: torch.device) -> RaggedDecoder:
+def _ragged(images: Images, config: RunConfig, num_workers: int, device: torch.device) -> RaggedDecoder:
     decode_jpegs, kind = torchvision_decoder(device), FILTERS[config.data.interpolation]
-    return RaggedDecoder(decode_jpegs, stored, kind, num_workers=num_workers, device=device)
+    return RaggedDecoder(decode_jpegs, images, kind, num_workers=num_workers, device=device)
+
+
+def _refuse(ids: np.ndarray, failures: list[tuple[int, str]], num_tries: int) -> NoReturn:
+    raise UserError(failures[0][1])
 
 
 def _rate(work: Callable[[], None], num_views: int) -> Callable[[], float]:

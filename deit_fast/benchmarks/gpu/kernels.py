@@ -83,7 +83,7 @@ def _works(
     scratch = there(np.zeros(count * side * side, np.uint32))
     table = there(np.zeros((count, tables.FINISH_LENGTH), np.int64))
     levels = there(finishing.levels_of(np.array(augment.mean), np.array(augment.std)))
-    cropping = plan.cropping(plan.RANDOM, flip=augment.flip, scale=augment.crop_scale, ratio=augment.crop_ratio)
+    cropping = crop.cropping(crop.RANDOM, flip=augment.flip, scale=augment.crop_scale, ratio=augment.crop_ratio)
     how = (cropping, plan.policy_of(drawn, there(drawn.table)), mixing_of(augment), augment.erase)
     ids_there, by_word = there(ids.view(np.int64)), finishing.views_array(views)
     flat, target, shape = array(views.view(-1)), finishing.images_array(finished), (count, side, side)
@@ -95,9 +95,8 @@ def _works(
             by_word, table, levels, erase.MODES[augment.erase_mode], PRECISIONS[dtype], shape, target
         ),
     }
-    scale, ratio = augment.crop_scale, augment.crop_ratio
-    sizes = np.tile(np.array(image), (num_images, 1))
-    crop.plan_random_views(seed, ids, sizes[:, 0], sizes[:, 1], scale, ratio, -1, augment.flip, side, plans)
+    heights, widths = (np.full(count, side_of_image, np.int64) for side_of_image in image)
+    crop.plan_views(seed, ids, cropping, heights, widths, side, plans)
     view_bytes, finished_bytes = views.numel(), finished.numel() * finished.element_size()
     # a policy reads and writes each view once at least; what is mixed is read for both partners
     return works, {

@@ -14,7 +14,6 @@ from ffcv.loader import Loader, OrderOption
 from ffcv.transforms import RandomHorizontalFlip, ToTensor
 
 from deit_fast.data.format.beton import open_beton
-from deit_fast.data.load.ffcv_repairs import repair_ffcv
 
 _POLL_SECONDS = 1.0
 
@@ -30,7 +29,6 @@ class StockBatches:
     def __init__(
         self, beton: Path, *, resolution: int, batch_size: int, num_workers: int, batches_ahead: int, seed: int, num_views: int
     ) -> None:
-        repair_ffcv()
         torch_threads = torch.get_num_threads()
         self._loader = Loader(
             str(beton),

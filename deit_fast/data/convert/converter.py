@@ -17,7 +17,6 @@ from deit_fast.data.convert.pixels import (
     check_size,
     decode,
     encode_jpeg,
-    histograms,
     max_pixels,
     one_line,
     stored_size,
@@ -36,6 +35,7 @@ from deit_fast.data.convert.transcode import (
 from deit_fast.data.format.beton import JPEG_MODE, RAW_MODE
 from deit_fast.data.format.layout import Tiling
 from deit_fast.kernels import crop, resample
+from deit_fast.kernels.histograms import histograms
 from deit_fast.kernels.jpeg.turbojpeg import OK, JpegDecoder, reason
 
 MAX_SIDE = {JPEG_MODE: 65500, RAW_MODE: 65535}  # libjpeg's limit; uint16 in the metadata

@@ -14,7 +14,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from deit_fast.config import WriteConfig
 from deit_fast.data.convert.metadata import ORIENTATION, ReadableExif, orientation_of, without_metadata
 from deit_fast.data.convert.transcode import with_height
-from deit_fast.kernels.compiled import compiled
 
 _EXTENSIONS_OF = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg")}
 _16_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -198,14 +197,3 @@ def encode_jpeg(image: Image.Image, config: WriteConfig, restart_interval: int) 
         restart_marker_blocks=restart_interval,
     )
     return buffer.getvalue()
-
-
-@compiled()
-def histograms(pixels):  # type: ignore[no-untyped-def]
-    """How often each grey level occurs in each channel, (3, 256) int64, of RGB pixels (height, width, 3) uint8."""
-    counts = np.zeros((3, 256), np.int64)
-    for y in range(pixels.shape[0]):
-        for x in range(pixels.shape[1]):
-            for channel in range(3):
-                counts[channel, pixels[y, x, channel]] += 1
-    return counts

@@ -1,4 +1,4 @@
-"""Takes operations and an order, gives batches: images, targets, sample ids and view numbers, prepared ahead by a thread."""
+"""Batches of an epoch: images, targets, sample ids and view numbers, prepared ahead by a thread."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numba
 import numpy as np
 import torch
-from ffcv.pipeline.operation import Operation
 
 from deit_fast.config import DataConfig, RankError, UserError, check_option
-from deit_fast.data.format.beton import Beton
+from deit_fast.data.load.decode import Images
 from deit_fast.data.load.order import EvalOrder, TrainOrder
-from deit_fast.data.load.pipeline import MappedBeton, Pipeline
 from deit_fast.data.load.read_ahead import ReadAhead
-from deit_fast.data.load.threading_layer import check_threads, one_at_a_time
+from deit_fast.data.load.slots import Slots
+from deit_fast.data.load.threading_layer import check_threads
+from deit_fast.data.load.views import CpuViews, Made, Recipe, Slot, Views
 from deit_fast.kernels import rng
 
 _POLL_SECONDS = 0.1  # how often a blocked thread looks whether it is to stop
@@ -40,19 +39,6 @@ class Batch:
     targets: torch.Tensor
     samples: torch.Tensor
     views: torch.Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Made:
-    """A batch in slots, as arrays; or on the device, as tensors, and whole there after the event `ready`.
-
-    images (B, H, W, 3); ids (B,) uint64 are those of the views that it shows.
-    """
-
-    images: np.ndarray | torch.Tensor
-    targets: np.ndarray | torch.Tensor
-    ids: np.ndarray
-    ready: torch.cuda.Event | None = None
 
 
 class _Producer:
@@ -111,10 +97,7 @@ class _Producer:
 
     def _to_batch(self, made: Made) -> Batch:
         images_BHWC, targets = self._taken(made) if isinstance(made.images, torch.Tensor) else self._transferred(made)
-        images = images_BHWC.permute(0, 3, 1, 2)
-        if not self._loader.is_training:
-            targets = targets[:, 0]
-        return Batch(images, targets, *_shown(made.ids))
+        return Batch(images_BHWC.permute(0, 3, 1, 2), targets, *shown(made.ids))
 
     def _transferred(self, made: Made) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (B, H, W, 3) and targets on the device, copied there on the current stream."""
@@ -128,7 +111,7 @@ class _Producer:
         if device.type == "cuda":
             event = torch.cuda.Event()
             event.record()
-            self._loader.read_until(made.images, made.targets, event)
+            self._loader.read_until(Slot(made.images, made.targets), event)
         return images, targets
 
     def _taken(self, made: Made) -> tuple[torch.Tensor, torch.Tensor]:
@@ -162,50 +145,51 @@ class _Producer:
 class Loader:
     """Batches of one epoch at a time on one rank. One iteration at a time: a new one ends the one before.
 
-    `num_replaced` counts the images that did not decode and were replaced by others, in all epochs so far. Pickled or copied,
-    it is made anew on the other side, by `remake`, for the same steps of the same epoch.
+    `num_replaced` counts the images that did not decode and were replaced by others, `num_refused` the JPEGs that the device's
+    decoder left to the CPU's, in all epochs so far. make_views: class of the `Views`, with what it wants more. Pickled or
+    copied, it is made anew on the other side, by `remake`, for the same steps of the same epoch.
     """
 
     def __init__(
         self,
-        beton: Beton,
-        image_operations: Sequence[Operation],
-        label_operations: Sequence[Operation],
+        images: Images,
+        recipe: Recipe,
         order: TrainOrder | EvalOrder,
         *,
-        config: DataConfig,
         batch_size: int,
+        resolution: int,
         num_workers: int,
         device: torch.device,
-        is_training: bool,
         remake: Callable[[], Loader],
+        make_views: Callable[..., Views] = CpuViews,
+        num_slots: int | None = None,
     ) -> None:
         check_threads()
-        self._remake = remake
-        self.beton = beton
-        self.device = device
-        self.is_training = is_training
-        self.is_bfloat16 = config.dtype == "bfloat16"
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.batches_ahead = config.batches_ahead
-        self.num_slots = num_slots(config)
+        recipe.cropping(resolution)  # raises UserError where there is none
+        self._remake, self._make_views = remake, make_views
+        self._images, self._recipe = images, recipe
+        self.beton, self.order, self.device = images.beton, order, device
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.batches_ahead = recipe.data.batches_ahead
+        self.is_training, self.is_bfloat16 = recipe.is_training, recipe.data.dtype == "bfloat16"
+        self.num_slots = num_slots or slots_of(recipe.data)
         self.num_replaced = 0
-        self._replaces = is_training and config.on_error == "replace"
-        self._sized = [op for op in (*image_operations, *label_operations) if hasattr(op, "resolution")]
-        self._mapped = MappedBeton(beton)
-        self._images = Pipeline(image_operations, self._mapped, "image")
-        self._labels = Pipeline(label_operations, self._mapped, "label")
-        self._decoder: Any = image_operations[0]
-        self.order = order
+        self._num_refused_before = 0  # by views of other resolutions
+        self._resolution = resolution
         self._epoch, self.first_step = 0, 0
-        self._is_prepared = False
+        self._views: Views | None = None  # made, with the slots, when a batch is wanted
+        self._image_slots: Slots
+        self._target_slots: Slots
         self._producer: _Producer | None = None
 
     @property
     def num_refused(self) -> int:
-        """JPEGs that the device's decoder left to the CPU's, in all epochs so far."""
-        return 0
+        return self._num_refused_before + (self._views.num_refused if self._views is not None else 0)
+
+    @property
+    def resolution(self) -> int:
+        """Side of a view in pixels, from the next iteration on."""
+        return self._resolution
 
     def set_epoch(self, epoch: int, first_step: int = 0) -> None:
         """The next iteration shows this epoch, from its first_step on."""
@@ -216,28 +200,25 @@ class Loader:
     def set_resolution(self, resolution: int) -> None:
         """The side of a view in pixels from the next iteration on."""
         check_option("data.resolution", resolution)
-        if resolution == self._decoder.resolution:
-            return
-        self.close()
-        for operation in self._sized:
-            operation.resolution = resolution
-        self._is_prepared = False
+        if resolution != self._resolution:
+            self.close()
+            self._num_refused_before, self._views = self.num_refused, None
+            self._resolution = resolution
 
     def __len__(self) -> int:
         return max(0, self.order.steps_per_epoch - self.first_step)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        place = self._epoch, self.first_step, self._decoder.resolution, self.num_replaced
-        return _remade, (self._remake, *place)
+    def __reduce__(self) -> tuple[object, ...]:
+        return _remade, (self._remake, self._epoch, self.first_step, self._resolution, self.num_replaced)
 
     def __iter__(self) -> Iterator[Batch]:
         check_threads()
         self.close()
-        self._prepare()
+        self.views()
         schedule = self.order.read_schedule(self._epoch, self.first_step)
         read_ahead = None
         if schedule is not None:
-            read_ahead = ReadAhead(self.beton.path, self._mapped.memory, schedule, steps_behind=self.num_slots)
+            read_ahead = ReadAhead(self.beton.path, self._images.memory, schedule, steps_behind=self.num_slots)
         producer = _Producer(self, list(self.order.batches(self._epoch, self.first_step)), read_ahead)
         self._producer = producer
         try:
@@ -247,27 +228,42 @@ class Loader:
             if self._producer is producer:  # else loader and producer hold each other, until Python looks for cycles
                 self._producer = None
 
-    def _prepare(self) -> None:
-        if not self._is_prepared:
-            for pipeline in (self._images, self._labels):
-                pipeline.prepare(self.batch_size, self.num_slots, pinned=self.device.type == "cuda")
-            self._is_prepared = True
+    def views(self) -> Views:
+        """What makes the batches, and the slots for them, made now unless they are there.
 
-    def code_of(self, *, decoding: bool) -> list[Any]:
-        """The Python functions that call what is compiled: those that decode images, or those that make batches of views."""
-        self._prepare()
-        return self._images.code[:1] if decoding else self._images.code[1:] + self._labels.code
+        Raises UserError where there is not so much memory, or where views of this resolution cannot be made.
+        """
+        if self._views is None:
+            try:
+                self._views = self._make_views(
+                    self._images, self._recipe, self._resolution, batch_size=self.batch_size, num_workers=self.num_workers,
+                    replace=self._replace,
+                )  # fmt: skip
+                slots = self._recipe.slots(self._resolution)
+                self._image_slots, self._target_slots = (
+                    Slots((self.batch_size, *shape), dtype, self.num_slots, pinned=self.device.type == "cuda")
+                    for shape, dtype in slots
+                )
+            except UserError:
+                raise
+            except (MemoryError, ValueError) as error:  # of NumPy: no memory, or more than there are addresses
+                self._views = None
+                num_bytes = self.batch_size * self._recipe.batch_bytes(self._resolution, self.num_slots)
+                raise UserError(
+                    f"{self.num_slots} batches of {self.batch_size} take {num_bytes:,} bytes, which are not to be had: want "
+                    "smaller batches (data.batch_size, data.eval_batch_size), fewer (data.batches_ahead), or a smaller "
+                    "data.resolution"
+                ) from error
+        return self._views
 
-    def try_out(self, *, decoding: bool) -> None:
-        """Runs `code_of` once, on the first images of the epoch or on undefined views, so that all of it is compiled."""
-        self._prepare()
-        (ids, *_), slot = self.order.batches(self._epoch, self.first_step), self._images.slots.take()
-        if decoding:
-            self._images.decode(ids, slot, slice(0, len(ids)))
-        else:
-            self._images.run_rest(self._images.memory(0, slot, slice(0, len(ids)))[0], ids, slot)
-            self._labels.run(ids, self._labels.slots.take())
-            _shown(ids)
+    def take_slot(self) -> Slot:
+        """Memory for a batch, which nobody uses until the arrays are gone."""
+        return Slot(self._image_slots.take(), self._target_slots.take())
+
+    @property
+    def num_pieces(self) -> tuple[int, int]:
+        """Pieces of memory for images and for targets that there are, free or lent."""
+        return self._image_slots.num_pieces, self._target_slots.num_pieces
 
     def close(self) -> None:
         """End the iteration that is on, if any, and its thread."""
@@ -276,56 +272,49 @@ class Loader:
             self._producer = None
 
     def make_batch(self, ids: np.ndarray) -> Made:
-        """A batch in slots of its own. ids (B,) uint64. Raises RankError if an image does not decode and is to be fatal."""
-        slot, labels_slot = self._images.slots.take(), self._labels.slots.take()
-        with one_at_a_time():
-            views = self._images.decode(ids, slot, slice(0, len(ids)))
-            ids = self._replaced(ids, slot)
-            return Made(self._images.run_rest(views, ids, slot), self._labels.run(ids, labels_slot), ids)
+        """A batch in a slot of its own. ids (B,) uint64. Raises RankError if an image does not decode and is to be fatal."""
+        slot = self.take_slot()
+        made = self.views().make(ids, slot)
+        if made.ready is not None:
+            self.read_until(slot, made.ready)
+        return made
 
-    def read_until(self, images: np.ndarray, targets: np.ndarray, event: torch.cuda.Event) -> None:
+    def read_until(self, slot: Slot, event: torch.cuda.Event) -> None:
         """A GPU copies from the memory of a batch until the event."""
-        self._images.slots.read_until(images, event)
-        self._labels.slots.read_until(targets, event)
+        self._image_slots.read_until(slot.images, event)
+        self._target_slots.read_until(slot.targets, event)
 
     def rest(self) -> None:
         """No batch is made for now: wait until no GPU copies from any, and keep the memory of the usual number."""
-        for pipeline in (self._images, self._labels):
-            pipeline.slots.rest()
+        for slots in (self._image_slots, self._target_slots):
+            slots.rest()
 
-    def _replaced(self, ids: np.ndarray, slot: np.ndarray) -> np.ndarray:
-        """The ids, those of images that did not decode replaced by the next in the beton that does, and its view decoded."""
-        _, statuses, locations, _ = self._images.memory(0, slot, slice(0, len(ids)))
-        if not statuses.any():
-            return ids
-        for tries in range(self.beton.num_samples + 1):
-            failures = self._decoder.failures(statuses, ids, locations)
-            if not failures:
-                break
-            if not self._replaces or tries == self.beton.num_samples or isinstance(self.order, EvalOrder):
-                raise RankError(
-                    f"{failures[0][1]}; the beton is damaged, write it again, or let data.on_error=replace put others in place"
-                )
-            ids = ids.copy()
-            for position, line in failures:
-                self.num_replaced += 1
-                following = self.order.sample_after(int(rng.sample_of(ids[position])))
-                shown = set(rng.sample_of(ids).tolist())  # an image that is there already could be mixed with itself
-                while following in shown and len(shown) < len(self.order.samples):
-                    following = self.order.sample_after(following)
-                print(f"deit_fast: {line}; sample {following} stands in for it", file=sys.stderr)
-                ids[position] = ids[position] - rng.sample_of(ids[position]) + np.uint64(following)
-                here = slice(position, position + 1)
-                self._images.decode(ids[here], slot, here)
-        return ids
+    def _replace(self, ids: np.ndarray, failures: list[tuple[int, str]], num_tries: int) -> None:
+        """Puts the next images of the beton in the place of those that did not decode.
+
+        Raises RankError where that is not asked for, or when all images were tried.
+        """
+        order = self.order
+        if isinstance(order, EvalOrder) or self._recipe.data.on_error != "replace" or num_tries == self.beton.num_samples:
+            raise RankError(
+                f"{failures[0][1]}; the beton is damaged, write it again, or let data.on_error=replace put others in place"
+            )
+        for position, line in failures:
+            self.num_replaced += 1
+            following = order.sample_after(int(rng.sample_of(ids[position])))
+            shown = set(rng.sample_of(ids).tolist())  # an image that is there already could be mixed with itself
+            while following in shown and len(shown) < len(order.samples):
+                following = order.sample_after(following)
+            print(f"deit_fast: {line}; sample {following} stands in for it", file=sys.stderr)
+            ids[position] = ids[position] - rng.sample_of(ids[position]) + np.uint64(following)
 
 
-def _shown(ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def shown(ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Samples and view numbers (B,) int64 of views with ids (B,) uint64."""
     return torch.from_numpy(rng.sample_of(ids).astype(np.int64)), torch.from_numpy(rng.view_of(ids).astype(np.int64))
 
 
-def num_slots(config: DataConfig) -> int:
+def slots_of(config: DataConfig) -> int:
     """Batches in memory at a time: those ahead, one with the consumer, one being filled."""
     return config.batches_ahead + 2
 

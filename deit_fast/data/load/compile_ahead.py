@@ -29,11 +29,13 @@ from numba.core.dispatcher import Dispatcher
 from tqdm import tqdm
 
 from deit_fast.cores import num_cores
-from deit_fast.data.load import decode, decode_ops, ops
+from deit_fast.data.load.batches import Loader, shown
+from deit_fast.data.load.views import AUGMENTING, DECODING, CpuViews
 from deit_fast.kernels.compiled import sources_stamp
+from deit_fast.kernels.decode import decode_batch
 from deit_fast.output import droppable_output
 
-PARTS = ("decode", "rest")
+PARTS = {"decode": DECODING, "rest": AUGMENTING}
 RESOLUTION = 32
 _PROGRAM = f"import sys; from {__name__} import compile_parts; compile_parts(sys.argv[1], sys.argv[2:])"
 _is_compiling = False  # this process is one of the two
@@ -66,13 +68,14 @@ def compile_ahead(beton: Path) -> None:
 
 def _cache_folder() -> Path | None:
     """Where Numba keeps what `decode_batch` was compiled to; None where it keeps nothing."""
-    cache = getattr(decode.decode_batch, "_cache", None)
+    cache = getattr(decode_batch, "_cache", None)
     return None if cache is None or isinstance(cache, NullCache) else Path(cache.cache_path)
 
 
 def _digests() -> tuple[str, str]:
     """Of the sources and versions that cached code is of, and of the processor that it is for."""
-    sources = [sources_stamp(Path(str(module.__file__))) for module in (decode_ops, ops)]
+    files = {Path(function.py_func.__code__.co_filename) for part in PARTS.values() for function in part}
+    sources = sorted(sources_stamp(path) for path in files)
     versions = (numba.__version__, llvmlite.__version__, platform.python_version())
     processor = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
     code, machine = (hashlib.sha256(repr(facts).encode()).hexdigest()[:16] for facts in ((sources, versions), processor))
@@ -82,7 +85,7 @@ def _digests() -> tuple[str, str]:
 def _compile(beton: Path) -> bool:
     """Runs both parts; whether they came to their end."""
     started = time.monotonic()
-    workers = [PARTS] if num_cores() == 1 else [(part,) for part in PARTS]
+    workers = [tuple(PARTS)] if num_cores() == 1 else [(part,) for part in PARTS]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
     with contextlib.ExitStack() as stack:
         stack.enter_context(droppable_output())
@@ -153,12 +156,29 @@ def compile_parts(beton: str, parts: list[str]) -> None:
         train_loader(config, augment, seed=0, rank=0, world_size=1, device=device),
         eval_loader(config, augment, rank=0, world_size=1, device=device),
     ]
-    pieces = [(loader, part == "decode") for part in parts for loader in loaders]
-    names = _names([code for loader, decoding in pieces for code in loader.code_of(decoding=decoding)])
+    names = _names([function for part in parts for function in PARTS[part]])
     print("+" + " ".join(sorted(names)), flush=True)
     event.register("numba:compile", _Reporter(names))
-    for loader, decoding in pieces:
-        loader.try_out(decoding=decoding)
+    for part in parts:
+        for loader in loaders:
+            _try_out(loader, part)
+
+
+def _try_out(loader: Loader, part: str) -> None:
+    """Runs a part of the way to the first batch of an epoch, the second on undefined views, so that all of it is compiled."""
+    views = loader.views()
+    assert isinstance(views, CpuViews)
+    work, slot = views.begin(next(iter(loader.order.batches(0)))), loader.take_slot()
+    if part == "decode":
+        views.locate(work)
+        views.plan(work)
+        views.decode(work)
+    else:
+        views.augment(work)
+        mixed = views.draw_mix(work)
+        views.finish(work, mixed, slot.images)
+        views.targets(work, mixed, slot.targets)
+        shown(work.ids)
 
 
 class _Reporter(event.Listener):

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from deit_fast.config import AugmentConfig, DataConfig
 from deit_fast.cores import num_cores
-from deit_fast.data.format.layout import METADATA_TYPE
-from deit_fast.data.load.decode import Stored, scratch_bytes
-from deit_fast.data.load.loader import num_slots, train_operations
-from deit_fast.data.load.pipeline import batch_bytes
+from deit_fast.data.load.batches import slots_of
+from deit_fast.data.load.decode import Largest, scratch_bytes
+from deit_fast.data.load.views import Recipe
 from deit_fast.kernels.operations import scratch_bytes as policy_bytes
 
 _ORDER_ARRAYS = 7  # of 8 bytes a sample: keys, their order, samples, positions, and the view ids in the making
 
 
 def loader_memory(
-    num_samples: int, num_classes: int, largest: Stored, file_bytes: int, data: DataConfig, num_threads: int
+    num_samples: int, num_classes: int, largest: Largest, file_bytes: int, data: DataConfig, num_threads: int
 ) -> dict[str, int]:
     """Bytes that loading a beton of ours for training takes.
 
@@ -26,13 +23,13 @@ def loader_memory(
     `tables` of what is known of each image, `order` while an epoch's is made, `scratch` of the threads, `batches` being filled,
     waiting or in use.
     """
-    operations = train_operations(data, AugmentConfig(), largest, num_classes, seed=0, num_workers=num_threads)
+    recipe = Recipe(data, AugmentConfig(), num_classes, seed=0)
     return {
         "page_cache": file_bytes,
         "tables": table_bytes(num_samples),
         "order": 8 * _ORDER_ARRAYS * num_samples,
         "scratch": num_threads * (scratch_bytes(largest, data.resolution) + policy_bytes(data.resolution, data.resolution)),
-        "batches": sum(batch_bytes(pipeline, data.batch_size, num_slots(data)) for pipeline in operations),
+        "batches": data.batch_size * recipe.batch_bytes(data.resolution, slots_of(data)),
     }
 
 
@@ -44,7 +41,7 @@ def forecast(facts: dict[str, Any], num_classes: int) -> tuple[dict[str, int], s
     """
     data, num_threads = DataConfig(), num_cores()
     sides = (facts["height"]["max"], facts["width"]["max"])
-    largest = Stored(*sides, facts["max_pixels"], facts["stored_bytes"]["max"], (0, 0, 0, 0), None)
+    largest = Largest(*sides, facts["max_pixels"], facts["stored_bytes"]["max"])
     memory = loader_memory(facts["num_samples"], num_classes, largest, facts["file_bytes"], data, num_threads)
     return memory, forecast_line(memory, data, num_threads)
 
@@ -59,9 +56,8 @@ def forecast_line(memory: dict[str, int], data: DataConfig, num_threads: int) ->
 
 
 def table_bytes(num_samples: int) -> int:
-    """What a loader keeps in memory of each image: metadata, the Beton's arrays, and where each lies, in order of offsets."""
-    beton = 8 + 2 + 2 + 1 + 8 + 8  # label, width, height, mode, offset, size
-    return num_samples * (METADATA_TYPE.itemsize + beton + 2 * np.dtype(np.uint64).itemsize)
+    """What a loader keeps in memory of each image: the Beton's arrays."""
+    return num_samples * (8 + 2 + 2 + 1 + 8 + 8)  # label, width, height, mode, offset, size
 
 
 def _shown(num_bytes: int) -> str:

@@ -10,31 +10,19 @@ from typing import Any
 
 import numba
 import torch
-from ffcv.pipeline.operation import Operation
 
-from deit_fast.config import (
-    AugmentConfig,
-    DataConfig,
-    UserError,
-    check_loading,
-    eval_batch_size,
-    eval_crop_ratio,
-    eval_resolution,
-    is_mixing,
-)
+from deit_fast.config import AugmentConfig, DataConfig, UserError, check_loading, eval_batch_size, eval_resolution
 from deit_fast.cores import num_cores
 from deit_fast.data.format.beton import Beton, open_beton
-from deit_fast.data.format.index import read_index
-from deit_fast.data.load.batches import Batch, Loader, num_slots
+from deit_fast.data.load.batches import Batch, Loader, slots_of
 from deit_fast.data.load.compile_ahead import compile_ahead
-from deit_fast.data.load.decode import Stored, stored_of
-from deit_fast.data.load.decode_ops import DecodeEvalViews, DecodeTrainViews
-from deit_fast.data.load.ops import AugmentViews, Finish, Label, SoftTargets
+from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.order import EvalOrder, choose_subset, train_order
 from deit_fast.data.load.page_order import CHUNK_BYTES
 from deit_fast.data.load.placement import check_device
+from deit_fast.data.load.views import Recipe
 
-__all__ = ["Batch", "Loader", "eval_loader", "num_slots", "num_threads", "train_loader", "train_operations"]
+__all__ = ["Batch", "Loader", "eval_loader", "num_threads", "slots_of", "train_loader"]
 
 _LEAST_CHUNK_BYTES = 128 << 10  # what Linux reads at once
 
@@ -50,26 +38,6 @@ def num_threads(config: DataConfig, world_size: int) -> int:
     return config.num_workers or max(1, min(available, num_cores()) // local_ranks)
 
 
-def train_operations(
-    config: DataConfig, augment: AugmentConfig, stored: Stored, num_classes: int, *, seed: int, num_workers: int
-) -> tuple[list[Operation], list[Operation]]:
-    """The operations that make training batches of images and of targets."""
-    threads: dict[str, Any] = {"num_workers": num_workers}
-    options = {"dct_scaling": config.dct_scaling, "centre_ratio": eval_crop_ratio(config), **threads}
-    decoder = DecodeTrainViews(stored, config.resolution, seed, augment, config.interpolation, **options)
-    images: list[Operation] = [decoder]
-    policy = AugmentViews(augment, seed, config.interpolation, **threads)
-    if policy.policy.num_steps:
-        images.append(policy)
-    if config.dtype != "uint8":
-        images.append(Finish(augment, seed, config.dtype, **threads))
-    elif is_mixing(augment) or augment.erase > 0:
-        raise UserError(
-            "data.dtype=uint8: images are neither mixed nor erased; set augment.mixup, augment.cutmix and augment.erase to 0"
-        )
-    return images, [Label(), SoftTargets(num_classes, config.resolution, augment, seed)]
-
-
 def train_loader(
     config: DataConfig, augment: AugmentConfig, *, seed: int, rank: int, world_size: int, device: torch.device
 ) -> Loader:
@@ -80,6 +48,7 @@ def train_loader(
     beton = _open(config, "train")
     compile_ahead(beton.path)
     place: dict[str, Any] = {"seed": seed, "rank": rank, "world_size": world_size, "device": device}
+    images = images_of(beton)
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)
     order = train_order(
@@ -95,26 +64,26 @@ def train_loader(
         window_bytes=window_bytes,
         chunk_bytes=min(CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, window_bytes >> 12)),
     )
-    workers = num_threads(config, world_size)
-    stored = stored_of(beton, read_index(beton))
-    images, labels = train_operations(config, augment, stored, beton.num_classes, seed=seed, num_workers=workers)
+    recipe = Recipe(config, augment, beton.num_classes, seed)
     common: dict[str, Any] = {
-        "config": config,
         "batch_size": config.batch_size,
-        "num_workers": workers,
+        "resolution": config.resolution,
+        "num_workers": num_threads(config, world_size),
         "device": device,
-        "is_training": True,
         "remake": functools.partial(train_loader, _anywhere(config), augment, **place),
     }
     if augment.device == "cpu":
-        return Loader(beton, images, labels, order, **common)
+        return Loader(images, recipe, order, **common)
     # which import numba-cuda
-    from deit_fast.data.load.decode_gpu import torchvision_decoder
-    from deit_fast.data.load.device_batches import DeviceLoader
+    from deit_fast.data.load import gpu_views
+    from deit_fast.data.load.gpu_decode import torchvision_decoder
 
-    decode_jpegs = torchvision_decoder(device) if config.decode == "gpu" else None
-    where: dict[str, Any] = {"augment": augment, "stored": stored, "seed": seed, "decode_jpegs": decode_jpegs}
-    return DeviceLoader(beton, images[:1], labels, order, **common, **where)
+    decode_jpegs = None
+    if config.decode == "gpu":
+        gpu_views.check_size(images, recipe, min(config.resolution, config.start_resolution or config.resolution))
+        decode_jpegs = torchvision_decoder(device)
+    make_views = functools.partial(gpu_views.GpuViews, device=device, decode_jpegs=decode_jpegs)
+    return Loader(images, recipe, order, make_views=make_views, num_slots=gpu_views.NUM_SLOTS, **common)
 
 
 def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, device: torch.device) -> Loader:
@@ -127,22 +96,14 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
     batch_size = min(eval_batch_size(config), -(-beton.num_samples // world_size))
     place: dict[str, Any] = {"rank": rank, "world_size": world_size, "device": device}
 
-    order = EvalOrder(beton.num_samples, batch_size, rank, world_size)
-    workers = num_threads(config, world_size)
-    stored = stored_of(beton, read_index(beton))
-    decoder = DecodeEvalViews(
-        stored, eval_resolution(config), eval_crop_ratio(config), config.interpolation, num_workers=workers
-    )
     return Loader(
-        beton,
-        [decoder] if config.dtype == "uint8" else [decoder, Finish(augment, None, config.dtype, num_workers=workers)],
-        [Label()],
-        order,
-        config=config,
+        images_of(beton),
+        Recipe(config, augment, beton.num_classes, None),
+        EvalOrder(beton.num_samples, batch_size, rank, world_size),
         batch_size=batch_size,
-        num_workers=workers,
+        resolution=eval_resolution(config),
+        num_workers=num_threads(config, world_size),
         device=device,
-        is_training=False,
         remake=functools.partial(eval_loader, _anywhere(config), augment, **place),
     )
 

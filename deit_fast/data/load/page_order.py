@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from deit_fast.config import UserError
 from deit_fast.kernels import rng
-from deit_fast.kernels.compiled import compiled
+from deit_fast.kernels.chunks import cut, spread
 
 # Of ImageNet sorted by class, global batches of 341 different images cannot be told from those of a full shuffle with these,
 # and of 1024 hardly: chi-square 1.012 instead of 1 (records/2026-11-21-loader). A window of 1 GB wants chunks of 256 KiB.
@@ -28,7 +28,6 @@ WINDOW_BYTES = 4 << 30
 
 _ALIGNMENT = 4096  # memory comes in pages; a constant, not the machine's, since the order follows from it
 _GAP_BYTES = 64 << 10  # what lies between two images is read along with them up to so many bytes, rather than asking twice
-_SPREAD_BLOCK = 1  # of rng.ORDER's blocks for a sample; block 0 is the permutation
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,27 +56,6 @@ class Chunks:
         return chunk_of
 
 
-@compiled()
-def _cut(starts, ends, chunk_bytes, gap_bytes):  # type: ignore[no-untyped-def]
-    """Of images in the order of their starts: does a chunk begin with it, does a range. Two bool (n,)."""
-    begins_chunk = np.zeros(len(starts), np.bool_)
-    begins_range = np.zeros(len(starts), np.bool_)
-    num_bytes = np.int64(0)
-    end = np.int64(0)
-    for image in range(len(starts)):
-        is_near = image > 0 and starts[image] <= end + gap_bytes
-        added = max(ends[image] - end, np.int64(0)) if is_near else ends[image] - starts[image]
-        if image == 0 or num_bytes + added > chunk_bytes:
-            begins_chunk[image] = begins_range[image] = True
-            num_bytes = ends[image] - starts[image]
-            end = ends[image]
-        else:
-            begins_range[image] = not is_near
-            num_bytes += added
-            end = max(end, ends[image])
-    return begins_chunk, begins_range
-
-
 def cut_into_chunks(
     offsets: NDArray[np.uint64], sizes: NDArray[np.uint64], samples: NDArray[np.int64], chunk_bytes: int = CHUNK_BYTES
 ) -> Chunks:
@@ -90,7 +68,7 @@ def cut_into_chunks(
     image_ends = image_starts + np.maximum(sizes[samples].astype(np.int64), 1)
     image_starts = image_starts // _ALIGNMENT * _ALIGNMENT
     image_ends = -(-image_ends // _ALIGNMENT) * _ALIGNMENT
-    begins_chunk, begins_range = _cut(image_starts, image_ends, np.int64(chunk_bytes), np.int64(_GAP_BYTES))
+    begins_chunk, begins_range = cut(image_starts, image_ends, np.int64(chunk_bytes), np.int64(_GAP_BYTES))
     first_of_chunk, first_of_range = np.flatnonzero(begins_chunk), np.flatnonzero(begins_range)
     starts = image_starts[first_of_range]
     ends = np.maximum.reduceat(image_ends, first_of_range)
@@ -103,23 +81,6 @@ def cut_into_chunks(
         ends=ends,
         num_bytes=np.add.reduceat(ends - starts, first_ranges),
     )
-
-
-@compiled()
-def _spread(samples, first_samples, chunk_starts, reach, seed, base):  # type: ignore[no-untyped-def]
-    """Samples, each chunk's in random order, and where on the line each lies: int64 and float64 (n,)."""
-    shuffled = samples.copy()
-    places = np.empty(len(samples), np.float64)
-    for chunk in range(len(chunk_starts)):
-        first = first_samples[chunk]
-        count = first_samples[chunk + 1] - first
-        for position in range(count - 1, -1, -1):
-            here = first + position
-            a, b, _, _ = rng.words(seed, base | np.uint64(here), rng.ORDER, _SPREAD_BLOCK)
-            other = first + np.int64((a * np.uint64(position + 1)) >> np.uint64(32))
-            shuffled[here], shuffled[other] = shuffled[other], shuffled[here]
-            places[here] = chunk_starts[chunk] + reach * ((position + b * 2.0**-32) / count)
-    return shuffled, places
 
 
 def reach_bytes(chunks: Chunks, window_bytes: int) -> int:
@@ -145,7 +106,7 @@ def sample_stream(chunks: Chunks, *, seed: int, epoch: int, window_bytes: int = 
     chunk_starts = np.empty(len(chunks), np.float64)
     chunk_starts[order] = np.cumsum(num_bytes) - num_bytes
     base = rng.pack_view_ids(epoch, np.zeros(1, np.uint64), np.zeros(1, np.uint64))[0]
-    shuffled, places = _spread(chunks.samples, chunks.first_samples, chunk_starts, reach, np.uint64(seed), base)
+    shuffled, places = spread(chunks.samples, chunks.first_samples, chunk_starts, reach, np.uint64(seed), base)
     stream: NDArray[np.int64] = shuffled[np.argsort(places, kind="stable")]
     return stream
 

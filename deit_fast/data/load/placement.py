@@ -27,6 +27,6 @@ def check_device(config: DataConfig, augment: AugmentConfig, device: torch.devic
     if device.type != "cuda" and not cuda.SIMULATED:
         raise UserError(f"{option}: wants a run on a CUDA device, and this one is on {device.type}; see train.device")
     if config.decode != "cpu":
-        from deit_fast.data.load.decode_gpu import check_decoder
+        from deit_fast.data.load.gpu_decode import check_decoder
 
         check_decoder(device)

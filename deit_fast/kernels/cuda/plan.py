@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,55 +15,15 @@ from deit_fast.kernels.cuda.tables import CUT, ERASED, FLIPPED, HEIGHT, IMAGE, K
 
 THREADS = 128
 
-GIVEN = 0  # crops are in their table already
-RANDOM = 1
-SIMPLE = 2
-CENTRE = 3
-
-
-class Cropping(NamedTuple):
-    """How crops are drawn; a named tuple, since kernels take these as arguments. Made by `cropping`."""
-
-    kind: np.int64  # GIVEN, RANDOM, SIMPLE or CENTRE
-    flip: np.float64  # probability
-    scale_low: np.float64  # of RANDOM, as `crop.random_resized_crop` has them
-    scale_high: np.float64
-    ratio_low: np.float64
-    ratio_high: np.float64
-    padding: np.int64  # of SIMPLE
-    resized: np.int64  # of CENTRE: the shorter side before the crop
-
-
-def cropping(
-    kind: int,
-    *,
-    flip: float = 0.0,
-    scale: tuple[float, float] = (1.0, 1.0),
-    ratio: tuple[float, float] = (1.0, 1.0),
-    padding: int = 0,
-    resized: int = 0,
-) -> Cropping:
-    """A `Cropping` with every number of the type that kernels want."""
-    lows, highs = (np.float64(scale[0]), np.float64(ratio[0])), (np.float64(scale[1]), np.float64(ratio[1]))
-    sizes = np.int64(padding), np.int64(resized)
-    return Cropping(np.int64(kind), np.float64(flip), lows[0], highs[0], lows[1], highs[1], *sizes)
-
 
 @device_function
 def _draw_crop_of_view(seed, view_id, how, resolution, view, images, crops):  # type: ignore[no-untyped-def]
-    """Fills crops[view] with a plan of the image that it says itself: `crop.plan_random_views` and its like."""
+    """Fills crops[view] with a plan of the image that it says itself: `crop.plan_view`."""
     image = crops[view, IMAGE]
-    height, width = images[image, HEIGHT], images[image, WIDTH]
-    if how.kind == RANDOM:
-        scale, ratio = (how.scale_low, how.scale_high), (how.ratio_low, how.ratio_high)
-        plan = crop.random_resized_crop(seed, view_id, height, width, scale, ratio, resolution)
-    elif how.kind == SIMPLE:
-        plan = crop.simple_random_crop(seed, view_id, height, width, resolution, how.padding)
-    else:
-        plan = crop.resized_centre_crop(height, width, how.resized, resolution)
+    plan, flipped = crop.plan_view(seed, view_id, how, images[image, HEIGHT], images[image, WIDTH], resolution)
     crops[view, 0], crops[view, 1], crops[view, 2], crops[view, 3] = plan[0], plan[1], plan[2], plan[3]
     crops[view, 4], crops[view, 5], crops[view, 6], crops[view, 7] = plan[4], plan[5], plan[6], plan[7]
-    crops[view, FLIPPED] = 1 if crop.is_flipped(seed, view_id, how.flip) else 0
+    crops[view, FLIPPED] = 1 if flipped else 0
 
 
 @device_function
@@ -107,7 +67,7 @@ def _draw_views(seed, ids, count, cropped, policy, mixed, erasing, side, images,
     view = np.int64(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     if view < count:
         view_id = np.uint64(ids[view])
-        if cropped.kind != GIVEN:
+        if cropped.kind != crop.GIVEN:
             _draw_crop_of_view(seed, view_id, cropped, side, view, images, crops)
         _draw_steps_of_view(seed, view_id, policy, side, side, view, steps)
         _draw_erased_of_view(seed, view_id, erasing, side, side, view, table)
@@ -124,7 +84,7 @@ def draw_views(
     seed: int | np.uint64,
     ids: Any,
     count: int,
-    how: tuple[Cropping, policies.Policy, mix.Mixing, float],
+    how: tuple[crop.Cropping, policies.Policy, mix.Mixing, float],
     resolution: int,
     images: Any,
     crops: Any,

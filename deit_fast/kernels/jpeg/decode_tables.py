@@ -11,6 +11,7 @@ from numba import carray
 
 from deit_fast.kernels.compiled import compiled
 from deit_fast.kernels.jpeg.huffman import MAX_AC_BITS, MAX_DC_BITS
+from deit_fast.kernels.jpeg.segments import START_OF_SCAN, next_segment
 from deit_fast.kernels.transpose import void_pointer
 
 LOOKUP_BITS = 11  # of the longest codes, with the sign of their values, that the first look finds: 99.5 % of a photograph's
@@ -123,15 +124,10 @@ def read_facts(encoded, header_bytes, facts):  # type: ignore[no-untyped-def]
     if header_bytes > encoded.size or header_bytes < 4 or encoded[0] != 0xFF or encoded[1] != 0xD8:
         return False
     frame = np.int64(0)
-    at = np.int64(2)
-    while at + 4 <= header_bytes:
-        marker = encoded[at + 1]
-        end = at + 2 + (np.int64(encoded[at + 2]) << 8 | np.int64(encoded[at + 3]))
-        if encoded[at] != 0xFF or end < at + 4 or end > header_bytes:
-            return False
-        at += 4
+    marker, at, end = next_segment(encoded, np.int64(2), header_bytes)
+    while marker >= 0:
         is_sound = True
-        if marker == 0xDA:
+        if marker == START_OF_SCAN:
             return end == header_bytes and frame > 0 and _read_scan(encoded, at, end, frame, is_jfif, adobe, facts)
         if marker == 0xDB:
             is_sound = _find_quantizations(encoded, at, end, facts)
@@ -153,7 +149,7 @@ def read_facts(encoded, header_bytes, facts):  # type: ignore[no-untyped-def]
             is_sound = False
         if not is_sound:
             return False
-        at = end
+        marker, at, end = next_segment(encoded, end, header_bytes)
     return False
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from deit_fast.kernels.compiled import compiled
+from deit_fast.kernels.jpeg.segments import next_segment
 
 # A grid is (interval, MCU width, MCU height, image width, image height): int64
 NO_TILES = (np.int64(0), np.int64(0), np.int64(0), np.int64(0), np.int64(0))
@@ -71,12 +72,11 @@ def union(first, second):  # type: ignore[no-untyped-def]
 @compiled()
 def _frame_place(encoded, header_bytes):  # type: ignore[no-untyped-def]
     """Offset of height and width in a header, from its frame segment; -1 where there is none."""
-    at = 2
-    while at + 9 <= header_bytes and encoded[at] == 0xFF:
-        marker = encoded[at + 1]
+    marker, start, end = next_segment(encoded, np.int64(2), header_bytes)
+    while marker >= 0:
         if 0xC0 <= marker <= 0xC2:
-            return at + 5
-        at += 2 + (np.int64(encoded[at + 2]) << 8 | np.int64(encoded[at + 3]))
+            return start + 1 if start + 5 <= end else np.int64(-1)
+        marker, start, end = next_segment(encoded, end, header_bytes)
     return np.int64(-1)
 
 

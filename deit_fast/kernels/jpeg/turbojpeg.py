@@ -15,6 +15,7 @@ from numba import types
 
 from deit_fast.kernels.addresses import HoldsAddresses
 from deit_fast.kernels.compiled import compiled
+from deit_fast.kernels.jpeg.segments import START_OF_SCAN, next_segment
 
 OK = 0
 UNREADABLE_HEADER = 1
@@ -90,13 +91,10 @@ def is_self_contained(encoded):  # type: ignore[no-untyped-def]
     Of any other, a decoder would take what it lacks from the image that it decoded before: that is what libjpeg has
     abbreviated JPEGs for.
     """
-    at, quantizations, huffmans = np.int64(2), np.int64(0), np.int64(0)
+    quantizations, huffmans = np.int64(0), np.int64(0)
     num_components, wanted_quantizations = np.int64(-1), np.int64(0)
-    while at + 4 <= encoded.size and encoded[at] == 0xFF:
-        marker = np.int64(encoded[at + 1])
-        start, end = at + 4, at + 2 + (np.int64(encoded[at + 2]) << 8 | np.int64(encoded[at + 3]))
-        if end < start or end > encoded.size:
-            return False
+    marker, start, end = next_segment(encoded, np.int64(2), encoded.size)
+    while marker >= 0:
         if marker == 0xDB:
             while start < end:
                 quantizations |= 1 << (np.int64(encoded[start]) & 15)
@@ -114,7 +112,7 @@ def is_self_contained(encoded):  # type: ignore[no-untyped-def]
             num_components = np.int64(encoded[start + 5])
             for k in range(num_components):
                 wanted_quantizations |= 1 << (np.int64(encoded[start + 8 + 3 * k]) & 15)
-        elif marker == 0xDA:
+        elif marker == START_OF_SCAN:
             if start >= end or encoded[start] != num_components or start + 1 + 2 * num_components > end:
                 return False
             for k in range(num_components):
@@ -122,7 +120,7 @@ def is_self_contained(encoded):  # type: ignore[no-untyped-def]
                 if not (huffmans >> (tables >> 4 & 15) & 1 and huffmans >> (16 | tables & 15) & 1):
                     return False
             return wanted_quantizations & ~quantizations == 0
-        at = end
+        marker, start, end = next_segment(encoded, end, encoded.size)
     return False
 
 

@@ -25,7 +25,6 @@ from deit_fast.data.convert.pixels import BadImage, decode
 from deit_fast.data.convert.write import write_beton
 from deit_fast.data.format.beton import open_beton
 from deit_fast.data.format.index import read_index
-from deit_fast.data.load.ffcv_repairs import repair_ffcv
 from deit_fast.kernels.jpeg.turbojpeg import DecoderHandles, decode_jpeg
 from deit_fast.kernels.transpose import void_pointer
 from tests.data.image_folders import smooth_image
@@ -44,7 +43,6 @@ class AccurateDecoder(SimpleRGBImageDecoder):
     def __init__(self) -> None:
         super().__init__()
         self._handles = DecoderHandles(1)  # FFCV asks for states more than once, before and after it asks for the code
-        repair_ffcv()  # as our own operations do: decode_jpeg is called outside the loader, too
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
         height, width = int(self.metadata["height"].max()), int(self.metadata["width"].max())

@@ -77,21 +77,18 @@ def test_of_two_that_begin_at_once_one_compiles(beton: Path, tmp_path: Path, mon
     assert begun == [beton]
 
 
-def test_the_functions_of_both_parts_are_found(beton: Path) -> None:
-    decoding, rest = (
-        module._names([code for loader in _loaders(beton) for code in loader.code_of(decoding=decoding)])
-        for decoding in (True, False)
-    )
-    assert {"deit_fast.data.load.decode.decode_batch", "deit_fast.kernels.jpeg.decode_window.decode_window"} <= decoding
-    assert {"deit_fast.kernels.operations.apply_all", "deit_fast.data.load.ops._take_labels"} <= rest
+def test_the_functions_of_both_parts_are_found() -> None:
+    decoding, rest = (module._names(list(functions)) for functions in module.PARTS.values())
+    assert {"deit_fast.kernels.decode.decode_batch", "deit_fast.kernels.jpeg.decode_window.decode_window"} <= decoding
+    assert {"deit_fast.kernels.operations.apply_all", "deit_fast.kernels.mix.soft_targets"} <= rest
     assert "deit_fast.kernels.rng.sample_of" in decoding & rest
     assert not any("operations" in name for name in decoding)
 
 
 def test_a_loader_that_was_tried_out_is_as_it_was(beton: Path) -> None:
     for loader, fresh in zip(_loaders(beton), _loaders(beton), strict=True):
-        loader.try_out(decoding=True)
-        loader.try_out(decoding=False)
+        for part in module.PARTS:
+            module._try_out(loader, part)
         for batch, wanted in zip(loader, fresh, strict=True):
             assert torch.equal(batch.images, wanted.images)
             assert torch.equal(batch.targets, wanted.targets)

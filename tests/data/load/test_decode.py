@@ -1,5 +1,6 @@
 """Views from betons with tiles, one or several of an image, against Pillow; scaled decoding; failures told apart."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from PIL import Image
 
 from deit_fast.data.format.beton import Beton, open_beton
 from deit_fast.data.format.index import Index, read_index
-from deit_fast.data.load import decode
-from deit_fast.kernels import crop, resample, rng
+from deit_fast.data.load.decode import ViewDecoder, images_of, reason
+from deit_fast.kernels import crop, decode, resample, rng
 from tests.data.image_folders import convert
+from tests.data.planned import planned, random_cropping
 
 RESOLUTION = 48
 
@@ -33,38 +35,18 @@ def beton(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return open_beton(out)
 
 
-def _metadata(beton: Beton) -> np.ndarray:
-    metadata = np.zeros(beton.num_samples, [("mode", "u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
-    metadata["mode"], metadata["width"], metadata["height"] = beton.modes, beton.widths, beton.heights
-    metadata["data_ptr"] = beton.offsets
-    return metadata
-
-
 def _decode(
-    beton: Beton, index: Index | None, ids: np.ndarray, plans: np.ndarray, *, workers: int = 1, max_denominator: int = 1
+    beton: Beton, index: Index | None, ids: np.ndarray, plans: np.ndarray, *, workers: int = 1, dct_scaling: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    content = np.fromfile(beton.path, np.uint8)
-    samples = rng.sample_of(ids).astype(np.int64)
-    locations = np.stack(
-        [content.ctypes.data + beton.offsets[samples].astype(np.int64), beton.sizes[samples].astype(np.int64)], 1
-    )
-    stored = decode.stored_of(beton, index)
-    scratch = decode.Scratch(workers, stored, RESOLUTION)
+    images = dataclasses.replace(images_of(beton), index=index)
+    decoder = ViewDecoder(images, RESOLUTION, resample.BICUBIC, dct_scaling=dct_scaling, num_workers=workers)
+    stored = np.empty((len(ids), decode.STORED_LENGTH), np.int64)
     views = np.full((len(ids), RESOLUTION, RESOLUTION, 3), 99, np.uint8)
     statuses = np.full(len(ids), -1, np.int32)
     numba.set_num_threads(min(workers, numba.config.NUMBA_NUM_THREADS))
-    decode.decode_batch(
-        ids,
-        _metadata(beton),
-        locations,
-        stored.places,
-        plans,
-        resample.BICUBIC,
-        max_denominator,
-        scratch.layout,
-        views,
-        statuses,
-    )
+    images.locate(ids, stored)
+    decoder.decode(ids, stored, plans, views, statuses)
+    assert len(decoder.failures(ids, stored, statuses)) == np.count_nonzero(statuses)
     return views, statuses
 
 
@@ -76,9 +58,7 @@ def _image(beton: Beton, sample: int) -> Image.Image:
 
 
 def _random_plans(beton: Beton, ids: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
-    plans = np.zeros((len(ids), crop.PLAN_LENGTH), np.int64)
-    crop.plan_random_views(np.uint64(5), ids, beton.heights, beton.widths, scale, (3 / 4, 4 / 3), -1, 0.5, RESOLUTION, plans)
-    return plans
+    return planned(ids, beton.heights, beton.widths, random_cropping(scale), RESOLUTION)
 
 
 @pytest.mark.parametrize("repeats", [1, 3, 12])
@@ -98,8 +78,7 @@ def test_views_equal_pillow(beton: Beton, repeats: int, scale: tuple[float, floa
 
 def test_evaluation_views_from_tiles_equal_those_of_whole_images(beton: Beton) -> None:
     ids = np.arange(beton.num_samples, dtype=np.uint64)
-    plans = np.zeros((len(ids), crop.PLAN_LENGTH), np.int64)
-    crop.plan_centre_views(ids, beton.heights, beton.widths, 54, RESOLUTION, plans)
+    plans = planned(ids, beton.heights, beton.widths, crop.cropping(crop.CENTRE, resized=54), RESOLUTION)
     np.testing.assert_array_equal(_decode(beton, read_index(beton), ids, plans)[0], _decode(beton, None, ids, plans)[0])
 
 
@@ -109,7 +88,7 @@ def test_scaled_decoding_is_near_and_off_by_default(beton: Beton) -> None:
     for plan, height, width in zip(plans, beton.heights, beton.widths, strict=True):
         plan[:] = (3, 5, height - 7, width - 9, RESOLUTION, RESOLUTION, -4, 4, 0)  # padded by reflection
     exact, statuses = _decode(beton, read_index(beton), ids, plans)
-    scaled, scaled_statuses = _decode(beton, read_index(beton), ids, plans, max_denominator=8)
+    scaled, scaled_statuses = _decode(beton, read_index(beton), ids, plans, dct_scaling=True)
     assert not statuses.any()
     assert not scaled_statuses.any()
     difference = np.abs(exact.astype(int) - scaled)
@@ -138,13 +117,13 @@ def test_failures_are_told_apart(beton: Beton, tmp_path: Path) -> None:
     assert np.flatnonzero(statuses).tolist() == [4]
     assert (views[4] == 0).all()
     stored = np.frombuffer(bytes(content), np.uint8)[int(beton.offsets[4]) : int(beton.offsets[4] + beton.sizes[4])]
-    assert decode.reason(int(statuses[4]), stored.copy(), 0, int(beton.heights[4]), int(beton.widths[4]))
+    assert reason(int(statuses[4]), stored.copy(), 0, int(beton.heights[4]), int(beton.widths[4]))
     # those decoded after it are as they were, with the same decoder
     np.testing.assert_array_equal(views[5:], _decode(beton, index, ids, plans)[0][5:])
 
 
 def test_raw_bytes_of_the_wrong_length_are_reported() -> None:
-    why = decode.reason(decode.OTHER_LENGTH, np.zeros(5, np.uint8), 1, 2, 2)
+    why = reason(decode.OTHER_LENGTH, np.zeros(5, np.uint8), 1, 2, 2)
     assert why == "5 bytes are stored, 12 are wanted for 2x2 pixels"
 
 

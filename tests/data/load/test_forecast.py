@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from deit_fast.config import AugmentConfig, DataConfig
 from deit_fast.data.format.beton import open_beton
-from deit_fast.data.load.decode import stored_of
+from deit_fast.data.load.decode import largest_of
 from deit_fast.data.load.forecast import forecast_line, loader_memory
 from deit_fast.data.load.loader import train_loader
+from deit_fast.data.load.views import CpuViews
 from tests.data.image_folders import convert, make_images
 
 
@@ -21,18 +23,17 @@ def test_scratch_and_batches_are_what_a_loader_allocates(tmp_path: Path) -> None
     loader = train_loader(data, AugmentConfig(), seed=0, rank=0, world_size=1, device=torch.device("cpu"))
     next(iter(loader))
     loader.close()
-    pipelines = (loader._images, loader._labels)
-    num_bytes = sum(array.nbytes for pipeline in pipelines for memory in pipeline._memory for array in memory)
-    num_bytes += sum(pipeline.slots.num_pieces * pipeline.slots.take().nbytes for pipeline in pipelines)
+    views, slot = loader.views(), loader.take_slot()
+    assert isinstance(views, CpuViews)
+    work = views.begin(np.arange(4, dtype=np.uint64))
+    num_bytes = sum(array.nbytes for array in (work.stored, work.plans, work.statuses, work.views))
+    num_bytes += sum(count * array.nbytes for count, array in zip(loader.num_pieces, slot, strict=True))
     beton = open_beton(out)
-    memory = loader_memory(12, 3, stored_of(beton, None), out.stat().st_size, data, 2)
+    memory = loader_memory(12, 3, largest_of(beton), out.stat().st_size, data, 2)
     assert memory["batches"] == num_bytes
-    policy = loader._images.operations[1]
-    assert memory["scratch"] == sum(array.nbytes for array in (*loader._decoder._scratch._arrays, policy._scratch))
-    mapped = loader._images._mapped
-    columns = (beton.labels, beton.widths, beton.heights, beton.modes, beton.offsets, beton.sizes, *mapped.state[1:])
-    metadata = 12 * mapped.metadata["label"].strides[0]  # a column is every so many bytes of all fields
-    assert memory["tables"] == metadata + sum(column.nbytes for column in columns)
+    assert memory["scratch"] == views._decoder.scratch.num_bytes + views._policy_scratch.nbytes
+    columns = (beton.labels, beton.widths, beton.heights, beton.modes, beton.offsets, beton.sizes)
+    assert memory["tables"] == sum(column.nbytes for column in columns)
     assert memory["page_cache"] == open_beton(out).path.stat().st_size
 
 

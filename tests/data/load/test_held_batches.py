@@ -109,19 +109,19 @@ def test_an_ordinary_loop_uses_its_memory_again(beton: Path) -> None:
         for batch in loader:
             addresses.add(batch.images.data_ptr())
     assert len(addresses) < 20 * NUM_STEPS / 4  # a thread that the machine lets wait may cost a piece now and then
-    assert loader._images.slots.num_pieces == loader._labels.slots.num_pieces == SLOTS
+    assert loader.num_pieces == (SLOTS, SLOTS)
 
 
 def test_memory_of_batches_that_were_held_goes_when_they_go(beton: Path) -> None:
     loader = _loader(beton, "train")
     held = list(loader)
     assert len({batch.images.data_ptr() for batch in held}) == NUM_STEPS
-    assert loader._images.slots.num_pieces == SLOTS  # all others are the batches' own now
+    assert loader.num_pieces == (SLOTS, SLOTS)  # all others are the batches' own now
     first = held[0].images.clone()
     kept = held[0]
     del held
     list(loader)
-    assert loader._images.slots.num_pieces == SLOTS
+    assert loader.num_pieces == (SLOTS, SLOTS)
     del loader  # a batch outlives its loader
     gc.collect()
     assert torch.equal(kept.images, first)

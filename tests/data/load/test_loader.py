@@ -18,8 +18,8 @@ from PIL import Image
 from torchvision import transforms
 
 from deit_fast.config import AugmentConfig, DataConfig, UserError
+from deit_fast.data import ffcv_ops
 from deit_fast.data.format.beton import open_beton
-from deit_fast.data.load import decode_ops, ops
 from deit_fast.data.load.loader import Loader, eval_loader, train_loader
 from deit_fast.kernels import crop, rng
 
@@ -255,12 +255,12 @@ def test_operations_run_in_a_stock_loader(jpeg_beton: Path) -> None:
     unmixed = AugmentConfig(mixup=0, cutmix=0, erase=0.5, color_jitter=0.2)
     pipelines = {
         "image": [
-            decode_ops.DecodeTrainViews(str(jpeg_beton), 32, 3, unmixed),
-            ops.AugmentViews(unmixed, 3),
-            ops.Finish(unmixed, 3),
+            ffcv_ops.DecodeTrainViews(str(jpeg_beton), 32, 3, unmixed),
+            ffcv_ops.AugmentViews(unmixed, 3),
+            ffcv_ops.Finish(unmixed, 3),
             ffcv.transforms.ToTensor(),
         ],
-        "label": [ops.Label(), ops.SoftTargets(NUM_CLASSES, 32, unmixed, 3), ffcv.transforms.ToTensor()],
+        "label": [ffcv_ops.Label(), ffcv_ops.SoftTargets(NUM_CLASSES, 32, unmixed, 3), ffcv.transforms.ToTensor()],
     }
     stock = ffcv.loader.Loader(str(jpeg_beton), batch_size=10, num_workers=2, pipelines=pipelines, drop_last=False)
     shown = torch.cat([images.clone() for images, _ in stock])
@@ -281,11 +281,11 @@ def test_mixing_in_a_stock_loader(jpeg_beton: Path) -> None:
     recipe = AugmentConfig(repeats=1, mix_mode="elem")
     pipelines = {
         "image": [
-            decode_ops.DecodeTrainViews(str(jpeg_beton), 32, 3, recipe),
-            ops.Finish(recipe, 3),
+            ffcv_ops.DecodeTrainViews(str(jpeg_beton), 32, 3, recipe),
+            ffcv_ops.Finish(recipe, 3),
             ffcv.transforms.ToTensor(),
         ],
-        "label": [ops.Label(), ops.SoftTargets(NUM_CLASSES, 32, recipe, 3), ffcv.transforms.ToTensor()],
+        "label": [ffcv_ops.Label(), ffcv_ops.SoftTargets(NUM_CLASSES, 32, recipe, 3), ffcv.transforms.ToTensor()],
     }
     stock = ffcv.loader.Loader(str(jpeg_beton), batch_size=10, num_workers=1, pipelines=pipelines, drop_last=False)
     for images, targets in stock:

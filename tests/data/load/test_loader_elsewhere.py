@@ -19,15 +19,17 @@ import ffcv.transforms
 import numpy as np
 import pytest
 import torch
+from ffcv.memory_managers.os_cache import OSCacheManager
+from ffcv.pipeline.compiler import Compiler
+from ffcv.pipeline.state import State
+from ffcv.reader import Reader
 
 from deit_fast.config import AugmentConfig, DataConfig
+from deit_fast.data import ffcv_ops
 from deit_fast.data.convert.transcode import Transcoder
 from deit_fast.data.format.beton import open_beton
-from deit_fast.data.format.index import read_index
-from deit_fast.data.load import decode_ops, ops
-from deit_fast.data.load.decode import Scratch, stored_of
+from deit_fast.data.load.decode import Scratch, images_of
 from deit_fast.data.load.loader import Loader, eval_loader, train_loader
-from deit_fast.data.load.pipeline import MappedBeton, Pipeline
 from deit_fast.kernels import rng
 from deit_fast.kernels.jpeg.turbojpeg import DecoderHandles, JpegDecoder
 from tests.data.image_folders import convert, make_images
@@ -100,17 +102,40 @@ def test_a_loader_is_made_anew_for_the_same_steps(
 
 def _operations(beton: Path) -> tuple[list[Any], list[Any]]:
     augment = AugmentConfig(color_jitter=0.2)
-    images = [decode_ops.DecodeTrainViews(str(beton), SIDE, 3, augment), ops.AugmentViews(augment, 3), ops.Finish(augment, 3)]
-    return images, [ops.Label(), ops.SoftTargets(3, SIDE, augment, 3)]
+    images = [
+        ffcv_ops.DecodeTrainViews(str(beton), SIDE, 3, augment),
+        ffcv_ops.AugmentViews(augment, 3),
+        ffcv_ops.Finish(augment, 3),
+    ]
+    return images, [ffcv_ops.Label(), ffcv_ops.SoftTargets(3, SIDE, augment, 3)]
 
 
 def _results(beton: Path, operations: tuple[list[Any], list[Any]]) -> list[bytes]:
-    ids = rng.pack_view_ids(1, np.arange(20), np.arange(20) % 3)
+    """What the code of the operations makes of 20 views, where FFCV's own compilation is off."""
+    opened, ids = open_beton(beton), rng.pack_view_ids(1, np.arange(20), np.arange(20) % 3)
+    manager = OSCacheManager(Reader(str(beton)))
+    context = manager.schedule_epoch(np.zeros((1, 1), np.uint64))
     results = []
-    for field, of_field in zip(("image", "label"), operations, strict=True):
-        pipeline = Pipeline(of_field, MappedBeton(open_beton(beton)), field)
-        pipeline.prepare(20, 1, pinned=False)
-        results.append(pipeline.run(ids, pipeline.slots.take()).tobytes())
+    with context as entered:
+        for field, of_field in zip(("f0", "f1"), operations, strict=True):
+            state = State(jit_mode=True, device=torch.device("cpu"), shape=(), dtype=np.dtype("<u1"))
+            metadata, result = manager.reader.metadata[field], None
+            for number, operation in enumerate(of_field):
+                operation.accept_globals(metadata, manager.compile_reader())
+                state, query = operation.declare_state_and_memory(state)
+                queries = query if isinstance(query, tuple) else [query] if query is not None else []
+                memory = [np.empty((20, *part.shape), part.dtype) for part in queries]
+                given = tuple(memory) if isinstance(query, tuple) else memory[0] if memory else None
+                Compiler.set_enabled(False)
+                code = operation.generate_code()
+                Compiler.set_enabled(True)
+                if number == 0:
+                    result = code(ids, given, metadata, entered.state)
+                else:
+                    result = code(result, given, *((ids,) if getattr(code, "with_indices", False) else ()))
+            assert result is not None
+            results.append(result.tobytes())
+    assert opened.num_samples >= 20
     return results
 
 
@@ -129,18 +154,19 @@ def test_operations_travel_before_and_after_their_use(beton: Path, travel: str) 
 @pytest.mark.parametrize("travel", TRAVELS)
 def test_what_points_into_memory_stays(beton: Path, travel: str) -> None:
     opened = open_beton(beton)
-    stored = stored_of(opened, read_index(opened))
-    mapped = MappedBeton(opened)
-    pointing = [DecoderHandles(1), JpegDecoder(), Scratch(1, stored, SIDE), mapped, Pipeline([ops.Label()], mapped, "label")]
+    images = images_of(opened)
+    pointing = [DecoderHandles(1), JpegDecoder(), Scratch(1, images.largest, SIDE)]
     for one in (*pointing, Transcoder(optimize=False)):
         if travel == "copy" and isinstance(one, JpegDecoder):
             continue  # a shallow copy has the same handles, which are freed with the last that has them
         with pytest.raises(TypeError, match="holds addresses in the memory of this process"):
             TRAVELS[travel](one)
-    arrived = TRAVELS[travel](stored)
-    assert arrived.places[1::2] == stored.places[1::2]
-    assert arrived.index.rows.ctypes.data == arrived.places[0]
-    assert np.array_equal(arrived.index.rows, stored.index.rows)  # type: ignore[union-attr]
+    arrived = TRAVELS[travel](images)
+    assert arrived.largest == images.largest
+    assert arrived.lengths[1] == images.lengths[1]
+    assert arrived.index.lengths.ctypes.data == arrived.lengths[0]
+    assert np.array_equal(arrived.index.rows, images.index.rows)  # type: ignore[union-attr]
+    assert np.array_equal(arrived.memory, images.memory)
     of_beton = TRAVELS[travel](opened)
     assert (of_beton.path, of_beton.classes) == (opened.path, opened.classes)
     assert np.array_equal(of_beton.labels, opened.labels)

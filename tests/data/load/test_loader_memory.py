@@ -14,7 +14,7 @@ import torch
 
 from deit_fast.config import AugmentConfig, DataConfig
 from deit_fast.data.format.beton import open_beton
-from deit_fast.data.load.decode import stored_of
+from deit_fast.data.load.decode import largest_of
 from deit_fast.data.load.forecast import loader_memory
 from deit_fast.data.load.loader import Loader, train_loader
 from tests.data.image_folders import convert, make_images
@@ -128,7 +128,7 @@ def measured_and_forecast(path: str) -> tuple[int, int]:
     run_batches(loader, 8)
     measured = private_bytes() - before
     beton = open_beton(path)
-    memory = loader_memory(beton.num_samples, beton.num_classes, stored_of(beton, None), 0, data, 2)
+    memory = loader_memory(beton.num_samples, beton.num_classes, largest_of(beton), 0, data, 2)
     return measured, sum(memory.values())
 
 

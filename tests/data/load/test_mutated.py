@@ -18,10 +18,11 @@ from deit_fast.config import AugmentConfig, DataConfig
 from deit_fast.data.format import layout
 from deit_fast.data.format.beton import open_beton
 from deit_fast.data.format.index import read_index
-from deit_fast.data.load import decode
+from deit_fast.data.load.decode import Largest, Scratch, reason
 from deit_fast.data.load.loader import train_loader
-from deit_fast.kernels import crop, resample
+from deit_fast.kernels import crop, decode, resample
 from tests.data.mutated import mutated_images, sample_rows, sound_images, write_images
+from tests.data.planned import planned
 
 RESOLUTION = 32
 NUM_IMAGES = 10_000
@@ -59,21 +60,23 @@ def decode_all(num_images: int, seed: int) -> str:
         # the image itself, its row and its tile lengths as a beton of one has them
         index = np.frombuffer(layout.tables(rows, 0, 0)[1], layout.INDEX_TYPE).copy()
         stated_lengths = np.frombuffer(lengths, np.uint8).copy()
-        metadata = np.zeros(1, [("mode", "u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")])
-        metadata["width"], metadata["height"] = image.width, image.height
         with_tiles = bool(generator.integers(0, 4))
-        places = (index.ctypes.data, 1, stated_lengths.ctypes.data, len(stated_lengths)) if with_tiles else (0, 0, 0, 0)
-        stored = decode.Stored(image.height, image.width, image.height * image.width, len(content), places, None)
-        scratch = decode.Scratch(1, stored, RESOLUTION)
-        ids, plans = np.zeros(1, np.uint64), np.zeros((1, crop.PLAN_LENGTH), np.int64)
-        crop.plan_random_views(
-            np.uint64(generator.integers(0, 1 << 40)), ids, metadata["height"], metadata["width"], (0.1, 1.0), (0.5, 2.0), -1,
-            0.5, RESOLUTION, plans,
-        )  # fmt: skip
-        locations = np.array([[memory.put(content), len(content)]])
-        decode.decode_batch(ids, metadata, locations, places, plans, resample.BICUBIC, 1, scratch.layout, view, statuses)
+        of_index = {decode.LENGTHS_START: "lengths_start", decode.NUM_TILES: "num_tiles", decode.LENGTH_BYTES: "length_bytes"}
+        of_index |= {decode.INTERVAL: "interval", decode.HEADER_BYTES: "header_bytes"}
+        of_index |= {decode.MCU_WIDTH: "mcu_width", decode.MCU_HEIGHT: "mcu_height"}
+        stored = np.zeros((1, decode.STORED_LENGTH), np.int64)
+        stored[0, :5] = memory.put(content), len(content), decode.JPEG_MODE, image.height, image.width
+        for column, name in of_index.items():
+            stored[0, column] = index[name][0] if with_tiles else 0
+        where = (stated_lengths.ctypes.data, len(stated_lengths)) if with_tiles else (0, 0)
+        scratch = Scratch(1, Largest(image.height, image.width, image.height * image.width, len(content)), RESOLUTION)
+        ids = np.zeros(1, np.uint64)
+        cropping = crop.cropping(crop.RANDOM, flip=0.5, scale=(0.1, 1.0), ratio=(0.5, 2.0))
+        seed = int(generator.integers(0, 1 << 40))
+        plans = planned(ids, np.array([image.height]), np.array([image.width]), cropping, RESOLUTION, seed)
+        decode.decode_batch(ids, stored, 0, where, plans, resample.BICUBIC, 1, scratch.layout, view, statuses)
         if statuses[0]:
-            assert decode.reason(int(statuses[0]), np.frombuffer(content, np.uint8), 0, image.height, image.width)
+            assert reason(int(statuses[0]), np.frombuffer(content, np.uint8), 0, image.height, image.width)
             assert not view.any()
             reported += 1
         else:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import deit_fast.augment
+import deit_fast.kernels.cuda
 from deit_fast.__main__ import main
 from deit_fast.config import AugmentConfig, DataConfig, UserError
 from deit_fast.data.load.placement import check_device
@@ -37,7 +37,7 @@ def test_without_numba_cuda_they_say_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "numba_cuda", None)
     monkeypatch.delitem(sys.modules, "deit_fast.kernels.cuda.driver", raising=False)
-    monkeypatch.delattr(deit_fast.augment, "cuda", raising=False)
+    monkeypatch.delattr(deit_fast.kernels.cuda, "driver", raising=False)
     with pytest.raises(UserError, match=f"^{option}: the GPU path needs numba-cuda, .* not installed: pip install"):
         check_device(data, augment, CPU)
     check_device(DataConfig(), AugmentConfig(), CPU)
@@ -76,7 +76,7 @@ def test_a_run_is_refused_before_its_folder_is_made(tmp_path: Path, capsys: pyte
 def test_importing_the_package_imports_nothing_of_cuda() -> None:
     code = (
         "import sys, deit_fast.__main__, deit_fast.cli, deit_fast.data.load.loader, deit_fast.train.loop, "
-        "deit_fast.benchmarks.bench, deit_fast.data.load.decode_gpu;"
+        "deit_fast.benchmarks.bench, deit_fast.data.load.gpu_decode;"
         "print([name for name in ('numba_cuda', 'numba.cuda', 'deit_fast.kernels.cuda.driver') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,6 +14,7 @@ import torch
 from deit_fast.config import AugmentConfig, DataConfig
 from deit_fast.data.format.beton import open_beton
 from deit_fast.data.load.loader import Loader, train_loader
+from deit_fast.data.load.views import CpuViews
 from tests.data.image_folders import convert, make_images
 
 RECIPE = AugmentConfig()
@@ -108,12 +109,13 @@ def test_damage_is_found_whichever_copies_are_decoded_together(large: Path, tmp_
         loaders = [_loader(damaged, small, rank=rank, world_size=world_size) for rank in range(world_size)]
         of_views = {}
         for loader in loaders:
-            loader._images.prepare(loader.batch_size, loader.num_slots, pinned=False)
-            slot = loader._images.slots.take()
+            views = loader.views()
+            assert isinstance(views, CpuViews)
             for ids in loader.order.batches(EPOCH):
-                loader._images.decode(ids, slot, slice(0, len(ids)))
-                statuses = loader._images.memory(0, slot, slice(0, len(ids)))[1]
-                of_views.update({int(view_id): bool(status) for view_id, status in zip(ids, statuses, strict=True)})
+                work = views.begin(ids)
+                for step in (views.locate, views.plan, views.decode):
+                    step(work)
+                of_views.update({int(view_id): bool(status) for view_id, status in zip(ids, work.statuses, strict=True)})
         found.append(of_views)
     assert found[0] == found[1]
     assert 0 < sum(found[0].values()) < len(found[0])

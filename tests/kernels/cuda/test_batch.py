@@ -16,12 +16,13 @@ from deit_fast.kernels.cuda import plan, tables
 from deit_fast.kernels.cuda import policy as policy_kernel
 from deit_fast.kernels.cuda import resample as resample_kernel
 from deit_fast.kernels.round import FLOAT32
+from tests.data.planned import planned, random_cropping
 from tests.kernels.cuda.devices import argument, given, on_devices
 from tests.kernels.test_operations import picture
 
 SEED = np.uint64(0xFEDCBA9876543210)
 MEAN, STD, FILL = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]), (124, 116, 104)
-SCALE, RATIO = (0.08, 1.0), (0.75, 4 / 3)
+CROPPING = random_cropping((0.08, 1.0))
 COUNTS = {"cpu": 5, "cuda": 254}  # which end inside a group of three copies
 RESOLUTIONS = {"cpu": (12, 9), "cuda": (224, 154)}
 
@@ -30,9 +31,8 @@ def views_of_cpu(
     images: list[np.ndarray], ids: np.ndarray, image_of: np.ndarray, policy: policies.Policy, side: int
 ) -> np.ndarray:
     count = len(ids)
-    sizes = (np.array([image.shape[axis] for image in images]) for axis in (0, 1))
-    plans, views = np.empty((count, crop.PLAN_LENGTH), np.int64), np.empty((count, side, side, 3), np.uint8)
-    crop.plan_random_views(SEED, ids, *sizes, SCALE, RATIO, -1, 0.5, side, plans)
+    heights, widths = (np.array([image.shape[axis] for image in images]) for axis in (0, 1))
+    plans, views = planned(ids, heights, widths, CROPPING, side, SEED), np.empty((count, side, side, 3), np.uint8)
     for row, number, view in zip(plans, image_of, views, strict=True):
         image = images[number]
         lengths = resample.scratch_sizes(image.shape[0], image.shape[1], side)
@@ -73,8 +73,7 @@ def test_a_batch_equals_the_cpus(device: str, monkeypatch: pytest.MonkeyPatch) -
 
     policy = parse("rand-m9-mstd0.5-inc1", 0.3, "bicubic")
     mixed = mix.mixing("batch", mixup=0.8, cutmix=1.0, probability=1.0, cutmix_probability=0.5, repeats=3)
-    cropped = plan.cropping(plan.RANDOM, flip=0.5, scale=SCALE, ratio=RATIO)
-    how = (cropped, plan.policy_of(policy, argument(policy.table, device)), mixed, 0.5)
+    how = (CROPPING, plan.policy_of(policy, argument(policy.table, device)), mixed, 0.5)
     for side in RESOLUTIONS[device]:
         crops = argument(tables.crop_rows(np.zeros((count, crop.PLAN_LENGTH)), image_of), device)
         steps = argument(np.zeros((count, policy.num_steps, 2)), device)

@@ -14,6 +14,7 @@ from deit_fast.augment.policy import parse
 from deit_fast.kernels import crop, erase, mix, rng
 from deit_fast.kernels import policy as policies
 from deit_fast.kernels.cuda import plan, tables
+from tests.data.planned import planned
 from tests.kernels.cuda.compiled_here import compiled_here
 from tests.kernels.cuda.devices import argument, given, on_devices, tensor
 from tests.kernels.cuda.ptx import CAPABILITIES, compile_kernel, needs_compiler
@@ -27,10 +28,10 @@ POLICIES = [
     ("rand-t3aw-m7-mstd1", 0.0), ("original-mstd0.5", 0.0),
 ]  # fmt: skip
 CROPS = {
-    "random": plan.cropping(plan.RANDOM, flip=0.5, scale=SCALE, ratio=RATIO),
-    "simple": plan.cropping(plan.SIMPLE, flip=0.5, padding=4),
-    "centre": plan.cropping(plan.CENTRE, flip=0.5, resized=36),
-    "evaluation": plan.cropping(plan.CENTRE, resized=36),
+    "random": crop.cropping(crop.RANDOM, flip=0.5, scale=SCALE, ratio=RATIO),
+    "simple": crop.cropping(crop.SIMPLE, flip=0.5, padding=4),
+    "centre": crop.cropping(crop.CENTRE, flip=0.5, resized=36),
+    "evaluation": crop.cropping(crop.CENTRE, resized=36),
 }
 
 
@@ -52,7 +53,7 @@ def batch_of(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def drawn(
     count: int,
-    cropped: plan.Cropping,
+    cropped: crop.Cropping,
     policy: policies.Policy,
     mixed: mix.Mixing,
     erasing: float,
@@ -91,14 +92,7 @@ def a_mix(mode: str = "batch", **changes: Any) -> mix.Mixing:
 def test_crops_and_flips_equal_the_cpus(name: str, device: str) -> None:
     for count in COUNTS[device]:
         ids, image_of, images = batch_of(count)
-        sizes, plans = (images[:, tables.HEIGHT], images[:, tables.WIDTH]), np.empty((count, crop.PLAN_LENGTH), np.int64)
-        if name == "evaluation":
-            crop.plan_centre_views(ids, *sizes, 36, SIDE, plans)
-        elif name == "centre":
-            crop.plan_flipped_centre_views(SEED, ids, *sizes, 36, 0.5, SIDE, plans)
-        else:
-            padding = 4 if name == "simple" else -1
-            crop.plan_random_views(SEED, ids, *sizes, SCALE, RATIO, padding, 0.5, SIDE, plans)
+        plans = planned(ids, images[:, tables.HEIGHT], images[:, tables.WIDTH], CROPS[name], SIDE, SEED)
         crops, _, _ = drawn(count, CROPS[name], a_policy(), a_mix(), 0.25, device)
         np.testing.assert_array_equal(crops, tables.crop_rows(plans, image_of))
 
@@ -131,7 +125,7 @@ def test_steps_are_drawn_along_and_given_crops_stay(text: str, jitter: float, de
         codes, arguments = np.empty((count, policy.num_steps), np.int32), np.empty((count, policy.num_steps))
         policies.draw_steps(SEED, ids, policy, SIDE, SIDE, codes, arguments)
         crops = tables.crop_rows(np.arange(9 * count).reshape(count, 9), image_of)
-        left, steps, _ = drawn(count, plan.cropping(plan.GIVEN), policy, a_mix(), 0.0, device, crops_before=crops)
+        left, steps, _ = drawn(count, crop.cropping(crop.GIVEN), policy, a_mix(), 0.0, device, crops_before=crops)
         np.testing.assert_array_equal(left, crops)
         np.testing.assert_array_equal(steps[..., 0], codes)
         np.testing.assert_allclose(steps[..., 1], arguments, rtol=0 if device == "cpu" else 1e-6)
@@ -143,9 +137,8 @@ def test_compiled_here_all_is_drawn_as_on_the_cpu(monkeypatch: pytest.MonkeyPatc
     module, count = compiled_here("plan", "tables"), 999
     monkeypatch.setattr(module, "THREADS", 1)
     ids, image_of, images = batch_of(count)
-    plans, boxes = np.empty((count, crop.PLAN_LENGTH), np.int64), np.empty((count, 4), np.int64)
-    sizes = images[:, tables.HEIGHT], images[:, tables.WIDTH]
-    crop.plan_random_views(SEED, ids, *sizes, SCALE, RATIO, -1, 0.5, SIDE, plans)
+    plans = planned(ids, images[:, tables.HEIGHT], images[:, tables.WIDTH], CROPS["random"], SIDE, SEED)
+    boxes = np.empty((count, 4), np.int64)
     erase.draw_boxes(SEED, ids, 0.5, SIDE, SIDE, boxes)
     for mode in mix.MODES:
         how = a_mix(mode)

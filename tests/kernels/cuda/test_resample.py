@@ -16,6 +16,7 @@ from deit_fast.kernels import crop, resample
 from deit_fast.kernels.cuda import resample as kernels
 from deit_fast.kernels.cuda import tables
 from deit_fast.kernels.cuda.driver import launch
+from tests.data.planned import planned, random_cropping
 from tests.kernels.cuda.compiled_here import compiled_here
 from tests.kernels.cuda.devices import argument, given, on_devices
 from tests.kernels.cuda.ptx import CAPABILITIES, compile_kernel, needs_compiler
@@ -39,13 +40,11 @@ def plans_of(name: str, sizes: Sequence[tuple[int, int]], image_of: np.ndarray, 
     """(B, PLAN_LENGTH): views of images, drawn for view ids 0, 1, …, of which each is a sample of its own."""
     ids = np.arange(len(image_of), dtype=np.uint64)
     heights, widths = (np.array([sizes[image][axis] for image in image_of]) for axis in (0, 1))
-    plans = np.empty((len(ids), crop.PLAN_LENGTH), np.int64)
-    if name == "centre":
-        crop.plan_flipped_centre_views(SEED, ids, heights, widths, int(resolution / 0.875), 0.5, resolution, plans)
-    else:
-        padding = 4 if name == "simple" else -1
-        crop.plan_random_views(SEED, ids, heights, widths, (0.08, 1.0), (0.75, 4 / 3), padding, 0.5, resolution, plans)
-    return plans
+    cropping = {
+        "centre": crop.cropping(crop.CENTRE, flip=0.5, resized=int(resolution / 0.875)),
+        "simple": crop.cropping(crop.SIMPLE, flip=0.5, padding=4),
+    }.get(name, random_cropping((0.08, 1.0)))
+    return planned(ids, heights, widths, cropping, resolution)
 
 
 def of_cpu(images: Sequence[np.ndarray], plans: np.ndarray, image_of: np.ndarray, kind: int, resolution: int) -> np.ndarray:

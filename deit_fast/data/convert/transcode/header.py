@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_fast.kernels.jpeg.segments import CUT_OFF, NO_MARKER, START_OF_SCAN, WRONG_LENGTH, next_segment
+
 TRANSFORMED = {0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic progressive"}  # start-of-frame markers
 _UNSUPPORTED = {0xC3: "lossless", **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical or lossless")}
 _EXTENSIONS = {0xF7: "JPEG-LS", 0xF8: "JPEG-LS"}  # of the markers that are reserved for such
 _OTHER_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # no restart marker, which may lie in a scan's data
 _LINE_COUNT = b"\xff\xdc\x00\x04"  # the segment of two bytes behind the first scan that says the frame's height
 _MAX_SIDE = 65500  # libjpeg's limit
+_next_segment = next_segment.py_func  # which bytes need no array for
 
 
 class NotTranscodable(ValueError):
@@ -87,22 +90,22 @@ def segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
         raise NotTranscodable("no JPEG: it does not start with FF D8")
     at = 2
     while True:
-        if encoded[at : at + 1] != b"\xff":
+        marker, start, end = _next_segment(encoded, at, len(encoded))
+        if marker == NO_MARKER:
             raise NotTranscodable(f"damaged: no marker at byte {at}")
-        while encoded[at : at + 1] == b"\xff":
-            at += 1
-        if at + 3 > len(encoded):
+        if marker == CUT_OFF:
             raise NotTranscodable("damaged: the header ends early")
-        marker = encoded[at]
+        is_too_long = marker == WRONG_LENGTH
+        if is_too_long:
+            marker = encoded[start]
         if marker < 0xC0 or 0xD0 <= marker <= 0xD9:
             raise NotTranscodable(f"damaged: marker FF {marker:02X} in the header")
         if 0xF0 <= marker <= 0xFD:
             raise NotTranscodable(f"{_EXTENSIONS.get(marker, 'an extension of JPEG')}: FF {marker:02X}")
-        end = at + 1 + (encoded[at + 1] << 8 | encoded[at + 2])
-        if end > len(encoded) or end < at + 3:
+        if is_too_long:
             raise NotTranscodable(f"damaged: the length of segment FF {marker:02X} is wrong")
-        yield marker, at + 3, end
-        if marker == 0xDA:
+        yield marker, start, end
+        if marker == START_OF_SCAN:
             return
         at = end
 

@@ -8,7 +8,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ffcv.loader
 import numpy as np
@@ -19,13 +19,14 @@ from PIL import Image
 
 pytest.importorskip("numba_cuda")
 
+
 from deit_fast.config import AugmentConfig, DataConfig, UserError
+from deit_fast.data import ffcv_ops
 from deit_fast.data.format.beton import open_beton
-from deit_fast.data.load import decode_ops, ops
 from deit_fast.data.load.batches import Batch, Loader
-from deit_fast.data.load.device_ops import ImagesOnDevice
+from deit_fast.data.load.decode import open_images
 from deit_fast.data.load.loader import train_loader
-from deit_fast.data.load.pipeline import MappedBeton, Pipeline
+from deit_fast.data.load.views import CpuViews, Recipe, Slot
 from deit_fast.kernels.cuda import driver as cuda
 from deit_fast.kernels.cuda import plan, policy, resample
 from tests.data.image_folders import convert
@@ -71,6 +72,10 @@ def _loader(beton: Path, device: str, augment: AugmentConfig, *, where: str, **d
     place = torch.device("cpu") if device == "cpu" or augmenting == "cpu" else torch.device("cuda", 0)
     changed = replace(augment, device=augmenting)  # type: ignore[arg-type]
     return train_loader(config, changed, seed=3, rank=0, world_size=1, device=place)
+
+
+def _fail(*_: Any) -> NoReturn:
+    raise AssertionError
 
 
 def _batches(loader: Loader, count: int = 2) -> list[Batch]:
@@ -148,7 +153,7 @@ def test_batches_that_are_held_stay_and_a_copied_loader_shows_the_same(beton: Pa
             assert torch.equal(batch.targets.cpu(), wanted.targets)
     del held, ours, batch
     loader.close()
-    assert loader._images.slots.num_pieces == loader._labels.slots.num_pieces == loader.num_slots
+    assert loader.num_pieces == (loader.num_slots, loader.num_slots)
 
 
 @on_devices
@@ -205,7 +210,7 @@ def test_refused_jpegs_are_decoded_by_the_cpu_and_counted(beton: Path, device: s
     def refuse(sources: list[torch.Tensor]) -> list[torch.Tensor]:
         raise RuntimeError("none of them")
 
-    monkeypatch.setattr(loader._ragged, "_decode_jpegs", refuse)  # type: ignore[attr-defined]
+    monkeypatch.setattr(loader.views()._ragged, "_decode_jpegs", refuse)  # type: ignore[attr-defined]
     ours = _batches(loader)
     _compare(ours, _batches(_loader(beton, device, PLAIN, where="cpu cpu")), PLAIN, levels=1e-3)
     assert loader.num_refused == sum(len(set(batch.samples.tolist())) for batch in ours)
@@ -251,26 +256,23 @@ def test_a_stock_loader_makes_images_on_the_device(beton: Path, device: str) -> 
         drop_last=False,
         pipelines={
             "image": [
-                decode_ops.DecodeTrainViews(str(beton), 12, seed, augment),
+                ffcv_ops.DecodeTrainViews(str(beton), 12, seed, augment),
                 transforms.ToTensor(),
                 transforms.ToDevice(place),
-                ImagesOnDevice(augment, seed),
+                ffcv_ops.ImagesOnDevice(augment, seed),
                 transforms.ToTorchImage(),
             ],
-            "label": [ops.Label(), transforms.ToTensor()],
+            "label": [ffcv_ops.Label(), transforms.ToTensor()],
         },
     )
     images = torch.cat([batch[0].cpu().clone() for batch in loader])
+    recipe = Recipe(DataConfig(train=str(beton), dtype="float32"), augment, 2, seed)
+    views = CpuViews(open_images(beton), recipe, 12, batch_size=7, num_workers=1, replace=_fail)
+    slot = Slot(np.empty((7, 12, 12, 3), np.float32), np.empty((7, 2), np.float32))
     of_cpu = []
-    operations = [
-        decode_ops.DecodeTrainViews(str(beton), 12, seed, augment),
-        ops.AugmentViews(augment, seed),
-        ops.Finish(augment, seed),
-    ]
-    pipeline = Pipeline(operations, MappedBeton(open_beton(beton)), "image")
-    pipeline.prepare(7, 1, pinned=False)
     for first in range(0, NUM_IMAGES, 7):
-        of_cpu.append(torch.from_numpy(pipeline.run(ids[first : first + 7], pipeline.slots.take()).copy()).permute(0, 3, 1, 2))
+        made = views.make(ids[first : first + 7], slot)
+        of_cpu.append(torch.from_numpy(np.array(made.images)).permute(0, 3, 1, 2))
     assert len(images) == NUM_IMAGES
     torch.testing.assert_close(images, torch.cat(of_cpu), atol=1e-3, rtol=0)
 

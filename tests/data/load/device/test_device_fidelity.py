@@ -12,7 +12,7 @@ pytest.importorskip("numba_cuda")
 from deit_fast.benchmarks.fidelity import device_jpegs
 from deit_fast.benchmarks.fidelity.bench import measure
 from deit_fast.benchmarks.fidelity.material import Row, random_material
-from deit_fast.data.load.decode_gpu import DecodeJpegs, torchvision_decoder
+from deit_fast.data.load.gpu_decode import DecodeJpegs, torchvision_decoder
 from deit_fast.kernels.cuda import resample
 from tests.kernels.cuda.devices import on_devices
 

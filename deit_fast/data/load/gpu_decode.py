@@ -14,145 +14,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import carray, prange
+from numpy.typing import NDArray
 from PIL import Image
 
 from deit_fast.config import UserError
-from deit_fast.data.format.beton import JPEG_MODE
-from deit_fast.data.load import decode
-from deit_fast.kernels import crop, resample, rng
-from deit_fast.kernels.compiled import compiled
+from deit_fast.data.load.decode import Images
+from deit_fast.kernels import decode, gather
 from deit_fast.kernels.cuda import tables
-from deit_fast.kernels.jpeg import decode_tables as head
-from deit_fast.kernels.jpeg import tiles
-from deit_fast.kernels.share_out import take
-from deit_fast.kernels.transpose import void_pointer
+from deit_fast.kernels.gather import END, FIRST, IS_JPEG, IS_TAKEN, JOB_LENGTH, SIZE, START, WINDOW
 
 # JPEGs, each (n,) uint8 on the CPU, to RGB (3, height, width) uint8 each; RuntimeError if it refuses any of them
 DecodeJpegs = Callable[[list[torch.Tensor]], list[torch.Tensor]]
-
-# Columns of the jobs, int64, one for each image of a batch
-FIRST = 0  # view that shows it
-END = 1  # of these views
-IS_JPEG = 2
-START = 3  # of its part of the host's memory, in bytes: one memory for JPEGs, one for pixels
-SIZE = 4  # of that part; then what is used of it
-WINDOW = 5  # first row, first column, rows and columns of the image's pixels that it holds
-BLOCK = 9  # of tiles; zeros where the JPEG is taken as a whole
-IS_TAKEN = 13  # 0: left to the CPU's decoder
-JOB_LENGTH = 14
-
-_ALIGNMENT = 64
-
-
-@compiled()
-def _plan_jobs(ids, metadata, locations, places, plans, kind, side, jobs):  # type: ignore[no-untyped-def]
-    """Fills jobs (>= B, JOB_LENGTH) but for IS_TAKEN; gives (number of jobs, bytes of memory for JPEGs, for pixels)."""
-    num_jobs, of_jpegs, of_pixels = np.int64(0), np.int64(0), np.int64(0)
-    first = np.int64(0)
-    while first < len(ids):
-        sample = rng.sample_of(ids[first])
-        field = metadata[sample]
-        height, width = np.int64(field["height"]), np.int64(field["width"])
-        is_jpeg = field["mode"] == JPEG_MODE
-        grid = decode.tiles_of(sample, width, height, places)[0] if is_jpeg else tiles.NO_TILES
-        job = jobs[num_jobs]
-        job[:] = 0
-        top, bottom, left, right = height, np.int64(0), width, np.int64(0)
-        block = (np.int64(0), np.int64(0), np.int64(0), np.int64(0))
-        end = first
-        while end < len(ids) and rng.sample_of(ids[end]) == sample:
-            vertical, horizontal = crop.axes(decode.box_of(plans[end]), 0, 0, 1)
-            y0, y1 = resample.reach(kind, vertical, np.int64(side))
-            x0, x1 = resample.reach(kind, horizontal, np.int64(side))
-            top, bottom, left, right = min(top, y0), max(bottom, y1), min(left, x0), max(right, x1)
-            if grid[0] > 0:
-                under = tiles.tiles_under(grid, y0, y1, x0, x1)
-                block = under if end == first else tiles.union(block, under)
-            end += 1
-        window = (top, left, bottom - top, right - left)
-        if is_jpeg:
-            window = tiles.pixels_of(grid, block) if grid[0] > 0 else (np.int64(0), np.int64(0), height, width)
-        job[FIRST], job[END], job[IS_JPEG] = first, end, 1 if is_jpeg else 0
-        job[WINDOW], job[WINDOW + 1], job[WINDOW + 2], job[WINDOW + 3] = window
-        job[BLOCK], job[BLOCK + 1], job[BLOCK + 2], job[BLOCK + 3] = block
-        job[START] = of_jpegs if is_jpeg else of_pixels
-        job[SIZE] = locations[first, 1] if is_jpeg else 3 * window[2] * window[3]
-        if is_jpeg:
-            of_jpegs += -(-job[SIZE] // _ALIGNMENT) * _ALIGNMENT
-        else:
-            of_pixels += job[SIZE]
-        num_jobs += 1
-        first = end
-    return num_jobs, of_jpegs, of_pixels
-
-
-@compiled(parallel=True)
-def _gather(ids, metadata, locations, places, jobs, num_jobs, num_workers, encoded, pixels):  # type: ignore[no-untyped-def]
-    """Fills encoded and pixels (n,) uint8 as the jobs say, each by one worker, and IS_TAKEN of each."""
-    counter = np.zeros(1, np.int64)
-    for _ in prange(num_workers):
-        number = take(counter.ctypes.data)
-        while number < num_jobs:
-            job = jobs[number]
-            sample = rng.sample_of(ids[job[FIRST]])
-            field = metadata[sample]
-            height, width = np.int64(field["height"]), np.int64(field["width"])
-            address, size = locations[job[FIRST], 0], locations[job[FIRST], 1]
-            stored = carray(void_pointer(address), (size,), np.uint8)
-            if job[IS_JPEG] == 1:
-                part = encoded[job[START] : job[START] + job[SIZE]]
-                used = _cut_jpeg(stored, decode.tiles_of(sample, width, height, places), height, width, job, part)
-                job[IS_TAKEN], job[SIZE] = (1, used) if used > 0 else (0, job[SIZE])
-            elif size == height * width * 3:
-                _copy_box(stored.reshape(height, width * 3), job, pixels)
-                job[IS_TAKEN] = 1
-            number = take(counter.ctypes.data)
-
-
-@compiled()
-def _copy_box(image, job, pixels):  # type: ignore[no-untyped-def]
-    """Copies the window of a job from an image (height, 3 width) to its part of the pixels."""
-    top, left, rows, columns = job[WINDOW], 3 * job[WINDOW + 1], job[WINDOW + 2], 3 * job[WINDOW + 3]
-    for y in range(rows):
-        start = job[START] + y * columns
-        pixels[start : start + columns] = image[top + y, left : left + columns]
-
-
-@compiled()
-def _header_bytes(encoded):  # type: ignore[no-untyped-def]
-    """Bytes of a JPEG before the data of its first scan; 0 where that does not come."""
-    at = np.int64(2)
-    while at + 4 <= encoded.size and encoded[at] == 0xFF:
-        end = at + 2 + (np.int64(encoded[at + 2]) << 8 | np.int64(encoded[at + 3]))
-        if encoded[at + 1] == 0xDA:
-            return end
-        at = end
-    return np.int64(0)
-
-
-@compiled()
-def _cut_jpeg(stored, tiling, height, width, job, out):  # type: ignore[no-untyped-def]
-    """Bytes of the JPEG that is written to out: of the job's block of tiles, or all. 0 where the device is not to decode it.
-
-    It gets what is common: baseline JPEGs in grey or YCbCr. Of other kinds nvJPEG's pixels may be others than libjpeg's.
-    """
-    grid, header_bytes, lengths, length_bytes = tiling
-    if grid[0] == 0:
-        header_bytes = _header_bytes(stored)
-    facts = np.empty(head.NUM_FACTS, np.int64)
-    if not head.read_facts(stored, header_bytes, facts) or facts[head.WIDTH] != width or facts[head.HEIGHT] != height:
-        return np.int64(0)
-    if grid[0] > 0:
-        block = (job[BLOCK], job[BLOCK + 1], job[BLOCK + 2], job[BLOCK + 3])
-        mcu_width, mcu_height = 8 * facts[head.HORIZONTAL], 8 * facts[head.VERTICAL]
-        if facts[head.INTERVAL] != grid[0] or mcu_width != grid[1] or mcu_height != grid[2]:
-            return np.int64(0)
-        return max(tiles.cut(stored, header_bytes, lengths, length_bytes, grid, block, out), np.int64(0))
-    if stored[stored.size - 2] != 0xFF or stored[stored.size - 1] != 0xD9:  # cut off
-        return np.int64(0)
-    out[:] = stored
-    return stored.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,12 +47,10 @@ class RaggedDecoder:
     `num_refused` counts the JPEGs that the device was not given or did not decode; a copy of a sample is not counted again.
     """
 
-    def __init__(
-        self, decode_jpegs: DecodeJpegs, stored: decode.Stored, kind: int, *, num_workers: int, device: torch.device
-    ) -> None:
+    def __init__(self, decode_jpegs: DecodeJpegs, images: Images, kind: int, *, num_workers: int, device: torch.device) -> None:
         self.num_refused = 0
         self._decode_jpegs = decode_jpegs
-        self._stored = stored
+        self._images = images
         self._kind = kind
         self._num_workers = num_workers
         self._device = device
@@ -188,12 +58,12 @@ class RaggedDecoder:
         self._encoded = self._host_pixels = self._pixels = torch.empty(0, dtype=torch.uint8)
         self._copied: torch.cuda.Event | None = None
 
-    def decode(self, ids: np.ndarray, metadata: np.ndarray, locations: np.ndarray, plans: np.ndarray, side: int) -> Decoded:
-        """The images that ids (B,) uint64 speak of; other arguments as for `decode.decode_batch`; side: of a view.
+    def decode(self, ids: NDArray[np.uint64], stored: NDArray[np.int64], plans: NDArray[np.int64], side: int) -> Decoded:
+        """The images that ids (B,) speak of; stored, plans: as for `kernels.decode.decode_batch`; side: of a view.
 
         On the device's current stream, which must be the only one that uses memory which is freed there.
         """
-        jobs, of_pixels = self._gather(ids, metadata, locations, plans, side)
+        jobs, of_pixels = self._gather(ids, stored, plans, side)
         jpegs = np.flatnonzero((jobs[:, IS_JPEG] == 1) & (jobs[:, IS_TAKEN] == 1))
         sources = [self._encoded[start : start + size] for start, size in jobs[jpegs][:, [START, SIZE]].tolist()]
         decoded = decode_each(self._decode_jpegs, sources)
@@ -204,16 +74,16 @@ class RaggedDecoder:
         self.num_refused += int(((jobs[:, IS_JPEG] == 1) & ~is_taken).sum())
         kept = [image for number, image in zip(jpegs.tolist(), decoded, strict=True) if is_taken[number] and image is not None]
         pixels = self._join(kept, of_pixels)
-        return Decoded(pixels, *_rows(jobs, plans, metadata, ids, of_pixels, side))
+        return Decoded(pixels, *_rows(jobs, plans, stored, of_pixels, side))
 
     def _gather(
-        self, ids: np.ndarray, metadata: np.ndarray, locations: np.ndarray, plans: np.ndarray, side: int
-    ) -> tuple[np.ndarray, int]:
+        self, ids: NDArray[np.uint64], stored: NDArray[np.int64], plans: NDArray[np.int64], side: int
+    ) -> tuple[NDArray[np.int64], int]:
         """The batch's jobs, done, and the bytes of pixels among their results."""
         if len(self._jobs) < len(ids):
             self._jobs = np.empty((len(ids), JOB_LENGTH), np.int64)
-        places = self._stored.places
-        planned = _plan_jobs(ids, metadata, locations, places, plans, np.int64(self._kind), np.int64(side), self._jobs)
+        lengths = self._images.lengths
+        planned = gather.plan_jobs(ids, stored, lengths, plans, np.int64(self._kind), np.int64(side), self._jobs)
         num_jobs, of_jpegs, of_pixels = planned
         if self._copied is not None:  # the memory is still read by the transfer of the batch before
             self._copied.synchronize()
@@ -221,7 +91,8 @@ class RaggedDecoder:
         self._encoded = _at_least(self._encoded, of_jpegs, pinned=is_pinned)
         self._host_pixels = _at_least(self._host_pixels, of_pixels, pinned=is_pinned)
         memories = self._encoded.numpy(), self._host_pixels.numpy()
-        _gather(ids, metadata, locations, places, self._jobs, num_jobs, self._num_workers, *memories)
+        memory_at = self._images.memory.ctypes.data
+        gather.gather(stored, memory_at, lengths, self._jobs, num_jobs, self._num_workers, *memories)
         return self._jobs[:num_jobs], of_pixels
 
     def _join(self, images: list[torch.Tensor], of_pixels: int) -> torch.Tensor:
@@ -239,7 +110,7 @@ class RaggedDecoder:
 
 
 def _rows(
-    jobs: np.ndarray, plans: np.ndarray, metadata: np.ndarray, ids: np.ndarray, of_pixels: int, side: int
+    jobs: np.ndarray, plans: np.ndarray, stored: np.ndarray, of_pixels: int, side: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images, crops and left of a `Decoded`, of jobs that are done."""
     is_taken, is_jpeg = jobs[:, IS_TAKEN] == 1, jobs[:, IS_JPEG] == 1
@@ -248,8 +119,8 @@ def _rows(
     sizes = 3 * jobs[:, WINDOW + 2] * jobs[:, WINDOW + 3] * (is_taken & is_jpeg)
     images[:, tables.OFFSET] = np.where(is_jpeg, of_pixels + np.cumsum(sizes) - sizes, jobs[:, START])
     images[:, tables.IS_PLANAR] = is_jpeg
-    samples = rng.sample_of(ids[jobs[:, FIRST]]).astype(np.int64)
-    images[:, tables.HEIGHT], images[:, tables.WIDTH] = metadata["height"][samples], metadata["width"][samples]
+    images[:, tables.HEIGHT] = stored[jobs[:, FIRST], decode.HEIGHT]
+    images[:, tables.WIDTH] = stored[jobs[:, FIRST], decode.WIDTH]
     image_of = np.repeat(np.arange(len(jobs)), jobs[:, END] - jobs[:, FIRST])
     crops = tables.crop_rows(plans, image_of)
     left = ~is_taken[image_of]

@@ -14,8 +14,8 @@ import torch
 from deit_fast.augment.mixing import mixing_of
 from deit_fast.augment.policy import fill_of, policy_of
 from deit_fast.config import AugmentConfig
-from deit_fast.data.load.decode_gpu import Decoded
-from deit_fast.kernels import erase
+from deit_fast.data.load.gpu_decode import Decoded
+from deit_fast.kernels import crop, erase
 from deit_fast.kernels.addresses import HoldsAddresses
 from deit_fast.kernels.cuda import driver as cuda
 from deit_fast.kernels.cuda import finish, plan, policy, resample, tables
@@ -80,7 +80,7 @@ class DeviceImages(HoldsAddresses):
         table = self._policy.table if len(self._policy.table) else np.zeros((1, 5))
         there = plan.policy_of(self._policy, cuda.array(torch.from_numpy(table).to(device)))
         # which part of an image a view shows is drawn on the CPU, since that is what reads it
-        given = plan.cropping(plan.GIVEN)
+        given = crop.cropping(crop.GIVEN)
         self._how = given, there, mixing_of(augment), float(augment.erase)
         self._memory: _Memory | None = None
         self._is_done: torch.cuda.Event | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import torch
 from PIL import Image
 
 from deit_fast.data.format.beton import Beton, open_beton
-from deit_fast.data.format.index import read_index
-from deit_fast.data.load import decode, decode_gpu
-from deit_fast.data.load.decode_gpu import Decoded, RaggedDecoder
+from deit_fast.data.load import decode, gpu_decode
+from deit_fast.data.load.gpu_decode import Decoded, RaggedDecoder
 from deit_fast.kernels import crop, resample, rng
 from deit_fast.kernels.cuda import tables
+from deit_fast.kernels.decode import STORED_LENGTH
 from tests.data.image_folders import convert
+from tests.data.planned import planned, random_cropping
 
 RESOLUTION = 24
 CPU = torch.device("cpu")
@@ -35,59 +37,41 @@ def _save_images(folder: Path, save: Callable[[Image.Image, Path], None]) -> Non
 
 
 class Images:
-    """A beton, and what stands for its memory-mapped file."""
+    """A beton, and its file in memory that tests may write to."""
 
     def __init__(self, path: Path, *, has_index: bool = True) -> None:
         self.beton: Beton = open_beton(path)
-        self.content = np.fromfile(path, np.uint8)
-        self.stored = decode.stored_of(self.beton, read_index(self.beton) if has_index else None)
-        self.metadata = np.zeros(
-            self.beton.num_samples, [("mode", "u1"), ("width", "<u2"), ("height", "<u2"), ("data_ptr", "<u8")]
-        )
-        self.metadata["mode"], self.metadata["data_ptr"] = self.beton.modes, self.beton.offsets
-        self.metadata["width"], self.metadata["height"] = self.beton.widths, self.beton.heights
+        self.content = np.memmap(path, np.uint8, "c")
+        self.images = dataclasses.replace(decode.images_of(self.beton, has_index), memory=self.content)
 
-    def locations(self, ids: np.ndarray) -> np.ndarray:
-        samples = rng.sample_of(ids).astype(np.int64)
-        starts = self.content.ctypes.data + self.beton.offsets[samples].astype(np.int64)
-        return np.stack([starts, self.beton.sizes[samples].astype(np.int64)], 1)
+    def stored(self, ids: np.ndarray) -> np.ndarray:
+        stored = np.empty((len(ids), STORED_LENGTH), np.int64)
+        self.images.locate(ids, stored)
+        return stored
 
     def plans(self, ids: np.ndarray, kind: str) -> np.ndarray:
-        plans = np.empty((len(ids), crop.PLAN_LENGTH), np.int64)
-        heights, widths = self.metadata["height"], self.metadata["width"]
-        if kind == "centre":
-            crop.plan_centre_views(ids, heights, widths, RESOLUTION + 3, RESOLUTION, plans)
-        else:
-            ratios = (0.05, 0.6), (3 / 4, 4 / 3), 4 if kind == "padded" else -1
-            crop.plan_random_views(np.uint64(5), ids, heights, widths, *ratios, 0.5, RESOLUTION, plans)
-        return plans
+        cropping = {
+            "centre": crop.cropping(crop.CENTRE, resized=RESOLUTION + 3),
+            "padded": crop.cropping(crop.SIMPLE, flip=0.5, padding=4),
+            "random": random_cropping((0.05, 0.6)),
+        }[kind]
+        return planned(ids, self.beton.heights, self.beton.widths, cropping, RESOLUTION)
 
     def views(self, ids: np.ndarray, plans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(views, statuses) of the CPU's decoder."""
-        scratch = decode.Scratch(1, self.stored, RESOLUTION)
         views = np.full((len(ids), RESOLUTION, RESOLUTION, 3), 99, np.uint8)
         statuses = np.full(len(ids), -1, np.int32)
         numba.set_num_threads(1)
-        decode.decode_batch(
-            ids,
-            self.metadata,
-            self.locations(ids),
-            self.stored.places,
-            plans,
-            resample.BICUBIC,
-            1,
-            scratch.layout,
-            views,
-            statuses,
-        )
+        decoder = decode.ViewDecoder(self.images, RESOLUTION, resample.BICUBIC, num_workers=1)
+        decoder.decode(ids, self.stored(ids), plans, views, statuses)
         return views, statuses
 
-    def decoder(self, decode_jpegs: decode_gpu.DecodeJpegs | None = None) -> RaggedDecoder:
-        jpegs = decode_jpegs or decode_gpu.torchvision_decoder(CPU)
-        return RaggedDecoder(jpegs, self.stored, resample.BICUBIC, num_workers=2, device=CPU)
+    def decoder(self, decode_jpegs: gpu_decode.DecodeJpegs | None = None) -> RaggedDecoder:
+        jpegs = decode_jpegs or gpu_decode.torchvision_decoder(CPU)
+        return RaggedDecoder(jpegs, self.images, resample.BICUBIC, num_workers=2, device=CPU)
 
     def decode(self, decoder: RaggedDecoder, ids: np.ndarray, plans: np.ndarray) -> Decoded:
-        return decoder.decode(ids, self.metadata, self.locations(ids), plans, RESOLUTION)
+        return decoder.decode(ids, self.stored(ids), plans, RESOLUTION)
 
 
 def _views_of(decoded: Decoded) -> np.ndarray:
@@ -144,13 +128,13 @@ def test_of_an_image_only_what_its_views_need_is_decoded_and_once(images: Images
 
     def counted(sources: list[torch.Tensor]) -> list[torch.Tensor]:
         given.extend(source.numel() for source in sources)
-        return decode_gpu.torchvision_decoder(CPU)(sources)
+        return gpu_decode.torchvision_decoder(CPU)(sources)
 
     plans = images.plans(ids, "random")
     plans[:, 0] //= 2  # all in the upper part of the image
     decoded = images.decode(images.decoder(counted), ids, plans)
     assert len(decoded.images) == 1
-    row, is_whole = decoded.images[0], images.stored.index is None
+    row, is_whole = decoded.images[0], images.images.index is None
     assert (row[tables.ROWS] * row[tables.COLUMNS] < row[tables.HEIGHT] * row[tables.WIDTH]) != is_whole
     assert len(given) == (0 if images.beton.modes[sample] else 1)
     assert all((num_bytes < images.beton.sizes[sample]) != is_whole for num_bytes in given)
@@ -176,7 +160,7 @@ def test_one_that_is_refused_does_not_cost_the_others(refused: set[int]) -> None
             raise RuntimeError("not this one")
         return [10 * source for source in sources]
 
-    decoded = decode_gpu.decode_each(picky, [torch.tensor([number]) for number in range(5)])
+    decoded = gpu_decode.decode_each(picky, [torch.tensor([number]) for number in range(5)])
     assert [image if image is None else int(image[0]) for image in decoded] == [
         None if number in refused else 10 * number for number in range(5)
     ]
@@ -188,7 +172,7 @@ def test_a_device_that_fails_is_no_refusal() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        decode_gpu.decode_each(out_of_memory, [torch.zeros(1)])
+        gpu_decode.decode_each(out_of_memory, [torch.zeros(1)])
 
 
 def test_what_is_refused_damaged_or_of_another_kind_is_left_to_the_cpu(tmp_path: Path) -> None:
@@ -200,7 +184,7 @@ def test_what_is_refused_damaged_or_of_another_kind_is_left_to_the_cpu(tmp_path:
     images.content[int(beton.offsets[2])] = 0
     start, size = int(beton.offsets[5]), int(beton.sizes[5])
     images.content[start + size // 2 : start + size] = 0
-    images.metadata["height"][7] -= 1
+    images.beton.heights[7] -= 1
 
     sizes: list[int] = []
 
@@ -208,7 +192,7 @@ def test_what_is_refused_damaged_or_of_another_kind_is_left_to_the_cpu(tmp_path:
         sizes.extend(source.numel() for source in sources)
         if any(source.numel() == sizes[2] for source in sources):  # of 9, the third that is not left anyway
             raise RuntimeError("not this one")
-        return decode_gpu.torchvision_decoder(CPU)(sources)
+        return gpu_decode.torchvision_decoder(CPU)(sources)
 
     ids = _ids([0, 2, 2, 4, 5, 7, 9, 9, 10])
     plans = images.plans(ids, "centre")

@@ -1,0 +1,112 @@
+"""Batches of views made on the device: decoded by the CPU or by the device's own decoder, finished by kernels.
+
+The loader's thread queues all of it on a stream of the loader's own; a batch carries the event that ends its making, for which
+the stream of whoever takes it waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deit_fast.data.load.decode import Images
+from deit_fast.data.load.gpu_decode import Decoded, DecodeJpegs, RaggedDecoder
+from deit_fast.data.load.gpu_images import DeviceImages, runs
+from deit_fast.data.load.threading_layer import one_at_a_time
+from deit_fast.data.load.views import HostViews, Made, Recipe, Replace, Slot, Work
+from deit_fast.kernels.cuda import resample
+from deit_fast.kernels.resample import FILTERS
+
+NUM_SLOTS = 2  # of the host's memory: one is read by transfers while the other is filled
+
+
+class GpuViews(HostViews):
+    """Batches of training views finished on the device; arguments as for `CpuViews`.
+
+    decode_jpegs: of `gpu_decode`, to decode there too; None: the CPU decodes. `num_refused` counts the JPEGs that the device's
+    decoder was not given or refused, which the CPU's decoded. Raises UserError where the device cannot shrink these images so
+    much; the CPU can.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        recipe: Recipe,
+        resolution: int,
+        *,
+        batch_size: int,
+        num_workers: int,
+        replace: Replace,
+        device: torch.device,
+        decode_jpegs: DecodeJpegs | None,
+    ) -> None:
+        super().__init__(images, recipe, resolution, batch_size=batch_size, num_workers=num_workers, replace=replace)
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        data = recipe.data
+        with self._on_stream():
+            self._device_images = DeviceImages(recipe.augment, recipe.seed or 0, data.dtype, data.interpolation, device)
+        self._ragged: RaggedDecoder | None = None
+        if decode_jpegs is not None:
+            check_size(images, recipe, resolution)
+            self._ragged = RaggedDecoder(decode_jpegs, images, self._device_images.kind, num_workers=num_workers, device=device)
+
+    @property
+    def num_refused(self) -> int:
+        return self._ragged.num_refused if self._ragged is not None else 0
+
+    @contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        """What is queued within goes to the loader's stream and device."""
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
+            yield
+
+    def make(self, ids: NDArray[np.uint64], slot: Slot) -> Made:
+        work = self.begin(ids)
+        work.views = slot.images[: len(ids)].view(np.uint8)
+        with one_at_a_time(), self._on_stream():
+            self.locate(work)
+            self.plan(work)
+            decoded = self.decode_there(work)
+            self.replace_failures(work)
+            targets = self.targets(work, self.draw_mix(work), slot.targets)
+            targets_there = torch.from_numpy(targets).to(self._device, non_blocking=True)
+            images = self.finish(work, decoded)
+            if self._stream is None:
+                return Made(images, targets_there, work.ids)
+            ready = torch.cuda.Event()
+            ready.record()
+            return Made(images, targets_there, work.ids, ready)
+
+    def decode_there(self, work: Work) -> Decoded | None:
+        """Decodes on the device, and on the CPU what is left; None: all on the CPU."""
+        if self._ragged is None:
+            self.decode(work)
+            return None
+        decoded = self._ragged.decode(work.ids, work.stored, work.plans, self.resolution)
+        work.statuses[:] = 0
+        for first, end in runs(decoded.left):
+            self.decode(work.part(slice(first, end)))
+        return decoded
+
+    def finish(self, work: Work, decoded: Decoded | None) -> torch.Tensor:
+        """Images (B, side, side, 3) on the device, of views that are decoded there, or by the CPU in the slot's memory."""
+        views = self._device_images.begin(work.ids, self.resolution, decoded)
+        for first, end in [(0, len(work.ids))] if decoded is None else runs(decoded.left):
+            views[first:end].copy_(torch.from_numpy(work.views[first:end]), non_blocking=True)
+        # the allocator's: it is the consumer's for as long as that holds it
+        images = torch.empty(views.shape, dtype=self._device_images.dtype, device=self._device)
+        self._device_images.finish(images)
+        return images
+
+
+def check_size(images: Images, recipe: Recipe, resolution: int) -> None:
+    """Raises UserError where the device cannot make views of this resolution of the largest of the images."""
+    resample.check_size(FILTERS[recipe.data.interpolation], images.largest.height, images.largest.width, resolution)

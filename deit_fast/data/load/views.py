@@ -1,0 +1,292 @@
+"""From the ids of views to a batch: locate the images, plan the crops, decode, apply the policy, finish, make the targets.
+
+`CpuViews` does all of it on CPU threads, in memory that each batch uses again; only what a batch gives lies in slots of its
+own. `gpu_views.GpuViews` shares the first steps and makes images on the device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deit_fast.augment.cropping import eval_cropping, train_cropping
+from deit_fast.augment.mixing import mixing_of
+from deit_fast.augment.policy import fill_of, policy_of
+from deit_fast.config import AugmentConfig, DataConfig, UserError, eval_crop_ratio, is_mixing
+from deit_fast.data.load.decode import Images, ViewDecoder
+from deit_fast.data.load.threading_layer import one_at_a_time
+from deit_fast.kernels import crop, decode, erase, finish, mix, operations, policy, rng
+from deit_fast.kernels.resample import BICUBIC, FILTERS
+from deit_fast.kernels.round import PRECISIONS
+
+# What NumPy has for data.dtype: it does not know bfloat16, whose bits come as uint16
+IMAGE_DTYPES: dict[str, np.dtype] = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(np.uint16),
+    "uint8": np.dtype(np.uint8),
+}
+
+# The compiled functions of each part of the way, without those that they call
+DECODING = (crop.plan_views, decode.decode_batch)
+AUGMENTING = (
+    policy.draw_steps, operations.apply_all, mix.mix_of, erase.draw_boxes, finish.finish_views, mix.soft_targets, rng.sample_of,
+    rng.view_of,
+)  # fmt: skip
+
+
+_Array: TypeAlias = tuple[tuple[int, ...], np.dtype]  # shape and dtype
+
+
+class Slot(NamedTuple):
+    """Memory of a batch that outlives its making: images (>= B, H, W, 3), targets (>= B, C), or (>= B,) in evaluation."""
+
+    images: NDArray[np.generic]
+    targets: NDArray[np.generic]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A batch in a slot, as arrays; or on the device, as tensors, and whole there after the event `ready`.
+
+    images (B, H, W, 3); ids (B,) uint64 are those of the views that it shows.
+    """
+
+    images: np.ndarray | torch.Tensor
+    targets: np.ndarray | torch.Tensor
+    ids: NDArray[np.uint64]
+    ready: torch.cuda.Event | None = None
+
+
+# Of ids (B,), the images that did not decode, (position, reason) each, and how often that was so for this batch: writes ids of
+# others there, or raises RankError
+Replace = Callable[[NDArray[np.uint64], list[tuple[int, str]], int], None]
+
+
+class Views(Protocol):
+    """Makes batches of views, one after another, of up to a number of views at one resolution."""
+
+    resolution: int
+
+    def make(self, ids: NDArray[np.uint64], slot: Slot) -> Made:
+        """The batch of view ids (B,), in the slot. Raises what `Replace` raises."""
+        ...
+
+    @property
+    def num_refused(self) -> int:
+        """JPEGs that the device's decoder left to the CPU's so far."""
+        ...
+
+
+@dataclass(eq=False)
+class Work:
+    """A batch under way, in the memory that all batches use in turn: rows of it are those of `ids` (B,) uint64."""
+
+    ids: NDArray[np.uint64]
+    stored: NDArray[np.int64]  # (B, STORED_LENGTH), see `kernels.decode`
+    plans: NDArray[np.int64]  # (B, PLAN_LENGTH), see `kernels.crop`
+    statuses: NDArray[np.int32]  # (B,), of decoding
+    views: NDArray[np.uint8]  # (B, side, side, 3)
+
+    def part(self, positions: slice) -> Work:
+        """Some positions of the batch."""
+        return Work(
+            self.ids[positions],
+            self.stored[positions],
+            self.plans[positions],
+            self.statuses[positions],
+            self.views[positions],
+        )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a loader's views are made. seed: of the random numbers; None: evaluation views, neither augmented nor mixed."""
+
+    data: DataConfig
+    augment: AugmentConfig
+    num_classes: int
+    seed: int | None
+
+    def __post_init__(self) -> None:
+        if self.is_training and self.data.dtype == "uint8" and (is_mixing(self.augment) or self.augment.erase > 0):
+            raise UserError(
+                "data.dtype=uint8: images are neither mixed nor erased; set augment.mixup, augment.cutmix and augment.erase "
+                "to 0"
+            )
+
+    @property
+    def is_training(self) -> bool:
+        return self.seed is not None
+
+    def cropping(self, resolution: int) -> crop.Cropping:
+        """Raises UserError for a resolution that the crop cannot have."""
+        ratio = eval_crop_ratio(self.data)
+        if self.is_training:
+            return train_cropping(self.augment, resolution, ratio)
+        return eval_cropping(resolution, ratio)
+
+    def policy(self) -> policy.Policy | None:
+        """What is drawn for each view; None where nothing is."""
+        drawn = policy_of(self.augment, self.data.interpolation)
+        return drawn if self.is_training and drawn.num_steps else None
+
+    @property
+    def ends_in_views(self) -> bool:
+        """Whether uint8 views are what the CPU makes: they are asked for, or finished on the device."""
+        return self.data.dtype == "uint8" or (self.is_training and self.augment.device == "gpu")
+
+    def memory(self, resolution: int) -> dict[str, _Array]:
+        """Shape for each view, and dtype, of the arrays of a `Work`."""
+        side = 0 if self.ends_in_views else resolution  # then views lie in the slot
+        return {
+            "stored": ((decode.STORED_LENGTH,), np.dtype(np.int64)),
+            "plans": ((crop.PLAN_LENGTH,), np.dtype(np.int64)),
+            "statuses": ((), np.dtype(np.int32)),
+            "views": ((side, side, 3), np.dtype(np.uint8)),
+        }
+
+    def slots(self, resolution: int) -> tuple[_Array, _Array]:
+        """The same of the two arrays of a `Slot`."""
+        targets: _Array = ((self.num_classes,), np.dtype(np.float32)) if self.is_training else ((), np.dtype(np.int64))
+        return ((resolution, resolution, 3), IMAGE_DTYPES["uint8" if self.ends_in_views else self.data.dtype]), targets
+
+    def batch_bytes(self, resolution: int, num_slots: int) -> int:
+        """Bytes that a loader allocates for each view of a batch."""
+        own = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.memory(resolution).values())
+        return own + num_slots * sum(math.prod(shape) * dtype.itemsize for shape, dtype in self.slots(resolution))
+
+
+class HostViews:
+    """The steps that run on the CPU wherever images are finished: locate, plan, decode, and the targets."""
+
+    def __init__(
+        self, images: Images, recipe: Recipe, resolution: int, *, batch_size: int, num_workers: int, replace: Replace
+    ) -> None:
+        self.resolution = resolution
+        self._images = images
+        self._replace = replace
+        self._seed = np.uint64(recipe.seed or 0)
+        self._cropping = recipe.cropping(resolution)
+        self._smoothing = recipe.augment.label_smoothing
+        self._is_training = recipe.is_training
+        mixing = mixing_of(recipe.augment)
+        self._mixing = mixing if recipe.is_training else mixing._replace(probability=0.0)
+        data = recipe.data
+        self._decoder = ViewDecoder(
+            images, resolution, FILTERS[data.interpolation], dct_scaling=recipe.is_training and data.dct_scaling,
+            num_workers=num_workers,
+        )  # fmt: skip
+        arrays = {name: np.empty((batch_size, *shape), dtype) for name, (shape, dtype) in recipe.memory(resolution).items()}
+        self._memory = Work(np.empty(batch_size, np.uint64), **arrays)
+
+    def begin(self, ids: NDArray[np.uint64]) -> Work:
+        """Memory for the batch of ids (B,), undefined but for these."""
+        work = self._memory.part(slice(0, len(ids)))
+        work.ids = ids.copy()  # of which some may be replaced
+        return work
+
+    def locate(self, work: Work) -> None:
+        """Where the image of each view lies in the file."""
+        self._images.locate(work.ids, work.stored)
+
+    def plan(self, work: Work) -> None:
+        """Which part of its image each view shows."""
+        heights, widths = work.stored[:, decode.HEIGHT], work.stored[:, decode.WIDTH]
+        crop.plan_views(self._seed, work.ids, self._cropping, heights, widths, self.resolution, work.plans)
+
+    def decode(self, work: Work) -> None:
+        """Views uint8, of the images themselves."""
+        self._decoder.decode(work.ids, work.stored, work.plans, work.views, work.statuses)
+
+    def replace_failures(self, work: Work) -> None:
+        """Others in place of the images that did not decode."""
+        num_tries = 0
+        while failures := self._decoder.failures(work.ids, work.stored, work.statuses):
+            self._replace(work.ids, failures, num_tries)
+            num_tries += 1
+            for position, _ in failures:
+                here = work.part(slice(position, position + 1))
+                self.locate(here)
+                self.plan(here)
+                self.decode(here)
+
+    def draw_mix(self, work: Work) -> mix.Mix:
+        """What is mixed with what."""
+        return mix.mix_of(self._seed, work.ids, self._mixing, self.resolution, self.resolution)
+
+    def targets(self, work: Work, mixed: mix.Mix, targets: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Soft targets (B, C) float32 of views that are mixed so; in evaluation the labels (B,) int64."""
+        written = targets[: len(work.ids)]
+        labels = self._images.beton.labels[rng.sample_of(work.ids).astype(np.int64)]
+        if self._is_training:
+            mix.soft_targets(labels, mixed.partner, mixed.lam, self._smoothing, written)
+        else:
+            written[:] = labels
+        return written
+
+
+class CpuViews(HostViews):
+    """Batches of views made on CPU threads. images, recipe, resolution: of what, how, and of which side.
+
+    batch_size: the most views of a batch; num_workers: threads; replace: where an image does not decode.
+    """
+
+    num_refused = 0
+
+    def __init__(
+        self, images: Images, recipe: Recipe, resolution: int, *, batch_size: int, num_workers: int, replace: Replace
+    ) -> None:
+        super().__init__(images, recipe, resolution, batch_size=batch_size, num_workers=num_workers, replace=replace)
+        augment, dtype = recipe.augment, recipe.data.dtype
+        self._policy, self._fill = recipe.policy(), fill_of(augment)
+        self._num_workers = num_workers
+        self._policy_scratch = np.empty((0, 0), np.uint8)
+        if self._policy is not None:
+            self._policy_scratch = np.empty((num_workers, operations.scratch_bytes(resolution, resolution)), np.uint8)
+        self._erase = float(augment.erase) if recipe.is_training else 0.0
+        self._erase_mode = erase.MODES[augment.erase_mode]
+        self._mean, self._std = np.array(augment.mean), np.array(augment.std)
+        self._precision = PRECISIONS.get(dtype)  # None: views are left as they are, uint8
+
+    def make(self, ids: NDArray[np.uint64], slot: Slot) -> Made:
+        work = self.begin(ids)
+        if self._precision is None:
+            work.views = slot.images[: len(ids)].view(np.uint8)
+        with one_at_a_time():
+            self.locate(work)
+            self.plan(work)
+            self.decode(work)
+            self.replace_failures(work)
+            self.augment(work)
+            mixed = self.draw_mix(work)
+            images = self.finish(work, mixed, slot.images)
+            return Made(images, self.targets(work, mixed, slot.targets), work.ids)
+
+    def augment(self, work: Work) -> None:
+        """What the policy and the colour jitter draw for each view, in place."""
+        if self._policy is None:
+            return
+        codes = np.empty((len(work.ids), self._policy.num_steps), np.int32)
+        arguments = np.empty((len(work.ids), self._policy.num_steps), np.float64)
+        policy.draw_steps(self._seed, work.ids, self._policy, self.resolution, self.resolution, codes, arguments)
+        is_bicubic = self._policy.interpolation == BICUBIC
+        operations.apply_all(codes, arguments, is_bicubic, self._fill, work.views, self._policy_scratch)
+
+    def finish(self, work: Work, mixed: mix.Mix, images: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Images (B, side, side, 3): the views normalised, erased and mixed so; the views themselves where they stay uint8."""
+        if self._precision is None:
+            return work.views
+        boxes = np.empty((len(work.ids), 4), np.int64)
+        erase.draw_boxes(self._seed, work.ids, self._erase, self.resolution, self.resolution, boxes)
+        written = images[: len(work.ids)]
+        bits = written if written.dtype == np.float32 else written.view(np.uint16)
+        how = (self._erase_mode, self._mean, self._std, self._precision, self._num_workers)
+        finish.finish_views(work.views, work.ids, self._seed, mixed, boxes, *how, bits)
+        return written
