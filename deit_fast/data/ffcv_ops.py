@@ -85,9 +85,10 @@ class _DecodeViews(SimpleRGBImageDecoder):
         images.locate(np.arange(len(table), dtype=np.uint64), table)
         table_at, num_samples, lengths, layout = table.ctypes.data, len(table), images.lengths, scratch.layout
         kind, max_denominator, resolution = self._filter, self._max_denominator, self._resolution
+        group_at = decode.GROUP.address
         seed, how = self._how()
         read = self.memory_read
-        locate, plan_views, decode_batch, sample_of = by_address.locate, crop.plan_views, decode.decode_batch, rng.sample_of
+        locate, plan_views, decode_batch, sample_of = by_address.locate, crop.plan_views, decode.decode_batch_by, rng.sample_of
         start, size, height, width = decode.START, decode.SIZE, decode.HEIGHT, decode.WIDTH
 
         def decode_views(ids, memory, metadata, storage_state):  # type: ignore[no-untyped-def]
@@ -97,7 +98,7 @@ class _DecodeViews(SimpleRGBImageDecoder):
                 encoded = read(metadata[sample_of(ids[i])]["data_ptr"], storage_state)
                 stored[i, start], stored[i, size] = encoded.ctypes.data, encoded.size
             plan_views(seed, ids, how, stored[:, height], stored[:, width], resolution, plans)
-            decode_batch(ids, stored, 0, lengths, plans, kind, max_denominator, layout, views, statuses)
+            decode_batch(group_at, ids, stored, 0, lengths, plans, kind, max_denominator, layout, views, statuses)
             return views[: len(ids)]
 
         decode_views.keep = (scratch, images, table)  # type: ignore[attr-defined]  # live as long as the code that points there
@@ -162,14 +163,16 @@ class AugmentViews(Operation):
         table, numbers = self._policy.table, tuple(self._policy[1:])
         scratch_at, table_at = (scratch.ctypes.data, *scratch.shape), table.ctypes.data
         num_rows, num_steps, is_bicubic = len(table), self._policy.num_steps, self._policy.interpolation == BICUBIC
-        seed, fill = self._seed, self._fill
-        draw_steps, bytes_at, apply_all = by_address.draw_steps, by_address.bytes_at, operations.apply_all
+        seed, fill, apply_at = self._seed, self._fill, operations.APPLY.address
+        draw_steps, bytes_at, apply_all = by_address.draw_steps, by_address.bytes_at, operations.apply_all_by
 
-        def augment_views(views, memory, ids):  # type: ignore[no-untyped-def]
+        def augment_views(views, nothing, ids):  # type: ignore[no-untyped-def]
             codes = np.empty((len(ids), num_steps), np.int32)
             arguments = np.empty((len(ids), num_steps), np.float64)
             draw_steps(seed, ids, table_at, num_rows, numbers, views.shape[1], codes, arguments)
-            apply_all(codes, arguments, is_bicubic, fill, views, bytes_at(scratch_at[0], scratch_at[1], scratch_at[2]))
+            apply_all(
+                apply_at, codes, arguments, is_bicubic, fill, views, bytes_at(scratch_at[0], scratch_at[1], scratch_at[2])
+            )
             return views
 
         augment_views.with_indices = True  # type: ignore[attr-defined]
@@ -200,16 +203,16 @@ class Finish(Operation):
     def generate_code(self) -> Callable[..., Any]:
         seed, how, mean, std, precision = self._seed, self._mixing, self._mean, self._std, self._precision
         probability, erase_mode, num_workers = self._erase_probability, self._erase_mode, self._num_workers
-        stored_as = np.float32 if self._dtype == np.float32 else np.uint16
-        mix_of, draw_boxes, finish_views = mix.mix_of, erase.draw_boxes, finish.finish_views
+        view_at = finish.VIEW.address
+        mix_of, draw_boxes, finish_views = mix.mix_of, erase.draw_boxes, finish.finish_views_by
 
         def finish_batch(views, images, ids):  # type: ignore[no-untyped-def]
             mixed = mix_of(seed, ids, how, views.shape[1], views.shape[2])
             boxes = np.empty((len(ids), 4), np.int64)
             draw_boxes(seed, ids, probability, views.shape[1], views.shape[2], boxes)
             written = images[: len(ids)]
-            bits = written.view(stored_as)
-            finish_views(views, ids, seed, mixed, boxes, erase_mode, mean, std, precision, num_workers, bits)
+            bits = written.view(np.uint8)
+            finish_views(view_at, views, ids, seed, mixed, boxes, erase_mode, mean, std, precision, num_workers, bits)
             return written
 
         finish_batch.with_indices = True  # type: ignore[attr-defined]

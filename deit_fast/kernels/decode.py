@@ -8,9 +8,11 @@ where that does not know the kind of JPEG. Raw pixels are resampled from where t
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, prange
+from numba import carray, prange, types
+from numpy.typing import NDArray
 
 from deit_fast.kernels import crop, resample, rng
+from deit_fast.kernels.apart import Apart
 from deit_fast.kernels.compiled import compiled
 from deit_fast.kernels.jpeg import decode_window, tiles, turbojpeg
 from deit_fast.kernels.share_out import take
@@ -36,82 +38,6 @@ OTHER_LENGTH = 100
 DAMAGED = 101
 _TILES_OF_A_CALL = 1  # what starting the decoder costs, in tiles
 _MOST_APART = 8  # views of an image of which it is tried whether to decode for some of them apart
-
-
-@compiled(parallel=True)
-def decode_batch(ids, stored, memory_at, lengths, plans, kind, max_denominator, layout, views, statuses):  # type: ignore[no-untyped-def]
-    """Makes the views of a batch, each image by one worker.
-
-    ids (B,) uint64 view ids; stored (B, STORED_LENGTH) int64: the image of each; memory_at: address of the file's first byte;
-    lengths: (address, number of bytes) of the lengths of all tiles, zeros without an index: then images are decoded whole;
-    plans (B, 9) int64, see `kernels.crop`; kind: resampling filter; max_denominator: 1, or up to 8 for DCT-scaled decoding
-    where crops are that much larger than views; layout: (number of workers, address of the decoders' pointers, address and
-    elements per worker of each array of scratch ...), see `data.load.decode`. Written: views (B, h, w, 3) uint8, zero where an
-    image does not decode, and statuses (B,) int32.
-    """
-    count = len(ids)
-    starts = np.empty(count + 1, np.int64)
-    num_groups = 0
-    for i in range(count):
-        if i == 0 or rng.sample_of(ids[i]) != rng.sample_of(ids[i - 1]):
-            starts[num_groups] = i
-            num_groups += 1
-    starts[num_groups] = count
-    counter = np.zeros(1, np.int64)
-    for worker in prange(layout[0]):
-        group = take(counter.ctypes.data)
-        while group < num_groups:
-            first, end = starts[group], starts[group + 1]
-            _decode_group(
-                stored[first], memory_at, lengths, plans[first:end], kind, max_denominator, np.int64(worker), layout,
-                views[first:end], statuses[first:end],
-            )  # fmt: skip
-            group = take(counter.ctypes.data)
-
-
-@compiled()
-def _decode_group(row, memory_at, lengths, plans, kind, max_denominator, worker, layout, views, statuses):  # type: ignore[no-untyped-def]
-    """The views of one image."""
-    count = len(plans)
-    height, width = row[HEIGHT], row[WIDTH]
-    stored = carray(void_pointer(memory_at + row[START]), (row[SIZE],), np.uint8)
-    if row[MODE] != JPEG_MODE:
-        whole = (np.int64(0), np.int64(0), height, width)
-        for i in range(count):
-            statuses[i] = turbojpeg.OK if stored.size == height * width * 3 else OTHER_LENGTH
-            _show(stored, whole, np.int64(1), plans[i], kind, worker, layout, views[i], np.int64(statuses[i]))
-        return
-    tiling = tiles_of(row, lengths)
-    grid = tiling[0]
-    blocks, needs = np.zeros((count, 4), np.int64), np.zeros((count, 4), np.int64)
-    # each view's own, and views that are scaled in decoding apart: what a view shows must not depend on other views
-    denominators = np.empty(count, np.int64)
-    cluster = np.arange(count)
-    for i in range(count):
-        denominators[i] = _denominator(plans[i], max_denominator)
-        if grid[0] > 0:
-            vertical, horizontal = crop.axes(box_of(plans[i]), 0, 0, 1)
-            y0, y1 = resample.reach(kind, vertical, np.int64(views.shape[1]))
-            x0, x1 = resample.reach(kind, horizontal, np.int64(views.shape[2]))
-            _store(needs[i], (y0, y1, x0, x1))
-            _store(blocks[i], tiles.tiles_under(grid, y0, y1, x0, x1))
-    own_blocks, own_needs = blocks.copy(), needs.copy()
-    _cluster(blocks, needs, denominators, cluster)
-    pixels = carray(void_pointer(layout[2] + worker * layout[3]), (layout[3],), np.uint8)
-    for i in range(count):
-        if cluster[i] == i:
-            block, need = _four(blocks[i]), _four(needs[i])
-            status, window = _decode_part(stored, height, width, tiling, block, need, denominators[i], worker, layout)
-            for j in range(i, count):
-                if cluster[j] == i:
-                    own_status, own_window = status, window
-                    if status != turbojpeg.OK and grid[0] > 0:  # damage where this view does not look is not this view's
-                        block, need = _four(own_blocks[j]), _four(own_needs[j])
-                        own_status, own_window = _decode_part(
-                            stored, height, width, tiling, block, need, denominators[j], worker, layout
-                        )
-                    statuses[j] = own_status
-                    _show(pixels, own_window, denominators[j], plans[j], kind, worker, layout, views[j], own_status)
 
 
 @compiled()
@@ -216,3 +142,107 @@ def _show(pixels, window, denominator, plan, kind, worker, layout, view, status)
     image = pixels[: height * width * 3].reshape(height, width, 3)
     vertical, horizontal = crop.axes(box_of(plan), window[0], window[1], denominator)
     resample.resample(image, vertical, horizontal, kind, plan[8] != 0, rows, integers, view)
+
+
+@compiled()
+def _decode_group(row, memory_at, lengths, plans, kind, max_denominator, worker, layout, views, statuses):  # type: ignore[no-untyped-def]
+    """The views of one image."""
+    count = len(plans)
+    height, width = row[HEIGHT], row[WIDTH]
+    stored = carray(void_pointer(memory_at + row[START]), (row[SIZE],), np.uint8)
+    if row[MODE] != JPEG_MODE:
+        whole = (np.int64(0), np.int64(0), height, width)
+        for i in range(count):
+            statuses[i] = turbojpeg.OK if stored.size == height * width * 3 else OTHER_LENGTH
+            _show(stored, whole, np.int64(1), plans[i], kind, worker, layout, views[i], np.int64(statuses[i]))
+        return
+    tiling = tiles_of(row, lengths)
+    grid = tiling[0]
+    blocks, needs = np.zeros((count, 4), np.int64), np.zeros((count, 4), np.int64)
+    # each view's own, and views that are scaled in decoding apart: what a view shows must not depend on other views
+    denominators = np.empty(count, np.int64)
+    cluster = np.arange(count)
+    for i in range(count):
+        denominators[i] = _denominator(plans[i], max_denominator)
+        if grid[0] > 0:
+            vertical, horizontal = crop.axes(box_of(plans[i]), 0, 0, 1)
+            y0, y1 = resample.reach(kind, vertical, np.int64(views.shape[1]))
+            x0, x1 = resample.reach(kind, horizontal, np.int64(views.shape[2]))
+            _store(needs[i], (y0, y1, x0, x1))
+            _store(blocks[i], tiles.tiles_under(grid, y0, y1, x0, x1))
+    own_blocks, own_needs = blocks.copy(), needs.copy()
+    _cluster(blocks, needs, denominators, cluster)
+    pixels = carray(void_pointer(layout[2] + worker * layout[3]), (layout[3],), np.uint8)
+    for i in range(count):
+        if cluster[i] == i:
+            block, need = _four(blocks[i]), _four(needs[i])
+            status, window = _decode_part(stored, height, width, tiling, block, need, denominators[i], worker, layout)
+            for j in range(i, count):
+                if cluster[j] == i:
+                    own_status, own_window = status, window
+                    if status != turbojpeg.OK and grid[0] > 0:  # damage where this view does not look is not this view's
+                        block, need = _four(own_blocks[j]), _four(own_needs[j])
+                        own_status, own_window = _decode_part(
+                            stored, height, width, tiling, block, need, denominators[j], worker, layout
+                        )
+                    statuses[j] = own_status
+                    _show(pixels, own_window, denominators[j], plans[j], kind, worker, layout, views[j], own_status)
+
+
+_ROWS, _VIEWS = types.int64[:, ::1], types.uint8[:, :, :, ::1]
+GROUP = Apart(
+    _decode_group,
+    types.void(
+        types.int64[::1], types.int64, types.UniTuple(types.int64, 2), _ROWS, types.int64, types.int64, types.int64,
+        types.UniTuple(types.int64, 12), _VIEWS, types.int32[::1],
+    ),
+)  # fmt: skip
+call_group = GROUP.call
+
+
+@compiled(parallel=True)
+def decode_batch_by(group_at, ids, stored, memory_at, lengths, plans, kind, max_denominator, layout, views, statuses):  # type: ignore[no-untyped-def]
+    """`decode_batch`; group_at: GROUP.address."""
+    count = len(ids)
+    starts = np.empty(count + 1, np.int64)
+    num_groups = 0
+    for i in range(count):
+        if i == 0 or rng.sample_of(ids[i]) != rng.sample_of(ids[i - 1]):
+            starts[num_groups] = i
+            num_groups += 1
+    starts[num_groups] = count
+    counter = np.zeros(1, np.int64)
+    for worker in prange(layout[0]):
+        group = take(counter.ctypes.data)
+        while group < num_groups:
+            first, end = starts[group], starts[group + 1]
+            call_group(
+                group_at, stored[first], memory_at, lengths, plans[first:end], kind, max_denominator, np.int64(worker), layout,
+                views[first:end], statuses[first:end],
+            )  # fmt: skip
+            group = take(counter.ctypes.data)
+
+
+def decode_batch(
+    ids: NDArray[np.uint64],
+    stored: NDArray[np.int64],
+    memory_at: int,
+    lengths: tuple[int, int],
+    plans: NDArray[np.int64],
+    kind: int,
+    max_denominator: int,
+    layout: tuple[int, ...],
+    views: NDArray[np.uint8],
+    statuses: NDArray[np.int32],
+) -> None:
+    """Makes the views of a batch, each image by one worker.
+
+    ids (B,) uint64 view ids; stored (B, STORED_LENGTH) int64: the image of each; memory_at: address of the file's first byte;
+    lengths: (address, number of bytes) of the lengths of all tiles, zeros without an index: then images are decoded whole;
+    plans (B, 9) int64, see `kernels.crop`; kind: resampling filter; max_denominator: 1, or up to 8 for DCT-scaled decoding
+    where crops are that much larger than views; layout: (number of workers, address of the decoders' pointers, address and
+    elements per worker of each array of scratch ...), see `data.load.decode`. Written: views (B, h, w, 3) uint8, zero where an
+    image does not decode, and statuses (B,) int32.
+    """
+    where = (ids, stored, memory_at, lengths)
+    decode_batch_by(GROUP.address, *where, plans, kind, max_denominator, layout, views, statuses)

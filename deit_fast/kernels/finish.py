@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 from numba import carray, prange, types
+from numpy.typing import NDArray
 
 from deit_fast.kernels import erase
+from deit_fast.kernels.apart import Apart
 from deit_fast.kernels.compiled import compiled
-from deit_fast.kernels.mix import CUTMIX, MIXUP
+from deit_fast.kernels.mix import CUTMIX, MIXUP, Mix
 from deit_fast.kernels.round import FLOAT32, round_row
 from deit_fast.kernels.share_out import take
 from deit_fast.kernels.stream import LINE, copy, fence, stream_lines
@@ -34,42 +36,6 @@ def blend(own, other, lam, rest):  # type: ignore[no-untyped-def]
 def factor_and_offset(mean, std):  # type: ignore[no-untyped-def]
     """What `normalise` wants for a channel, from its mean and standard deviation in units of 255 grey levels."""
     return np.float32(1.0 / (255.0 * std)), np.float32(-mean / std)
-
-
-# parallel itself, not a front of a parallel function: Numba 0.68 jumps to address 0 where a cached function, compiled in a
-# process that had loaded the parallel one from its cache, is loaded in a later process
-@compiled(parallel=True)
-def finish_views(views, ids, seed, mix, erased, erase_mode, mean, std, precision, num_workers, images):  # type: ignore[no-untyped-def]
-    """Fills images with the views, normalised, erased and mixed, on num_workers threads.
-
-    views (B, H, W, 3) uint8; ids (B,) uint64 of the views; mix: a `mix.Mix` of the batch; erased (B, 4) int64: boxes from
-    `erase.draw_boxes`, with erase_mode from `erase.MODES`; mean, std (3,) float64 in units of 255 grey levels; precision:
-    from `round.PRECISIONS`; images (B, H, W, 3) contiguous, written: float32, or uint16 that holds the bits of float16 or
-    bfloat16. What is written does not depend on num_workers.
-    """
-    bytes_per_value = 4 if precision == FLOAT32 else 2
-    assert images.shape == views.shape
-    assert images.itemsize == bytes_per_value
-    count, height, length = views.shape[0], views.shape[1], 3 * views.shape[2]
-    key = np.uint64(seed)
-    source, target = views.reshape(views.size).ctypes.data, images.reshape(images.size).ctypes.data  # contiguous ones alone
-    stride = -(-(length + 3) // 16) * 16  # in float32: whole lines
-    counter = np.zeros(1, np.int64)
-    for _ in prange(num_workers):
-        memory = np.empty(5 * stride + 32, np.float32)  # five rows, and two lines more
-        scratch = -(-memory.ctypes.data // LINE) * LINE
-        _prepare(mean, std, scratch, stride, length)
-        b = take(counter.ctypes.data)
-        while b < count:
-            other = mix.partner[b]
-            how = (mix.kind[b], np.float32(mix.lam[b]), np.float32(1.0 - mix.lam[b]), *_box(mix.box, b))
-            own_noise = (key, ids[b], erase_mode, *_box(erased, b))
-            other_noise = (key, ids[other], erase_mode, *_box(erased, other))
-            own_view, other_view = source + b * height * length, source + other * height * length
-            image = target + b * height * length * bytes_per_value
-            _finish_view(own_view, other_view, own_noise, other_noise, how, precision, scratch, stride, height, length, image)
-            b = take(counter.ctypes.data)
-        memory[0] = 0.0  # keeps it until here
 
 
 @compiled(inlined=True)
@@ -173,3 +139,66 @@ def _blend_piece(view, start, first, last, factor, offset, lam, rest, row):  # t
     start = np.uint64(start)
     for i in range(np.uint64(first), np.uint64(last)):
         row[i] = blend(row[i], normalise(view[start + i], factor[i], offset[i]), lam, rest)
+
+
+_INTEGERS = (types.int64,) * 4
+_NOISE = types.Tuple((types.uint64, types.uint64, types.int64, *_INTEGERS))
+_HOW = types.Tuple((types.int64, types.float32, types.float32, *_INTEGERS))
+VIEW = Apart(_finish_view, types.void(types.int64, types.int64, _NOISE, _NOISE, _HOW, *(types.int64,) * 6))
+_call_view = VIEW.call
+
+
+# parallel itself, not a front of a parallel function: Numba 0.68 jumps to address 0 where a cached function, compiled in a
+# process that had loaded the parallel one from its cache, is loaded in a later process
+@compiled(parallel=True)
+def finish_views_by(view_at, views, ids, seed, mix, erased, erase_mode, mean, std, precision, num_workers, images):  # type: ignore[no-untyped-def]
+    """`finish_views`, of images as bytes (B, H, W, 3 n), n for each value; view_at: VIEW.address."""
+    bytes_per_value = 4 if precision == FLOAT32 else 2
+    assert images.shape[:3] == views.shape[:3]
+    assert images.shape[3] == 3 * bytes_per_value
+    count, height, length = views.shape[0], views.shape[1], 3 * views.shape[2]
+    key = np.uint64(seed)
+    source, target = views.reshape(views.size).ctypes.data, images.reshape(images.size).ctypes.data  # contiguous ones alone
+    stride = -(-(length + 3) // 16) * 16  # in float32: whole lines
+    counter = np.zeros(1, np.int64)
+    for _ in prange(num_workers):
+        memory = np.empty(5 * stride + 32, np.float32)  # five rows, and two lines more
+        scratch = -(-memory.ctypes.data // LINE) * LINE
+        _prepare(mean, std, scratch, stride, length)
+        b = take(counter.ctypes.data)
+        while b < count:
+            other = mix.partner[b]
+            how = (mix.kind[b], np.float32(mix.lam[b]), np.float32(1.0 - mix.lam[b]), *_box(mix.box, b))
+            own_noise = (key, ids[b], erase_mode, *_box(erased, b))
+            other_noise = (key, ids[other], erase_mode, *_box(erased, other))
+            own_view, other_view = source + b * height * length, source + other * height * length
+            image = target + b * height * length * bytes_per_value
+            _call_view(
+                view_at, own_view, other_view, own_noise, other_noise, how, precision, scratch, stride, height, length, image
+            )
+            b = take(counter.ctypes.data)
+        memory[0] = 0.0  # keeps it until here
+
+
+def finish_views(
+    views: NDArray[np.uint8],
+    ids: NDArray[np.uint64],
+    seed: np.uint64,
+    mix: Mix,
+    erased: NDArray[np.int64],
+    erase_mode: int,
+    mean: NDArray[np.float64],
+    std: NDArray[np.float64],
+    precision: int,
+    num_workers: int,
+    images: NDArray[np.generic],
+) -> None:
+    """Fills images with the views, normalised, erased and mixed, on num_workers threads.
+
+    views (B, H, W, 3) uint8; ids (B,) uint64 of the views; mix: a `mix.Mix` of the batch; erased (B, 4) int64: boxes from
+    `erase.draw_boxes`, with erase_mode from `erase.MODES`; mean, std (3,) float64 in units of 255 grey levels; precision:
+    from `round.PRECISIONS`; images (B, H, W, 3) contiguous, written: float32, float16, or uint16 that holds the bits of float16
+    or bfloat16. What is written does not depend on num_workers.
+    """
+    what, how = (views, ids, np.uint64(seed), mix, erased), (erase_mode, mean, std, precision, num_workers)
+    finish_views_by(VIEW.address, *what, *how, images.view(np.uint8))

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import prange
+from numba import prange, types
+from numpy.typing import NDArray
 
 from deit_fast.kernels import operation_codes as codes_of
 from deit_fast.kernels import pixel
+from deit_fast.kernels.apart import Apart
 from deit_fast.kernels.blur import blur, blur_bytes
 from deit_fast.kernels.compiled import compiled
 from deit_fast.kernels.rotation import rotate
@@ -254,17 +256,38 @@ def apply(code, argument, bicubic, fill, view, scratch):  # type: ignore[no-unty
         blur(view, argument, scratch)
 
 
-@compiled(parallel=True)
-def apply_all(codes, arguments, bicubic, fill, views, scratch):  # type: ignore[no-untyped-def]
-    """`apply` to a batch: S operations after each other on each view, views shared out among the rows of the scratch.
+APPLY = Apart(
+    apply,
+    types.void(
+        types.int32, types.float64, types.boolean, types.UniTuple(types.int64, 3), types.uint8[:, :, ::1], types.uint8[::1]
+    ),
+)
+_call_apply = APPLY.call
 
-    codes (B, S) int32; arguments (B, S) float64; views (B, H, W, 3) uint8, in place; scratch (num_workers,
-    scratch_bytes(H, W)) uint8. What comes out does not depend on the number of workers.
-    """
+
+@compiled(parallel=True)
+def apply_all_by(apply_at, codes, arguments, bicubic, fill, views, scratch):  # type: ignore[no-untyped-def]
+    """`apply_all`; apply_at: APPLY.address."""
     counter = np.zeros(1, np.int64)
     for worker in prange(scratch.shape[0]):
         view = take(counter.ctypes.data)
         while view < views.shape[0]:
             for step in range(codes.shape[1]):
-                apply(codes[view, step], arguments[view, step], bicubic, fill, views[view], scratch[worker])
+                _call_apply(apply_at, codes[view, step], arguments[view, step], bicubic, fill, views[view], scratch[worker])
             view = take(counter.ctypes.data)
+
+
+def apply_all(
+    codes: NDArray[np.int32],
+    arguments: NDArray[np.float64],
+    bicubic: bool,
+    fill: tuple[int, ...],
+    views: NDArray[np.uint8],
+    scratch: NDArray[np.uint8],
+) -> None:
+    """`apply` to a batch: S operations after each other on each view, views shared out among the rows of the scratch.
+
+    codes (B, S) int32; arguments (B, S) float64; views (B, H, W, 3) uint8, in place; scratch (num_workers,
+    scratch_bytes(H, W)) uint8. What comes out does not depend on the number of workers.
+    """
+    apply_all_by(APPLY.address, codes, arguments, bicubic, fill, views, scratch)

@@ -32,7 +32,7 @@ from deit_fast.cores import num_cores
 from deit_fast.data.load.batches import Loader, shown
 from deit_fast.data.load.views import AUGMENTING, DECODING, CpuViews
 from deit_fast.kernels.compiled import sources_stamp
-from deit_fast.kernels.decode import decode_batch
+from deit_fast.kernels.decode import decode_batch_by
 from deit_fast.output import droppable_output
 
 PARTS = {"decode": DECODING, "rest": AUGMENTING}
@@ -67,8 +67,8 @@ def compile_ahead(beton: Path) -> None:
 
 
 def _cache_folder() -> Path | None:
-    """Where Numba keeps what `decode_batch` was compiled to; None where it keeps nothing."""
-    cache = getattr(decode_batch, "_cache", None)
+    """Where Numba keeps what `decode_batch_by` was compiled to; None where it keeps nothing."""
+    cache = getattr(decode_batch_by, "_cache", None)
     return None if cache is None or isinstance(cache, NullCache) else Path(cache.cache_path)
 
 

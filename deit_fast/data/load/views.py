@@ -34,10 +34,10 @@ IMAGE_DTYPES: dict[str, np.dtype] = {
 }
 
 # The compiled functions of each part of the way, without those that they call
-DECODING = (crop.plan_views, decode.decode_batch)
+DECODING = (crop.plan_views, decode.GROUP.function, decode.decode_batch_by)
 AUGMENTING = (
-    policy.draw_steps, operations.apply_all, mix.mix_of, erase.draw_boxes, finish.finish_views, mix.soft_targets, rng.sample_of,
-    rng.view_of,
+    policy.draw_steps, operations.APPLY.function, operations.apply_all_by, mix.mix_of, erase.draw_boxes, finish.VIEW.function,
+    finish.finish_views_by, mix.soft_targets, rng.sample_of, rng.view_of,
 )  # fmt: skip
 
 
@@ -286,7 +286,6 @@ class CpuViews(HostViews):
         boxes = np.empty((len(work.ids), 4), np.int64)
         erase.draw_boxes(self._seed, work.ids, self._erase, self.resolution, self.resolution, boxes)
         written = images[: len(work.ids)]
-        bits = written if written.dtype == np.float32 else written.view(np.uint16)
         how = (self._erase_mode, self._mean, self._std, self._precision, self._num_workers)
-        finish.finish_views(work.views, work.ids, self._seed, mixed, boxes, *how, bits)
+        finish.finish_views(work.views, work.ids, self._seed, mixed, boxes, *how, written)
         return written

@@ -79,8 +79,12 @@ def test_of_two_that_begin_at_once_one_compiles(beton: Path, tmp_path: Path, mon
 
 def test_the_functions_of_both_parts_are_found() -> None:
     decoding, rest = (module._names(list(functions)) for functions in module.PARTS.values())
-    assert {"deit_fast.kernels.decode.decode_batch", "deit_fast.kernels.jpeg.decode_window.decode_window"} <= decoding
-    assert {"deit_fast.kernels.operations.apply_all", "deit_fast.kernels.mix.soft_targets"} <= rest
+    assert {
+        "deit_fast.kernels.decode.decode_batch_by",
+        "deit_fast.kernels.decode._decode_group",
+        "deit_fast.kernels.jpeg.decode_window.decode_window",
+    } <= decoding
+    assert {"deit_fast.kernels.operations.apply_all_by", "deit_fast.kernels.mix.soft_targets"} <= rest
     assert "deit_fast.kernels.rng.sample_of" in decoding & rest
     assert not any("operations" in name for name in decoding)
 
