@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from deit_fast.data.format.beton import Beton, open_beton
     from deit_fast.data.load.batches import Batch, Loader
     from deit_fast.data.load.loader import eval_loader, train_loader
+    from deit_fast.plan.training import train as train_classifier
     from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
-    from deit_fast.train.loop import train as train_classifier
 
 __version__ = "0.1.0"
 __all__ = [
@@ -99,7 +99,7 @@ _HOMES = {
     "evaluate_checkpoint": "train.evaluate_checkpoint",
     "open_beton": "data.format.beton",
     "parse": "cli",
-    "train_classifier": "train.loop:train",  # deit_fast.train is the package
+    "train_classifier": "plan.training:train",  # deit_fast.train is the package
     "train_loader": "data.load.loader",
     "verify_beton": "data.examine.verify",
     "write_beton": "data.convert.write",

@@ -157,11 +157,11 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
 
             return submit(config, words[1:])
         case "train":
-            from deit_fast.train.loop import train
+            from deit_fast.plan.training import train
 
             return train(config, ["deit-fast", *words])
         case "plan":
-            from deit_fast.plan import plan
+            from deit_fast.plan.plan import plan
 
             return plan(config)
         case "eval":

@@ -34,7 +34,7 @@ def test_a_name_is_what_its_module_defines_and_says_what_it_is(name: str) -> Non
 
 
 def test_train_classifier_is_the_command() -> None:
-    from deit_fast.train.loop import train
+    from deit_fast.plan.training import train
 
     assert deit_fast.train_classifier is train
 

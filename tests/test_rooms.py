@@ -16,11 +16,11 @@ PACKAGE = "deit_fast"
 # A room may import itself, the rooms named here, whatever those may import, `config` and `cores`. The rooms directly in the
 # package are its folders and files, those of `data` its folders; write_datasets stands beside it.
 MAY_IMPORT = {
-    "__main__": {"cli", "benchmarks", "sweep", "report", "demo", "data.examine"},
+    "__main__": {"cli", "benchmarks", "plan", "sweep", "report", "demo", "data.examine"},
     "write_datasets": {"__main__", "data.convert"},
     "cli": {"option_values", "shipped"},
     "option_values": set(),
-    "benchmarks": {"train", "data.examine"},
+    "benchmarks": {"plan", "data.examine"},
     "sweep": {"plan", "option_values"},
     "report": {"record"},
     "plan": {"train", "shipped"},
@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "shipped": set(),
     "config": set(),
     "cores": set(),
-    "__init__": {"cli", "train", "data.examine", "data"},  # the public interface; no room imports it, see PUBLIC
+    "__init__": {"cli", "plan", "data.examine", "data"},  # the public interface; no room imports it, see PUBLIC
 }
 # What users import from the package itself: within it, a name is imported from where it is defined
 PUBLIC = set(deit_fast.__all__) - {"__version__"}

@@ -16,6 +16,7 @@ from deit_fast.benchmarks.result import described, setting_of, title
 from deit_fast.benchmarks.step import FIRST_STEPS, synthetic_batch
 from deit_fast.config import RunConfig, check_training
 from deit_fast.data.load.loader import Batch
+from deit_fast.plan.placement import placed
 from deit_fast.train import optim
 from deit_fast.train.dist import joined_world, world_size_of_environment
 from deit_fast.train.trainer import Trainer
@@ -46,7 +47,8 @@ def bench(config: RunConfig) -> dict[str, Any]:
     check_training(config, world_size_of_environment())
     with joined_world(config.train.device) as world:
         started = time.perf_counter()
-        trainer = Trainer(measured_as(config), world)
+        placed_config, placement = placed(measured_as(config), world)
+        trainer = Trainer(placed_config, world)
         set_up_seconds = time.perf_counter() - started
         try:
             before, rates = before_and_rates(trainer, config.bench.steps, config.bench.rounds)
@@ -59,7 +61,7 @@ def bench(config: RunConfig) -> dict[str, Any]:
             "before_seconds": before,
             "first_steps": FIRST_STEPS,
             "global_batch_size": trainer.global_batch_size,
-            "placement": trainer.placement,
+            "placement": placement,
             **setting_of(trainer),
             **described(trainer.config),  # with the places that were decided
         }

@@ -1,5 +1,1 @@
-"""Takes the configuration of a run, gives what it will cost on this machine, before it is paid."""
-
-from deit_fast.plan.plan import plan, predict
-
-__all__ = ["plan", "predict"]
+"""What a run will take and cost: measured, predicted, fitted to a budget, and compared with what it took."""

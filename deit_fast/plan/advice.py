@@ -8,9 +8,9 @@ import torch
 
 from deit_fast.config import RunConfig
 from deit_fast.cores import num_cores
-from deit_fast.record.prediction import Prediction
-from deit_fast.train.probe import Probes
-from deit_fast.train.shape import Shape
+from deit_fast.plan.prediction import Prediction
+from deit_fast.plan.probe import Probes
+from deit_fast.plan.run_counts import RunCounts
 
 _NAMES = {
     "setup": "starting", "compile": "compiling and the first batch", "data_wait": "the data path", "compute": "the model",
@@ -21,7 +21,7 @@ _LEAST_SECONDS = 1.0  # what saves less is not named
 _COMPILED = 0.7  # of an uncompiled step on a GPU: a guess, not measured
 
 
-def advice(config: RunConfig, shape: Shape, probes: Probes, prediction: Prediction, num_threads: int) -> dict[str, Any]:
+def advice(config: RunConfig, counts: RunCounts, probes: Probes, prediction: Prediction, num_threads: int) -> dict[str, Any]:
     """`limits`: what takes most of the run. `steps`: what would help, each with the seconds that it saves at most.
 
     Steps are the data path's where it alone takes longer for a batch than the model alone, whatever kind the clock charges: on
@@ -42,7 +42,7 @@ def advice(config: RunConfig, shape: Shape, probes: Probes, prediction: Predicti
     found = [
         *_for_data(config, lost, num_threads),
         *_for_compute(config, seconds["compute"]),
-        *_for_the_rest(config, shape, seconds),
+        *_for_the_rest(config, counts, seconds),
     ]
     least = max(_LEAST_SECONDS, _WORTH_IT * prediction.wall_seconds)
     worth = sorted((one for one in found if one[0] >= least), reverse=True)
@@ -84,14 +84,14 @@ def _for_compute(config: RunConfig, seconds: float) -> list[tuple[float, str]]:
     return found
 
 
-def _for_the_rest(config: RunConfig, shape: Shape, seconds: dict[str, float]) -> list[tuple[float, str]]:
+def _for_the_rest(config: RunConfig, counts: RunCounts, seconds: dict[str, float]) -> list[tuple[float, str]]:
     found = []
-    if shape.num_evaluations > 1:
-        saved = seconds["evaluation"] * (1 - 1 / min(shape.num_evaluations, 4))
+    if counts.num_evaluations > 1:
+        saved = seconds["evaluation"] * (1 - 1 / min(counts.num_evaluations, 4))
         found.append((saved, f"fewer evaluations: train.eval_every={4 * config.train.eval_every}"))
     if config.train.ema_decay:
         found.append((seconds["evaluation"] / 2, "evaluating one set of weights, without an average: train.ema_decay=0"))
-    if shape.num_checkpoints > 1:
+    if counts.num_checkpoints > 1:
         every = 4 * config.train.checkpoint_every
         found.append((0.75 * seconds["checkpoint"], f"fewer checkpoints: train.checkpoint_every={every}"))
     return found

@@ -14,21 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, UserError, check_training
+from deit_fast.plan import ledger
 from deit_fast.plan.advice import advice
 from deit_fast.plan.figure import plan_png
 from deit_fast.plan.other_load import OtherLoad
+from deit_fast.plan.placement import placed
 from deit_fast.plan.power import PowerMeter
+from deit_fast.plan.predict import predicted_seconds
+from deit_fast.plan.prediction import Prediction
 from deit_fast.plan.prices import Price, read_prices
+from deit_fast.plan.probe import Probes, probe
+from deit_fast.plan.run_counts import RunCounts, counts_of
 from deit_fast.plan.scale import scaled
 from deit_fast.plan.table import table
-from deit_fast.record import ledger
 from deit_fast.record.clock import process_seconds
-from deit_fast.record.prediction import Prediction
 from deit_fast.record.run import hardware, versions, write_bytes
 from deit_fast.train.dist import joined_world, world_size_of_environment
-from deit_fast.train.predict import predicted_seconds
-from deit_fast.train.probe import Probes, probe
-from deit_fast.train.shape import Shape, shape_of
 from deit_fast.train.trainer import Trainer
 
 
@@ -65,22 +66,22 @@ def plan(config: RunConfig) -> dict[str, Any]:
     measured = measure(config, report=print)
     gpus = config.plan.gpus or measured.world_size
     earlier = ledger.outcomes(entries, machine)
-    shape, seconds, error = predicted(measured, gpus)
+    counts, seconds, error = predicted(measured, gpus)
     prediction = ledger.corrected(seconds, error, earlier, "plan")
     result = {
         "prediction": prediction.as_dict(),
         "hours": prediction.wall_seconds / 3600,
-        "epochs_per_day": 86400 * shape.epochs / prediction.wall_seconds,
+        "epochs_per_day": 86400 * counts.epochs / prediction.wall_seconds,
         "gpus": gpus,
         "is_extrapolated": gpus != measured.world_size,
         "costs": [_cost(price, prediction, gpus) for price in prices],
         "kilowatt_hours": None if measured.watts is None else gpus * measured.watts * prediction.wall_seconds / 3.6e6,
         "other_cores": measured.other_cores,
-        "shape": dataclasses.asdict(shape),
+        "shape": dataclasses.asdict(counts),
         "probes": dataclasses.asdict(measured.probes),
         "images_per_second": rates(measured),
         "step_seconds": {kind: measured.config.data.batch_size / rate for kind, rate in rates(measured).items()},
-        "advice": advice(measured.config, shape, measured.probes, prediction, measured.num_threads),
+        "advice": advice(measured.config, counts, measured.probes, prediction, measured.num_threads),
         "earlier": [{"run": run.run, "ratio": run.ratio} for run in earlier],
         "machine": machine,
         "config": measured.config.as_dict(),
@@ -116,7 +117,7 @@ def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -
     if config.budget.hours != -1 or config.budget.dollars != -1:
         raise UserError("plan: a budget decides on the epochs itself; leave budget.hours and budget.dollars out")
     with joined_world(config.train.device) as world:
-        trainer = Trainer(config, world)
+        trainer = Trainer(placed(config, world)[0], world)
         try:
             setup = imported + time.perf_counter() - started
             report(f"measuring for about {config.plan.seconds:.0f} seconds")
@@ -145,15 +146,15 @@ def _imported_seconds() -> float:
     return process_seconds()
 
 
-def predicted(measured: Measured, gpus: int) -> tuple[Shape, dict[str, float], float]:
-    """Shape of the run on so many GPUs, its seconds by kind as measured, and the standard error of their sum."""
+def predicted(measured: Measured, gpus: int) -> tuple[RunCounts, dict[str, float], float]:
+    """RunCounts of the run on so many GPUs, its seconds by kind as measured, and the standard error of their sum."""
     probes, steps_per_epoch = measured.probes, measured.steps_per_epoch
     if gpus != measured.world_size:
         probes, steps_per_epoch = scaled(
             measured.config, probes, gpus, measured.num_samples, measured.num_threads, measured.gradient_bytes
         )
-    shape = shape_of(measured.config, steps_per_epoch)
-    return shape, *predicted_seconds(shape, probes, measured.setup)
+    counts = counts_of(measured.config, steps_per_epoch)
+    return counts, *predicted_seconds(counts, probes, measured.setup)
 
 
 def rates(measured: Measured) -> dict[str, float]:

@@ -13,7 +13,7 @@ import dataclasses
 from deit_fast.config import RunConfig
 from deit_fast.cores import num_cores
 from deit_fast.data.load.order import steps_per_epoch
-from deit_fast.train.probe import Measured, Probes
+from deit_fast.plan.probe import Measured, Probes
 
 BUS_BYTES_PER_SECOND = 200e9  # between GPUs of one node over NVLink: assumed, not measured; over PCIe it is much less
 BACKWARD_SHARE = 2 / 3

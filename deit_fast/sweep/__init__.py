@@ -11,8 +11,8 @@ from typing import Any
 from deit_fast.config import RunConfig, SweepConfig, UserError
 from deit_fast.option_values import Given
 from deit_fast.output import droppable_output
-from deit_fast.record.ledger import append_plan, machine_of
-from deit_fast.record.prediction import Prediction
+from deit_fast.plan.ledger import append_plan, machine_of
+from deit_fast.plan.prediction import Prediction
 from deit_fast.record.run import hardware
 from deit_fast.shipped import shipped
 from deit_fast.sweep.costs import Budget, Predict, check_prices, predictions, table, totals
@@ -76,7 +76,7 @@ def sweep(
 
 def _plan(config: RunConfig) -> Any:
     """What `plan` predicts. Imported when first asked for: it loads all that a run needs."""
-    from deit_fast.plan import predict
+    from deit_fast.plan.plan import predict
 
     return predict(config)
 

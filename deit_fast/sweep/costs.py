@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, SweepConfig, UserError
-from deit_fast.record.ledger import key_of
+from deit_fast.plan.ledger import key_of
+from deit_fast.plan.prediction import Prediction
 from deit_fast.record.log import read_events
-from deit_fast.record.prediction import Prediction
 from deit_fast.record.progress import dollars
 from deit_fast.record.run import read_json, read_run
 from deit_fast.sweep.ledger import Attempts, is_finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,8 @@ class Journal:
                 self._said_dropped.add(stream)
                 self._record.write("output_dropped", stream=stream, error=reason_of(error))
 
-    def start(self, epoch: int, step: int, earlier_seconds: float) -> None:
-        """What a session begins with, at which place, and after how many seconds of the run."""
+    def start(self, epoch: int, step: int, earlier_seconds: float, placement: Sequence[str]) -> None:
+        """What a session begins with, at which place, after how many seconds of the run, and lines on where views are made."""
         trainer, train = self._trainer, self._trainer.config.train
         self.progress = Progress(
             total_steps=train.epochs * trainer.steps_per_epoch,
@@ -82,7 +83,7 @@ class Journal:
             num_parameters=num_parameters(trainer.model),
             datasets=trainer.datasets,
         )
-        remarks = [("placement", line) for line in trainer.placement] + [("weights", line) for line in trainer.remarks]
+        remarks = [("placement", line) for line in placement] + [("weights", line) for line in trainer.remarks]
         if self._record is not None:
             remarks += [("warning", line) for line in self._record.remarks]
         remarks += trainer.remarks_on_data

@@ -12,40 +12,29 @@ from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.output import droppable_output
 from deit_fast.record.clock import Clock
 from deit_fast.train import keeper
-from deit_fast.train.budget import Limit, fitted, with_schedule_of
 from deit_fast.train.dist import joined_world, world_size_of_environment
 from deit_fast.train.folder import folder_of_run
-from deit_fast.train.forecast import Forecast
 from deit_fast.train.journal import Journal
-from deit_fast.train.resume import check_same_place, former_summary, resumes, with_places_of
+from deit_fast.train.planning import Planning
+from deit_fast.train.resume import check_same_place, former_summary, resumes
 from deit_fast.train.stop import BUDGET, Stop
 from deit_fast.train.tally import Tally
 from deit_fast.train.trainer import Trainer
 
 
 @droppable_output()
-def train(config: RunConfig, command: Sequence[str] = ()) -> dict[str, Any]:
-    """`deit-fast train`: a run from its first step, or from its last checkpoint, to its end. Gives the run's summary.
-
-    command: as the record is to show it; by default the words of this process. SIGTERM, SIGHUP and SIGUSR1 end it early, in a
-    checkpoint. A run that has come to its end is left as it is. Raises UserError for whatever the user can mend, before the
-    run's folder is made where that can be known; and when the loss is no longer finite.
-    """
+def train(config: RunConfig, planning: Planning, command: Sequence[str] = ()) -> dict[str, Any]:
+    """A run from its first step, or from its last checkpoint, to its end, as `plan.training.train` describes it."""
     clock = Clock()
     check_training(config, world_size_of_environment())
     is_resumed = resumes(config)
     with joined_world(config.train.device) as world, Stop(world) as stop, folder_of_run(config, world) as folder:
         found = keeper.load_newest(folder / "checkpoints") if is_resumed else None
         check_same_place(world.gather(found and found[1].name), folder)
-        if found is not None:
-            config = with_places_of(config, found[0])
-            config = with_schedule_of(config, found[0])
-        asked, prediction = config, None
-        if found is None:
-            config, prediction = fitted(config, world, clock, folder)
+        config = planning.settle(world, clock, folder, found and found[0])
         trainer = Trainer(config, world, starts_anew=found is None)
         try:
-            run = Run(trainer, clock, stop, Forecast(asked, folder, prediction))
+            run = Run(trainer, clock, stop, planning)
             if found is not None:
                 run.take_up(*found)
                 if summary := run.former_end(folder):
@@ -58,8 +47,8 @@ def train(config: RunConfig, command: Sequence[str] = ()) -> dict[str, Any]:
 class Run:
     """A run at a place: an epoch, and the number of its steps that are done."""
 
-    def __init__(self, trainer: Trainer, clock: Clock, stop: Stop, forecast: Forecast) -> None:
-        self._trainer, self._clock, self._stop, self._forecast = trainer, clock, stop, forecast
+    def __init__(self, trainer: Trainer, clock: Clock, stop: Stop, planning: Planning) -> None:
+        self._trainer, self._clock, self._stop, self._planning = trainer, clock, stop, planning
         self._config, self._world = trainer.config, trainer.world
         self._epoch = self._steps = 0
         self._tally = Tally(trainer)
@@ -93,11 +82,11 @@ class Run:
         summary = former_summary(folder, self._world, self._trainer.digest())
         if summary is None:
             return None
-        reason, limit = summary.get("stopped", ""), Limit(self._config, self._clock)
+        reason = summary.get("stopped", "")
         is_over = {
             "": self._epoch == self._config.train.epochs,
-            "target": self._best["best_top1"] >= limit.target,
-            BUDGET: any(self._world.gather(limit.is_spent)),
+            "target": self._best["best_top1"] >= self._planning.target,
+            BUDGET: any(self._world.gather(self._planning.is_spent)),
         }
         if not is_over.get(reason):
             return None
@@ -135,23 +124,19 @@ class Run:
             journal.close()
 
     def _begin(self) -> None:
-        journal, trainer = self._journal, self._trainer
-        journal.start(self._epoch, self._steps, self._clock.run_seconds)
-        is_first = self._taken_up is None
-        steps = trainer.steps_per_epoch
-        for line in self._forecast.begin(self._config, steps, self._world, self._clock, is_first=is_first):
-            journal.remark("forecast", line)
-        self._forecast.train_from()
+        self._journal.start(self._epoch, self._steps, self._clock.run_seconds, self._planning.placement)
+        for line in self._planning.begin(self._trainer.steps_per_epoch, is_first=self._taken_up is None):
+            self._journal.remark("forecast", line)
 
     def _reason_to_end(self, results: dict[str, Any], is_whole: bool) -> str | None:
         """Why the run ends after an epoch that is not its last, the same on every rank: its target, or its budget."""
-        for line in self._forecast.epoch_done(self._epoch - 1, bool(results), is_whole):
+        for line in self._planning.epoch_done(self._epoch - 1, bool(results), is_whole):
             self._journal.remark("forecast", line)
         if self._epoch == self._config.train.epochs:
             return None
-        if any(result["top1"] >= self._forecast.limit.target for result in results.values()):
+        if any(result["top1"] >= self._planning.target for result in results.values()):
             return "target"
-        return BUDGET if any(self._world.gather(self._forecast.limit.is_spent)) else None
+        return BUDGET if any(self._world.gather(self._planning.is_spent)) else None
 
     @property
     def _is_last_epoch(self) -> bool:
@@ -175,7 +160,7 @@ class Run:
             if is_end or self._steps % self._config.train.log_every == 0:
                 self._tally.read(self._journal, epoch, self._steps)
             self._journal.progress.step(epoch)
-            if self._forecast.limit.is_spent:
+            if self._planning.is_spent:
                 self._stop.ask()
             reason = self._stop.agreed()
             if reason is not None:
@@ -310,9 +295,9 @@ class Run:
             **self._best,
             "weights_sha256": digests[0],
             "checkpoint": f"checkpoints/{keeper.BEST}",  # in the folder of the run
-            **self._forecast.result(),
+            **self._planning.result(),
         }
         self._journal.finish(summary)
-        if line := self._forecast.keep(summary, self._journal.num_sessions, self._config):
+        for line in self._planning.end(summary, self._journal.num_sessions):
             self._journal.remark("warning", line)
         return summary

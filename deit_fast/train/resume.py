@@ -11,7 +11,6 @@ from typing import Any
 from deit_fast.config import OTHER_SECTIONS, RunConfig, UserError
 from deit_fast.record.run import read_json
 from deit_fast.train.dist import World
-from deit_fast.train.places import with_places
 
 Digests = Mapping[str, Mapping[str, str]]  # of what a file holds, by the option that names it, and what is digested
 
@@ -46,14 +45,6 @@ def check_same_place(found: list[str | None], folder: Path) -> None:
         raise UserError(
             f"run.dir={folder}: rank 0 finds {here} there, rank {rank} finds {there}; want a folder that all nodes share"
         )
-
-
-def with_places_of(config: RunConfig, content: dict[str, Any]) -> RunConfig:
-    """The configuration with the places of a checkpoint where its own are auto: a decoder's pixels decide the weights."""
-    had = content["config"]["data"].get("decode", "cpu"), content["config"]["augment"].get("device", "cpu")
-    asked = config.data.decode, config.augment.device
-    decode, device = (before if now == "auto" else now for now, before in zip(asked, had, strict=True))
-    return with_places(config, (decode, device))
 
 
 def former_summary(folder: Path, world: World, weights_sha256: str) -> dict[str, Any] | None:

@@ -23,7 +23,6 @@ from deit_fast.train.dist import World
 from deit_fast.train.evaluate import Decision, evaluate
 from deit_fast.train.learner import Learner
 from deit_fast.train.optim import load_optimizer
-from deit_fast.train.places import placed
 from deit_fast.train.prefetch import memory_format, on_device
 from deit_fast.train.resume import check_same_run
 from deit_fast.train.step import autocast
@@ -32,13 +31,11 @@ from deit_fast.train.step import autocast
 class Trainer(Learner):
     """What a run trains with: loaders, and what learns from them, built from a configuration on one rank.
 
-    `placement`: lines on where images are decoded and augmented, if that was left open; `config` has what was decided.
     `digests`: of what the files hold that decide the weights, or which of them are best, by the option that names each.
     """
 
     def __init__(self, config: RunConfig, world: World, *, starts_anew: bool = True) -> None:
         _check_options(config)
-        config, self.placement = placed(config, world)
         data, augment, seed = config.data, config.augment, config.train.seed
         ranks = {"rank": world.rank, "world_size": world.world_size, "device": world.device}
         self.train_loader = train_loader(data, augment, seed=seed, **ranks)  # type: ignore[arg-type]

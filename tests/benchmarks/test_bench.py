@@ -16,7 +16,7 @@ from deit_fast.config import RunConfig
 from deit_fast.train.dist import World
 from deit_fast.train.step import TrainStep
 from deit_fast.train.trainer import Trainer
-from tests.train.conftest import TINY, digits, tiny_run  # noqa: F401
+from tests.tiny_runs import TINY, digits, tiny_run  # noqa: F401
 from tests.train.learners import CPU
 
 MakeRun = Callable[..., RunConfig]

@@ -18,7 +18,7 @@ from deit_fast.benchmarks.gpu.needs import _Live, forward_needs
 from deit_fast.benchmarks.inference import Inference
 from deit_fast.config import ModelConfig, RunConfig, UserError
 from deit_fast.model.create import create_model
-from tests.train.conftest import TINY, with_options
+from tests.tiny_runs import TINY, with_options
 
 TINY_DEIT, TINY_RESNET = "deit_tiny_patch16_224", "resnet10t"
 OPTIONS = {

@@ -16,9 +16,9 @@ from deit_fast.benchmarks.gpu.bench import _best_places, device_parts, line_of, 
 from deit_fast.benchmarks.gpu.ceilings import ceilings
 from deit_fast.benchmarks.gpu.steps import multiply_adds
 from deit_fast.config import ModelConfig, RunConfig, UserError
+from deit_fast.plan.placement import PLACES, named
 from deit_fast.train.dist import World
-from deit_fast.train.places import PLACES, named
-from tests.train.conftest import TINY, digits, tiny_run  # noqa: F401
+from tests.tiny_runs import TINY, digits, tiny_run  # noqa: F401
 from tests.train.learners import CPU, small_config
 
 NAME = "deit_tiny_patch16_224"

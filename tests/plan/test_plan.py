@@ -11,17 +11,17 @@ import pytest
 
 from deit_fast.__main__ import main
 from deit_fast.config import RunConfig, UserError
-from deit_fast.plan import plan, predict
+from deit_fast.plan import ledger
 from deit_fast.plan.advice import advice
+from deit_fast.plan.plan import plan, predict
+from deit_fast.plan.prediction import Prediction
 from deit_fast.plan.prices import Price, read_prices
+from deit_fast.plan.probe import Measured, Probes, Steps
+from deit_fast.plan.run_counts import RunCounts
 from deit_fast.plan.scale import BUS_BYTES_PER_SECOND, scaled
 from deit_fast.plan.table import clock_time, table
-from deit_fast.record import ledger
 from deit_fast.record.clock import KINDS
-from deit_fast.record.prediction import Prediction
-from deit_fast.train.probe import Measured, Probes, Steps
-from deit_fast.train.shape import Shape
-from tests.train.conftest import digits, tiny_run, with_options  # noqa: F401
+from tests.tiny_runs import digits, tiny_run, with_options  # noqa: F401
 
 MakeRun = Callable[..., RunConfig]
 
@@ -118,7 +118,7 @@ def test_ranks_exchange_gradients_and_share_the_cores(monkeypatch: pytest.Monkey
 def _advice(seconds: dict[str, float], loader: float = 0.2, **options: Any) -> dict[str, Any]:
     prediction = Prediction({**dict.fromkeys(KINDS, 0.0), **seconds}, 1.0, 2.0)
     config = with_options({"train.device": "cpu", "data.resolution": 224, **options})
-    shape = Shape(10, {224: 20}, 20, 20)
+    shape = RunCounts(10, {224: 20}, 20, 20)
     measured = probes(wait=seconds.get("data_wait", 0.0) / 100, loader=loader)
     return advice(config, shape, measured, prediction, num_threads=1)
 

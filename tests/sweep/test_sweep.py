@@ -14,9 +14,9 @@ import pytest
 from deit_fast.__main__ import main
 from deit_fast.cli import given_options, parse
 from deit_fast.config import RunConfig, UserError
-from deit_fast.record import ledger
+from deit_fast.plan import ledger
+from deit_fast.plan.prediction import Prediction
 from deit_fast.record.log import read_events
-from deit_fast.record.prediction import Prediction
 from deit_fast.record.run import hardware
 from deit_fast.sweep import jobs, sweep
 from deit_fast.sweep.ledger import Ledger

@@ -208,8 +208,8 @@ def test_twelve_runs_killed_twice_come_each_to_their_end_once(digits: Path, tmp_
 
 def _dry_run(words: list[str], folder: Path) -> list[str]:
     """The lines of a dry run's points; nothing is predicted."""
-    fake = "import types; from deit_fast.record.prediction import Prediction as P; "
-    fake += "sys.modules['deit_fast.plan'] = types.SimpleNamespace(predict=lambda config: P({}, 0.0, 0.0))"
+    fake = "import types; from deit_fast.plan.prediction import Prediction as P; "
+    fake += "sys.modules['deit_fast.plan.plan'] = types.SimpleNamespace(predict=lambda config: P({}, 0.0, 0.0))"
     sweep = SweepProcess([*words, "--dry-run"], folder / "dry.txt", python=fake)
     assert sweep.wait() == 0, sweep.output
     return sweep.output.splitlines()[1:-1]

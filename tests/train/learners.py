@@ -14,7 +14,7 @@ from deit_fast.config import RunConfig
 from deit_fast.data.load.loader import Batch
 from deit_fast.train.dist import World
 from deit_fast.train.learner import Learner
-from tests.train.conftest import TINY, with_options
+from tests.tiny_runs import TINY, with_options
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 10

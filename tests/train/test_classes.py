@@ -16,11 +16,11 @@ from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
 from deit_fast.data.convert.write import write_beton
 from deit_fast.data.format.beton import open_beton
 from deit_fast.data.load.loader import eval_loader
+from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
-from deit_fast.train.loop import train
-from tests.train.conftest import TINY
+from tests.tiny_runs import TINY
 
 MakeRun = Callable[..., RunConfig]
 CPU = torch.device("cpu")

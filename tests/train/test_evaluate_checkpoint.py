@@ -16,7 +16,7 @@ from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
 from deit_fast.data.convert.write import write_beton
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
 from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
-from tests.train.conftest import TINY
+from tests.tiny_runs import TINY
 from tests.train.learners import small_learner
 
 Finished = tuple[RunConfig, dict[str, Any]]

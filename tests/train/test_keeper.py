@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from deit_fast.config import UserError
+from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train import keeper as keeper_room
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
 from deit_fast.train.keeper import Keeper, load_newest
-from deit_fast.train.loop import train
-from tests.train.conftest import tiny_config
+from tests.tiny_runs import tiny_config
 
 
 def _content(step: int, tensor: torch.Tensor) -> dict[str, object]:
@@ -196,7 +196,7 @@ def test_a_disk_that_takes_no_checkpoint_is_reported_and_the_run_goes_on(digits:
 
 
 def test_no_room_is_found_at_the_start(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deit_fast.train.loop import train
+    from deit_fast.plan.training import train
 
     monkeypatch.setattr("deit_fast.train.disk_space.shutil.disk_usage", lambda folder: type("Usage", (), {"free": 10_000})())
     with pytest.raises(UserError, match=r"run\.dir=.*: its disk has 0\.0 MB left, and checkpoints of 0\.\d MB each need"):

@@ -12,12 +12,12 @@ import timm
 import torch
 
 from deit_fast.config import RunConfig, UserError
+from deit_fast.plan.training import train
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
-from deit_fast.train.loop import train
-from tests.train.conftest import TINY, tiny_config
+from tests.tiny_runs import TINY, tiny_config
 
 MakeRun = Callable[..., RunConfig]
 Finished = tuple[RunConfig, dict[str, Any]]

@@ -17,10 +17,10 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from deit_fast.benchmarks.step import synthetic_batch
 from deit_fast.config import RunConfig
+from deit_fast.plan.placement import training_rate
+from deit_fast.plan.probe import probe
 from deit_fast.train.dist import World
 from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
-from deit_fast.train.places import training_rate
-from deit_fast.train.probe import probe
 from deit_fast.train.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -77,7 +77,7 @@ def test_networks_see_images_and_weights_in_the_format_that_is_asked_for(
     probe(trainer, tmp_path, 0.0)
     assert seen == both | {(student, False, *wanted)}
     seen.clear()
-    monkeypatch.setattr("deit_fast.train.places._SECONDS", 0.0)
+    monkeypatch.setattr("deit_fast.plan.placement._SECONDS", 0.0)
     training_rate(config, world)
     assert seen == both
     assert _layout(synthetic_batch(config, CPU).images) == wanted[0]

@@ -12,8 +12,8 @@ import torch
 from deit_fast.config import RunConfig
 from deit_fast.train.dist import World
 from deit_fast.train.trainer import Trainer
+from tests.tiny_runs import TINY
 from tests.train import plain_loop
-from tests.train.conftest import TINY
 
 MakeRun = Callable[..., RunConfig]
 STEPS = 50

@@ -18,10 +18,10 @@ from deit_fast import __main__ as command_line
 from deit_fast.config import RunConfig, SourceConfig, WriteConfig
 from deit_fast.data.convert.write import write_beton
 from deit_fast.data.load.loader import train_loader
+from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
-from deit_fast.train.loop import train
-from tests.train.conftest import TINY, tiny_config
+from tests.tiny_runs import TINY, tiny_config
 
 MakeRun = Callable[..., RunConfig]
 Finished = tuple[RunConfig, dict[str, Any]]

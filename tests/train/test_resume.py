@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from deit_fast.config import RunConfig, UserError
+from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
-from deit_fast.train.loop import train
 from deit_fast.train.resume import check_same_place
 from deit_fast.train.stop import SIGNALS
 from deit_fast.train.trainer import Trainer

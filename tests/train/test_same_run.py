@@ -20,14 +20,14 @@ from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
 from deit_fast.data.convert.write import write_beton
 from deit_fast.data.format import layout
 from deit_fast.data.format.beton import manifest_path
+from deit_fast.plan.training import train
 from deit_fast.record import run as record
 from deit_fast.record.log import read_events
 from deit_fast.train import folder as folder_module
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
 from deit_fast.train.dist import World
 from deit_fast.train.folder import folder_of_run
-from deit_fast.train.loop import train
-from tests.train.conftest import TINY, with_options
+from tests.tiny_runs import TINY, with_options
 from tests.train.learners import TEACHER
 
 MakeRun = Callable[..., RunConfig]

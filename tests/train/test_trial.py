@@ -13,7 +13,7 @@ import torch
 from deit_fast.config import UserError
 from deit_fast.train.compiler import check_compiler
 from deit_fast.train.trial import smallest_piece
-from tests.train.conftest import TINY
+from tests.tiny_runs import TINY
 from tests.train.learners import CPU, copied_weights, distilling, random_batch, small_learner
 
 _CONVNET: dict[str, Any] = {"model.name": "resnet10t", "model.options": {}}

@@ -18,8 +18,8 @@ from deit_fast.benchmarks.gpu.kernels import kernel_times
 from deit_fast.benchmarks.gpu.steps import model_config, step_rate
 from deit_fast.benchmarks.result import described
 from deit_fast.config import RunConfig, UserError, check_training
+from deit_fast.plan.placement import PLACES, Places, measured, named, placed, training_rate, with_places
 from deit_fast.train.dist import World, choose_device, joined_world
-from deit_fast.train.places import PLACES, Places, measured, named, training_rate, with_places
 from deit_fast.train.trainer import Trainer
 
 MODELS = ("deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "resnet50")
@@ -124,7 +124,7 @@ def run_rate(config: RunConfig, world: World, name: str) -> dict[str, Any]:
     """Images per second of each of `bench.KINDS`, and the share of a step that waits for data."""
     config = model_config(config, name)
     _check_betons(config)
-    trainer = Trainer(measured_as(config), world)
+    trainer = Trainer(placed(measured_as(config), world)[0], world)
     try:
         rates = measure_rates(trainer, config.bench.steps, config.bench.rounds)
     finally:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from deit_fast.config import RunConfig
-from deit_fast.record import ledger
+from deit_fast.plan import ledger
+from deit_fast.plan.prediction import Prediction
+from deit_fast.plan.training import train
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import read_events
-from deit_fast.record.prediction import Prediction
 from deit_fast.record.run import hardware
-from deit_fast.train.loop import train
 
 MakeRun = Callable[..., RunConfig]
 

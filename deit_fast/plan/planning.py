@@ -1,50 +1,66 @@
-"""Takes a run's plan and budget, and its epochs as they are done, gives when it has to end, and what became of the plan."""
+"""The plan, the placement and the budget of a run, asked by its loop: how it begins, and when it has to end."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deit_fast.config import RunConfig, UserError
-from deit_fast.record import ledger
+from deit_fast.config import RunConfig, UserError, target_top1
+from deit_fast.plan import ledger
+from deit_fast.plan.budget import Limit, fitted, with_schedule_of
+from deit_fast.plan.outlook import Outlook
+from deit_fast.plan.placement import placed, with_placement_of
+from deit_fast.plan.prediction import Prediction, expected
+from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import Clock
-from deit_fast.record.prediction import Prediction, expected
 from deit_fast.record.run import hardware
-from deit_fast.train.budget import Limit
 from deit_fast.train.dist import World
-from deit_fast.train.outlook import Outlook
-from deit_fast.train.shape import shape_of
 
 _SPREAD = 0.05  # of the logarithm of actual over predicted seconds, of predictions from first epochs
 
 
-class Forecast:
-    """What is expected of a run. Every rank has one; only rank 0 knows of the ledger.
+class RunPlanning:
+    """The plan, the placement and the budget of a run: a `train.planning.Planning`. Every rank has one; only rank 0 knows of
+    the ledger, where a plan is found by what was asked for, before placement and budget decided on some of it."""
 
-    asked: the configuration before places and budget decided on some of it, by which its plan is found. prediction: what the
-    budget was fitted by, if there is one.
-    """
-
-    def __init__(self, asked: RunConfig, folder: Path, prediction: Prediction | None) -> None:
-        self._asked, self._folder = asked, folder
-        self.prediction = prediction
-        self.limit: Limit
+    def __init__(self, asked: RunConfig) -> None:
+        self._asked = self._config = asked
+        self.target = target_top1(asked.budget.until) if asked.budget.until else math.inf
+        self.placement: list[str] = []
+        self.prediction: Prediction | None = None
+        self._limit: Limit
         self._clock: Clock
         self._world: World
+        self._folder: Path
         self._outlook: Outlook
         self._before: dict[str, float] = {}  # seconds by kind at the end of the epoch before
         self._is_whole = True  # no epoch of it was begun by another session
         self._machine = self._key = ""
 
-    def begin(self, config: RunConfig, steps_per_epoch: int, world: World, clock: Clock, *, is_first: bool) -> list[str]:
-        """The run begins with this configuration, or goes on; lines to say."""
-        self._clock, self._world = clock, world
-        self.limit = Limit(config, clock)
+    def settle(self, world: World, clock: Clock, folder: Path, content: Mapping[str, Any] | None) -> RunConfig:
+        """The configuration with what its checkpoint has decided, or with the fastest placement and the epochs that fit."""
+        self._world, self._clock, self._folder = world, clock, folder
+        if content is not None:
+            self._config = with_schedule_of(with_placement_of(self._asked, content), content)
+        else:
+            config, self.placement = placed(self._asked, world)
+            self._config, self.prediction = fitted(config, world, clock, folder)
+        self._limit = Limit(self._config, clock)
+        return self._config
+
+    @property
+    def is_spent(self) -> bool:
+        return self._limit.is_spent
+
+    def begin(self, steps_per_epoch: int, *, is_first: bool) -> list[str]:
+        config, world = self._config, self._world
         self._outlook = Outlook(config, steps_per_epoch)
         self._is_whole = is_first
         if self.prediction is not None:  # of the budget: until an evaluation was seen, the end leaves time for one as predicted
-            evaluations = shape_of(config, steps_per_epoch).num_evaluations
-            self.limit.expect(self.prediction.seconds["evaluation"] / evaluations)
+            evaluations = counts_of(config, steps_per_epoch).num_evaluations
+            self._limit.expect(self.prediction.seconds["evaluation"] / evaluations)
         lines = []
         if world.is_main:
             self._machine, self._key = ledger.machine_of(hardware()), ledger.key_of(self._asked, world.world_size)
@@ -56,14 +72,10 @@ class Forecast:
                     lines.append(f"no plan is read: {error}")
             if self.prediction is not None:
                 lines.append(f"{described(self.prediction)}, for {config.train.epochs} epochs")
+        self._before = self._clock.seconds()  # what was before is no part of an epoch
         return lines
 
-    def train_from(self) -> None:
-        """The first step comes next: what was before is no part of an epoch."""
-        self._before = self._clock.seconds()
-
     def epoch_done(self, epoch: int, is_evaluated: bool, is_whole: bool) -> list[str]:
-        """An epoch (from 0) is done, is_whole: by this session alone, with evaluation and checkpoint; lines to say."""
         seconds = self._clock.seconds()
         taken = {kind: value - self._before.get(kind, 0.0) for kind, value in seconds.items()}
         self._before = seconds
@@ -71,22 +83,21 @@ class Forecast:
             return []
         self._outlook.epoch_done(epoch, taken, is_evaluated)
         if self._outlook.has_evaluated:
-            self.limit.expect(self._outlook.evaluation_seconds)
+            self._limit.expect(self._outlook.evaluation_seconds)
         left = self._outlook.left(epoch + 1)
         if self.prediction is None and self._outlook.has_evaluated and self._is_whole and sum(left.values()) > 0:
             whole = {kind: value + left[kind] for kind, value in seconds.items()}
             self.prediction = expected(whole, _SPREAD, "first epochs")
-        line = self.limit.overrun(sum(left.values()), self._outlook.error)
+        line = self._limit.overrun(sum(left.values()), self._outlook.error)
         return [line] if line else []
 
     def result(self) -> dict[str, Any]:
-        """What a summary says of it: `prediction`, or nothing where there was none."""
         return {} if self.prediction is None else {"prediction": self.prediction.as_dict()}
 
-    def keep(self, summary: dict[str, Any], sessions: int, config: RunConfig) -> str:
-        """Adds the run to the ledger beside its folder; a line to say where that cannot be written."""
+    def end(self, summary: dict[str, Any], num_sessions: int) -> list[str]:
+        """Adds the run to the ledger beside its folder."""
         if not self._world.is_main:
-            return ""
+            return []
         runs = self._folder.absolute().parent
         try:
             ledger.append(
@@ -95,18 +106,18 @@ class Forecast:
                 run=self._folder.name,
                 machine=self._machine,
                 key=self._key,
-                model=config.model.name,
-                epochs=config.train.epochs,
-                sessions=sessions,
+                model=self._config.model.name,
+                epochs=self._config.train.epochs,
+                sessions=num_sessions,
                 prediction=None if self.prediction is None or summary["stopped"] else self.prediction.as_dict(),
                 actual=summary["seconds"],
                 wall_seconds=summary["wall_seconds"],
                 first_epoch_extra=self._outlook.first_epoch_extra,
-                dollars_per_hour=config.run.dollars_per_hour,
+                dollars_per_hour=self._config.run.dollars_per_hour,
             )
         except OSError as error:
-            return f"{runs / ledger.LEDGER}: cannot be written ({error.strerror}): no plan learns of this run"
-        return ""
+            return [f"{runs / ledger.LEDGER}: cannot be written ({error.strerror}): no plan learns of this run"]
+        return []
 
 
 def described(prediction: Prediction) -> str:

@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from deit_fast.config import RunConfig, UserError
+from deit_fast.plan import placement as places
+from deit_fast.plan.placement import PLACES, placed, training_rate
+from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
-from deit_fast.train import places
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.dist import World
-from deit_fast.train.loop import train
-from deit_fast.train.places import PLACES, placed, training_rate
-from deit_fast.train.resume import with_places_of
 from tests.train.learners import CPU, small_config
 
 MakeRun = Callable[..., RunConfig]
@@ -94,10 +93,11 @@ def test_what_cannot_be_is_one_line_before_any_folder(tiny_run: MakeRun, asked: 
 
 def test_a_resumed_run_keeps_its_places() -> None:
     content = {"config": {"data": {"decode": "gpu"}, "augment": {"device": "gpu"}}}
-    assert _places_of(with_places_of(small_config(OPEN), content)) == ("gpu", "gpu")
-    assert _places_of(with_places_of(small_config({"data.decode": "cpu", "augment.device": "cpu"}), content)) == ("cpu", "cpu")
+    assert _places_of(places.with_placement_of(small_config(OPEN), content)) == ("gpu", "gpu")
+    asked = small_config({"data.decode": "cpu", "augment.device": "cpu"})
+    assert _places_of(places.with_placement_of(asked, content)) == ("cpu", "cpu")
     older: dict[str, Any] = {"config": {"data": {}, "augment": {}}}
-    assert _places_of(with_places_of(small_config(OPEN), older)) == ("cpu", "cpu")
+    assert _places_of(places.with_placement_of(small_config(OPEN), older)) == ("cpu", "cpu")
 
 
 def test_training_is_what_is_measured(tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

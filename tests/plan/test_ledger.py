@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from deit_fast.config import RunConfig, UserError
-from deit_fast.record import ledger
+from deit_fast.plan import ledger
+from deit_fast.plan.prediction import Prediction, prediction_of
 from deit_fast.record.clock import KINDS
-from deit_fast.record.prediction import Prediction, prediction_of
 
 HERE = "a processor, 2 cores"
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from deit_fast.config import RunConfig, UserError, check_training, target_top1
+from deit_fast.config import RunConfig, UserError, check_training
+from deit_fast.plan.ledger import SCATTER
+from deit_fast.plan.predict import predicted_seconds
+from deit_fast.plan.prediction import Prediction, expected
+from deit_fast.plan.probe import probe
+from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import Clock
-from deit_fast.record.ledger import SCATTER
-from deit_fast.record.prediction import Prediction, expected
 from deit_fast.train.dist import World
-from deit_fast.train.predict import predicted_seconds
-from deit_fast.train.probe import probe
-from deit_fast.train.shape import shape_of
 from deit_fast.train.trainer import Trainer
 
 _SHARE = 0.94  # of what a budget leaves that a run is fitted to: what it takes scatters
@@ -50,7 +50,7 @@ def stretched(config: RunConfig, epochs: int) -> RunConfig:
     return dataclasses.replace(config, schedule=schedule, train=dataclasses.replace(config.train, epochs=epochs))
 
 
-def with_schedule_of(config: RunConfig, content: dict[str, Any]) -> RunConfig:
+def with_schedule_of(config: RunConfig, content: Mapping[str, Any]) -> RunConfig:
     """The configuration with the epochs and the schedule of a checkpoint, if a budget decided on them."""
     if math.isinf(limit_seconds(config)):
         return config
@@ -83,7 +83,7 @@ def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple
     setup = world.gather(clock.wall_seconds + created)[0]
 
     def seconds_of(epochs: int) -> dict[str, float]:
-        return predicted_seconds(shape_of(stretched(config, epochs), steps_per_epoch), probes, setup)[0]
+        return predicted_seconds(counts_of(stretched(config, epochs), steps_per_epoch), probes, setup)[0]
 
     most = _MOST_EPOCHS if config.budget.longer else config.train.epochs
     found = _most_that_fit(lambda number: sum(seconds_of(number).values()) - setup, _SHARE * (limit - setup), most)
@@ -131,17 +131,13 @@ def _too_small(config: RunConfig, seconds: float) -> str:
 
 
 class Limit:
-    """When a run has to end, and whether it will be there in time.
-
-    target: top-1 in percent at which it may end; above 100 where there is none.
-    """
+    """When a run has to end, and whether it will be there in time."""
 
     def __init__(self, config: RunConfig, clock: Clock) -> None:
         self._clock = clock
         self._seconds = limit_seconds(config)
         self._reserve = _RESERVE
         self._has_warned = False
-        self.target = target_top1(config.budget.until) if config.budget.until else math.inf
 
     @property
     def is_spent(self) -> bool:

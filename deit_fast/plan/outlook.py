@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deit_fast.config import RunConfig
+from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import KINDS
 from deit_fast.train import schedule
-from deit_fast.train.shape import shape_of
 
 _TRAINING = ("data_wait", "compute", "other")
 _RECENT = 5  # epochs that stand for those to come
@@ -80,14 +80,14 @@ class Outlook:
     def left(self, next_epoch: int) -> dict[str, float]:
         """Seconds by kind from an epoch (from 0) to the end of the run."""
         recent = self._recent
-        shape = shape_of(self._config, self._steps_per_epoch, next_epoch)
+        counts = counts_of(self._config, self._steps_per_epoch, next_epoch)
         seconds = dict.fromkeys(KINDS, 0.0)
-        for resolution, epochs in shape.epochs_at.items():
+        for resolution, epochs in counts.epochs_at.items():
             for kind in _TRAINING:
                 of_pixel = statistics.fmean(epoch.seconds[kind] / epoch.resolution**2 for epoch in recent)
                 seconds[kind] += epochs * of_pixel * resolution**2
-        seconds["evaluation"] = shape.num_evaluations * self.evaluation_seconds
-        seconds["checkpoint"] = shape.epochs * statistics.fmean(epoch.seconds["checkpoint"] for epoch in recent)
+        seconds["evaluation"] = counts.num_evaluations * self.evaluation_seconds
+        seconds["checkpoint"] = counts.epochs * statistics.fmean(epoch.seconds["checkpoint"] for epoch in recent)
         return seconds
 
     def _resolution(self, epoch: int) -> int:

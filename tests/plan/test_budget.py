@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from deit_fast.config import RunConfig, UserError, check_training
-from deit_fast.record import clock, ledger
+from deit_fast.plan import budget, ledger, planning
+from deit_fast.plan.budget import Limit, limit_seconds, stretched
+from deit_fast.plan.planning import RunPlanning
+from deit_fast.plan.prediction import expected
+from deit_fast.plan.training import train
+from deit_fast.record import clock
 from deit_fast.record.clock import KINDS, Clock
 from deit_fast.record.log import read_events
-from deit_fast.record.prediction import expected
-from deit_fast.train import budget, forecast
-from deit_fast.train.budget import Limit, limit_seconds, stretched
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.dist import World
-from deit_fast.train.forecast import Forecast
-from deit_fast.train.loop import train
 from deit_fast.train.schedule import lr_of_step
-from tests.train.conftest import with_options
+from tests.tiny_runs import with_options
 
 MakeRun = Callable[..., RunConfig]
 
@@ -138,7 +138,7 @@ def test_a_spent_budget_ends_in_an_evaluated_checkpoint_and_can_be_raised(
     questions: int, tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _Fast.left = questions
-    monkeypatch.setattr(forecast, "Limit", _Fast)
+    monkeypatch.setattr(planning, "Limit", _Fast)
     config = tiny_run(**{"train.epochs": 4, "train.eval_every": 3})
     summary = train(config, [])
     folder = Path(config.run.dir)
@@ -183,10 +183,12 @@ def test_an_overrun_is_said_once() -> None:
     assert limit.is_spent
 
 
-def test_the_end_leaves_time_for_an_evaluation_before_one_was_seen(tmp_path: Path) -> None:
+def test_the_end_leaves_time_for_an_evaluation_before_one_was_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = with_options({"train.epochs": 3, "train.eval_every": 1, "budget.hours": 0.05})  # 180 seconds
     prediction = expected(dict.fromkeys(KINDS, 0.0) | {"compute": 100.0, "evaluation": 60.0}, 0.07, "budget")
     for now, is_spent in ((158.0, False), (159.0, True)):
-        one = Forecast(config, tmp_path / "run", prediction)
-        one.begin(config, 10, World(0, 1, torch.device("cpu")), Clock(0.0, now=partial(float, now)), is_first=True)
-        assert one.limit.is_spent == is_spent
+        monkeypatch.setattr(planning, "fitted", lambda config, *_: (config, prediction))
+        one = RunPlanning(config)
+        one.settle(World(0, 1, torch.device("cpu")), Clock(0.0, now=partial(float, now)), tmp_path / "run", None)
+        one.begin(10, is_first=True)
+        assert one.is_spent == is_spent

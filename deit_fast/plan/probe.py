@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 
 from deit_fast.data.load.loader import Batch
+from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import Clock
 from deit_fast.train.evaluate import num_batches
 from deit_fast.train.keeper import Keeper
 from deit_fast.train.prefetch import on_device
-from deit_fast.train.shape import shape_of
 from deit_fast.train.trainer import Trainer
 
 _ROUND_SECONDS = 1.0  # of steps, at least, where an epoch has so many
@@ -104,8 +104,8 @@ class _Probe:
 
     def run(self, folder: Path) -> Probes:
         trainer = self._trainer
-        shape = shape_of(trainer.config, trainer.steps_per_epoch)
-        sides = resolutions_to_measure(set(shape.epochs_at))
+        counts = counts_of(trainer.config, trainer.steps_per_epoch)
+        sides = resolutions_to_measure(set(counts.epochs_at))
         first = {side: self._warm_up(side) for side in sides}
         started = time.perf_counter()
         trainer.compile_evaluation()
@@ -129,10 +129,10 @@ class _Probe:
             "loader": lambda: others["loader"].append(self._loader(sides[0])),
             "model": lambda: others["model"].append(self._model(sides[0])),
         }
-        taking: dict[str | int, float] = {"evaluation": shape.num_evaluations * one_evaluation}
-        for side, epochs in shape.epochs_at.items():
+        taking: dict[str | int, float] = {"evaluation": counts.num_evaluations * one_evaluation}
+        for side, epochs in counts.epochs_at.items():
             nearest = side_of(sides, side)
-            taking[nearest] = taking.get(nearest, 0.0) + epochs * shape.steps_per_epoch * first[nearest][1]
+            taking[nearest] = taking.get(nearest, 0.0) + epochs * counts.steps_per_epoch * first[nearest][1]
         self._in_turns(tasks, taking)
 
         checkpoint, write = self._checkpoint(folder)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
+from deit_fast.plan.probe import Probes, Steps, side_of
+from deit_fast.plan.run_counts import RunCounts
 from deit_fast.record.clock import KINDS
-from deit_fast.train.probe import Probes, Steps, side_of
-from deit_fast.train.shape import Shape
 
 
-def predicted_seconds(shape: Shape, probes: Probes, setup: float) -> tuple[dict[str, float], float]:
+def predicted_seconds(counts: RunCounts, probes: Probes, setup: float) -> tuple[dict[str, float], float]:
     """(seconds by kind, standard error of their sum in seconds). setup: seconds before the first step.
 
     A step at a resolution that was not measured lies on the line through the two nearest ones, over the number of pixels.
@@ -18,9 +18,9 @@ def predicted_seconds(shape: Shape, probes: Probes, setup: float) -> tuple[dict[
     seconds = dict.fromkeys(KINDS, 0.0)
     errors = []
     seconds["setup"] = setup
-    seconds["compile"] = probes.first_batch + sum(_nearest(side, probes.steps).first for side in shape.epochs_at)
-    for side, epochs in shape.epochs_at.items():
-        num_steps = epochs * shape.steps_per_epoch
+    seconds["compile"] = probes.first_batch + sum(_nearest(side, probes.steps).first for side in counts.epochs_at)
+    for side, epochs in counts.epochs_at.items():
+        num_steps = epochs * counts.steps_per_epoch
         wait, compute = (
             _at(side, {at: getattr(steps, kind).mean for at, steps in probes.steps.items()}) for kind in ("wait", "compute")
         )
@@ -28,16 +28,16 @@ def predicted_seconds(shape: Shape, probes: Probes, setup: float) -> tuple[dict[
         seconds["compute"] += compute * num_steps
         nearest = _nearest(side, probes.steps)
         errors += [num_steps * nearest.wait.error, num_steps * nearest.compute.error]
-    later = shape.epochs - 1  # the first batch of the first is counted as compiling
+    later = counts.epochs - 1  # the first batch of the first is counted as compiling
     seconds["data_wait"] += later * probes.epoch_start.mean
-    seconds["evaluation"] = shape.num_evaluations * probes.evaluation.mean
+    seconds["evaluation"] = counts.num_evaluations * probes.evaluation.mean
     seconds["compile"] += probes.compile_evaluation
-    between = (seconds["compute"] + seconds["data_wait"] + seconds["evaluation"]) / max(shape.num_checkpoints, 1)
-    seconds["checkpoint"] = shape.num_checkpoints * (probes.checkpoint.mean + max(0.0, probes.write - between)) + probes.write
+    between = (seconds["compute"] + seconds["data_wait"] + seconds["evaluation"]) / max(counts.num_checkpoints, 1)
+    seconds["checkpoint"] = counts.num_checkpoints * (probes.checkpoint.mean + max(0.0, probes.write - between)) + probes.write
     errors += [
         later * probes.epoch_start.error,
-        shape.num_evaluations * probes.evaluation.error,
-        shape.num_checkpoints * probes.checkpoint.error,
+        counts.num_evaluations * probes.evaluation.error,
+        counts.num_checkpoints * probes.checkpoint.error,
     ]
     return seconds, math.hypot(*errors)
 

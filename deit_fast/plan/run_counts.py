@@ -11,7 +11,7 @@ from deit_fast.train.keeper import kept_name
 
 
 @dataclass(frozen=True)
-class Shape:
+class RunCounts:
     """How often a run does what: steps of an epoch, epochs at each resolution, evaluations, checkpoints."""
 
     steps_per_epoch: int
@@ -24,8 +24,8 @@ class Shape:
         return sum(self.epochs_at.values())
 
 
-def shape_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> Shape:
-    """The shape of a run from an epoch to its end."""
+def counts_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> RunCounts:
+    """How often a run does what from an epoch to its end."""
     train, epochs = config.train, config.train.epochs
     numbers = range(first_epoch + 1, epochs + 1)
     sides = Counter(schedule.resolution_of_epoch(config.data, epoch=number - 1, epochs=epochs) for number in numbers)
@@ -36,4 +36,4 @@ def shape_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> S
     )
     if train.checkpoint_steps:
         checkpoints += len(numbers) * ((steps_per_epoch - 1) // train.checkpoint_steps)
-    return Shape(steps_per_epoch, dict(sides), evaluations, checkpoints)
+    return RunCounts(steps_per_epoch, dict(sides), evaluations, checkpoints)

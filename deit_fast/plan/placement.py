@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -74,6 +74,14 @@ def with_places(config: RunConfig, places: Places) -> RunConfig:
     """The configuration with data.decode and augment.device as they are in `places`."""
     data = dataclasses.replace(config.data, decode=places[0])
     return dataclasses.replace(config, data=data, augment=dataclasses.replace(config.augment, device=places[1]))
+
+
+def with_placement_of(config: RunConfig, content: Mapping[str, Any]) -> RunConfig:
+    """The configuration with the places of a checkpoint where its own are auto: a decoder's pixels decide the weights."""
+    had = content["config"]["data"].get("decode", "cpu"), content["config"]["augment"].get("device", "cpu")
+    asked = config.data.decode, config.augment.device
+    decode, device = (before if now == "auto" else now for now, before in zip(asked, had, strict=True))
+    return with_places(config, (decode, device))
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import OTHER_SECTIONS, RunConfig, UserError
+from deit_fast.plan.prediction import Prediction, expected, prediction_of
 from deit_fast.record.log import as_json
-from deit_fast.record.prediction import Prediction, expected, prediction_of
 
 LEDGER = "ledger.jsonl"
 _LEAST_SCATTER = 0.02  # of the logarithm of actual over predicted; a few lucky runs do not promise more

@@ -1,0 +1,73 @@
+"""Betons of scikit-learn's digits, and configurations of runs that take seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deit_fast.config import RunConfig, SourceConfig, WriteConfig
+from deit_fast.data.convert.write import write_beton
+from deit_fast.demo import make_digits
+from deit_fast.plan.training import train
+
+TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
+
+
+def with_options(options: Mapping[str, Any]) -> RunConfig:
+    """The default configuration but for options, given as {"section.option": value}."""
+    config = RunConfig()
+    for key, value in options.items():
+        section, name = key.split(".")
+        changed = dataclasses.replace(getattr(config, section), **{name: value})
+        config = dataclasses.replace(config, **{section: changed})
+    return config
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.beton, val.beton and the image folders that they were made of."""
+    folder: Path = tmp_path_factory.mktemp("digits")
+    make_digits(folder)
+    for split in ("train", "val"):
+        write_beton(SourceConfig(path=str(folder / split)), WriteConfig(out=str(folder / f"{split}.beton"), num_workers=1))
+    return folder
+
+
+def tiny_config(digits: Path, folder: Path, **changes: Any) -> RunConfig:
+    """A run of two epochs on the digits with a very small DeiT; changes as {"section.option": value}."""
+    options = {
+        "data.train": str(digits / "train.beton"),
+        "data.val": str(digits / "val.beton"),
+        "data.batch_size": 64,
+        "data.resolution": 32,
+        "data.num_workers": 1,
+        "augment.flip": 0.0,
+        "model.name": "deit_tiny_patch16_224",
+        "model.options": TINY,
+        "schedule.warmup_epochs": 1,
+        "schedule.update": "step",
+        "train.epochs": 2,
+        "train.ema_decay": 0.9,
+        "train.device": "cpu",
+        "train.log_every": 5,
+        "run.dir": str(folder),
+        **changes,
+    }
+    return with_options(options)
+
+
+@pytest.fixture
+def tiny_run(digits: Path, tmp_path: Path) -> Callable[..., RunConfig]:
+    """tiny_run(**changes): the configuration of a run of seconds in a folder of the test's own."""
+    return lambda **changes: tiny_config(digits, tmp_path / "run", **changes)
+
+
+@pytest.fixture(scope="session")
+def finished_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, dict[str, Any]]:
+    """The configuration and the summary of a run that came to its end; not to be written into."""
+    config = tiny_config(digits, tmp_path_factory.mktemp("finished") / "run")
+    return config, train(config, ["deit-fast", "train"])
