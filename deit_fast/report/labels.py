@@ -1,4 +1,4 @@
-"""Takes points of a figure with their labels, writes each label where it covers nothing else."""
+"""Labels of points in a figure, each written where it covers nothing else."""
 
 from __future__ import annotations
 
