@@ -18,7 +18,7 @@ _LONGEST = 300  # characters of a result of bench
 
 
 def runs_table(inputs: Inputs) -> Table | None:
-    """A row for each run, with what it reached and what it took."""
+    """A row for each run: accuracy, speed, time and cost."""
     columns = (
         *RUN, Column("Top-1", percent, "strong"), Column("Images/s", number), Column("Wall time", duration),
         Column("Cost", dollars), Column("Predicted", duration), Column("Off", difference), Column("State"), Column("Epochs"),

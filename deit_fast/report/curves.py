@@ -71,7 +71,8 @@ def comparison_figure(runs: Sequence[ReportedRun], panel: str) -> Figure:
             axes.annotate(str(one.place), (xs[-1], ys[-1]), (2, 0), textcoords="offset points", fontsize=7, va="center")
     if has_legend and axes.has_data():
         figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=columns)
-    _finish(axes)
+    axes.set_xlabel("epochs")
+    axes.grid(alpha=0.25)
     _say_if_empty(axes)
     return figure
 
@@ -104,7 +105,8 @@ def _draw_curves(axes: Axes, run: Run, panel: str) -> None:
         axes.set_ylabel("top-1 / %")
     if panel == "Learning rate":
         axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    _finish(axes)
+    axes.set_xlabel("epochs")
+    axes.grid(alpha=0.25)
 
 
 def _draw_time(axes: Axes, run: Run) -> None:
@@ -123,11 +125,6 @@ def _draw_time(axes: Axes, run: Run) -> None:
 def _marker(points: Sequence[float]) -> str:
     """Dots where there are so few points that each can be seen."""
     return "." if len(points) < 40 else ""
-
-
-def _finish(axes: Axes) -> None:
-    axes.set_xlabel("epochs")
-    axes.grid(alpha=0.25)
 
 
 def _say_if_empty(axes: Axes) -> None:

@@ -13,9 +13,8 @@ from matplotlib.patches import Patch
 
 from deit_fast.record.clock import KINDS
 from deit_fast.record.runs import duration
-from deit_fast.report.drawing import INK, PUBLISHED, Drawing, literal, new_figure, short
+from deit_fast.report.drawing import INK, PUBLISHED, Drawing, literal, new_figure, place_labels, short
 from deit_fast.report.inputs import Inputs, ReportedRun
-from deit_fast.report.labels import place_labels
 from deit_fast.report.published import PublishedFigure
 from deit_fast.report.tables import difference
 
@@ -25,7 +24,7 @@ _WIDE_RANGE = 15  # from this ratio of largest to smallest on, an axis is logari
 
 @dataclass(frozen=True)
 class Point:
-    """A point of accuracy against something. Of the published, or with a published accuracy, it is no part of the front."""
+    """A point of a figure of accuracy. One with a published accuracy is never part of the Pareto front."""
 
     x: float
     top1: float
@@ -85,7 +84,7 @@ def inference_points(inputs: Inputs, published: Sequence[PublishedFigure]) -> li
 
 
 def _scatter(name: str, title: str, unit: str, points: Sequence[Point], is_cost: bool, remark: str = "") -> Drawing | None:
-    """Points with labels, the Pareto front of ours through them; published ones are hollow and grey. None without points."""
+    """Labelled points with the Pareto front of ours; published ones are hollow and grey. None if there are no points."""
     if not points:
         return None
     groups = list(dict.fromkeys(point.group for point in sorted(points, key=lambda p: p.is_published)))
@@ -119,9 +118,8 @@ def _scatter(name: str, title: str, unit: str, points: Sequence[Point], is_cost:
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=1 if max(map(len, groups)) > 24 else 2)
     # of labels that would cover each other the front's stay, then ours
     ordered = sorted(points, key=lambda point: (point not in front, point.is_published))
-    places = [(point.x, point.top1) for point in ordered]
-    colors = [PUBLISHED if point.is_published else INK for point in ordered]
-    num_lost = place_labels(axes, places, [literal(point.label) for point in ordered], colors, corners)
+    labels = [((p.x, p.top1), literal(p.label), PUBLISHED if p.is_published else INK) for p in ordered]
+    num_lost = place_labels(axes, labels, corners)
     caption = "Numbers are those of the runs. The line is the Pareto front: no other run is better in both."
     if any(point.is_published for point in points):
         caption += " Hollow and grey: published by others, of ImageNet-1k."

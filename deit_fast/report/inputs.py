@@ -20,7 +20,7 @@ _FACTS = {"num_images": "{} images", "num_classes": "{} classes", "labels": "lab
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run and its numbers, with the place and the name that it has on the page."""
+    """A run, its numbers, and its place and name on the page."""
 
     place: int  # 1 for the first
     name: str  # two runs of one name are told apart by the folders above theirs
@@ -29,13 +29,13 @@ class ReportedRun:
 
     @property
     def label(self) -> str:
-        """How tables and figures call it."""
+        """Its name in legends and headings."""
         return f"{self.place} {self.name}"
 
 
 @dataclass(frozen=True)
 class FailedPoint:
-    """A point of a sweep that has no finished run, with the last that is known of it."""
+    """A point of a sweep that failed, with its last error."""
 
     sweep: str
     name: str
@@ -131,14 +131,12 @@ def _read_bench(path: Path) -> dict[str, Any]:
 
 def _is_row(row: Any) -> bool:
     """Whether it is a row of bench eval; one that could not be measured has no images_per_second."""
-    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("model", "precision")):
+    rate = isinstance(row, dict) and (row.get("images_per_second") or {"median": 0})
+    if not isinstance(rate, dict) or not isinstance(rate.get("median"), int | float):
         return False
-    rate = row.get("images_per_second")
-    if rate is not None and not (isinstance(rate, dict) and isinstance(rate.get("median"), int | float)):
-        return False
-    numbers = [row.get(name) for name in ("batch_size", "num_parameters", "resolution")]
-    numbers += [(rate or {}).get(name) for name in ("min", "max")]
-    return all(isinstance(value, int | float | None) for value in numbers)
+    numbers = [row.get(name) for name in ("batch_size", "num_parameters", "resolution")] + [rate.get("min"), rate.get("max")]
+    are_names = all(isinstance(row.get(name), str) for name in ("model", "precision"))
+    return are_names and all(isinstance(value, int | float | None) for value in numbers)
 
 
 def _names(runs: list[Run]) -> list[str]:

@@ -85,7 +85,7 @@ def file_name(words: str) -> str:
 def page(title: str, inputs: Inputs, chapters: Sequence[Chapter]) -> str:
     """The page as HTML that needs no other file: its chapters, results of bench, and a section for each run.
 
-    All text of the inputs is escaped, by the template. Raises UserError for a run.json that has not what a run has.
+    All text of the inputs is escaped, by the template. Raises UserError for a run.json that lacks entries.
     """
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
