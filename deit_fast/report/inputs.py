@@ -155,7 +155,9 @@ def dataset_of(run: Run) -> dict[str, Any]:
     datasets = run.start.get("datasets") or {}
     facts = {f"{split} {name}": values[name] for split, values in datasets.items() for name in _FACTS if name in values}
     counts = [event["num_images"] for event in run.evals if event.get("num_images")]
-    return ({"val num_images": counts[-1]} if counts else {}) | facts
+    if counts:
+        facts.setdefault("val num_images", counts[-1])
+    return facts
 
 
 def _check_same_dataset(runs: list[Run]) -> None:

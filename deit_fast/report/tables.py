@@ -27,7 +27,7 @@ class Cell:
             return None
         if self.value is not None:
             return 0, self.value
-        words = re.split(r"([0-9]+)", self.text.casefold())  # every second one is a number
+        words = re.split(r"([0-9]{1,18})", self.text.casefold())  # every second one is a number
         return 1, *(int(word) if place % 2 else word for place, word in enumerate(words))
 
 
@@ -52,8 +52,9 @@ class Table:
         """For each row, the places of its cells when their columns are sorted: equal ones share theirs, None is last."""
         columns = []
         for cells in zip(*self.rows, strict=True):
-            keys = sorted({cell.sort_key for cell in cells if cell.sort_key is not None})
-            columns.append([None if cell.sort_key is None else keys.index(cell.sort_key) for cell in cells])
+            keys = sorted({key for cell in cells if (key := cell.sort_key)})
+            places = {key: place for place, key in enumerate(keys)}
+            columns.append([places.get(cell.sort_key or ()) for cell in cells])
         return list(zip(*columns, strict=True))
 
 

@@ -97,23 +97,21 @@ def test_bench_joins_runs_by_model_and_published_where_there_is_none(tmp_path: P
 
 def test_input_and_options_that_do_not_fit_get_one_line_and_write_nothing(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
+    for name in ("none", "nothing"):
+        (tmp_path / name).mkdir()
+    for name in ("empty", "lacking", "text", "format"):
+        make_run(tmp_path / name)
+    row = '{"kind": "eval", "hardware": {}, "rows": [{"model": "x", "precision": %s, "batch_size": "8"}]}'
     contents = {
-        "strange.json": '{"a": 1}',
-        "broken.json": '{"kind": "eval", "rows": [{"model": "x"}], "hardware": {}}',
-        "words.json": '{"kind": "eval", "rows": [{"model": "x", "precision": "y", "batch_size": "8"}], "hardware": {}}',
-        "none/sweep.json": '{"name": "none"}',
-    }
-    (tmp_path / "none").mkdir()
-    (tmp_path / "nothing").mkdir()
+        "strange.json": '{"a": 1}', "broken.json": row % 0, "words.json": row % '"fp32"', "none/sweep.json": '{"name": "none"}',
+        "empty/log.jsonl": "", "lacking/log.jsonl": '{"event": "epoch"}\n', "format/run.json": '{"format": 9}',
+        "text/log.jsonl": '{"event": "step", "epoch": 0, "step": 0, "loss": "b"}\n',
+    }  # fmt: skip
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
-    logs = {"empty": "", "lacking": '{"event": "epoch"}\n', "text": '{"event": "step", "epoch": 0, "step": 0, "loss": "b"}\n'}
-    for name, content in logs.items():
-        (make_run(tmp_path / name) / "log.jsonl").write_text(content)
-    for name, number in (("prediction", 3), ("seconds", {"setup": "x"}), ("wall_seconds", [])):
-        make_run(tmp_path / name, end={name: number})
+    for name, value in (("prediction", 3), ("seconds", {"setup": "x"}), ("wall_seconds", [])):
+        make_run(tmp_path / name, end={name: value})
     make_run(tmp_path / "kinds", end={"prediction": {"seconds": {"compute": "1"}}})
-    write_json(make_run(tmp_path / "format") / "run.json", {"format": 9})
     log = (run / "log.jsonl").read_bytes()
     wrong: list[tuple[str, dict[str, Any], str]] = [
         ("strange.json", {}, "strange.json: not a result of bench"),
