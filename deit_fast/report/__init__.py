@@ -1,4 +1,4 @@
-"""Takes folders of runs and sweeps and results of bench, gives one page about them, with its figures and tables."""
+"""One page about runs, sweeps and results of bench, with figures and tables."""
 
 from deit_fast.report.write import write_report
 

@@ -1,4 +1,4 @@
-"""Takes runs, gives the table of what was left out of which (as the paper's Table 8), and of all options that differ."""
+"""What differs between runs: ingredients left out, as in the paper's Table 8, and all options."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from deit_fast.record.runs import by_dotted_name
-from deit_fast.report.contents import run_cells
+from deit_fast.report.contents import RUN
 from deit_fast.report.inputs import ReportedRun
 from deit_fast.report.published import published_ablation
-from deit_fast.report.tables import NONE, Cell, Table, percent, text
+from deit_fast.report.tables import NONE, Cell, Column, Table, cell, make_table, percent
 
 _OPTIMISERS = {"adamw": "AdamW", "sgd": "SGD", "lamb": "LAMB"}
-# sections that say nothing about a training run, and options that differ in any two runs
+# sections that say nothing about a training run are left out, and options that differ in any two runs
 _SECTIONS = ("data", "augment", "model", "distil", "optim", "schedule", "train", "eval", "run", "budget")
 _LEFT_OUT = ("run.dir", "run.tensorboard", "train.resume")
 
@@ -23,25 +23,23 @@ def ablation_table(runs: Sequence[ReportedRun], published: Sequence[str]) -> Tab
     What all runs share is in the note. Ingredients that differ from the first row's are marked. The published rows, whose
     top-1 is that at resolution 224, are last.
     """
-    rows: list[tuple[tuple[Cell, Cell], dict[str, Any], Cell]] = []
-    for one in runs:
-        rows.append((run_cells(one), ingredients(one.run.config), percent(one.numbers["top1"], "strong")))
+    rows: list[tuple[tuple[Any, Any], dict[str, Any], Cell]] = [
+        ((one.place, one.name), ingredients(one.run.config), cell(one.numbers["top1"], percent, "strong")) for one in runs
+    ]
     for name, values, top1 in published_ablation(published):
-        rows.append(((text(None), text(name, "name published")), values, percent(top1, "published")))
-    if len(rows) < 2:
-        return None
-    first = rows[0][1]
-    differing = [name for name in first if any(values[name] != first[name] for _, values, _ in rows)]
+        rows.append(((Cell(NONE), Cell(name, None, "name published")), values, cell(top1, percent, "published")))
+    differing = _differing([values for _, values, _ in rows])
     if not differing:
         return None
-    same = ", ".join(f"{name} {_shown(first[name])}" for name in first if name not in differing)
+    first = rows[0][1]
+    same = ", ".join(f"{name} {_tick(value)}" for name, value in first.items() if name not in differing)
     cells = [
-        (*names, *(Cell(_shown(values[column]), None, _mark(values, first, column)) for column in differing), top1)
+        (*names, *(Cell(_tick(values[n]), None, "changed" if values[n] != first[n] else "") for n in differing), top1)
         for names, values, top1 in rows
     ]
     note = f"The same in all: {same}. " if same else ""
     note += "✓ used, ✗ not; top-1 is the best evaluation of the better weights, raw or EMA."
-    return Table("Ablation", ("#", "Run", *differing, "Top-1"), cells, note)
+    return make_table("Ablation", (*RUN, *map(Column, differing), Column("Top-1")), cells, note)
 
 
 def ingredients(config: dict[str, Any]) -> dict[str, Any]:
@@ -67,40 +65,34 @@ def ingredients(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _shown(value: Any) -> str:
-    return ("✗", "✓")[value] if isinstance(value, bool) else str(value)
-
-
-def _mark(values: dict[str, Any], first: dict[str, Any], column: str) -> str:
-    return "changed" if values[column] != first[column] else ""
-
-
 def differences_table(runs: Sequence[ReportedRun]) -> Table | None:
     """A row for each run, a column for each option, version or machine in which they differ; None where none does."""
-    values = [_compared(one) for one in runs]
-    columns = [name for name in dict.fromkeys(n for of in values for n in of) if len({repr(of.get(name)) for of in values}) > 1]
-    if not columns:
-        return None
-    rows = [(*run_cells(one), *(_cell(of.get(name)) for name in columns)) for one, of in zip(runs, values, strict=True)]
-    return Table("Differences in configuration", ("#", "Run", *columns), rows, "All other options are the same in all runs.")
+    compared = [_compared(one) for one in runs]
+    differing = _differing(compared)
+    rows = [(one.place, one.name, *(_option(of.get(n)) for n in differing)) for one, of in zip(runs, compared, strict=True)]
+    title, note = "Differences in configuration", "All other options are the same in all runs."
+    return make_table(title, (*RUN, *map(Column, differing)), rows, note) if differing else None
 
 
-def _cell(value: Any) -> Cell:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(str(value), value) if is_number else text(_listed(value))
+def _differing(compared: Sequence[dict[str, Any]]) -> list[str]:
+    """Names under which not all have the same value."""
+    names = dict.fromkeys(name for values in compared for name in values)
+    return [name for name in names if len({repr(values.get(name)) for values in compared}) > 1]
 
 
-def _listed(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return NONE if value is None else "empty" if value == "" else str(value)
+def _tick(value: bool | str) -> str:
+    return ("✗", "✓")[value] if isinstance(value, bool) else value
+
+
+def _option(value: Any) -> Any:
+    """The value of an option as a table has it."""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "empty" if value == "" else value
 
 
 def _compared(one: ReportedRun) -> dict[str, Any]:
     """What two runs may differ in, by dotted name; a dictionary among the options, as model.options, is taken apart."""
-    options = {name: value for name, value in one.run.config.items() if name.partition(".")[0] in _SECTIONS}
-    options = {name: value for name, value in options.items() if name not in _LEFT_OUT}
-    record = one.run.record
+    config, record = one.run.config, one.run.record
+    options = {n: config[n] for n in config if n.partition(".")[0] in _SECTIONS and n not in _LEFT_OUT}
     machine = {name: value for name, value in (record.get("hardware") or {}).items() if name != "memory_bytes"}
     started = {name: one.run.start.get(name) for name in ("world_size", "device", "amp")}
     beside = {"machine": machine, "versions": record.get("versions") or {}, "commit": record.get("git_commit"), "on": started}

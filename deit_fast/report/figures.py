@@ -1,8 +1,8 @@
-"""Takes what was read, gives figures that compare runs: what accuracy costs, where time went, predicted against actual."""
+"""Figures that compare runs: what accuracy costs, where time went, and predicted against actual time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
@@ -13,11 +13,10 @@ from matplotlib.patches import Patch
 
 from deit_fast.record.clock import KINDS
 from deit_fast.record.runs import duration
+from deit_fast.report.drawing import INK, PUBLISHED, Drawing, literal, new_figure, place_labels, short
 from deit_fast.report.inputs import Inputs, ReportedRun
-from deit_fast.report.labels import place_labels
-from deit_fast.report.pareto import pareto_front
 from deit_fast.report.published import PublishedFigure
-from deit_fast.report.render import INK, PUBLISHED, WIDTH, Drawing, add_axes, literal, short
+from deit_fast.report.tables import difference
 
 _COLORS = dict(zip(KINDS, ("#b8bec6", "#8e6bb3", "#c23b3b", "#1f6fb2", "#5b9a4b", "#d9a40d", "#5a626b"), strict=True))
 _WIDE_RANGE = 15  # from this ratio of largest to smallest on, an axis is logarithmic
@@ -25,7 +24,7 @@ _WIDE_RANGE = 15  # from this ratio of largest to smallest on, an axis is logari
 
 @dataclass(frozen=True)
 class Point:
-    """A point of accuracy against something. Of the published, or with a published accuracy, it is no part of the front."""
+    """A point of a figure of accuracy. One with a published accuracy is never part of the Pareto front."""
 
     x: float
     top1: float
@@ -34,36 +33,30 @@ class Point:
     is_published: bool = False
 
 
-def price_figures(inputs: Inputs, published: Sequence[PublishedFigure]) -> list[Drawing]:
+def price_figures(inputs: Inputs, published: Sequence[PublishedFigure]) -> list[Drawing | None]:
     """Accuracy against inference throughput, speed of training, dollars and hours, as far as they are known."""
     finished = [one for one in inputs.runs if one.numbers["finished"] and one.numbers["top1"] is not None]
-    drawings = []
-    inference = inference_points(inputs, published)
-    if inference:
-        drawing = _scatter("accuracy-inference", "Accuracy and inference", "images/s, inference", inference, False)
-        caption = f"{drawing.caption} A model's speed, at its fastest batch, stands with the best run of that name."
-        drawings.append(replace(drawing, caption=caption))
-    trained = _points_of(finished, "images_per_second")
-    if trained:
-        drawings.append(_scatter("accuracy-training", "Accuracy and speed of training", "images/s, training", trained, False))
-    paid = _points_of(finished, "dollars")
-    if paid:
-        drawings.append(_scatter("accuracy-dollars", "Accuracy and money", "dollars", paid, True))
-    timed = _points_of(finished, "wall_seconds", 3600)
-    timed += [Point(one.hours, one.top1, one.name, "published", True) for one in published if one.hours is not None]
-    if timed and (len(paid) < len(finished) or any(point.is_published for point in timed) or not paid):
-        is_short = max(point.x for point in timed) < 0.5
-        timed = [Point(p.x * 60, p.top1, p.label, p.group, p.is_published) for p in timed] if is_short else timed
-        unit = "minutes, wall clock" if is_short else "hours, wall clock, each on its machine"
-        drawings.append(_scatter("accuracy-hours", "Accuracy and time", unit, timed, True))
-    return drawings
-
-
-def _points_of(runs: Sequence[ReportedRun], field: str, unit: float = 1) -> list[Point]:
+    trained, paid, timed = (
+        [
+            Point(one.numbers[field], one.numbers["top1"], str(one.place), str(one.numbers["model"]))
+            for one in finished
+            if one.numbers[field]
+        ]
+        for field in ("images_per_second", "dollars", "wall_seconds")
+    )
+    others = [Point(3600 * one.hours, one.top1, one.name, "published", True) for one in published if one.hours is not None]
+    if len(paid) == len(finished) and not others:  # dollars say it already
+        timed = []
+    is_short = max((point.x for point in timed + others), default=0) < 1800
+    unit = "minutes, wall clock" if is_short else "hours, wall clock, each on its machine"
+    timed = [replace(point, x=point.x / (60 if is_short else 3600)) for point in timed + others]
+    measured = inference_points(inputs, published)
+    join = " A model's speed, at its fastest batch, stands with the best run of that name."
     return [
-        Point(one.numbers[field] / unit, one.numbers["top1"], str(one.place), str(one.numbers["model"]))
-        for one in runs
-        if one.numbers[field]
+        _scatter("inference", "Accuracy and inference", "images/s, inference", measured, False, join),
+        _scatter("training", "Accuracy and speed of training", "images/s, training", trained, False),
+        _scatter("dollars", "Accuracy and money", "dollars", paid, True),
+        _scatter("hours", "Accuracy and time", unit, timed, True),
     ]
 
 
@@ -73,10 +66,9 @@ def inference_points(inputs: Inputs, published: Sequence[PublishedFigure]) -> li
     A model that no run trained has its published top-1, where there is one, and counts as published.
     """
     fastest: dict[tuple[str, str], float] = {}
-    for row in (row for bench in inputs.benches for row in bench.rows):
-        rate = (row.get("images_per_second") or {}).get("median")
+    for row in inputs.inference:
+        key, rate = (row["model"], row["precision"]), (row.get("images_per_second") or {}).get("median")
         if rate:
-            key = row["model"], row["precision"]
             fastest[key] = max(rate, fastest.get(key, 0.0))
     points = []
     for (model, precision), rate in fastest.items():
@@ -87,15 +79,16 @@ def inference_points(inputs: Inputs, published: Sequence[PublishedFigure]) -> li
             points.append(Point(rate, best.numbers["top1"], str(best.place), f"run, {precision} here"))
         elif other is not None:
             points.append(Point(rate, other.top1, other.name, f"published top-1, {precision} here", True))
-    speeds = [one for one in published if one.images_per_second is not None]
-    return points + [Point(one.images_per_second or 0, one.top1, one.name, "published", True) for one in speeds]
+    speeds = [(one, one.images_per_second) for one in published if one.images_per_second is not None]
+    return points + [Point(speed, one.top1, one.name, "published", True) for one, speed in speeds]
 
 
-def _scatter(name: str, title: str, unit: str, points: Sequence[Point], is_cost: bool) -> Drawing:
-    """Points with labels, the Pareto front of ours through them; published ones are hollow and grey."""
+def _scatter(name: str, title: str, unit: str, points: Sequence[Point], is_cost: bool, remark: str = "") -> Drawing | None:
+    """Labelled points with the Pareto front of ours; published ones are hollow and grey. None if there are no points."""
+    if not points:
+        return None
     groups = list(dict.fromkeys(point.group for point in sorted(points, key=lambda p: p.is_published)))
-    figure = Figure(figsize=(WIDTH, 3.5 + 0.17 * len(groups[:8])), dpi=160, layout="constrained")
-    axes = add_axes(figure, title)
+    figure, (axes,) = new_figure(3.5 + 0.17 * len(groups[:8]), title)
     ours = [point for point in points if not point.is_published]
     front = [ours[place] for place in pareto_front([(point.x, point.top1) for point in ours], is_cost)]
     for index, group in enumerate(groups):
@@ -106,10 +99,12 @@ def _scatter(name: str, title: str, unit: str, points: Sequence[Point], is_cost:
         face = color if is_ours else "none"
         xs, ys = [point.x for point in own], [point.top1 for point in own]
         axes.scatter(xs, ys, 26, marker=marker, facecolors=face, edgecolors=color, label=literal(short(group, 40)), zorder=3)
-    corners = _steps(front, is_cost)
-    if corners:
-        xs, ys = [x for x, _ in corners], [y for _, y in corners]
-        axes.plot(xs, ys, color=INK, linewidth=1, label="Pareto front of ours", zorder=2)
+    # for each x the best accuracy that is to be had there
+    corners = [(one.x, one.top1) for one in front[:1]]
+    for one, other in pairwise(front):
+        corners += [(other.x, one.top1) if is_cost else (one.x, other.top1), (other.x, other.top1)]
+    if len(corners) > 1:
+        axes.plot(*zip(*corners, strict=True), color=INK, linewidth=1, label="Pareto front of ours", zorder=2)
     low, high = min(point.x for point in points), max(point.x for point in points)
     if low > 0 and high / low > _WIDE_RANGE:
         axes.set_xscale("log")
@@ -123,38 +118,43 @@ def _scatter(name: str, title: str, unit: str, points: Sequence[Point], is_cost:
     figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=1 if max(map(len, groups)) > 24 else 2)
     # of labels that would cover each other the front's stay, then ours
     ordered = sorted(points, key=lambda point: (point not in front, point.is_published))
-    places = [(point.x, point.top1) for point in ordered]
-    colors = [PUBLISHED if point.is_published else INK for point in ordered]
-    num_lost = place_labels(axes, places, [literal(point.label) for point in ordered], colors, corners)
+    labels = [((p.x, p.top1), literal(p.label), PUBLISHED if p.is_published else INK) for p in ordered]
+    num_lost = place_labels(axes, labels, corners)
     caption = "Numbers are those of the runs. The line is the Pareto front: no other run is better in both."
     if any(point.is_published for point in points):
         caption += " Hollow and grey: published by others, of ImageNet-1k."
-    return Drawing(name, title, figure, caption + (f" Without label: {num_lost}." if num_lost else ""))
+    caption += f" Without label: {num_lost}." if num_lost else ""
+    return Drawing(f"accuracy-{name}", title, figure, caption + remark)
 
 
-def _steps(front: Sequence[Point], is_cost: bool) -> list[tuple[float, float]]:
-    """Corners of the line through a front: for each x the best accuracy that is to be had there."""
-    corners: list[tuple[float, float]] = []
-    for one, other in pairwise(front):
-        corners += [(one.x, one.top1), (other.x, one.top1) if is_cost else (one.x, other.top1), (other.x, other.top1)]
-    return corners
+def pareto_front(points: Sequence[tuple[float, float]], is_cost: bool) -> list[int]:
+    """Places in `points` of the Pareto front, by rising x.
+
+    points: (x, accuracy). More accuracy is better; of x less is better where it `is_cost`, else more. Of equal points the
+    first counts; a point that is only as good as another in one thing and worse in the other is not on the front.
+    """
+    sign = 1 if is_cost else -1
+    order = sorted(range(len(points)), key=lambda place: (sign * points[place][0], -points[place][1], place))
+    front: list[int] = []
+    for place in order:  # from the best x on: each step to a worse one must gain accuracy
+        if not front or points[place][1] > points[front[-1]][1]:
+            front.append(place)
+    return front if is_cost else front[::-1]
 
 
 def time_figure(runs: Sequence[ReportedRun]) -> Drawing:
     """Shares of the wall-clock time by kind, a bar for each run, with its length beside it."""
-    figure, axes = _bars("Where the time went", len(runs))
+    title = "Where the time went"
+    figure, (axes,) = new_figure(1.6 + 0.22 * len(runs), title)
     for place, one in enumerate(runs):
         total = sum(one.numbers["seconds"].values())
-        left = 0.0
-        for kind in KINDS if total else ():
-            share = 100 * one.numbers["seconds"][kind] / total
-            axes.barh(place, share, left=left, height=0.75, color=_COLORS[kind])
-            left += share
+        if total:
+            _stack(axes, place, one.numbers["seconds"], total, 0.75)
         axes.annotate(duration(total), (100, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of the wall-clock time")
-    _finish_bars(figure, axes, [short(one.label, 24) for one in runs])
-    return Drawing("time", "Where the time went", figure)
+    _finish_bars(figure, axes, runs)
+    return Drawing("time", title, figure)
 
 
 def prediction_figure(runs: Sequence[ReportedRun]) -> Drawing | None:
@@ -162,38 +162,37 @@ def prediction_figure(runs: Sequence[ReportedRun]) -> Drawing | None:
     predicted = [one for one in runs if one.numbers["predicted_seconds"]]
     if not predicted:
         return None
-    figure, axes = _bars("Predicted (above) and actual time", 2 * len(predicted))
+    figure, (axes,) = new_figure(1.6 + 0.44 * len(predicted), "Predicted (above) and actual time")
     for place, one in enumerate(predicted):
-        prediction, whole = one.numbers["prediction"], one.numbers["predicted_seconds"]
-        for y, seconds in ((place - 0.2, prediction["seconds"]), (place + 0.2, one.numbers["seconds"])):
-            left = 0.0
-            for kind in KINDS:
-                share = 100 * (seconds.get(kind) or 0.0) / whole
-                axes.barh(y, share, left=left, height=0.36, color=_COLORS[kind])
-                left += share
+        prediction, whole, off = (one.numbers[name] for name in ("prediction", "predicted_seconds", "off"))
+        _stack(axes, place - 0.2, prediction["seconds"], whole, 0.36)
+        _stack(axes, place + 0.2, one.numbers["seconds"], whole, 0.36)
         low, high = (100 * (prediction.get(name) or whole) / whole for name in ("low", "high"))
         axes.plot([low, high], [place - 0.2] * 2, color=INK, linewidth=1.2, marker="|", markersize=6)
-        if one.numbers["off"] is not None:
-            end = max(100 * (1 + one.numbers["off"]), high)
-            words = f"{100 * one.numbers['off']:+.1f} %"
-            axes.annotate(words, (end, place + 0.2), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        if off is not None:
+            end = max(100 * (1 + off), high), place + 0.2
+            axes.annotate(difference(off), end, (4, 0), textcoords="offset points", va="center", fontsize=8)
     axes.margins(x=0.15)
     axes.set_xlabel("% of the predicted time; the line is its interval")
-    _finish_bars(figure, axes, [short(one.label, 24) for one in predicted])
+    _finish_bars(figure, axes, predicted)
+    offs = [abs(one.numbers["off"]) for one in predicted if one.numbers["off"] is not None]
     caption = "How far the actual time was off stands beside it."
-    if len(predicted) > 1:
-        offs = [abs(one.numbers["off"]) for one in predicted if one.numbers["off"] is not None]
-        caption += f" Median of {len(offs)}: {100 * median(offs):.1f} %." if offs else ""
+    if len(predicted) > 1 and offs:
+        caption += f" Median of {len(offs)}: {100 * median(offs):.1f} %."
     return Drawing("prediction", "Predicted and actual time", figure, caption)
 
 
-def _bars(title: str, num_bars: int) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, 1.6 + 0.22 * num_bars), dpi=160, layout="constrained")
-    return figure, add_axes(figure, title)
+def _stack(axes: Axes, y: float, seconds: Mapping[str, float | None], whole: float, height: float) -> None:
+    """A bar of the seconds of each kind, in percent of the whole."""
+    left = 0.0
+    for kind in KINDS:
+        share = 100 * (seconds.get(kind) or 0.0) / whole
+        axes.barh(y, share, left=left, height=height, color=_COLORS[kind])
+        left += share
 
 
-def _finish_bars(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(range(len(names)), [literal(name) for name in names], fontsize=8)
+def _finish_bars(figure: Figure, axes: Axes, runs: Sequence[ReportedRun]) -> None:
+    axes.set_yticks(range(len(runs)), [literal(short(one.label, 24)) for one in runs], fontsize=8)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     patches = [Patch(color=color, label=kind.replace("_", " ")) for kind, color in _COLORS.items()]

@@ -1,4 +1,4 @@
-"""Takes names of publications, gives their figures as `published.yaml` has them."""
+"""Figures that others have published, from `published.yaml`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import yaml
 
 from deit_fast.config import UserError
 
-DATA = "ImageNet-1k"
-NUM_VAL_IMAGES = 50_000
+NUM_VAL_IMAGES = 50_000  # of ImageNet-1k, of which all published figures are
 
 
 @dataclass(frozen=True)
@@ -31,17 +30,12 @@ class PublishedFigure:
     hours: float | None = None  # of training, on `machine`
 
 
-def check_published(names: Sequence[str]) -> None:
-    """Raises UserError for a name of no publication."""
+def published_figures(names: Sequence[str]) -> list[PublishedFigure]:
+    """The figures of the named publications, in their order. Raises UserError for a name of no publication."""
+    found = []
     for name in names:
         if name not in _content():
             raise UserError(f"report.published={name}: want any of {', '.join(_content())}")
-
-
-def published_figures(names: Sequence[str]) -> list[PublishedFigure]:
-    """The figures of the named publications, in their order."""
-    found = []
-    for name in names:
         publication = _content()[name]
         for line in publication["figures"]:
             fields = {key: value for key, value in line.items() if key not in ("minutes", "machine")}
@@ -55,12 +49,12 @@ def published_figures(names: Sequence[str]) -> list[PublishedFigure]:
 
 def published_ablation(names: Sequence[str]) -> list[tuple[str, dict[str, Any], float]]:
     """Name, ingredients and top-1 at 224 of each row of the ablations of the named publications."""
-    found = []
-    for name in names:
-        ablation = _content()[name].get("ablation")
-        for row in ablation["rows"] if ablation else ():
-            found.append((f"{name}: {row['name']}", ablation["default"] | row["changes"], row["top1"]))
-    return found
+    ablations = [(name, _content()[name]["ablation"]) for name in names if "ablation" in _content()[name]]
+    return [
+        (f"{name}: {row['name']}", ablation["default"] | row["changes"], row["top1"])
+        for name, ablation in ablations
+        for row in ablation["rows"]
+    ]
 
 
 @cache

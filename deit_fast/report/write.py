@@ -1,31 +1,19 @@
-"""Takes the report's options, writes the page and what else they ask for."""
+"""The command `report`: checks what it is asked for, and writes the page and what goes with it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from deit_fast.config import ReportConfig, UserError
 from deit_fast.record.run import write_bytes
-from deit_fast.report.ablation import ablation_table, differences_table
-from deit_fast.report.contents import (
-    csv_rows,
-    failed_table,
-    inference_table,
-    prediction_table,
-    published_table,
-    runs_table,
-    time_table,
-)
-from deit_fast.report.curves import COMPARISONS, PANELS, comparison_figure, curves_figure
-from deit_fast.report.figures import prediction_figure, price_figures, time_figure
-from deit_fast.report.inputs import Inputs, dataset_of, read_inputs
-from deit_fast.report.page import Chapter, page
-from deit_fast.report.published import NUM_VAL_IMAGES, check_published, published_figures
-from deit_fast.report.render import Drawing, png
-from deit_fast.report.tables import Table, as_csv, as_markdown
+from deit_fast.report.contents import csv_rows
+from deit_fast.report.curves import curves_figure
+from deit_fast.report.drawing import png
+from deit_fast.report.inputs import read_inputs
+from deit_fast.report.page import chapters, file_name, page
+from deit_fast.report.published import published_figures
+from deit_fast.report.tables import as_csv, as_markdown
 
 _RECORDS = ("run.json", "log.jsonl", "summary.json", "sweep.json", "points.jsonl", "ledger.jsonl")
 
@@ -38,28 +26,28 @@ def write_report(config: ReportConfig) -> dict[str, Any]:
     """
     if not config.runs:
         raise UserError("report.runs is empty: want the folder of at least one run, as in --report.runs=runs/demo")
-    check_published(config.published)
+    published_figures(config.published)  # a name of no publication is refused before anything is read
     first = Path(config.runs[0])
     html = Path(config.html) if config.html else (first.parent if first.is_file() else first) / "report.html"
     _check_outputs(config, html)
     inputs = read_inputs(config.runs)
     if not inputs.runs and not inputs.benches:
         raise UserError(f"{config.runs[0]}: holds no run that trained; nothing to report on")
-    about = _about(inputs)
+    counts = {"{} run{}": len(inputs.runs), "{} result{} of bench": len(inputs.benches)}
+    about = " and ".join(words.format(count, "s" * (count > 1)) for words, count in counts.items() if count)
     title = f"Report of {inputs.runs[0].name if about == '1 run' else about}"
-    chapters = _chapters(inputs, config.published)
-    contents: dict[Path, bytes] = {html: page(title, inputs, chapters).encode()}
+    parts = chapters(inputs, config.published)
+    contents: dict[Path, bytes] = {html: page(title, inputs, parts).encode()}
+    images = {}
     for one in inputs.runs:
-        contents[one.run.folder / "curves.png"] = png(curves_figure(one.run, list(PANELS)))
-        if config.images:
-            contents[Path(config.images) / f"run-{one.place}-{_file_name(one.name)}.png"] = contents[
-                one.run.folder / "curves.png"
-            ]
+        curves = png(curves_figure(one.run))
+        contents[one.run.folder / "curves.png"] = images[f"run-{one.place}-{file_name(one.name)}.png"] = curves
     if config.images:
-        drawings = [drawing for chapter in chapters for drawing in chapter.drawings]
-        contents |= {Path(config.images) / f"{drawing.name}.png": png(drawing.figure) for drawing in drawings}
+        images |= {f"{drawing.name}.png": png(drawing.figure) for part in parts for drawing in part.drawings}
+        contents |= {Path(config.images) / name: image for name, image in images.items()}
     if config.markdown:
-        contents[Path(config.markdown)] = _markdown(title, chapters).encode()
+        tables = [as_markdown(table) for part in parts for table in part.tables]
+        contents[Path(config.markdown)] = "\n".join([f"# {title}\n", *tables]).encode()
     if config.csv:
         contents[Path(config.csv)] = as_csv(csv_rows(inputs)).encode()
     for path, content in contents.items():
@@ -68,71 +56,13 @@ def write_report(config: ReportConfig) -> dict[str, Any]:
     return {"html": str(html), "runs": [one.numbers for one in inputs.runs]}
 
 
-def _about(inputs: Inputs) -> str:
-    num_runs, num_benches = len(inputs.runs), len(inputs.benches)
-    counts = [f"{num_runs} run{'s' * (num_runs > 1)}"] if num_runs else []
-    counts += [f"{num_benches} result{'s' * (num_benches > 1)} of bench"] if num_benches else []
-    return " and ".join(counts)
-
-
-def _chapters(inputs: Inputs, published: Sequence[str]) -> list[Chapter]:
-    """The page's parts that compare; those about which nothing is known are left out."""
-    runs, figures = inputs.runs, published_figures(published)
-    several = len(runs) > 1
-    prices = price_figures(inputs, figures) if several or inputs.benches or published else []
-    curves = [
-        Drawing(f"curves-{_file_name(panel).lower()}", f"{panel} of all runs", comparison_figure(runs, panel))
-        for panel in COMPARISONS
-        if several
-    ]
-    predicted = prediction_figure(runs)
-    times = [time_figure(runs)] if several else []
-    times += [predicted] if predicted else []
-    parts: list[tuple[str, list[Drawing], list[Table | None], str]] = [
-        ("Runs", [], [runs_table(inputs)] if runs else [], ""),
-        ("Failed points", [], [failed_table(inputs)], ""),
-        ("Accuracy and its price", prices, [inference_table(inputs), published_table(figures)], _remark(inputs, published)),
-        ("Curves", curves, [], ""),
-        ("Where the time went", times, [time_table(inputs), prediction_table(inputs)], ""),
-        ("Ablation", [], [ablation_table(runs, published)], ""),
-        ("Differences in configuration", [], [differences_table(runs)], ""),
-    ]
-    found = []
-    for title, drawings, tables, remark in parts:
-        there = [table for table in tables if table is not None]
-        if drawings or there:
-            found.append(Chapter(title, drawings, there, remark))
-    return found
-
-
-def _remark(inputs: Inputs, published: Sequence[str]) -> str:
-    """A warning where published figures stand beside runs of other data."""
-    counts = {dataset_of(one.run).get("val num_images") for one in inputs.runs} - {None, NUM_VAL_IMAGES}
-    if not published or not counts:
-        return ""
-    return (
-        f"The published figures are of ImageNet-1k and its {NUM_VAL_IMAGES:,} validation images, the runs of other data "
-        f"({counts.pop()} validation images): their accuracies cannot be compared."
-    )
-
-
-def _markdown(title: str, chapters: Sequence[Chapter]) -> str:
-    tables: list[Table] = [table for chapter in chapters for table in chapter.tables]
-    return "\n".join([f"# {title}\n", *map(as_markdown, tables)])
-
-
-def _file_name(words: str) -> str:
-    """Words as the name of a file."""
-    return re.sub(r"[^A-Za-z0-9.=_]+", "-", words).strip("-.")[:80] or "run"
-
-
 def _check_outputs(config: ReportConfig, html: Path) -> None:
     """Raises UserError where a file to write is a record, an input, a folder, or the same as another."""
     seen = {Path(path).resolve(): "report.runs" for path in config.runs}
-    for option, path in (("html", html), ("markdown", Path(config.markdown)), ("csv", Path(config.csv))):
-        if option != "html" and not getattr(config, option):
+    for option, name in (("html", str(html)), ("markdown", config.markdown), ("csv", config.csv)):
+        if not name:
             continue
-        what = f"report.{option}={path}"
+        path, what = Path(name), f"report.{option}={name}"
         if path.is_dir():
             raise UserError(f"{what}: cannot be written (is a folder); want the name of a file")
         if path.name in _RECORDS:

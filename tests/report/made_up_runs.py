@@ -1,4 +1,4 @@
-"""Folders of made-up runs as the trainer records them, and what a page holds."""
+"""Folders of made-up runs as the trainer records them, results of bench, and what a page holds."""
 
 from __future__ import annotations
 
@@ -9,35 +9,53 @@ from typing import Any
 from deit_fast.cli import parse
 from deit_fast.config import ReportConfig
 from deit_fast.record.log import EventLog
-from deit_fast.record.run import open_run
+from deit_fast.record.run import open_run, write_json
 from deit_fast.report import write_report
+from deit_fast.report.tables import Table
 
-VOID = {"meta", "img", "br"}
 EPOCHS = 4
 SECONDS = {"setup": 2.5, "compile": 0.0, "data_wait": 1.25, "compute": 80.0, "evaluation": 6.0, "checkpoint": 1.0}
 
 
 class Page(HTMLParser):
-    """A page as its texts, its attributes, and whether every element is closed in order."""
+    """A page as its texts, its attributes, and the cells of its rows; every element must be closed in order.
 
-    def __init__(self, html: str) -> None:
+    Rows are those of tables, and of key figures: their name and value.
+    """
+
+    def __init__(self, path: Path) -> None:
         super().__init__()
+        self.html = path.read_text()
         self.texts: list[str] = []
         self.attributes: list[tuple[str, str, str]] = []
-        self.open: list[str] = []
-        self.feed(html)
+        self.rows: list[list[str]] = []
+        self.raw: dict[str, str] = {}  # what stands in <style> and <script>, the last of each
+        self._open: list[str] = []
+        self.feed(self.html)
+        assert not self._open
+
+    def values(self, tag: str, attribute: str) -> list[str]:
+        return [value for element, name, value in self.attributes if (element, name) == (tag, attribute)]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
+        if tag not in ("meta", "img"):
+            self._open.append(tag)
+        if tag in ("tr", "div"):
+            self.rows.append([])
+        elif tag in ("th", "td", "dt", "dd"):
+            self.rows[-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] not in ("style", "script"):
-            self.texts.append(data.strip())
+        if self._open and self._open[-1] in ("style", "script"):
+            self.raw[self._open[-1]] = data
+            return
+        self.texts.append(data.strip())
+        if {"th", "td", "dt", "dd"} & set(self._open):
+            self.rows[-1][-1] += data
 
 
 def write_epoch(log: EventLog, epoch: int, *, top1: float, ema_top1: float, num_images: int = 360) -> None:
@@ -92,6 +110,26 @@ def make_run(
     return folder
 
 
+def bench_eval(path: Path, *rows: tuple[str, str, int, float | None]) -> Path:
+    """A result of `bench eval`: model, precision, batch size and images/s of each row, and one that could not be measured."""
+    found = [
+        {
+            "model": model, "precision": precision, "batch_size": batch_size, "num_parameters": 5, "resolution": 224,
+            "images_per_second": None if rate is None else {"median": rate, "min": rate, "max": rate},
+        }
+        for model, precision, batch_size, rate in rows
+    ]  # fmt: skip
+    skipped = {"model": "vit_huge", "precision": "fp32", "batch_size": None, "reason": "does not fit into memory"}
+    write_json(path, {"kind": "eval", "rows": found, "skipped": [skipped], "hardware": {}})
+    return path
+
+
 def report(*paths: Path, **options: Any) -> dict[str, Any]:
     """Writes the report of runs, sweeps and bench results with further options of its section."""
     return write_report(ReportConfig(runs=tuple(map(str, paths)), **options))
+
+
+def texts(table: Table | None) -> list[list[str]]:
+    """The texts of a table's rows."""
+    assert table is not None
+    return [[cell.text for cell in row] for row in table.rows]

@@ -1,4 +1,4 @@
-"""The page as a browser shows it: from a file, without a network."""
+"""The page as a browser shows it: from a file, without a network. Collected where there is a Chromium."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.browser import CHROMIUM, Browser, browser
-from tests.report.made_up_runs import make_run, report
-from tests.report.test_report_inputs import bench_eval
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+from tests.report.browser import Browser, browser
+from tests.report.made_up_runs import bench_eval, make_run, report
 
 TOP1 = "[...document.querySelector('tbody').rows].map(row => row.cells[2].textContent).join()"
 SORTED_BY = "[...document.querySelector('thead').rows[0].cells].map(head => head.ariaSort).join()"

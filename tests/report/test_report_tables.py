@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from deit_fast.config import RunConfig
+from deit_fast.record.run import open_run
 from deit_fast.report.ablation import ablation_table, differences_table, ingredients
 from deit_fast.report.contents import prediction_table, runs_table
+from deit_fast.report.figures import pareto_front
 from deit_fast.report.inputs import Inputs, read_inputs
-from deit_fast.report.pareto import pareto_front
 from deit_fast.report.published import published_ablation, published_figures
-from deit_fast.report.tables import Cell, Table, as_csv, as_html, as_markdown
-from tests.report.made_up_runs import SECONDS, make_run, report
+from deit_fast.report.tables import NONE, Cell, Table, as_csv, as_markdown
+from tests.report.made_up_runs import EPOCHS, SECONDS, Page, make_run, report, texts, write_start
 
 VALUES = st.integers(0, 5).map(float)
 
@@ -46,17 +48,14 @@ def test_ablation_shows_the_ingredients_that_differ(tmp_path: Path) -> None:
     table = ablation_table(runs_of(tmp_path).runs, [])
     assert table is not None
     assert table.columns == ("#", "Run", "optimiser", "RandAugment", "Top-1")
-    assert [[cell.text for cell in row] for row in table.rows] == [
+    assert texts(table) == [
         ["1", "default", "AdamW", "✓", "94.00 %"],
         ["2", "none", "AdamW", "✗", "84.00 %"],
         ["3", "=a|<b>", "SGD", "✓", "64.00 %"],
     ]
     assert [[cell.mark for cell in row[2:4]] for row in table.rows] == [["", ""], ["", "changed"], ["changed", ""]]
     assert "AutoAugment ✗, Mixup ✓" in table.note
-    with_paper = ablation_table(runs_of(tmp_path / "again").runs, ["paper"])
-    assert with_paper is not None
-    assert len(with_paper.columns) == 13
-    assert [cell.text for cell in with_paper.rows[-1]] == [
+    assert texts(ablation_table(runs_of(tmp_path / "again").runs, ["paper"]))[-1] == [
         "–", "paper: EMA", "AdamW", "✓", "✗", "✓", "✓", "✓", "✓", "✓", "✗", "✓", "81.90 %",
     ]  # fmt: skip
 
@@ -88,7 +87,7 @@ def test_differences_are_the_options_that_differ_and_no_others(tmp_path: Path) -
     table = differences_table(runs_of(tmp_path).runs)
     assert table is not None
     assert table.columns == ("#", "Run", "augment.auto_augment", "optim.name", "run.dollars_per_hour", "model.options.depth")
-    assert [cell.text for cell in table.rows[1]] == ["2", "none", "empty", "adamw", "0.0", "–"]
+    assert texts(table)[1] == ["2", "none", "empty", "adamw", "0.0", "–"]
     assert differences_table(runs_of(tmp_path / "b").runs[:1]) is None
 
 
@@ -96,49 +95,66 @@ def test_predicted_and_actual_time_stand_beside_each_other(tmp_path: Path) -> No
     inputs = runs_of(tmp_path)
     table = prediction_table(inputs)
     assert table is not None
-    (row,) = table.rows
-    assert [cell.text for cell in row[:8]] == [
+    assert texts(table)[0][:8] == [
         "2", "none", "1 min 21 s", "1 min 10 s to 1 min 30 s", "1 min 31 s", "+12.4 %", "no", "plan",
     ]  # fmt: skip
-    kinds = dict(zip(table.columns, row, strict=True))
-    assert kinds["compute"] == Cell("1 min 10 s / 1 min 20 s", 10.0)
-    assert [row[7].text for row in runs_table(inputs).rows] == ["–", "+12.4 %", "–"]
-    assert [row[5].text for row in runs_table(inputs).rows] == ["$0.91", "–", "–"]
+    assert table.rows[0][table.columns.index("compute")] == Cell("1 min 10 s / 1 min 20 s", 10.0)
+    assert [(row[5], row[7]) for row in texts(runs_table(inputs))] == [("$0.91", "–"), ("–", "+12.4 %"), ("–", "–")]
 
 
 @pytest.mark.slow
-def test_tables_and_figures_go_to_files_too(tmp_path: Path) -> None:
+def test_page_of_several_runs_of_any_state_and_its_files(tmp_path: Path) -> None:
     runs_of(tmp_path)
-    names = ("default", "none", "=a|<b>")
+    with open_run(tmp_path / "diverged", RunConfig(), ["deit-fast", "train"], resume=False) as run:
+        write_start(run.log)
+        run.log.write("step", epoch=0, step=0, loss=float("nan"), lr=1e-3)
+    begun = make_run(tmp_path / "begun", finished=False, epochs=0)
+    folders = [*(tmp_path / name for name in ("default", "none", "=a|<b>", "diverged")), begun]
     files = {"markdown": str(tmp_path / "t.md"), "csv": str(tmp_path / "t.csv"), "images": str(tmp_path / "images")}
-    report(*(tmp_path / name for name in names), html=str(tmp_path / "t.html"), published=("paper", "ffcv-imagenet"), **files)
+    result = report(*folders, html=str(tmp_path / "pages" / "t.html"), published=("paper", "ffcv-imagenet"), **files)
+    assert [run["epochs_done"] for run in result["runs"]] == [EPOCHS, EPOCHS, EPOCHS, 0, 0]
+    assert all((folder / "curves.png").is_file() for folder in folders)
+    assert not (folders[0] / "report.html").exists()
+    page = Page(tmp_path / "pages" / "t.html")
+    assert [row[2:6] for row in page.rows if row[8:9] == ["unfinished"]] == [["–", "–", "0.0 s", "–"]] * 2
+    assert ["Cost", "$0.91 at $36.00 an hour"] in page.rows
+    assert page.values("img", "alt")[:10] == [
+        "Accuracy and inference", "Accuracy and speed of training", "Accuracy and money", "Accuracy and time",
+        "Training loss of all runs", "Learning rate of all runs", "Top-1 / %, raw weights of all runs",
+        "Top-1 / %, EMA weights of all runs", "Where the time went", "Predicted and actual time",
+    ]  # fmt: skip
+    assert len(page.values("img", "alt")) == 10 + 5 * 4
     rows = list(csv.DictReader((tmp_path / "t.csv").open()))
-    assert [row["name"] for row in rows] == ["default", "none", "'=a|<b>"]
-    assert [float(row["top1"]) for row in rows] == [94.0, 84.0, 64.0]
+    assert [row["name"] for row in rows] == ["default", "none", "'=a|<b>", "diverged", "begun"]
+    assert [float(row["top1"] or 0) for row in rows] == [94.0, 84.0, 64.0, 0, 0]
     assert (rows[0]["off"], float(rows[1]["predicted.compute"])) == ("", 70.0)
     markdown = (tmp_path / "t.md").read_text()
     assert r"| 3 | =a\|\<b\> | 64.00 % |" in markdown
     assert "## Published figures" in markdown
-    images = {file.name: file for file in (tmp_path / "images").iterdir()}
-    assert set(images) == {
-        "accuracy-training.png", "accuracy-inference.png", "accuracy-dollars.png", "accuracy-hours.png", "time.png",
-        "prediction.png", "curves-training-loss.png", "curves-learning-rate.png", "curves-top-1-raw-weights.png",
-        "curves-top-1-ema-weights.png",
-        "run-1-default.png", "run-2-none.png", "run-3-=a-b.png",
-    }  # fmt: skip
+    names = """accuracy-training accuracy-inference accuracy-dollars accuracy-hours time prediction curves-training-loss
+        curves-learning-rate curves-top-1-raw-weights curves-top-1-ema-weights run-1-default run-2-none run-3-=a-b
+        run-4-diverged run-5-begun"""
+    images = {file.stem: file for file in (tmp_path / "images").glob("*.png")}
+    assert set(images) == set(names.split())
     for file in images.values():
         with Image.open(file) as image:
             image.load()
             assert min(image.size) > 300
 
 
-def test_forms_of_tables_escape_what_they_hold() -> None:
+def test_markdown_and_csv_escape_what_they_hold() -> None:
     table = Table("T", ("<a>", "b"), [(Cell("x & y"), Cell("1.50 %", 1.5, "strong"))], "note <i>")
-    html = as_html(table)
-    assert '<th scope="col">&lt;a&gt;</th>' in html
-    assert '<th scope="row">x &amp; y</th><td class="strong" data-value="1.5">1.50 %</td>' in html
     assert as_markdown(table) == "## T\n\n| \\<a\\> | b |\n| --- | --: |\n| x \\& y | 1.50 % |\n\nnote \\<i\\>\n"
     assert as_csv([{"a": "-x", "b": -1.5}, {"c": None}]) == "a,b,c\n'-x,-1.5,\n,,\n"
+
+
+def test_places_by_which_columns_are_sorted() -> None:
+    names = ["run 10", "Run 9", "run 9, b", NONE, "9"]
+    numbers = [Cell("9.5 s", 9.5), Cell("1 h 00 min", 3600), Cell("largest"), Cell("9.5 s", 9.5), Cell(NONE)]
+    table = Table("T", ("name", "number"), list(zip(map(Cell, names), numbers, strict=True)))
+    by_name, by_number = zip(*table.sort_places(), strict=True)
+    assert by_name == (3, 1, 2, None, 0)
+    assert by_number == (0, 1, 2, 0, None)
 
 
 def test_published_figures_have_sources_and_machines() -> None:
