@@ -54,7 +54,7 @@ class BenchConfig(Options):
     )
     steps: int = option(30, "train, step, gpu: steps in one measurement")
     rounds: int = option(5, "measurements of each figure, in turns (eval: one after another); the median is reported")
-    seconds: float = option(3.0, "length of one measurement in seconds: of loader at least, of eval about, and at most")
+    seconds: float = option(3.0, "loader, eval: seconds for one measurement: minimum for loader, target for eval")
     against: tuple[str, ...] = option((), "loader: rivals to measure beside ours, of timm, ffcv (stock FFCV) and dali")
     work: tuple[str, ...] = option(
         (),

@@ -16,8 +16,8 @@ import math
 import numpy as np
 
 from deit_fast.kernels.compiled import compiled
-from deit_fast.kernels.transpose import BLOCK, turn
-from deit_fast.kernels.weigh import PRECISION_BITS, weigh, weigh_turned
+from deit_fast.kernels.transpose import BLOCK, transpose
+from deit_fast.kernels.weigh import PRECISION_BITS, weigh, weigh_transposed
 
 BILINEAR = 0
 BICUBIC = 1
@@ -29,7 +29,7 @@ FILTERS = {"bilinear": BILINEAR, "bicubic": BICUBIC, "box": BOX, "hamming": HAMM
 
 
 def scratch_sizes(max_height: int, max_width: int, max_outputs: int) -> tuple[int, int]:
-    """Lengths of the scratch arrays of `resample`: (uint8 rows between the passes and turned ones, int32 coefficients).
+    """Lengths of the scratch arrays of `resample`: (uint8 rows between the passes and transposed ones, int32 coefficients).
 
     max_outputs: the larger side of a view, which no `full` of its axes may be below. An output pixel takes 2 bounds and
     2 ceil(3 max(scale, 1)) + 1 coefficients at most (Lanczos), and scale x outputs is the input: 6 inputs + 9 outputs.
@@ -109,19 +109,19 @@ def reach(kind, axis, count):  # type: ignore[no-untyped-def]
 
 @compiled()
 def shrinking(axis):  # type: ignore[no-untyped-def]
-    """By how much filters are widened along an axis: pixels for one output, at least 1."""
+    """Factor by which filters are widened along an axis: input pixels for each output, at least 1."""
     return max(axis[2] / axis[4], 1.0)
 
 
 @compiled()
 def most_taps(kind, axis):  # type: ignore[no-untyped-def]
-    """What no output of an axis sees more pixels than."""
+    """Upper bound on input pixels for each output of an axis."""
     return np.int64(math.ceil(support(kind) * shrinking(axis))) * 2 + 1
 
 
 @compiled()
 def most_pixels(kind, axis, count):  # type: ignore[no-untyped-def]
-    """What no `count` neighbouring outputs of an axis see more pixels than, all together."""
+    """Upper bound on input pixels for `count` neighbouring outputs of an axis together."""
     return np.int64(math.ceil((count - 1) * axis[2] / axis[4] + 2.0 * support(kind) * shrinking(axis))) + 1
 
 
@@ -174,7 +174,7 @@ def _extent(bounds, count):  # type: ignore[no-untyped-def]
 def _resample_columns(image, top, left, y0, y1, count, bounds, coefficients, stride, scratch, rows):  # type: ignore[no-untyped-def]
     """Row y - y0 of rows = row top + y of the image with its columns from left on resampled; rows (y1 - y0, 3 count), flat.
 
-    Sixteen rows at a time are turned, so that what is multiplied by one coefficient lies side by side: 48 values, which are
+    Sixteen rows at a time are transposed, so that what is multiplied by one coefficient lies side by side: 48 values, which are
     three vectors. scratch: (48 * (columns that bounds speak of + count),) uint8.
     """
     image_width = image.shape[1]
@@ -182,16 +182,16 @@ def _resample_columns(image, top, left, y0, y1, count, bounds, coefficients, str
     first, last = _extent(bounds, count)
     width = 3 * BLOCK
     tile = scratch.ctypes.data
-    turned = tile + (last - first) * width
+    transposed = tile + (last - first) * width
     weights = coefficients.ctypes.data
     for y in range(y0, y1, BLOCK):
         num_rows = min(BLOCK, y1 - y)
         source = start + 3 * ((top + y) * image_width + left + first)
-        turn(source, 3 * image_width, num_rows, 3 * (last - first), tile, BLOCK)
+        transpose(source, 3 * image_width, num_rows, 3 * (last - first), tile, BLOCK)
         for x in range(count):
             low, taps = np.int64(bounds[2 * x]) - first, np.int64(bounds[2 * x + 1])
-            weigh_turned(tile + low * width, width, weights + 4 * x * stride, taps, turned + x * width)
-        turn(turned, BLOCK, 3 * count, num_rows, rows.ctypes.data + (y - y0) * 3 * count, 3 * count)
+            weigh_transposed(tile + low * width, width, weights + 4 * x * stride, taps, transposed + x * width)
+        transpose(transposed, BLOCK, 3 * count, num_rows, rows.ctypes.data + (y - y0) * 3 * count, 3 * count)
 
 
 @compiled()

@@ -57,7 +57,7 @@ def void_pointer(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def turn(source, source_stride, num_lines, num_columns, target, target_stride):  # type: ignore[no-untyped-def]
+def transpose(source, source_stride, num_lines, num_columns, target, target_stride):  # type: ignore[no-untyped-def]
     """Byte j of line i of the source becomes byte i of line j of the target.
 
     source, target: addresses of the first lines; the strides are bytes from one line to the next. All bytes of num_lines

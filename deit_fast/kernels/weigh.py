@@ -68,7 +68,7 @@ def _make_weigh(lanes: int) -> Callable[..., Any]:
 
 
 _weigh_lanes = _make_weigh(LANES)
-weigh_turned = _make_weigh(3 * BLOCK)  # for what lies as `turn` leaves three columns of bytes
+weigh_transposed = _make_weigh(3 * BLOCK)  # for what lies as `transpose` leaves three columns of bytes
 
 
 @compiled()

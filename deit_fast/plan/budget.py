@@ -102,8 +102,7 @@ def _measuring_seconds(config: RunConfig, limit: float) -> float:
 
 
 def _least(config: RunConfig, limit: float, seconds: float) -> float:
-    """The limit that is enough for a run of so many seconds, of which those of measuring are those under the limit it had:
-    with more time, more goes into measuring, and what is measured then differs a little."""
+    """Smallest budget that fits a run of `seconds`, allowing for its longer measurement and for what that scatters."""
     others = seconds - _measuring_seconds(config, limit)
     enough = others / (1 - _MEASURING)
     return _MARGIN * (others + _measuring_seconds(config, enough))

@@ -181,8 +181,15 @@ def stored_size(width: int, height: int, config: WriteConfig) -> tuple[int, int]
 
 
 def resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
-    """Pillow's resize with a filter by name, antialiased; the image itself where it has the size already."""
-    return image if image.size == size else image.resize(size, Image.Resampling[interpolation.upper()])
+    """Pillow's resize with a filter by name, antialiased; the image itself where it has the size already.
+
+    Rows first, then columns, as Pillow up to 12 does and our own resampling: Pillow 13 begins with what is cheaper, which for
+    tall images changes up to two grey levels.
+    """
+    for step in ((size[0], image.height), size):
+        if image.size != step:
+            image = image.resize(step, Image.Resampling[interpolation.upper()])
+    return image
 
 
 def encode_jpeg(image: Image.Image, config: WriteConfig, restart_interval: int) -> bytes:
