@@ -1,6 +1,7 @@
 # `make demo` and `make test` each set up whatever is missing first; `make quick` runs the everyday tests alone, `make gpu` those
 # that need a CUDA device, and its bench: BENCH="--data.train=... --data.val=..." gives it betons; `make wheel` builds dist/*.whl.
-.PHONY: demo test quick gpu lint setup wheel clean
+# `make test-oldest` and `make test-newest` run the everyday tests with the oldest and newest versions that are supported.
+.PHONY: demo test quick test-oldest test-newest gpu lint setup wheel clean
 .DEFAULT_GOAL := demo
 bin := .venv/bin
 
@@ -16,6 +17,9 @@ test: lint
 
 quick: lint
 	@$(bin)/python -m pytest -m "not slow"
+
+test-oldest test-newest:
+	@bash scripts/versions.sh $(@:test-%=%)
 
 gpu: .venv/ready
 	@$(bin)/python -m pytest -m gpu
@@ -33,4 +37,4 @@ wheel: .venv/ready
 	@ls dist/*.whl
 
 clean:
-	rm -rf .venv runs build dist
+	rm -rf .venv .venv-oldest .venv-newest runs build dist
