@@ -58,7 +58,7 @@ def test_networks_see_images_and_weights_in_the_format_that_is_asked_for(
     config = tiny_run(
         **{
             "train.channels_last": channels_last, "distil.kind": "soft", "distil.teacher": "resnet10t",
-            "distil.teacher_weights": str(tmp_path / "teacher.pth"), "train.ema_decay": 0.0,
+            "distil.teacher_weights": str(tmp_path / "teacher.pth"), "train.ema_decay": 0.0, "data.batch_size": 8,
         }
     )  # fmt: skip
     wanted = 2 * ("channels last" if channels_last else "contiguous",)
