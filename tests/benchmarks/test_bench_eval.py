@@ -206,7 +206,11 @@ def test_several_ranks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_model_is_measured() -> None:
-    result = bench_eval(quick(bench__models=(TINY_DEIT,), bench__batch_sizes=(2,), train__compile="default"))
+    result = bench_eval(
+        quick(
+            bench__models=(TINY_DEIT,), bench__batch_sizes=(2,), train__compile="default", model__options={**TINY, "depth": 1}
+        )
+    )
     (row,) = result["rows"]
     assert row["first_batch_seconds"] > 10 * 2 / row["images_per_second"]["median"]
 

@@ -25,9 +25,9 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """480 images, and a class of odd files, some of which are skipped."""
+    """320 images, and a class of odd files, some of which are skipped."""
     root = tmp_path_factory.mktemp("resume") / "images"
-    make_images(root, {"cat": 240, "dog": 240}, height=16, width=24)
+    make_images(root, {"cat": 160, "dog": 160}, height=16, width=24)
     make_odd_files(root)
     return root
 
