@@ -48,7 +48,7 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes
 
 
 def convert_all(source: Path, out: Path) -> None:
-    convert(source, out, on_error="skip", resume=True, jpeg_quality=80)
+    convert(source, out, on_error="skip", resume=True, jpeg_quality=80, num_workers=2)
 
 
 @pytest.mark.slow
