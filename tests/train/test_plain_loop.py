@@ -17,7 +17,8 @@ from tests.train.conftest import TINY
 
 MakeRun = Callable[..., RunConfig]
 STEPS = 25  # of 10 in an epoch
-TEACHER = {"model_name": "resnet10t", "num_classes": 10}
+NARROW = {"channels": (8, 16, 32, 64)}
+TEACHER: dict[str, Any] = {"model_name": "resnet10t", "num_classes": 10, **NARROW}
 
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -60,7 +61,8 @@ def test_the_same_losses_as_a_plain_loop(name: str, tiny_run: MakeRun, tmp_path:
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.constant_(module.running_var, 0.05)  # type: ignore[arg-type]
         torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
-        changes |= {"distil.teacher": "resnet10t", "distil.teacher_weights": str(tmp_path / "teacher.pth")}
+        changes |= {"distil.teacher": "resnet10t", "distil.teacher_options": NARROW}
+        changes |= {"distil.teacher_weights": str(tmp_path / "teacher.pth")}
     config = tiny_run(
         **{
             "model.name": architecture, "model.drop_path": 0.0, "train.epochs": 4, "train.ema_decay": 0.0,

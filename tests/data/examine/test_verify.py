@@ -172,9 +172,7 @@ def test_a_changed_byte_is_found_and_its_sample_named(tiny: Path, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("with_manifest", "share"), [(True, 1.0), (False, 0.2)])
-def test_every_changed_byte_is_found_and_its_sample_named(
-    tiny: Path, tmp_path: Path, with_manifest: bool, share: float
-) -> None:
+def test_any_changed_byte_is_found_and_its_sample_named(tiny: Path, tmp_path: Path, with_manifest: bool, share: float) -> None:
     """With a manifest every byte, without one every fifth, each in one of its bits; a share of these in a usual run.
 
     All of them were found, with their samples.
