@@ -8,6 +8,8 @@ import signal
 import hypothesis
 import pytest
 
+from tests.scale import scaled
+
 # as the command line does it: threads that wait leave their core to others
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
@@ -15,7 +17,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-hypothesis.settings.register_profile("deit_fast", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("deit_fast", deadline=None, derandomize=True, max_examples=scaled(100, 25))
 hypothesis.settings.load_profile("deit_fast")
 
 

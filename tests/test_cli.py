@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from deit_fast.cli import COMMANDS, help_text, overview, parse
 from deit_fast.config import DataConfig, Pair, ReportConfig, RunConfig, TrainConfig, Triple, UserError, checks
+from tests.scale import scaled
 
 SECTIONS: dict[str, Any] = {n: kind for n, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
 IS_VALID = {path: is_valid for path, _, is_valid in checks.RANGES}
@@ -256,7 +257,7 @@ Quoting.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:y
 Quoting.add_representer(tuple, lambda dumper, items: dumper.represent_list(items))
 
 
-@settings(max_examples=150)
+@settings(max_examples=scaled(150, 20))
 @given(sections())
 @example(("train", TrainConfig(amp="off", compile="off", channels_last=False)))
 @example(("data", DataConfig(train="1e-3", val="off")))

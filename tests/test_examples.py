@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from deit_fast import AugmentConfig, DataConfig, SourceConfig, WriteConfig, train_loader, write_beton
-from deit_fast.demo import make_digits
+from deit_fast import AugmentConfig, DataConfig, train_loader
+from tests.tiny_runs import digits_in
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 pytestmark = pytest.mark.slow
@@ -25,10 +25,8 @@ pytestmark = pytest.mark.slow
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the betons of the demonstration where it leaves them."""
     folder: Path = tmp_path_factory.mktemp("examples")
-    digits = folder / "runs" / "demo" / "digits"
-    make_digits(digits)
-    for split in ("train", "val"):
-        write_beton(SourceConfig(path=str(digits / split)), WriteConfig(out=str(digits / f"{split}.beton"), num_workers=1))
+    (folder / "runs" / "demo").mkdir(parents=True)
+    (folder / "runs" / "demo" / "digits").symlink_to(digits_in(tmp_path_factory.getbasetemp()))
     return folder
 
 

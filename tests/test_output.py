@@ -165,20 +165,20 @@ def test_a_result_that_cannot_be_printed(tmp_path: Path) -> None:
     from tests.data.image_folders import convert, make_images
 
     convert(make_images(tmp_path / "images"), tmp_path / "a.beton")
-    words = "inspect", str(tmp_path / "a.beton")
-    with _full() as full:
-        status, err = _run(*words, stdout=full)
-        assert (status, err.splitlines()[-1]) == (
-            2, "deit-fast inspect: standard output could not be written in full: No space left on device"
-        )  # fmt: skip
-        written = f"--write.out={tmp_path / 'b.beton'}"
-        status, err = _run("write", f"--source.path={tmp_path / 'images'}", written, "--write.num_workers=1", stdout=full)
-        assert (status, err.splitlines()[-1]) == (
-            0, "deit-fast write: standard output could not be written in full: No space left on device"
-        )  # fmt: skip
+    inspect = ["inspect", str(tmp_path / "a.beton")]
+    write = ["write", f"--source.path={tmp_path / 'images'}", f"--write.out={tmp_path / 'b.beton'}", "--write.num_workers=1"]
+    # one process for the three, of which the last writes to a pipe that nobody reads
+    code = (
+        "import os, sys; from deit_fast.__main__ import main\n"
+        "def status(words, output):\n"
+        "    sys.stdout = open(output, 'w'); print(main(words), file=sys.stderr)\n"
+        f"status({inspect}, '/dev/full'); status({write}, '/dev/full')\n"
+        "reader, writer = os.pipe(); os.close(reader)\n"
+        f"status({inspect}, writer); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, check=True)
+    lines = done.stderr.splitlines()
+    lost = "standard output could not be written in full: No space left on device"
+    assert lines[:2] == [f"deit-fast inspect: {lost}", "2"]
+    assert lines[-3:] == [f"deit-fast write: {lost}", "0", "0"]
     assert (tmp_path / "b.beton").read_bytes() == (tmp_path / "a.beton").read_bytes()
-    reader, writer = os.pipe()
-    os.close(reader)
-    status, err = _run(*words, stdout=writer)
-    os.close(writer)
-    assert (status, err) == (0, "")

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 
 from deit_fast.cli import parse
 from deit_fast.config import ModelConfig, RunConfig, check_training
 from deit_fast.model.create import create_model, num_parameters
 from deit_fast.train.schedule import peak_lr, resolution_of_epoch
+from tests.model.meta import on_meta
 
 ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs/recipes.md").read_text()
@@ -185,7 +185,7 @@ def _name(file: str) -> str:
 
 @functools.cache
 def _num_parameters(model: str, options: tuple[tuple[str, Any], ...], num_classes: int, resolution: int) -> int:
-    with torch.device("meta"):
+    with on_meta():
         config = ModelConfig(name=model, options=dict(options), drop_path=0)
         return num_parameters(create_model(config, num_classes=num_classes, resolution=resolution))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,20 @@ def with_options(options: Mapping[str, Any]) -> RunConfig:
     return config
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with train.beton, val.beton and the image folders that they were made of."""
-    folder: Path = tmp_path_factory.mktemp("digits")
+@functools.cache
+def digits_in(base: Path) -> Path:
+    """The folder of `digits`, in the folder of a session of tests: made once, wherever that fixture is imported."""
+    folder = base / "digits"
     make_digits(folder)
     for split in ("train", "val"):
         write_beton(SourceConfig(path=str(folder / split)), WriteConfig(out=str(folder / f"{split}.beton"), num_workers=1))
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.beton, val.beton and the image folders that they were made of; not to be written into."""
+    return digits_in(tmp_path_factory.getbasetemp())
 
 
 def tiny_config(digits: Path, folder: Path, **changes: Any) -> RunConfig:

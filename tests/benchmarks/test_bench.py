@@ -102,5 +102,6 @@ def num_distinct(batches: list[torch.Tensor]) -> int:
 @pytest.mark.slow
 def test_compilation_is_counted_apart(tiny_run: MakeRun) -> None:  # noqa: F811
     changes = {"bench.steps": 2, "bench.rounds": 1, "data.batch_size": 8, "train.compile": "default"}
+    changes["model.options"] = {**TINY, "depth": 1}
     result = bench(tiny_run(**changes))
     assert 0 < result["compile_seconds"] < result["before_seconds"]["first_steps"]

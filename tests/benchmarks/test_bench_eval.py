@@ -88,11 +88,11 @@ def test_models_are_measured_as_they_are_evaluated(monkeypatch: pytest.MonkeyPat
 def test_the_papers_models_have_the_papers_numbers() -> None:
     assert len(MODELS) == len(set(MODELS))
     assert all(timm.is_model(name) for name in MODELS)
-    names = ("deit_tiny_patch16_224", "deit_base_patch16_384", "tf_efficientnet_b7", "cait_s24_224", "regnety_160")
+    names = ("deit_tiny_patch16_224", "deit_base_patch16_384", "tf_efficientnet_b1", "cait_s24_224", "regnety_160")
     found = candidates(with_options({"bench.models": names, "data.resolution": 96}))
-    assert [candidate.resolution for candidate in found] == [224, 384, 600, 224, 224]
+    assert [candidate.resolution for candidate in found] == [224, 384, 240, 224, 224]
     # as published, in millions and 10**9: tables of DeiT, EfficientNet, CaiT and RegNet
-    published = [(5.7, 1.26), (86.9, 55.5), (66, 37), (46.9, 9.4), (83.6, 15.9)]
+    published = [(5.7, 1.26), (86.9, 55.5), (7.8, 0.70), (46.9, 9.4), (83.6, 15.9)]
     for candidate, (parameters, multiply_adds) in zip(found, published, strict=True):
         assert candidate.needs.num_parameters == pytest.approx(parameters * 1e6, rel=0.01)
         assert candidate.needs.multiply_adds == pytest.approx(multiply_adds * 1e9, rel=0.03)
@@ -206,7 +206,11 @@ def test_several_ranks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_a_compiled_model_is_measured() -> None:
-    result = bench_eval(quick(bench__models=(TINY_DEIT,), bench__batch_sizes=(2,), train__compile="default"))
+    result = bench_eval(
+        quick(
+            bench__models=(TINY_DEIT,), bench__batch_sizes=(2,), train__compile="default", model__options={**TINY, "depth": 1}
+        )
+    )
     (row,) = result["rows"]
     assert row["first_batch_seconds"] > 10 * 2 / row["images_per_second"]["median"]
 

@@ -42,5 +42,5 @@ def make_images_with_bad_ones(root: Path) -> Path:
 
 
 def convert(source: Path, out: Path, **options: Any) -> dict[str, Any]:
-    """write_beton with two workers, unless options say otherwise; gives the manifest."""
-    return write_beton(SourceConfig(path=str(source)), WriteConfig(**{"out": str(out), "num_workers": 2, **options}))
+    """write_beton with one worker, for each is a fork of this process, unless options say otherwise; gives the manifest."""
+    return write_beton(SourceConfig(path=str(source)), WriteConfig(**{"out": str(out), "num_workers": 1, **options}))

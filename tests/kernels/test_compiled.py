@@ -37,10 +37,8 @@ def test_change_of_a_called_file_is_seen(tmp_path: Path) -> None:
 
     write(3)
     assert run() == ["6", "0"]
-    assert run() == ["6", "1"]
     write(5)
     assert run() == ["10", "0"]
-    assert run() == ["10", "1"]
     write(5)  # touched alone
     (package / "kernels" / "other.py").write_text("number = 1\n")
     (package / "kernels" / "jpeg" / "caller.py").touch()

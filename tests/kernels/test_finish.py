@@ -12,6 +12,7 @@ from timm.data.mixup import Mixup
 
 from deit_fast.kernels import erase, finish, mix
 from deit_fast.kernels.round import BFLOAT16, FLOAT16, FLOAT32
+from tests.scale import scaled
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 SEED = np.uint64(11)
@@ -87,7 +88,7 @@ def test_images_equal_the_definition(kinds: dict[str, float], mode: str, precisi
     np.testing.assert_allclose(images, _reference(views, mixed, boxes, erase.MODES[mode]), atol=1.2e-6, rtol=relative)
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60, 20))
 @given(
     height=st.integers(1, 40),
     width=st.integers(1, 40),

@@ -8,6 +8,7 @@ from PIL import Image
 from torchvision.transforms import functional as F
 
 from deit_fast.kernels import crop, resample
+from tests.scale import scaled
 
 PILLOW = {kind: Image.Resampling[name.upper()] for name, kind in resample.FILTERS.items()}
 TORCHVISION = {
@@ -29,7 +30,7 @@ def _image(seed: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(seed).choice(np.array([0, 3, 128, 250, 255], np.uint8), (height, width, 3))
 
 
-@settings(max_examples=150)
+@settings(max_examples=scaled(150, 20))
 @given(
     seed=st.integers(0, 1000),
     height=st.integers(1, 400),
@@ -47,7 +48,7 @@ def test_random_crop_equals_pillow(seed: int, height: int, width: int, resolutio
     np.testing.assert_array_equal(_view(image, plan, kind, flipped, resolution), want[:, ::-1] if flipped else want)
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60, 20))
 @given(
     seed=st.integers(0, 1000),
     height=st.integers(8, 300),
@@ -76,7 +77,7 @@ def test_scratch_is_large_enough_for_any_shrinking(size: tuple[int, int], kind: 
     np.testing.assert_array_equal(_view(image, plan, kind, False, 32), want)
 
 
-@settings(max_examples=100)
+@settings(max_examples=scaled(100, 20))
 @given(
     seed=st.integers(0, 1000),
     height=st.integers(1, 90),
@@ -97,7 +98,7 @@ def test_resize_of_a_box_equals_pillow(
     np.testing.assert_array_equal(resample.resize(image, out_height, out_width, kind, box), want)
 
 
-@settings(max_examples=60)
+@settings(max_examples=scaled(60, 20))
 @given(
     seed=st.integers(0, 1000),
     height=st.integers(8, 120),

@@ -11,13 +11,14 @@ from torch.nn import functional as F
 from deit_fast.config import ModelConfig, UserError
 from deit_fast.model.blurpool import BlurConv2d, add_blurpool
 from deit_fast.model.create import create_model, lacks_of, num_parameters
+from tests.model.meta import on_meta
 
 SMALL = {"patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
 
 
 @pytest.mark.parametrize(("size", "millions"), [("tiny", 5.7), ("small", 22.1), ("base", 86.6)])
 def test_deit_has_the_published_number_of_parameters(size: str, millions: float) -> None:
-    with torch.device("meta"):
+    with on_meta():
         model = create_model(ModelConfig(name=f"deit_{size}_patch16_224"), num_classes=1000, resolution=224)
     assert num_parameters(model) / 1e6 == pytest.approx(millions, abs=0.05)
 
@@ -137,7 +138,7 @@ def test_constant_drop_path_of_zero_is_none() -> None:
 )
 def test_stochastic_depth_that_an_architecture_has_not(name: str, lacks: bool) -> None:
     config = ModelConfig(name=name, drop_path=0.1)
-    with torch.device("meta"):
+    with on_meta():
         model = create_model(config, num_classes=7, resolution=224)
     wanted = [f"model.drop_path=0.1: {name} has no stochastic depth and is trained without"]
     assert lacks_of(config, model) == (wanted if lacks else [])
@@ -149,18 +150,18 @@ def test_stochastic_depth_asked_for_by_name_is_not_left_out() -> None:
         ModelConfig(name="vgg11", options={"drop_path_rate": 0.1}),
         ModelConfig(name="vgg11", drop_path_rates="constant"),
     ):
-        with torch.device("meta"), pytest.raises(UserError, match=r"drop_path_rate|has no stochastic depth in its blocks"):
+        with on_meta(), pytest.raises(UserError, match=r"drop_path_rate|has no stochastic depth in its blocks"):
             create_model(config, num_classes=7, resolution=224)
 
 
 def test_an_encoder_without_a_classifier() -> None:
-    with torch.device("meta"), pytest.raises(UserError, match=r"^model\.name=qwen3_vit_88m_enc: is an encoder without a class"):
+    with on_meta(), pytest.raises(UserError, match=r"^model\.name=qwen3_vit_88m_enc: is an encoder without a class"):
         create_model(ModelConfig(name="qwen3_vit_88m_enc"), num_classes=7, resolution=224)
 
 
 def test_the_resolution_that_timm_states_is_taken() -> None:
     """384 pixels in patches of 14: timm leaves the rest out."""
-    with torch.device("meta"):
+    with on_meta():
         model = create_model(ModelConfig(name="vit_so400m_patch14_siglip_384"), num_classes=7, resolution=384)
         assert model(torch.empty(1, 3, 384, 384)).shape == (1, 7)
 
@@ -202,7 +203,7 @@ def test_dropout_of_a_convnet_is_that_of_its_head() -> None:
     ],
 )
 def test_architectures_of_recipes_at_another_resolution(name: str, resolution: int) -> None:
-    with torch.device("meta"):
+    with on_meta():
         model = create_model(ModelConfig(name=name), num_classes=7, resolution=resolution).eval()
         assert model(torch.empty(1, 3, resolution, resolution)).shape == (1, 7)
 

@@ -7,6 +7,7 @@ from torch import nn
 from deit_fast.config import ModelConfig, UserError
 from deit_fast.model.create import create_model
 from deit_fast.model.heads import fuse, head_logits, head_names, is_distilled
+from tests.model.meta import on_meta
 
 TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 DISTILLED = "deit_tiny_distilled_patch16_224"
@@ -84,7 +85,7 @@ def test_one_head_alone() -> None:
     ],
 )
 def test_names_of_heads(name: str, wanted: tuple[str, ...]) -> None:
-    with torch.device("meta"):
+    with on_meta():
         model = create_model(ModelConfig(name=name), num_classes=5, resolution=224)
     assert head_names(model) == wanted
     assert is_distilled(model) == (len(wanted) == 2)

@@ -10,6 +10,7 @@ from deit_fast.config import ModelConfig, UserError
 from deit_fast.model.create import create_model, has_fixed_resolution, num_parameters
 from deit_fast.model.names import NAMES_OF_DEIT, stated, timm_model
 from deit_fast.model.weights import fit_weights, num_classes_of, weights_of
+from tests.model.meta import on_meta
 
 # width, depth, parallel branches, side of a patch, LayerScale: from models_v2.py
 SIZES = {
@@ -30,7 +31,7 @@ def _numbers(width: int, depth: int, branches: int, patch: int, scales: bool) ->
 
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes_of_deits_names(name: str) -> None:
-    with torch.device("meta"):
+    with on_meta():
         model = create_model(ModelConfig(name=name), num_classes=1000, resolution=224)
     assert num_parameters(model) == _numbers(*SIZES[name])
 

@@ -6,10 +6,11 @@ import torch
 from deit_fast.config import ModelConfig, UserError
 from deit_fast.model.create import create_model
 from deit_fast.model.parts import freeze_except
+from tests.model.meta import on_meta
 
 
 def _trainable(name: str, trains: str) -> set[str]:
-    with torch.device("meta"):
+    with on_meta():
         model = create_model(ModelConfig(name=name), num_classes=5, resolution=224)
     model.requires_grad_(False)
     freeze_except(model, trains)

@@ -17,6 +17,7 @@ from deit_fast.model.create import create_model
 from deit_fast.model.positions import interpolate_positions
 from deit_fast.model.weights import Weights, fit_weights, num_classes_of, weights_of
 from deit_fast.train.checkpoint import load_any, save_checkpoint
+from tests.model.meta import on_meta
 
 REAL = "deit_small_distilled_patch16_224"
 DEPTH = {"depth": 2}  # of 12, which would take half a minute
@@ -312,7 +313,7 @@ def test_torchvisions_names_of_a_regnet() -> None:
 
 def test_original_teacher_and_blurred_resnet(tmp_path: Path) -> None:
     """DeiT's file of the RegNetY-16GF holds timm's names under `model`; BlurPool changes no names."""
-    with torch.device("meta"):
+    with on_meta():
         names = timm.create_model("regnety_160").state_dict()
     assert {"stem.conv.weight", "s1.b1.conv1.bn.weight", "s4.b1.se.fc1.weight", "head.fc.weight"} <= names.keys()
     for name, blurpool in (("regnety_002", False), ("resnet18", True)):

@@ -84,13 +84,13 @@ def test_the_most_that_fits_is_found() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("young_process")
 def test_a_run_gets_as_many_epochs_as_fit_and_its_plan_is_kept(tiny_run: MakeRun) -> None:
-    config = tiny_run(**{"train.epochs": 40, "budget.hours": 12 / 3600, "budget.seconds": 1.0})
+    config = tiny_run(**{"train.epochs": 400, "budget.hours": 10 / 3600, "budget.seconds": 0.3, "data.subset": 128})
     summary = train(config, [])
     folder = Path(config.run.dir)
     asked = json.loads((folder / "run.json").read_text())["config"]
     epochs = asked["train"]["epochs"]
-    assert epochs != 40
-    assert asked["schedule"]["warmup_epochs"] == pytest.approx(epochs / 40)
+    assert epochs != 400
+    assert asked["schedule"]["warmup_epochs"] == pytest.approx(epochs / 400)
     assert summary["stopped"] in ("", "budget")
     assert summary["prediction"]["source"] == "budget"
     assert sum(summary["seconds"].values()) < 3600 * config.budget.hours + 2
@@ -103,7 +103,7 @@ def test_a_run_gets_as_many_epochs_as_fit_and_its_plan_is_kept(tiny_run: MakeRun
 @pytest.mark.slow
 @pytest.mark.usefixtures("young_process")
 def test_fewer_epochs_alone_where_more_are_not_wanted(tiny_run: MakeRun) -> None:
-    options = {"budget.hours": 1.0, "budget.seconds": 1.0, "budget.longer": False, "train.epochs": 2}
+    options = {"budget.hours": 1.0, "budget.seconds": 0.3, "budget.longer": False, "train.epochs": 2}
     config = tiny_run(**options)
     assert train(config, [])["epoch"] == 1
 
@@ -111,12 +111,12 @@ def test_fewer_epochs_alone_where_more_are_not_wanted(tiny_run: MakeRun) -> None
 @pytest.mark.slow
 @pytest.mark.usefixtures("young_process")
 def test_a_budget_without_time_is_refused_with_the_smallest_that_works(tiny_run: MakeRun) -> None:
-    config = tiny_run(**{"budget.hours": 1e-5, "budget.seconds": 1.0})
+    config = tiny_run(**{"budget.hours": 1e-5, "budget.seconds": 0.3})
     with pytest.raises(
         UserError, match=r"budget.hours=1e-05: one epoch and an evaluation do not fit; want at least \d\.\d{4}$"
     ):
         train(config, [])
-    config = tiny_run(**{"budget.dollars": 0.01, "run.dollars_per_hour": 1000.0, "budget.seconds": 1.0})
+    config = tiny_run(**{"budget.dollars": 0.01, "run.dollars_per_hour": 1000.0, "budget.seconds": 0.3})
     with pytest.raises(UserError, match=r"budget.dollars=0.01: one epoch .* want at least \d+\.\d\d$"):
         train(config, [])
     assert not Path(config.run.dir).exists()
@@ -133,13 +133,14 @@ class _Fast(Limit):
         return self.left < 0
 
 
-@pytest.mark.parametrize("questions", [30, 22])  # in the middle of the second epoch, and after the first
+@pytest.mark.parametrize("questions", [7, 5])  # in the middle of the second epoch, and after the first
 def test_a_spent_budget_ends_in_an_evaluated_checkpoint_and_can_be_raised(
     questions: int, tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _Fast.left = questions
     monkeypatch.setattr(planning, "Limit", _Fast)
-    config = tiny_run(**{"train.epochs": 4, "train.eval_every": 3})
+    options = {"train.epochs": 4, "train.eval_every": 3, "data.subset": 5 * 64}
+    config = tiny_run(**options)
     summary = train(config, [])
     folder = Path(config.run.dir)
     events = read_events(folder / "log.jsonl")
@@ -151,7 +152,7 @@ def test_a_spent_budget_ends_in_an_evaluated_checkpoint_and_can_be_raised(
     assert json.loads((folder / "summary.json").read_text())["stopped"] == "budget"
 
     monkeypatch.undo()
-    further = train(tiny_run(**{"train.epochs": 4, "train.eval_every": 3, "train.resume": True}), [])
+    further = train(tiny_run(**options, **{"train.resume": True}), [])
     assert (further["epoch"], further["stopped"]) == (3, "")
 
 

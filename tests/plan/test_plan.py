@@ -47,7 +47,7 @@ def test_a_plan_is_printed_drawn_and_found_by_its_run(
     prices.write_text("eight GPUs: {on_demand: 20, spot: 8.5, gpus: 8}\n")
     config = tiny_run(
         **{
-            "plan.seconds": 5.0,
+            "plan.seconds": 1.0,
             "plan.prices": str(prices),
             "run.dollars_per_hour": 2.16,
             "plan.figure": str(tmp_path / "a.png"),
@@ -82,7 +82,7 @@ def test_several_gpus_are_a_model_and_kept_nowhere(
     tiny_run: MakeRun,  # noqa: F811
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = tiny_run(**{"plan.seconds": 5.0, "plan.gpus": 4})
+    config = tiny_run(**{"plan.seconds": 1.0, "plan.gpus": 4})
     result = plan(config)
     assert result["is_extrapolated"]
     assert result["shape"]["steps_per_epoch"] == 1438 // (4 * 64)
@@ -93,7 +93,7 @@ def test_several_gpus_are_a_model_and_kept_nowhere(
 @pytest.mark.slow
 def test_a_prediction_alone_writes_nothing(tiny_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     config = tiny_run()
-    prediction = predict(config, seconds=5.0)
+    prediction = predict(config, seconds=1.0)
     assert prediction.source == "plan"
     assert prediction.wall_seconds > 0
     assert capsys.readouterr().out == ""

@@ -16,10 +16,11 @@ from deit_fast.record.log import read_events
 from deit_fast.record.run import hardware
 
 MakeRun = Callable[..., RunConfig]
+FEW = {"data.subset": 256}  # images
 
 
 def test_a_run_finds_its_plan_and_keeps_it_beside_what_happened(tiny_run: MakeRun) -> None:
-    config = tiny_run()
+    config = tiny_run(**FEW)
     folder = Path(config.run.dir)
     seconds = dict.fromkeys(KINDS, 1.5)
     plan = Prediction(seconds, 9.0, 12.0, "plan", seconds)
@@ -35,21 +36,21 @@ def test_a_run_finds_its_plan_and_keeps_it_beside_what_happened(tiny_run: MakeRu
 
 
 def test_a_run_without_a_plan_makes_one_of_its_first_epochs(tiny_run: MakeRun) -> None:
-    summary = train(tiny_run(**{"train.epochs": 3}), [])
+    summary = train(tiny_run(**FEW, **{"train.epochs": 3}), [])
     assert summary["prediction"]["source"] == "first epochs"
     folder = Path(tiny_run().run.dir).parent
     assert ledger.outcomes(ledger.read(folder), ledger.machine_of(hardware())) == []  # it was not measured
 
 
 def test_a_ledger_that_cannot_be_written_fails_no_run(tiny_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
-    config = tiny_run(**{"train.epochs": 1, "schedule.warmup_epochs": 0})
+    config = tiny_run(**FEW, **{"train.epochs": 1, "schedule.warmup_epochs": 0})
     (Path(config.run.dir).parent / ledger.LEDGER).mkdir()
     assert train(config, [])["epoch"] == 0
     assert "ledger.jsonl: cannot be written (Is a directory): no plan learns of this run" in capsys.readouterr().out
 
 
 def test_a_broken_ledger_stops_no_run(tiny_run: MakeRun) -> None:
-    config = tiny_run(**{"train.epochs": 1, "schedule.warmup_epochs": 0})
+    config = tiny_run(**FEW, **{"train.epochs": 1, "schedule.warmup_epochs": 0})
     folder = Path(config.run.dir)
     (folder.parent / ledger.LEDGER).write_text("{\n")
     train(config, [])

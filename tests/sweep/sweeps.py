@@ -1,7 +1,8 @@
 """What tests of sweeps share: a stand-in for `python -m deit_fast train`, and sweeps as processes of their own.
 
 The stand-in takes milliseconds. What it does with a point is said by the point's train.seed: BAD_INPUT and so on; any other
-seed is a run of so many milliseconds, to its end. It notes its starts and ends in the folder of the run.
+seed is a run of so many milliseconds, to its end, which also comes where a file `go` lies in the folder of the run. It notes
+its starts and ends there.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ if seed == {SILENT}:
 if seed == {NO_RESULT}:
     sys.exit(0)
 end = time.monotonic() + (3600 if seed > 100_000 else seed / 1000)
-while time.monotonic() < end:
+while time.monotonic() < end and not os.path.exists(f"{{folder}}/go"):
     if stop:
         note("checkpoints", os.getpid())
         sys.exit(0)

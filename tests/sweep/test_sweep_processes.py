@@ -13,11 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deit_fast.config import SourceConfig, WriteConfig
-from deit_fast.data.convert.write import write_beton
-from deit_fast.demo import make_digits
 from deit_fast.record.log import read_events
+from tests.scale import scaled
 from tests.sweep.sweeps import BAD_INPUT, DEAF, ENDLESS, SweepProcess, alive, lines, make_file, make_trainer, wait_for
+from tests.tiny_runs import digits_in
 
 SLOW = pytest.mark.slow
 
@@ -74,17 +73,19 @@ def test_killed_at_random_moments_each_point_comes_to_its_end_once(tmp_path: Pat
 
 def test_where_runs_outlive_their_sweep_the_next_one_waits_for_them(tmp_path: Path, start: Callable[..., SweepProcess]) -> None:
     """As on a system that does not kill them: the lock is theirs too."""
-    file, out = make_file(tmp_path, [700, 1]), tmp_path / "out"
+    file, out = make_file(tmp_path, [ENDLESS, 1]), tmp_path / "out"
+    folder = out / f"train.seed={ENDLESS}"
     sweep = start(file, python="from deit_fast.sweep import here; here._PR_SET_PDEATHSIG = 0")
-    wait_for(lambda: lines(out / "train.seed=700", "starts"))
+    wait_for(lambda: lines(folder, "starts"))
     sweep.end(signal.SIGKILL)
     sweep.wait()
-    ((pid, *_),) = lines(out / "train.seed=700", "starts")
+    ((pid, *_),) = lines(folder, "starts")
     assert alive([int(pid)])
     second = start(file)
+    wait_for(lambda: "waits for the end of runs that a killed sweep left behind" in second.output)
+    (folder / "go").touch()
     assert second.wait() == 0
-    assert "waits for the end of runs that a killed sweep left behind" in second.output
-    assert lines(out / "train.seed=700", "ends") == [[pid]]  # of the orphan, and nobody ran it again
+    assert lines(folder, "ends") == [[pid]]  # of the orphan, and nobody ran it again
     assert len(lines(out / "train.seed=1", "ends")) == 1
 
 
@@ -152,35 +153,36 @@ SMALL, SMALLER = ({"patch_size": 8, "embed_dim": width, "depth": 2, "num_heads":
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.beton and val.beton."""
-    folder: Path = tmp_path_factory.mktemp("digits")
-    make_digits(folder)
-    for split in ("train", "val"):
-        write_beton(SourceConfig(path=str(folder / split)), WriteConfig(out=str(folder / f"{split}.beton"), num_workers=1))
-    return folder
+    return digits_in(tmp_path_factory.getbasetemp())
 
 
 @SLOW
 @pytest.mark.timeout(900)
-def test_twelve_runs_killed_twice_come_each_to_their_end_once(digits: Path, tmp_path: Path) -> None:
-    """2 models x 2 resolutions x 3 numbers of epochs; the folder of one of the twelve cannot be made."""
+def test_runs_of_killed_sweeps_come_each_to_their_end_once(digits: Path, tmp_path: Path) -> None:
+    """2 models x 2 resolutions x 3 numbers of epochs, or fewer; the folder of one of the twelve cannot be made.
+
+    The sweep is killed once, and in the full study twice, after which each of the twelve came to its end once.
+    """
     file, out = tmp_path / "s.yaml", tmp_path / "out"
-    models = json.dumps([SMALL, SMALLER])
+    models, resolutions = [SMALL, SMALLER][: scaled(2)], [16, 32][: scaled(2)]
+    num_points, num_kills = 3 * len(models) * len(resolutions), scaled(2)
     file.write_text(
-        SWEEP.format(folder=digits) + f"grid: {{model.options: {models}, data.resolution: [16, 32], train.epochs: [1, 2, 3]}}\n"
+        SWEEP.format(folder=digits)
+        + f"grid: {{model.options: {json.dumps(models)}, data.resolution: {resolutions}, train.epochs: [1, 2, 3]}}\n"
     )
     words = [str(file), f"--sweep.dir={out}"]
     names = [line.split()[0] for line in _dry_run(words, tmp_path)]
-    assert len(names) == 12
-    (bad,) = [name for name in names if "train.epochs=2" in name and "resolution=16" in name and "24" in name]
+    assert len(names) == num_points
+    bad = next(name for name in names if "train.epochs=2" in name)
     out.mkdir()
     (out / bad).write_text("in the way")
 
     generator = random.Random(os.getpid())
     starts_seen = 0
-    for num_done in sorted(generator.sample(range(1, 10), 2)):
+    for num_done in sorted(generator.sample(range(1, num_points - 1), num_kills)):
         sweep = SweepProcess(words, tmp_path / "output.txt")
         wait_for_results(out, num_done, sweep)
-        time.sleep(generator.uniform(0, 6))
+        time.sleep(generator.uniform(0, 3))
         children = [child.pid for child in sweep.children()]
         sweep.end(signal.SIGKILL)
         assert sweep.wait() == -signal.SIGKILL, sweep.output
@@ -188,7 +190,10 @@ def test_twelve_runs_killed_twice_come_each_to_their_end_once(digits: Path, tmp_
         wait_until_gone(children)
     last = SweepProcess(words, tmp_path / "output.txt")
     assert last.wait(600) == 2
-    assert last.output.splitlines()[-1] == f"deit-fast sweep: 1 of 12 points failed: {bad}; --sweep.retry tries them again"
+    assert (
+        last.output.splitlines()[-1]
+        == f"deit-fast sweep: 1 of {num_points} points failed: {bad}; --sweep.retry tries them again"
+    )
 
     for name in names:
         if name == bad:
@@ -218,7 +223,7 @@ def _dry_run(words: list[str], folder: Path) -> list[str]:
 @SLOW
 def test_ctrl_c_leaves_checkpoints_from_which_it_goes_on(digits: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "s.yaml", tmp_path / "out"
-    file.write_text(SWEEP.format(folder=digits) + "grid: {train.epochs: [25]}\nlist: [{train.epochs: 1}]\n")
+    file.write_text(SWEEP.format(folder=digits) + "grid: {train.epochs: [8]}\n")
     words = [
         str(file),
         f"--sweep.dir={out}",
@@ -226,7 +231,7 @@ def test_ctrl_c_leaves_checkpoints_from_which_it_goes_on(digits: Path, tmp_path:
         "--data.resolution=32",
     ]
     first = SweepProcess(words, tmp_path / "output.txt")
-    folder = out / "train.epochs=25"
+    folder = out / "train.epochs=8"
     wait_for(
         lambda: (folder / "log.jsonl").exists() and any(e["event"] == "epoch" for e in read_events(folder / "log.jsonl")), 120
     )
@@ -247,7 +252,7 @@ def test_points_as_jobs(digits: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "s.yaml", tmp_path / "out"
     model = json.dumps(SMALL)
     file.write_text(
-        SWEEP.format(folder=digits) + "list: [{train.epochs: 8}, {train.epochs: 1, data.val: /gone.beton}, {train.epochs: 2}]\n"
+        SWEEP.format(folder=digits) + "list: [{train.epochs: 4}, {train.epochs: 1, data.val: /gone.beton}, {train.epochs: 2}]\n"
     )
     words = [
         str(file),
@@ -257,7 +262,7 @@ def test_points_as_jobs(digits: Path, tmp_path: Path) -> None:
         "--sweep.at_once=1",
     ]
     words += ["--slurm.cluster=local", "--slurm.gpus_per_node=0", "--slurm.signal_seconds=60", "--slurm.max_restarts=0"]
-    folder = out / "train.epochs=8"
+    folder = out / "train.epochs=4"
     first = SweepProcess(words, tmp_path / "output.txt")
     wait_for(lambda: (folder / "log.jsonl").exists(), 120)
     controllers = [child.pid for child in psutil.Process(first.process.pid).children()]

@@ -12,6 +12,7 @@ from torch import nn
 
 from deit_fast.config import OptimConfig
 from deit_fast.train.clip import clip_gradients, clipped_parameters
+from tests.model.meta import on_meta
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 10}
 TIMMS: dict[Any, str] = {"norm": "norm", "value": "value", "adaptive": "agc"}
@@ -83,7 +84,7 @@ def test_a_model_without_gradients(mode: Any) -> None:
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit3_small_patch16_224", "resnet18", "regnety_160"])
 @pytest.mark.parametrize("mode", TIMMS)
 def test_adaptive_leaves_out_what_timms_training_script_does(name: str, mode: Any) -> None:
-    with torch.device("meta"):
+    with on_meta():
         model = timm.create_model(name)
     ours = clipped_parameters(OptimConfig(clip=0.1, clip_mode=mode), model)
     theirs = list(model_parameters(model, exclude_head=mode == "adaptive"))

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import timm
-import torch
 from torch import nn
 
 from deit_fast.config import ModelConfig
 from deit_fast.model.create import create_model
+from tests.model.meta import on_meta
 
 
 def _rates(model: nn.Module) -> list[tuple[float, float]]:
@@ -21,7 +21,7 @@ def _rates(model: nn.Module) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_small_distilled_patch16_224", "deit3_base_patch16_224"])
 @pytest.mark.parametrize("drop_path", [0.0, 0.1, 0.55])
 def test_rates_rise_linearly_with_depth(name: str, drop_path: float) -> None:
-    with torch.device("meta"):
+    with on_meta():
         ours = create_model(ModelConfig(name=name, drop_path=drop_path), num_classes=10, resolution=224)
         theirs = timm.create_model(name, drop_path_rate=drop_path)
     rates = _rates(ours)

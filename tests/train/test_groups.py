@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 import timm
-import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
 from deit_fast.config import OptimConfig, UserError
 from deit_fast.train.groups import parameter_groups
+from tests.model.meta import on_meta
 
 MODELS = [*timm.list_models("deit*"), "resnet18", "resnet50", "regnety_160"]
 
 
 @functools.cache
 def _model(name: str) -> nn.Module:
-    with torch.device("meta"):
+    with on_meta():
         model: nn.Module = timm.create_model(name)
     return model
 

@@ -29,7 +29,7 @@ for n in 1 2; do
 127.0.1.1 node$n
 10.9.0.$((3 - n)) node$((3 - n))" > $SCRATCH/hosts$n
     (
-        export RANK=$((n - 1)) WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 MASTER_PORT=29511
+        export RANK=$((n - 1)) WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1
         exec nsenter --net=/run/netns/n$n unshare -um sh -c \
             "hostname node$n; mount --bind $SCRATCH/hosts$n /etc/hosts; exec timeout 150 '$PYTHON' $SCRATCH/rank.py"
     ) > $SCRATCH/out$n &
@@ -41,23 +41,28 @@ _RANK = f"""
 import os, sys
 from deit_fast.config import UserError
 from deit_fast.train.dist import joined_world
-try:
-    with joined_world("cpu") as world:
-        print(world.gather(os.environ.get("{VARIABLE}")))
-except UserError as error:
-    sys.exit(print(error) or 1)
+for number, (master, interface) in enumerate({{meetings}}):
+    os.environ.update(MASTER_ADDR=master, MASTER_PORT=str(29511 + number))
+    os.environ.pop("{VARIABLE}", None)
+    if interface:
+        os.environ["{VARIABLE}"] = interface
+    try:
+        with joined_world("cpu") as world:
+            print(world.gather(os.environ.get("{VARIABLE}")), flush=True)
+    except UserError as error:
+        sys.exit(print(error) or 1)
 """
 
 
-def _meet(scratch: Path, **environment: str) -> list[str]:
-    """What each of two ranks says that meet at node1."""
-    (scratch / "rank.py").write_text(_RANK)
-    environment = {"SCRATCH": str(scratch), "PYTHON": sys.executable, **environment}
+def _meet(scratch: Path, *meetings: tuple[str, str]) -> list[list[str]]:
+    """Lines of each of two ranks that meet several times, at (master, the interface that is set or "")."""
+    (scratch / "rank.py").write_text(_RANK.format(meetings=meetings))
+    environment = {"SCRATCH": str(scratch), "PYTHON": sys.executable}
     command = ["unshare", "-rnm", "bash", "-c", _NODES]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=200, check=False)
     outs = [scratch / f"out{number}" for number in (1, 2)]
     assert all(out.exists() for out in outs), done.stderr
-    return [out.read_text().strip() for out in outs]
+    return [out.read_text().splitlines() for out in outs]
 
 
 def _lacks_namespaces() -> bool:
@@ -73,10 +78,10 @@ def _lacks_namespaces() -> bool:
 def test_two_nodes_whose_names_lead_to_themselves(tmp_path: Path) -> None:
     if _lacks_namespaces():
         pytest.skip("this machine makes no network namespaces")
-    for master in ("10.9.0.1", "node1"):  # node1 is 127.0.1.1 on rank 0's own node
-        assert _meet(tmp_path, MASTER_ADDR=master) == ["['first', 'second']"] * 2
-    # a value that is set stays, and where it is wrong the line says what to set
-    said = "".join(_meet(tmp_path, MASTER_ADDR="node1", **{VARIABLE: "lo"}))
+    # node1 is 127.0.1.1 on rank 0's own node; a value that is set stays, and where it is wrong the line says what to set
+    lines = _meet(tmp_path, ("10.9.0.1", ""), ("node1", ""), ("node1", "lo"))
+    assert [of_rank[:2] for of_rank in lines] == [["['first', 'second']"] * 2] * 2
+    said = "".join(line for of_rank in lines for line in of_rank[2:])
     assert "the ranks cannot connect by gloo (Gloo connectFullMesh failed" in said
     assert f"by {VARIABLE}=lo; want {VARIABLE} set on each node" in said
 

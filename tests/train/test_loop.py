@@ -87,7 +87,7 @@ def test_a_convnet_trains_through_the_same_loop(tiny_run: MakeRun) -> None:
             "model.name": "ghostnet_050", "model.options": {}, "model.blurpool": True, "model.drop_path": 0.1,
             "data.resolution": 64, "data.start_resolution": 32, "data.ramp": (0.0, 0.5), "data.eval_resolution": 32,
             "augment.repeats": 1, "augment.mixup": 0, "augment.cutmix": 0, "optim.name": "sgd", "optim.lr": 0.1,
-            "schedule.kind": "linear", "train.ema_decay": 0, "eval.flip": True, "data.batch_size": 128,
+            "schedule.kind": "linear", "train.ema_decay": 0, "eval.flip": True, "data.batch_size": 32, "data.subset": 128,
         }
     )  # fmt: skip
     train(config, [])
@@ -100,13 +100,16 @@ def test_a_convnet_trains_through_the_same_loop(tiny_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
-def test_mixed_precision_follows_full_precision(tiny_run: MakeRun, finished_run: Finished, amp: str) -> None:
-    config = tiny_run(**{"train.amp": amp})
-    train(config, [])
-    mixed, full = (
-        [event["loss"] for event in read_events(_folder(run) / "log.jsonl") if event["event"] == "step"]
-        for run in (config, finished_run[0])
-    )
+def test_mixed_precision_follows_full_precision(tiny_run: MakeRun, tmp_path: Path, amp: str) -> None:
+    losses = []
+    for precision in (amp, "off"):
+        config = tiny_run(
+            **{"train.amp": precision, "data.subset": 512, "train.log_every": 1, "run.dir": str(tmp_path / precision)}
+        )
+        train(config, [])
+        losses.append([event["loss"] for event in read_events(_folder(config) / "log.jsonl") if event["event"] == "step"])
+    mixed, full = losses
+    assert len(mixed) == 16
     assert mixed != full
     np.testing.assert_allclose(mixed, full, rtol=0.01)
 

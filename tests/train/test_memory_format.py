@@ -53,12 +53,14 @@ def seen() -> Iterator[set[Seen]]:
 def test_networks_see_images_and_weights_in_the_format_that_is_asked_for(
     tiny_run: MakeRun, tmp_path: Path, channels_last: bool, seen: set[Seen], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teacher = timm.create_model("resnet10t", num_classes=10)
+    narrow = {"channels": (8, 16, 32, 64)}
+    teacher = timm.create_model("resnet10t", num_classes=10, **narrow)
     torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
     config = tiny_run(
         **{
             "train.channels_last": channels_last, "distil.kind": "soft", "distil.teacher": "resnet10t",
-            "distil.teacher_weights": str(tmp_path / "teacher.pth"), "train.ema_decay": 0.0,
+            "distil.teacher_options": narrow,
+            "distil.teacher_weights": str(tmp_path / "teacher.pth"), "train.ema_decay": 0.0, "data.batch_size": 8,
         }
     )  # fmt: skip
     wanted = 2 * ("channels last" if channels_last else "contiguous",)

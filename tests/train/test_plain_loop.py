@@ -16,13 +16,14 @@ from tests.tiny_runs import TINY
 from tests.train import plain_loop
 
 MakeRun = Callable[..., RunConfig]
-STEPS = 50
-TEACHER = {"model_name": "resnet10t", "num_classes": 10}
+STEPS = 25  # of 10 in an epoch
+NARROW = {"channels": (8, 16, 32, 64)}
+TEACHER: dict[str, Any] = {"model_name": "resnet10t", "num_classes": 10, **NARROW}
 
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {},
     "ema": {"train.ema_decay": 0.98},
-    "accumulated": {"train.accumulate": 3},  # pieces of 22, 22 and 20
+    "accumulated": {"train.accumulate": 3},  # pieces of 6, 6 and 4
     "hard": {"distil.kind": "hard"},
     "soft, without a token": {"distil.kind": "soft", "distil.tau": 3.0, "distil.alpha": 0.1},
     "all of it": {"distil.kind": "soft", "train.ema_decay": 0.98, "train.accumulate": 2},
@@ -60,12 +61,13 @@ def test_the_same_losses_as_a_plain_loop(name: str, tiny_run: MakeRun, tmp_path:
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.constant_(module.running_var, 0.05)  # type: ignore[arg-type]
         torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
-        changes |= {"distil.teacher": "resnet10t", "distil.teacher_weights": str(tmp_path / "teacher.pth")}
+        changes |= {"distil.teacher": "resnet10t", "distil.teacher_options": NARROW}
+        changes |= {"distil.teacher_weights": str(tmp_path / "teacher.pth")}
     config = tiny_run(
         **{
             "model.name": architecture, "model.drop_path": 0.0, "train.epochs": 4, "train.ema_decay": 0.0,
             "schedule.update": "code", "schedule.warmup_epochs": 1, "train.channels_last": False,
-            "optim.lr": 1e-3, "optim.lr_batch_size": 0, **changes,
+            "optim.lr": 1e-3, "optim.lr_batch_size": 0, "data.batch_size": 16, "data.subset": 160, **changes,
         }
     )  # fmt: skip
     losses, trainer, batches, first = _ours(config)

@@ -17,6 +17,7 @@ import torch
 from deit_fast.__main__ import main
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
+from tests.scale import scaled
 from tests.train.sessions import Session, free_port
 
 SLOW = pytest.mark.slow
@@ -68,9 +69,12 @@ def _steps_done(folder: Path) -> int:
 @SLOW
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_killed_at_ten_random_steps_it_ends_with_the_same_weights(digits: Path, tmp_path: Path, ranks: int) -> None:
+def test_killed_at_random_steps_it_ends_with_the_same_weights(digits: Path, tmp_path: Path, ranks: int) -> None:
+    """Ten times in five epochs, or a share of that: after all ten the weights were the same."""
+    num_kills = scaled(10, 3)
+    num_epochs = max(2, num_kills // 2)
     options = (
-        f"--data.batch_size={64 // ranks}", "--train.epochs=5", "--train.checkpoint_steps=3",
+        f"--data.batch_size={64 // ranks}", f"--train.epochs={num_epochs}", "--train.checkpoint_steps=3",
         "--train.channels_last=false", "--train.resume",
     )  # fmt: skip
 
@@ -81,8 +85,7 @@ def test_killed_at_ten_random_steps_it_ends_with_the_same_weights(digits: Path, 
     assert whole.wait() == 0, whole.stderr
 
     generator = np.random.default_rng(ranks)
-    num_kills = 0
-    for target in sorted(generator.choice(np.arange(1, 5 * 22), 10, replace=False)):
+    for target in sorted(generator.choice(np.arange(1, num_epochs * 22), num_kills, replace=False)):
         session = start("parts")
         deadline = time.monotonic() + 120
         while _steps_done(tmp_path / "parts") < target and session.is_running and time.monotonic() < deadline:
@@ -90,8 +93,6 @@ def test_killed_at_ten_random_steps_it_ends_with_the_same_weights(digits: Path, 
         assert session.is_running, session.stderr
         session.kill()
         assert [rank.exitcode for rank in session.ranks] == ranks * [-signal.SIGKILL]
-        num_kills += 1
-    assert num_kills == 10
     last = start("parts")
     assert last.wait() == 0, last.stderr
 
@@ -102,7 +103,7 @@ def test_killed_at_ten_random_steps_it_ends_with_the_same_weights(digits: Path, 
     for key, value in contents[0]["state_dict_ema"].items():
         assert torch.equal(value, contents[1]["state_dict_ema"][key])
     starts = [e["step"] + 22 * e["epoch"] for e in read_events(tmp_path / "parts" / "log.jsonl") if e["event"] == "start"]
-    assert len(set(starts)) > 4  # it did go on, from several places
+    assert len(set(starts)) > 0.4 * num_kills  # it did go on, from several places
     assert not [path for path in (tmp_path / "parts").rglob("*") if path.name.endswith(".part")]
 
 

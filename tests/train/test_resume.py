@@ -1,5 +1,6 @@
 """Runs that are ended at any step and go on: with which weights, from which checkpoint, and what they refuse."""
 
+import functools
 import os
 import signal
 from collections.abc import Callable
@@ -15,9 +16,10 @@ from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
 from deit_fast.train.resume import check_same_place
 from deit_fast.train.stop import SIGNALS
 from deit_fast.train.trainer import Trainer
+from tests.tiny_runs import tiny_config
 
 MakeRun = Callable[..., RunConfig]
-STEPS = 11  # of an epoch: 1,438 images in batches of 128
+STEPS = 11  # of an epoch: 352 images in batches of 32
 
 
 @pytest.fixture
@@ -38,15 +40,22 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
     return plan
 
 
-@pytest.fixture
-def whole(tiny_run: MakeRun, tmp_path: Path) -> dict[str, object]:
-    """The summary of a run that nothing ended."""
-    return train(_short(tiny_run, tmp_path / "whole"), [])
+def _short(make_run: MakeRun, folder: Path, **changes: object) -> RunConfig:
+    options = {"data.batch_size": 32, "data.subset": 32 * STEPS, "train.epochs": 2, "train.log_every": 4}
+    return make_run(**{**options, "run.dir": str(folder), **changes})
 
 
-def _short(tiny_run: MakeRun, folder: Path, **changes: object) -> RunConfig:
-    options = {"data.batch_size": 128, "train.epochs": 2, "train.log_every": 4, "run.dir": str(folder), **changes}
-    return tiny_run(**options)
+@pytest.fixture(scope="module")
+def whole_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing ended."""
+    folder: Path = tmp_path_factory.mktemp("whole")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def whole(digits: Path, whole_folder: Path) -> dict[str, object]:
+    """The summary of that run."""
+    return train(_short(functools.partial(tiny_config, digits, whole_folder), whole_folder), [])
 
 
 def _interrupt() -> None:
@@ -59,7 +68,11 @@ def _step_of(folder: Path) -> int:
 
 
 def test_ended_inside_an_epoch_it_goes_on_to_the_same_weights(
-    tiny_run: MakeRun, tmp_path: Path, whole: dict[str, object], at_step: Callable[[int, Callable[[], None]], None]
+    tiny_run: MakeRun,
+    tmp_path: Path,
+    whole: dict[str, object],
+    whole_folder: Path,
+    at_step: Callable[[int, Callable[[], None]], None],
 ) -> None:
     folder = tmp_path / "parts"
     options = {"train.resume": True, "train.checkpoint_steps": 3, "optim.name": "adamw"}
@@ -76,12 +89,12 @@ def test_ended_inside_an_epoch_it_goes_on_to_the_same_weights(
     assert {name: parts[name] for name in parts if name.startswith("best")} == {
         name: whole[name] for name in whole if name.startswith("best")
     }
-    last = [load_checkpoint(tmp_path / run / "checkpoints" / "last.pt") for run in ("whole", "parts")]
+    last = [load_checkpoint(run / "checkpoints" / "last.pt") for run in (whole_folder, folder)]
     assert last[0]["ema_updates"] == last[1]["ema_updates"] == 2 * STEPS
     for key, value in last[0]["state_dict_ema"].items():
         assert torch.equal(value, last[1]["state_dict_ema"][key])
     epochs = {e["epoch"]: e for e in read_events(folder / "log.jsonl") if e["event"] == "epoch"}
-    for event in read_events(tmp_path / "whole" / "log.jsonl"):
+    for event in read_events(whole_folder / "log.jsonl"):
         if event["event"] == "epoch":
             assert epochs[event["epoch"]]["loss"] == pytest.approx(event["loss"])
             assert epochs[event["epoch"]]["top1"] == pytest.approx(event["top1"])

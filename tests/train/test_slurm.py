@@ -212,7 +212,7 @@ def test_interrupted_job_is_requeued_and_comes_to_its_end(digits: Path, tmp_path
         f"--data.train={digits / 'train.beton'}", f"--data.val={digits / 'val.beton'}", f"--run.dir={folder}",
         "--data.batch_size=64", "--data.resolution=32", "--data.num_workers=1", "--augment.flip=0",
         "--model.name=deit_tiny_patch16_224", "--model.options=patch_size=8,embed_dim=24,depth=2,num_heads=2",
-        "--train.ema_decay=0.9", "--schedule.warmup_epochs=1", "--train.device=cpu", "--train.epochs=20",
+        "--train.ema_decay=0.9", "--schedule.warmup_epochs=1", "--train.device=cpu", "--train.epochs=8",
         "--slurm.nodes=1", "--slurm.cluster=local", "--slurm.gpus_per_node=0", "--slurm.signal_seconds=60",
     ]  # fmt: skip
     job = slurm.submit(parse("train", words), words)
@@ -229,7 +229,7 @@ def test_interrupted_job_is_requeued_and_comes_to_its_end(digits: Path, tmp_path
         for process in [controller, *controller.children(recursive=True)] if controller.is_running() else []:
             process.kill()
     epochs = [event["epoch"] for event in _events(folder, "epoch")]
-    assert sorted(set(epochs)) == list(range(20))
+    assert sorted(set(epochs)) == list(range(8))
     second_start = _events(folder, "start")[1]
     (stopped,) = _events(folder, "stopped")
     assert stopped["reason"] == "SIGUSR1"

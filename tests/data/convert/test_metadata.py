@@ -17,6 +17,7 @@ from deit_fast.data.convert.converter import Converter
 from deit_fast.data.convert.metadata import jpeg_orientation
 from deit_fast.data.convert.pixels import decode, turn
 from tests.data.odd_files import encoded
+from tests.scale import scaled
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1))
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
@@ -74,7 +75,7 @@ def as_exif_transpose(content: bytes) -> np.ndarray:
 @example(blob=tiff(">", [(0x0112, 3, 1, 6)]), num_prefixes=2, cut=0, xmp="")
 @example(blob=tiff("<", [(0x0112, 5, 1, 0)]), num_prefixes=1, cut=0, xmp='="3"')
 @example(blob=tiff("<", []), num_prefixes=1, cut=0, xmp=">6<")
-@settings(max_examples=150)
+@settings(max_examples=scaled(150, 20))
 def test_orientation_is_that_of_exif_transpose(blob: bytes, num_prefixes: int, cut: int, xmp: str) -> None:
     exif = b"Exif\0\0" * num_prefixes + blob[: -cut or None]
     packet = f"<x:xmpmeta tiff:Orientation{xmp}/>".encode() if xmp else b""

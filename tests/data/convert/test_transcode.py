@@ -19,6 +19,7 @@ from PIL import Image
 
 from deit_fast.data.convert import transcode as jpeg
 from deit_fast.kernels.jpeg import turbojpeg
+from tests.scale import scaled
 
 needs_programs = pytest.mark.skipif(shutil.which("jpegtran") is None, reason="libjpeg-turbo-progs is not installed")
 
@@ -178,7 +179,7 @@ def test_every_quality(transcoder: jpeg.Transcoder, quality: int) -> None:
 )
 @example(height=1, width=1, subsampling=2, grey=False, restart=0)
 @example(height=9, width=12000, subsampling=0, grey=False, restart=1)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(40, 20), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_size(transcoder: jpeg.Transcoder, height: int, width: int, subsampling: int, grey: bool, restart: int) -> None:
     image = picture(height, width, 1 if grey else 3, seed=width)
     check(transcoder, saved(image, subsampling=subsampling, restart_marker_blocks=restart))
@@ -376,7 +377,7 @@ SOURCES = [
     end=st.one_of(st.none(), st.floats(0, 1)),
     in_data=st.booleans(),
 )
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(400, 50), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_bytes_are_refused_or_harmless(
     transcoder: jpeg.Transcoder, source: bytes, places: list[tuple[float, int]], end: float | None, in_data: bool
 ) -> None:
@@ -393,7 +394,7 @@ def test_damaged_bytes_are_refused_or_harmless(
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=200)
+@settings(max_examples=scaled(200, 25))
 def test_random_headers_are_refused(tail: bytes) -> None:
     transcoder = jpeg.Transcoder(optimize=False)
     for head in (b"", b"\xff\xd8", b"\xff\xd8\xff", SOURCES[1][:180], SOURCES[1][:-20]):

@@ -122,7 +122,7 @@ def test_manifest_says_what_is_in_the_beton(tmp_path: Path, capsys: pytest.Captu
     assert printed[1].endswith("; 0 odd files converted, 0 repaired, 0 skipped")
     assert manifest.pop("wall_seconds") > 0
     assert set(manifest.pop("versions")) == {"deit_fast", "ffcv", "numpy", "pillow"}
-    assert WriteConfig(**manifest.pop("settings")) == WriteConfig(out=str(out), mode="raw", max_resolution=80, num_workers=2)
+    assert WriteConfig(**manifest.pop("settings")) == WriteConfig(out=str(out), mode="raw", max_resolution=80, num_workers=1)
     assert SourceConfig(**manifest.pop("source")) == SourceConfig(path=str(source))
     digests = manifest.pop("digests")
     assert (len(digests["blocks"]), len(digests["structure"])) == (1, 64)

@@ -39,7 +39,7 @@ def names_in(folder: Path) -> list[str]:
 def test_a_bad_image_ends_the_conversion(tmp_path: Path) -> None:
     source = make_images_with_bad_ones(tmp_path / "images")
     with pytest.raises(UserError, match=r"(0002x|0000a|zz)\.\w+: .*; --write\.on_error=skip leaves") as error:
-        convert(source, tmp_path / "set.beton")
+        convert(source, tmp_path / "set.beton", num_workers=2)
     assert "\n" not in str(error.value)
     assert names_in(tmp_path) == ["images"]
 
@@ -69,7 +69,7 @@ def refused_as_nobody(source: Path, out: Path, report: Connection) -> None:
     if os.geteuid() == 0:
         os.setuid(65534)
     try:
-        convert(source, out)
+        convert(source, out, num_workers=2)
     except UserError as error:
         report.send(str(error))
 
@@ -148,7 +148,7 @@ def test_an_earlier_beton_stays_until_the_new_one_is_complete(tmp_path: Path, mo
     def convert_in_vain() -> None:
         with monkeypatch.context() as patch, pytest.raises(WorkerDied):
             patch.setattr(ImageFolder, "read", kill_worker)
-            convert(source, out)
+            convert(source, out, num_workers=2)
         with monkeypatch.context() as patch, pytest.raises(PermissionError):
             patch.setattr(Path, "replace", fail_for_betons)
             convert(source, out)
@@ -181,7 +181,7 @@ def convert_aside(source: Path, out: Path, seconds: float, max_file_bytes: int, 
     patch.setattr(base, "SAMPLES_PER_PART", 4)
     resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, resource.RLIM_INFINITY))
     try:
-        convert(source, out, mode="raw")
+        convert(source, out, mode="raw", num_workers=2)
     except BaseException as error:
         report.send(f"{type(error).__name__}: {error}")
         raise
@@ -223,7 +223,7 @@ def test_a_signal_ends_all_processes_and_keeps_what_is_finished(
     assert " of 40 images, " in capfd.readouterr().err
 
     with pytest.raises(UserError, match=r"set\.beton\.partial: .* --resume goes on with it; .* delete it and set\.beton\.par"):
-        convert(source, out, mode="raw")
+        convert(source, out, mode="raw", num_workers=2)
     with pytest.raises(UserError, match=r"cannot be resumed: write\.mode was 'raw' and is 'jpg'; use the settings"):
         convert(source, out, resume=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -279,6 +279,6 @@ def test_two_at_once_on_one_file_are_refused(tmp_path: Path, monkeypatch: pytest
     wait_for((tmp_path / "set.beton.partial").exists)
     monkeypatch.setattr("deit_fast.data.convert.partial._LOCK_SECONDS", 0.2)
     with pytest.raises(UserError, match=r"set\.beton: another process is writing it"):
-        convert(source, out, mode="raw")
+        convert(source, out, mode="raw", num_workers=2)
     process.terminate()
     process.join(20)

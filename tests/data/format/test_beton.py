@@ -19,6 +19,7 @@ from deit_fast.config import SourceConfig, UserError, WriteConfig
 from deit_fast.data.convert.write import write_beton
 from deit_fast.data.format.beton import manifest_path, open_beton
 from tests.data.image_folders import make_images, smooth_image
+from tests.scale import scaled
 
 
 class Samples:
@@ -163,7 +164,7 @@ def test_refuses_what_is_no_beton(tmp_path: Path) -> None:
 
 
 @given(content=st.binary(max_size=4000), disguised=st.booleans())
-@settings(max_examples=200)
+@settings(max_examples=scaled(200, 25))
 def test_random_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes, disguised: bool) -> None:
     path = tmp_path_factory.getbasetemp() / "random.beton"
     path.write_bytes(b"\2\0\2\0\0\0\x80\0" + content if disguised else content)
@@ -250,7 +251,7 @@ def test_metadata_that_no_image_has_is_refused(
 
 
 @given(data=st.data())
-@settings(max_examples=150)
+@settings(max_examples=scaled(150, 20))
 def test_flipped_bytes_raise_nothing_but_user_errors(
     tmp_path_factory: pytest.TempPathFactory, ours: Path, stock: Path, data: st.DataObject
 ) -> None:

@@ -17,6 +17,7 @@ import torch
 from deit_fast.config import AugmentConfig, DataConfig
 from deit_fast.data.load.loader import Loader, eval_loader, train_loader
 from tests.data.image_folders import convert, make_images
+from tests.scale import scaled
 
 CPU = torch.device("cpu")
 SOON_SECONDS = 60  # a process that hangs would not end at all
@@ -63,10 +64,11 @@ def _run(code: str, beton: Path, **variables: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_the_process(beton: Path, sent: signal.Signals) -> None:
+@pytest.mark.parametrize(("sent", "waits"), [(signal.SIGINT, (0.05, 0.0, 0.3)), (signal.SIGTERM, (0.0, 0.05, 0.3))])
+def test_signals_end_the_process(beton: Path, sent: signal.Signals, waits: tuple[float, ...]) -> None:
+    """After each of three waits, or a share of them: all three ended it."""
     code = f"{RUNNING}\nfor number, _ in enumerate(batches()):\n    if number == 8: print('running', flush=True)"
-    for wait_seconds in (0.0, 0.05, 0.3):
+    for wait_seconds in waits[: scaled(3)]:
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(beton)],
             env=_environment(),
@@ -105,8 +107,9 @@ def test_endings(beton: Path, ending: str, status: int, message: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", ["", "workqueue"])
 def test_interpreter_ends_while_batches_are_made(beton: Path, layer: str) -> None:
+    """After each of three waits, or a share of them: after all three it ended well."""
     variables = {"NUMBA_THREADING_LAYER": layer} if layer else {}
-    for number in range(3):
+    for number in range(scaled(3)):
         # resolutions at which the thread is at one batch for longer
         code = (
             "import sys, time\nfrom tests.data.load.test_loader_processes import train\n"
@@ -154,7 +157,7 @@ def check_many_at_once(path: str) -> None:
         for number in range(first, 6, 3):
             together[number] = _hash(shared[number])
 
-    for _ in range(3):
+    for _ in range(scaled(3)):
         threads = [threading.Thread(target=run, args=(first,)) for first in range(3)]
         for thread in threads:
             thread.start()

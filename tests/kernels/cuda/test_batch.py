@@ -24,7 +24,7 @@ SEED = np.uint64(0xFEDCBA9876543210)
 MEAN, STD, FILL = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]), (124, 116, 104)
 CROPPING = random_cropping((0.08, 1.0))
 COUNTS = {"cpu": 5, "cuda": 254}  # which end inside a group of three copies
-RESOLUTIONS = {"cpu": (12, 9), "cuda": (224, 154)}
+RESOLUTIONS = {"cpu": (8, 5), "cuda": (224, 154)}
 
 
 def views_of_cpu(
@@ -65,7 +65,7 @@ def test_a_batch_equals_the_cpus(device: str, monkeypatch: pytest.MonkeyPatch) -
     image_of = np.arange(count) // 3
     ids = rng.pack_view_ids(7, image_of, np.arange(count) % 3)
     generator = np.random.default_rng(1)
-    sides = (15, 40) if device == "cpu" else (100, 600)
+    sides = (9, 24) if device == "cpu" else (100, 600)
     images = [picture(number, *generator.integers(*sides, 2)) for number in range(image_of[-1] + 1)]
     rows = tables.image_rows(0, np.array([image.shape[:2] for image in images]), is_planar=False)
     rows[:, tables.OFFSET] = np.cumsum([0, *(image.size for image in images[:-1])])

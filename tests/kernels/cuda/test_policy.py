@@ -21,13 +21,14 @@ from tests.kernels.cuda.compiled_here import compiled_here
 from tests.kernels.cuda.devices import argument, on_devices, tensor
 from tests.kernels.cuda.ptx import CAPABILITIES, compile_kernel, needs_compiler
 from tests.kernels.test_operations import picture
+from tests.scale import scaled
 
 FILL = (124, 116, 104)
 AFFINE = (codes.ROTATE, codes.SHEAR_X, codes.SHEAR_Y, codes.TRANSLATE_X, codes.TRANSLATE_Y)
 SEED = np.uint64(0xFEDCBA9876543210)
-THREADS = {"cpu": 32, "cuda": kernels.THREADS}
+THREADS = {"cpu": 8, "cuda": kernels.THREADS}
 SMALL = {"cpu": [(7, 6)], "cuda": [(31, 45)]}
-SIZES = {"cpu": [(13, 10), (12, 12)], "cuda": [(224, 224), (224, 160)]}
+SIZES = {"cpu": [(9, 6), (5, 8)], "cuda": [(224, 224), (224, 160)]}
 TINY = [(1, 1), (1, 7), (2, 2)]
 POLICIES = [("rand-m9-mstd0.5-inc1", 0.0), ("3a", 0.3), ("v0", 0.0), ("rand-m8-n4-tweights-mstd101-p0.9", 0.4), ("", 0.2)]
 
@@ -132,7 +133,7 @@ def drawn_on_cpu(policy: policies.Policy, ids: np.ndarray, size: tuple[int, int]
 def test_policies_give_what_they_give_on_the_cpu(text: str, jitter: float, is_batch: bool, device: str) -> None:
     policy = parse(text, jitter, "bicubic")
     size = (SIZES if is_batch else SMALL)[device][0]
-    ids = np.arange({"cpu": 15, "cuda": 512}[device] if is_batch else 1, dtype=np.uint64) + np.uint64(3 << 48)
+    ids = np.arange({"cpu": 8, "cuda": 512}[device] if is_batch else 1, dtype=np.uint64) + np.uint64(3 << 48)
     steps = drawn_on_cpu(policy, ids, size)
     views = np.stack([picture(number, *size) for number in range(len(ids))])
     made, wanted = of_device(steps, views, policy.interpolation, device), of_cpu(steps, views, policy.interpolation)
@@ -159,7 +160,7 @@ def test_compiled_here_all_is_as_on_the_cpu() -> None:
             steps = np.array([[(code, argument)] for code, arguments in ARGUMENTS.items() for argument in arguments])
             views = np.stack([picture(number, height, width) for number in range(len(steps))])
             assert_compiled_equals_cpu(module, steps, views, interpolation)
-    ids = np.arange(40, dtype=np.uint64)
+    ids = np.arange(scaled(40, 10), dtype=np.uint64)
     views = np.stack([picture(number, 224, 224) for number in range(len(ids))])
     for text, jitter in POLICIES:
         policy = parse(text, jitter, "bicubic")

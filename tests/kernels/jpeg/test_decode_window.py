@@ -13,6 +13,7 @@ from PIL import Image
 from deit_fast.data.convert.transcode import Transcoder, tiling_of
 from deit_fast.kernels.jpeg import tiles, turbojpeg
 from deit_fast.kernels.jpeg.decode_window import DAMAGED, OK, UNSUPPORTED, decode_window, scratch_bytes
+from tests.scale import scaled
 
 GUARD = 64
 KINDS = ["4:4:4", "4:2:2", "4:2:0", "grey"]
@@ -93,7 +94,7 @@ def _reference(stored: Stored) -> tuple[int, NDArray[np.uint8]]:
     return status, pixels.copy()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=scaled(200, 25), deadline=None)
 @given(
     seed=st.integers(0, 1000),
     height=st.integers(1, 150),

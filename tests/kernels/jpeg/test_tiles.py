@@ -10,6 +10,7 @@ from PIL import Image
 
 from deit_fast.data.convert.transcode import Transcoded, Transcoder
 from deit_fast.kernels.jpeg import tiles, turbojpeg
+from tests.scale import scaled
 
 
 def _transcoded(seed: int, height: int, width: int, subsampling: str) -> Transcoded:
@@ -48,7 +49,7 @@ def _cut(transcoded: Transcoded, grid: tuple[int, ...], block: tuple[int, ...], 
     return out[:size] if size >= 0 else np.empty(0, np.uint8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(150, 20), deadline=None)
 @given(
     seed=st.integers(0, 20),
     height=st.integers(1, 150),

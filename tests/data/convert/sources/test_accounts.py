@@ -19,6 +19,7 @@ from deit_fast.data.convert.sources.tar_listing import NOWHERE, list_tar
 from deit_fast.data.convert.write import write_beton
 from tests.data.convert.sources.samples import write_files
 from tests.data.image_folders import make_images
+from tests.scale import scaled
 
 FOLDERS = ("cat", "dog", "cat/deep", "dog/v1.0", ".hidden", "@eaDir", "")
 NAMES = ("1", "2", "photo.v1", "photo.v2", ".h", "._1", "a b")
@@ -134,7 +135,7 @@ def _circles(root: Path, names: list[str]) -> set[str]:
 
 
 @given(st.integers(0, 2**32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60, 20), deadline=None)
 def test_each_file_of_a_random_tree_is_accounted_for(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     check_tree(tmp_path_factory.mktemp("tree") / "root", seed)
 

@@ -16,7 +16,7 @@ from deit_fast.data.load.gpu_decode import DecodeJpegs, torchvision_decoder
 from deit_fast.kernels.cuda import resample
 from tests.kernels.cuda.devices import on_devices
 
-COUNT = 6
+COUNT = 3
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
 
 
@@ -27,6 +27,7 @@ def test_decoded_images_are_compared_with_pillows(
 ) -> None:
     if device == "cpu":
         monkeypatch.setattr(resample, "THREADS", 32)
+        monkeypatch.setattr(device_jpegs, "_RESOLUTION", 12)
     found = measure(row, random_material(tmp_path, COUNT, 0, 1))
     assert 0 < found["num_views"] <= COUNT
     assert found["max"] == 0 or device == "cuda"
