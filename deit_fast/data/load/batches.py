@@ -142,6 +142,36 @@ class _Producer:
         self._loader.rest()
 
 
+class Replacements:
+    """What stands in for the images of a loader that do not decode, if others may. `count`: of those that were replaced.
+
+    Not a part of the loader, since what makes its views holds this: the two would hold each other.
+    """
+
+    def __init__(self, order: TrainOrder | EvalOrder, num_samples: int, *, on_error: str) -> None:
+        self.count = 0
+        self._order, self._num_samples, self._on_error = order, num_samples, on_error
+
+    def put(self, ids: np.ndarray, failures: list[tuple[int, str]], num_tries: int) -> None:
+        """Puts the next images of the beton in the place of those that did not decode: a `views.Replace`.
+
+        Raises RankError where that is not asked for, or when all images were tried.
+        """
+        order = self._order
+        if isinstance(order, EvalOrder) or self._on_error != "replace" or num_tries == self._num_samples:
+            raise RankError(
+                f"{failures[0][1]}; the beton is damaged, write it again, or let data.on_error=replace put others in place"
+            )
+        for position, line in failures:
+            self.count += 1
+            following = order.sample_after(int(rng.sample_of(ids[position])))
+            shown = set(rng.sample_of(ids).tolist())  # an image that is there already could be mixed with itself
+            while following in shown and len(shown) < len(order.samples):
+                following = order.sample_after(following)
+            print(f"deit_fast: {line}; sample {following} stands in for it", file=sys.stderr)
+            ids[position] = ids[position] - rng.sample_of(ids[position]) + np.uint64(following)
+
+
 class Loader:
     """Batches of one epoch at a time on one rank. One iteration at a time: a new one ends the one before.
 
@@ -173,7 +203,7 @@ class Loader:
         self.batches_ahead = recipe.data.batches_ahead
         self.is_training, self.is_bfloat16 = recipe.is_training, recipe.data.dtype == "bfloat16"
         self.num_slots = num_slots or slots_of(recipe.data)
-        self.num_replaced = 0
+        self._replacements = Replacements(order, images.beton.num_samples, on_error=recipe.data.on_error)
         self._num_refused_before = 0  # by views of other resolutions
         self._resolution = resolution
         self._epoch, self.first_step = 0, 0
@@ -181,6 +211,14 @@ class Loader:
         self._image_slots: Slots
         self._target_slots: Slots
         self._producer: _Producer | None = None
+
+    @property
+    def num_replaced(self) -> int:
+        return self._replacements.count
+
+    @num_replaced.setter
+    def num_replaced(self, count: int) -> None:
+        self._replacements.count = count
 
     @property
     def num_refused(self) -> int:
@@ -237,7 +275,7 @@ class Loader:
             try:
                 self._views = self._make_views(
                     self._images, self._recipe, self._resolution, batch_size=self.batch_size, num_workers=self.num_workers,
-                    replace=self._replace,
+                    replace=self._replacements.put,
                 )  # fmt: skip
                 slots = self._recipe.slots(self._resolution)
                 self._image_slots, self._target_slots = (
@@ -288,25 +326,6 @@ class Loader:
         """No batch is made for now: wait until no GPU copies from any, and keep the memory of the usual number."""
         for slots in (self._image_slots, self._target_slots):
             slots.rest()
-
-    def _replace(self, ids: np.ndarray, failures: list[tuple[int, str]], num_tries: int) -> None:
-        """Puts the next images of the beton in the place of those that did not decode.
-
-        Raises RankError where that is not asked for, or when all images were tried.
-        """
-        order = self.order
-        if isinstance(order, EvalOrder) or self._recipe.data.on_error != "replace" or num_tries == self.beton.num_samples:
-            raise RankError(
-                f"{failures[0][1]}; the beton is damaged, write it again, or let data.on_error=replace put others in place"
-            )
-        for position, line in failures:
-            self.num_replaced += 1
-            following = order.sample_after(int(rng.sample_of(ids[position])))
-            shown = set(rng.sample_of(ids).tolist())  # an image that is there already could be mixed with itself
-            while following in shown and len(shown) < len(order.samples):
-                following = order.sample_after(following)
-            print(f"deit_fast: {line}; sample {following} stands in for it", file=sys.stderr)
-            ids[position] = ids[position] - rng.sample_of(ids[position]) + np.uint64(following)
 
 
 def shown(ids: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
