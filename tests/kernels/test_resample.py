@@ -8,13 +8,10 @@ from PIL import Image
 from torchvision.transforms import functional as F
 
 from deit_fast.kernels import crop, resample
+from tests.pillows import resized, with_shorter_side
 from tests.scale import scaled
 
 PILLOW = {kind: Image.Resampling[name.upper()] for name, kind in resample.FILTERS.items()}
-TORCHVISION = {
-    resample.BILINEAR: F.InterpolationMode.BILINEAR,
-    resample.BICUBIC: F.InterpolationMode.BICUBIC,
-}
 
 
 def _view(image: np.ndarray, plan: tuple[int, ...], kind: int, flipped: bool, resolution: int) -> np.ndarray:
@@ -44,7 +41,7 @@ def test_random_crop_equals_pillow(seed: int, height: int, width: int, resolutio
     plan = crop.random_resized_crop(0, np.uint64(seed), height, width, (0.08, 1.0), (3 / 4, 4 / 3), resolution)
     top, left, box_height, box_width = plan[:4]
     box = Image.fromarray(image).crop((left, top, left + box_width, top + box_height))
-    want = np.asarray(box.resize((resolution, resolution), PILLOW[kind]))
+    want = np.asarray(resized(box, (resolution, resolution), PILLOW[kind]))
     np.testing.assert_array_equal(_view(image, plan, kind, flipped, resolution), want[:, ::-1] if flipped else want)
 
 
@@ -61,9 +58,9 @@ def test_evaluation_view_equals_torchvision(
     seed: int, height: int, width: int, resolution: int, ratio: float, kind: int
 ) -> None:
     image = _image(seed, height, width)
-    resized = int(resolution / ratio)
-    plan = crop.resized_centre_crop(height, width, resized, resolution)
-    whole = F.resize(Image.fromarray(image), [resized], interpolation=TORCHVISION[kind])
+    shorter = int(resolution / ratio)
+    plan = crop.resized_centre_crop(height, width, shorter, resolution)
+    whole = with_shorter_side(Image.fromarray(image), shorter, PILLOW[kind])
     want = np.asarray(F.center_crop(whole, [resolution, resolution]))
     np.testing.assert_array_equal(_view(image, plan, kind, False, resolution), want)
 
@@ -73,7 +70,7 @@ def test_evaluation_view_equals_torchvision(
 def test_scratch_is_large_enough_for_any_shrinking(size: tuple[int, int], kind: int) -> None:
     image = _image(1, *size)
     plan = (0, 0, *size, 32, 32, 0, 0)
-    want = np.asarray(Image.fromarray(image).resize((32, 32), PILLOW[kind]))
+    want = np.asarray(resized(Image.fromarray(image), (32, 32), PILLOW[kind]))
     np.testing.assert_array_equal(_view(image, plan, kind, False, 32), want)
 
 
@@ -94,7 +91,7 @@ def test_resize_of_a_box_equals_pillow(
     left, right = sorted((edges[0] * width, edges[1] * width))
     upper, lower = sorted((edges[2] * height, edges[3] * height))
     box = None if min(right - left, lower - upper) < 0.01 else (left, upper, right, lower)
-    want = np.asarray(Image.fromarray(image).resize((out_width, out_height), PILLOW[kind], box=box))
+    want = np.asarray(resized(Image.fromarray(image), (out_width, out_height), PILLOW[kind], box))
     np.testing.assert_array_equal(resample.resize(image, out_height, out_width, kind, box), want)
 
 
@@ -109,8 +106,8 @@ def test_resize_of_a_box_equals_pillow(
 def test_simple_random_crop_equals_torchvision(seed: int, height: int, width: int, resolution: int, flipped: bool) -> None:
     image = _image(seed, height, width)
     plan = crop.simple_random_crop(0, np.uint64(seed), height, width, resolution, 4)
-    resized = F.resize(Image.fromarray(image), [resolution], interpolation=F.InterpolationMode.BICUBIC)
-    padded = np.asarray(F.pad(resized, [4], padding_mode="reflect"))
+    whole = with_shorter_side(Image.fromarray(image), resolution)
+    padded = np.asarray(F.pad(whole, [4], padding_mode="reflect"))
     row, column = plan[6] + 4, plan[7] + 4
     want = padded[row : row + resolution, column : column + resolution]
     assert want.shape == (resolution, resolution, 3)

@@ -49,10 +49,14 @@ _OF_FLOATS = (
 _OF_NVJPEG = (
     "With data.decode=gpu, which is not the default: nvJPEG enlarges chroma in its own way. What it refuses is left out."
 )
+_OF_PASSES = (
+    "A resize has two passes, and rounds to whole levels between them. Ours goes along rows first, as Pillow up to 12 does. "
+    "Pillow 13 takes the order that costs less: for tall images columns first, which changes up to two levels."
+)
 SECTIONS = (
     Section("JPEG decoding", jpegs.ROWS),
     Section("JPEG decoding on a GPU", device_jpegs.ROWS, remark=_OF_NVJPEG),
-    Section("Crops and resizing", crops.ROWS),
+    Section("Crops and resizing", crops.ROWS, remark=_OF_PASSES),
     Section("Operations of policies", operations.ROWS, remark=_OF_OPERATIONS),
     Section("Whole policies, on random resized crops", operations.POLICIES, remark=_OF_POLICIES),
     Section("Normalising and mixing, float32", batches.ROWS, "units of 1e-6", 1e6, _OF_FLOATS),

@@ -30,6 +30,7 @@ from deit_fast.kernels.transpose import void_pointer
 from tests.data.image_folders import smooth_image
 from tests.data.odd_files import encoded, make_odd_files
 from tests.data.stored import stored_bytes, stored_images
+from tests.pillows import resized
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -165,7 +166,7 @@ def test_every_kind_of_smooth_resize_is_pillows(tmp_path: Path) -> None:
             out = tmp_path / f"{interpolation}-{side}.beton"
             options: dict[str, Any] = {"interpolation": interpolation, "resize_side": side}
             write_beton(source, WriteConfig(out=str(out), mode="raw", max_resolution=50, num_workers=1, **options))
-            reference = Image.open(io.BytesIO(content)).resize(size, Image.Resampling[interpolation.upper()])
+            reference = resized(Image.open(io.BytesIO(content)), size, Image.Resampling[interpolation.upper()])
             np.testing.assert_array_equal(stored_images(out)[0][1], np.asarray(reference))
 
 

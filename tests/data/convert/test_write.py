@@ -18,6 +18,7 @@ from deit_fast.data.format import layout
 from deit_fast.data.format.beton import open_beton
 from tests.data.image_folders import convert, make_images, make_images_with_bad_ones, smooth_image
 from tests.data.stored import stored_images
+from tests.pillows import resized
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -51,7 +52,7 @@ def test_raw_pixels_are_pillows(tmp_path: Path) -> None:
         zip(stored_images(tmp_path / "full.beton"), stored_images(tmp_path / "small.beton"), strict=True)
     ):
         np.testing.assert_array_equal(full[1], smooth_image(sample))
-        reference = Image.fromarray(smooth_image(sample)).resize((32, 24), Image.Resampling.BICUBIC)
+        reference = resized(Image.fromarray(smooth_image(sample)), (32, 24))
         np.testing.assert_array_equal(small[1], np.asarray(reference))
 
 

@@ -15,6 +15,7 @@ from deit_fast.data.load.decode import ViewDecoder, images_of, reason
 from deit_fast.kernels import crop, decode, resample, rng
 from tests.data.image_folders import convert
 from tests.data.planned import planned, random_cropping
+from tests.pillows import resized
 
 RESOLUTION = 48
 
@@ -72,7 +73,7 @@ def test_views_equal_pillow(beton: Beton, repeats: int, scale: tuple[float, floa
     for view_id, plan, view in zip(ids, plans, views, strict=True):
         top, left, height, width = plan[:4]
         box = _image(beton, int(rng.sample_of(view_id))).crop((left, top, left + width, top + height))
-        want = np.asarray(box.resize((RESOLUTION, RESOLUTION), Image.Resampling.BICUBIC))
+        want = np.asarray(resized(box, (RESOLUTION, RESOLUTION)))
         np.testing.assert_array_equal(view, want[:, ::-1] if plan[8] else want)
 
 

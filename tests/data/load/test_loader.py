@@ -22,6 +22,7 @@ from deit_fast.data import ffcv_ops
 from deit_fast.data.format.beton import open_beton
 from deit_fast.data.load.loader import Loader, eval_loader, train_loader
 from deit_fast.kernels import crop, rng
+from tests.pillows import resized, with_shorter_side
 
 CPU = torch.device("cpu")
 NUM_IMAGES, NUM_CLASSES = 50, 5
@@ -107,7 +108,7 @@ def test_training_views_equal_pillow(beton: Path) -> None:
                 np.uint64(3), view_id, image.height, image.width, plain.crop_scale, plain.crop_ratio, 32
             )
             top, left, height, width = plan[:4]
-            view = image.crop((left, top, left + width, top + height)).resize((32, 32), Image.Resampling.BICUBIC)
+            view = resized(image.crop((left, top, left + width, top + height)), (32, 32))
             if crop.is_flipped(np.uint64(3), view_id, 0.5):
                 view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             want = transforms.functional.normalize(transforms.functional.to_tensor(view), MEAN, STD)
@@ -119,7 +120,7 @@ def test_training_views_equal_pillow(beton: Path) -> None:
 def test_evaluation_views_equal_torchvision(beton: Path) -> None:
     reference = transforms.Compose(
         [
-            transforms.Resize(36, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.Lambda(lambda image: with_shorter_side(image, 36)),
             transforms.CenterCrop(32),
             transforms.ToTensor(),
             transforms.Normalize(MEAN, STD),

@@ -16,6 +16,7 @@ from deit_fast.data.load.loader import Batch, Loader, eval_loader, train_loader
 from deit_fast.kernels import crop, rng
 from tests.data.image_folders import convert, make_images
 from tests.data.stored import stored_images
+from tests.pillows import resized, with_shorter_side
 
 CPU = torch.device("cpu")
 PLAIN = AugmentConfig(repeats=1, flip=0, auto_augment="", erase=0, mixup=0, cutmix=0, label_smoothing=0)
@@ -114,8 +115,8 @@ def test_centre_crop_is_the_evaluation_view_flipped_or_not(beton: Path) -> None:
     num_flipped = 0
     for batch in _loader(beton, centre, eval_crop_ratio=0.8):
         for sample, image in zip(batch.samples.tolist(), batch.images, strict=True):
-            resized = F.resize(images[sample], [40], interpolation=F.InterpolationMode.BICUBIC)
-            want = F.to_tensor(F.center_crop(resized, [SIDE, SIDE]))
+            whole = with_shorter_side(images[sample], 40)
+            want = F.to_tensor(F.center_crop(whole, [SIDE, SIDE]))
             is_flipped = not torch.allclose(image, want, atol=1e-6, rtol=0)
             num_flipped += is_flipped
             torch.testing.assert_close(image, want.flip(2) if is_flipped else want, atol=1e-6, rtol=0)
@@ -129,8 +130,8 @@ def test_simple_random_crop_equals_torchvision(beton: Path) -> None:
         for sample, view_id, image in zip(
             batch.samples.tolist(), rng.pack_view_ids(0, batch.samples.numpy(), batch.views.numpy()), batch.images, strict=True
         ):
-            resized = F.resize(images[sample], [SIDE], interpolation=F.InterpolationMode.BICUBIC)
-            padded = np.asarray(F.pad(resized, [4], padding_mode="reflect"))
+            whole = with_shorter_side(images[sample], SIDE)
+            padded = np.asarray(F.pad(whole, [4], padding_mode="reflect"))
             plan = crop.simple_random_crop(np.uint64(3), view_id, images[sample].height, images[sample].width, SIDE, 4)
             row, column = plan[6] + 4, plan[7] + 4
             want = torch.from_numpy(padded[row : row + SIDE, column : column + SIDE].copy()).permute(2, 0, 1) / 255
@@ -145,7 +146,7 @@ def test_every_filter_is_to_be_had(beton: Path, interpolation: str) -> None:
     whole = dataclasses.replace(PLAIN, crop_scale=(1.0, 1.0), crop_ratio=(1.5, 1.5), mean=(0.0,) * 3, std=(1.0,) * 3)
     for batch in _loader(beton, whole, interpolation=interpolation):
         for sample, image in zip(batch.samples.tolist(), batch.images, strict=True):
-            want = np.asarray(images[sample].resize((SIDE, SIDE), Image.Resampling[interpolation.upper()]))
+            want = np.asarray(resized(images[sample], (SIDE, SIDE), Image.Resampling[interpolation.upper()]))
             torch.testing.assert_close(image, torch.from_numpy(want.copy()).permute(2, 0, 1) / 255, atol=1e-6, rtol=0)
 
 

@@ -23,6 +23,7 @@ from deit_fast.data.load.loader import train_loader
 from deit_fast.kernels import crop, decode, resample
 from tests.data.mutated import mutated_images, sample_rows, sound_images, write_images
 from tests.data.planned import planned
+from tests.pillows import resized
 from tests.scale import scaled
 
 RESOLUTION = 32
@@ -92,7 +93,7 @@ def _check_is_as_pillow_decodes(content: bytes, plan: np.ndarray, view: np.ndarr
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     top, left, height, width = (int(edge) for edge in plan[:4])
     box = Image.open(io.BytesIO(content)).convert("RGB").crop((left, top, left + width, top + height))
-    want = np.asarray(box.resize((RESOLUTION, RESOLUTION), Image.Resampling.BICUBIC))
+    want = np.asarray(resized(box, (RESOLUTION, RESOLUTION)))
     np.testing.assert_array_equal(view, want[:, ::-1] if plan[8] else want)
 
 
