@@ -1,4 +1,4 @@
-"""Takes the points of a sweep, gives what they are predicted to cost, what they have cost, and whether the next one fits."""
+"""Predicts what the points of a sweep cost, counts what they have cost, and says whether the next one fits."""
 
 from __future__ import annotations
 
