@@ -1,4 +1,4 @@
-"""Takes the words of a command line, runs the command, gives its exit status.
+"""Runs the command that a command line names, and returns its exit status.
 
 0: done. 1: a bug, with its traceback. 2: what the user can mend, in one line on stderr. 130: interrupted.
 

@@ -1,4 +1,4 @@
-"""Takes the words of a command line and the YAML files that it names, gives one frozen RunConfig, or the `--help` text.
+"""Reads a command line and the YAML files that it names into one frozen RunConfig; writes the `--help` texts.
 
 fastargs holds the options (Section, Param, Checker) and validates them. It is fed by hand and never reads the command
 line, files or the environment itself, because version 1.2.0 would read bool("False") as True and 3.9 as the integer 3,

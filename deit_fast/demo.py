@@ -1,4 +1,4 @@
-"""Takes scikit-learn's handwritten digits, gives a trained DeiT: every command of the main job, one after another.
+"""Trains a small DeiT on scikit-learn's handwritten digits with every command of the main job, one after another.
 
 Each step runs as its own process and is printed as a user would type it.
 """

@@ -1,4 +1,4 @@
-"""Takes YAML files and the words of a command line as they came, gives option values, each of the type that is wanted.
+"""Reads option values from YAML files and the command line, each as the type of its option.
 
 YAML is read strictly: a key that stands twice is an error, numbers are decimal (YAML 1.1 would read 010 as 8, 1_0 as 10
 and 1:30 as 90), and 1e-3 is a number, which PyYAML alone takes for text.

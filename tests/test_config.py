@@ -119,7 +119,7 @@ def test_ranges_of_unused_options_are_not_checked() -> None:
         ("data", {"dtype": "uint8"}, "data.dtype=uint8: .* want float32"),
         ("data", {"start_resolution": 256}, "data.start_resolution=256: want .*data.resolution=224"),
         ("train", {"accumulate": 200}, "train.accumulate=200: want at most data.batch_size=128"),
-        ("train", {"loss": "bce"}, "augment.label_smoothing=0.1: makes every target positive, .* want 0"),
+        ("train", {"loss": "bce"}, "augment.label_smoothing=0.1: it makes every target positive, .* want label smoothing 0"),
         ("schedule", {"warmup_epochs": 300.0}, "schedule.warmup_epochs=300: want fewer than train.epochs=300"),
     ],
 )

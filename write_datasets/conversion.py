@@ -1,4 +1,4 @@
-"""Takes the words of a script's command line, gives two betons: runs `deit-fast write` once for train and once for val."""
+"""Runs `deit-fast write` twice, once for train and once for val, for the scripts in this folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes Stanford Cars, gives two betons: OUT/train.beton (8,144 images) and OUT/val.beton (the 8,041 test images).
+"""Writes Stanford Cars as two betons: OUT/train.beton (8,144 images) and OUT/val.beton (the 8,041 test images).
 
     python write_datasets/write_cars.py CARS OUT [--write.OPTION=VALUE ...] [--source.subset=N]
 

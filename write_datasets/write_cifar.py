@@ -1,4 +1,4 @@
-"""Takes CIFAR-10 or CIFAR-100, gives two betons: OUT/train.beton (50,000 images) and OUT/val.beton (the 10,000 test images).
+"""Writes CIFAR-10 or CIFAR-100 as two betons: OUT/train.beton (50,000 images) and OUT/val.beton (the 10,000 test images).
 
     python write_datasets/write_cifar.py CIFAR OUT [--write.OPTION=VALUE ...] [--source.subset=N]
 

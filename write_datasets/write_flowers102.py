@@ -1,4 +1,4 @@
-"""Takes Flowers-102, gives two betons: OUT/train.beton (2,040 images) and OUT/val.beton (the 6,149 test images).
+"""Writes Flowers-102 as two betons: OUT/train.beton (2,040 images) and OUT/val.beton (the 6,149 test images).
 
     python write_datasets/write_flowers102.py FLOWERS OUT [--write.OPTION=VALUE ...] [--source.subset=N]
 

@@ -1,4 +1,4 @@
-"""Takes ImageNet as archives or as image folders, gives two betons: OUT/train.beton and OUT/val.beton.
+"""Writes ImageNet, from its archives or image folders, as two betons: OUT/train.beton and OUT/val.beton.
 
     python write_datasets/write_imagenet.py IMAGENET OUT [--write.OPTION=VALUE ...] [--source.subset=N]
 

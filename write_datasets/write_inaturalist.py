@@ -1,4 +1,4 @@
-"""Takes iNaturalist 2018 or 2019, gives two betons: OUT/train.beton and OUT/val.beton.
+"""Writes iNaturalist 2018 or 2019 as two betons: OUT/train.beton and OUT/val.beton.
 
     python write_datasets/write_inaturalist.py INATURALIST OUT [--write.OPTION=VALUE ...] [--source.subset=N]
 

@@ -1,4 +1,4 @@
-"""Takes Parquet shards in Hugging Face's layout, gives two betons: OUT/train.beton and OUT/val.beton.
+"""Writes Parquet shards in Hugging Face's layout as two betons: OUT/train.beton and OUT/val.beton.
 
     python write_datasets/write_parquet.py SHARDS OUT [--source.classes=NAMES.txt] [--write.OPTION=VALUE ...]
 

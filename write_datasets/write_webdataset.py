@@ -1,4 +1,4 @@
-"""Takes tar shards in WebDataset's layout, gives two betons: OUT/train.beton and OUT/val.beton.
+"""Writes tar shards in WebDataset's layout as two betons: OUT/train.beton and OUT/val.beton.
 
     python write_datasets/write_webdataset.py SHARDS OUT [--source.classes=NAMES.txt] [--write.OPTION=VALUE ...]
 

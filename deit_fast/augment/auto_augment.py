@@ -1,4 +1,4 @@
-"""Takes a policy string of timm's AutoAugment, gives its sub-policies.
+"""Parses timm's policy strings of AutoAugment into sub-policies.
 
 AutoAugment (Cubuk et al. 2018) as timm 1.0.31's `auto_augment_transform` reads it. A sub-policy is two operations, each with
 its probability in tenths and its magnitude; one of the 25 is drawn for a view. `original` is the paper's ImageNet policy

@@ -1,4 +1,4 @@
-"""Takes the options of a view's crop, gives how it is drawn."""
+"""Translates the options of a view's crop for the kernels."""
 
 from __future__ import annotations
 

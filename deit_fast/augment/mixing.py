@@ -1,4 +1,4 @@
-"""Takes the options of augmentation, gives how batches are mixed."""
+"""Translates the options of Mixup and CutMix for the kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the options of augmentation, gives their policy, as a table that `kernels.policy` draws from."""
+"""Translates the options of augmentation into a policy: a table that `kernels.policy` draws from."""
 
 from __future__ import annotations
 

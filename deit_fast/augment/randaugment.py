@@ -1,4 +1,4 @@
-"""Takes a policy string of timm's RandAugment, gives its operations and numbers.
+"""Parses timm's policy strings of RandAugment into operations and numbers.
 
 RandAugment (Cubuk et al. 2019) as timm's `rand_augment_transform` reads it: `rand-m9-mstd0.5-inc1` is DeiT's. What timm
 ignores in silence (a part without its number, an unknown set) is an error here.

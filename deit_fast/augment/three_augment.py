@@ -1,4 +1,4 @@
-"""Takes nothing, gives the three operations of DeiT III's 3-Augment, one of which each view gets.
+"""DeiT III's 3-Augment: three operations, of which each view gets one.
 
 DeiT III (Touvron et al. 2022, section 3; augment.py of its code): grey, solarised at 128, or blurred by a Gaussian of a
 radius uniform on 0.1 to 2, each as often; colour jitter follows.

@@ -1,4 +1,4 @@
-"""Takes the result of `bench loader`, gives its chart as PNG: works beside rivals, threads, and stages."""
+"""Draws the result of `bench loader` as PNG: works beside rivals, threads, and stages."""
 
 from __future__ import annotations
 

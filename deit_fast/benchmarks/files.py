@@ -1,4 +1,4 @@
-"""Takes a source or a beton, gives some of its images in every form that the systems of a comparison want."""
+"""Makes files of the same images in every form that the compared systems need."""
 
 from __future__ import annotations
 

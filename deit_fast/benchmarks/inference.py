@@ -1,4 +1,4 @@
-"""Takes a model and a device, gives images per second of its forward passes in each precision and at each batch size."""
+"""Measures images per second of a model's forward passes, by precision and batch size."""
 
 from __future__ import annotations
 

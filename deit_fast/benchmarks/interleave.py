@@ -1,4 +1,4 @@
-"""Takes several things to measure, gives the figures of each, measured in turn so that all meet the same machine."""
+"""Measures several things in turns, so that all meet the same state of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes what a bench was asked and what trained in it, gives the facts that stand beside its figures."""
+"""Facts about a bench that stand beside its figures: configuration, hardware, versions."""
 
 from __future__ import annotations
 

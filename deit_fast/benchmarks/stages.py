@@ -1,4 +1,4 @@
-"""Takes some images of a beton, gives each stage of the data path as a function that takes all of them through it once."""
+"""Makes each stage of the data path a function that processes some images of a beton once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes nothing, gives what a run is: one frozen dataclass for each section, and the checks across sections.
+"""The configuration of a run: one frozen dataclass for each section, and checks across sections.
 
 Every default of the project stands here once, beside its meaning and unit. `cli` builds these from YAML and the command
 line; every other module takes the section that concerns it.

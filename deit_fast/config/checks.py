@@ -1,4 +1,4 @@
-"""Takes a configuration, gives the error of the first option that does not fit: its range, or another section."""
+"""Checks options against their ranges and against each other, and names the first that does not fit."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ RANGES: tuple[tuple[str, str, Any], ...] = (
 
 
 def check_ranges(config: RunConfig, is_used: Callable[[str], bool] = lambda path: True) -> None:
-    """Raises UserError for the first option `section.name` that is_used and outside its range: what, got, wanted."""
+    """Raises UserError for the first option `section.name` that is used (is_used) and outside its range."""
     for path, _, _ in RANGES:
         if is_used(path):
             section, name = path.split(".")
@@ -112,7 +112,7 @@ def check_ranges(config: RunConfig, is_used: Callable[[str], bool] = lambda path
 
 
 def check_option(path: str, value: Any) -> None:
-    """Raises UserError where a value, of the option's type, is outside the range of `section.name`, which need not have one."""
+    """Raises UserError if a value, of the option's type, is outside the range of `section.name`, if it has a range."""
     for known, wanted, is_valid in RANGES:
         if known == path:
             numbers = value if isinstance(value, tuple) else (value,)
@@ -121,7 +121,7 @@ def check_option(path: str, value: Any) -> None:
 
 
 def check_loading(data: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, seed: int = 0) -> None:
-    """Raises UserError for the first of a loader's arguments that the command line would refuse."""
+    """Raises UserError for the first argument of a loader that the command line would refuse too."""
     for section, options in (("data", data), ("augment", augment)):
         for name, hint in get_type_hints(type(options)).items():
             path, value = f"{section}.{name}", getattr(options, name)
@@ -137,7 +137,7 @@ def check_loading(data: DataConfig, augment: AugmentConfig, *, rank: int, world_
 
 
 def _is_of(hint: Any, value: Any) -> bool:
-    """Whether a value is of the type of an option's field; paths count as text, NumPy's numbers as numbers."""
+    """Whether a value has the type of an option's field; paths count as text, NumPy's numbers as numbers."""
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if get_origin(hint) is tuple:
@@ -157,22 +157,22 @@ def _words_of(hint: Any) -> str:
 
 
 def check_training(config: RunConfig, world_size: int) -> None:
-    """Raises UserError where the sections of a training run do not fit each other on world_size ranks."""
+    """Raises UserError if the sections of a training run contradict each other on world_size ranks."""
     data, augment = config.data, config.augment
     for name in ("train", "val"):
         if not getattr(data, name):
             raise UserError(f"data.{name} is not set: want the path of a beton, made by `deit-fast write`")
     if config.train.resume and not config.run.dir:
-        raise UserError("train.resume: run.dir is not set: want the folder of the run to go on with")
+        raise UserError("train.resume: run.dir is not set: want the folder of the run to continue")
     if is_mixing(augment) and augment.mix_mode == "pair" and data.batch_size % 2:
         raise UserError(
-            f"data.batch_size={data.batch_size}: augment.mix_mode=pair wants an even batch on each of the {world_size} "
-            "rank(s), else one view would not be mixed; choose an even number, or another mode"
+            f"data.batch_size={data.batch_size}: augment.mix_mode=pair needs an even batch on each of the {world_size} "
+            "rank(s), else one view stays unmixed; want an even number, or another mode"
         )
     check_placement(data, augment)
     check_budget(config)
     if data.dtype == "uint8":
-        raise UserError("data.dtype=uint8: is for other trainers; want float32, float16 or bfloat16")
+        raise UserError("data.dtype=uint8: this trainer needs normalised images; want float32, float16 or bfloat16")
     if data.start_resolution > data.resolution:
         raise UserError(
             f"data.start_resolution={data.start_resolution}: want 0 to data.resolution={data.resolution} (0: no ramp)"
@@ -182,29 +182,29 @@ def check_training(config: RunConfig, world_size: int) -> None:
         raise UserError(f"schedule.warmup_epochs={warmup_epochs:g}: want fewer than train.epochs={config.train.epochs}")
     if config.train.loss == "bce" and config.train.bce_threshold == 0 and augment.label_smoothing > 0:
         raise UserError(
-            f"augment.label_smoothing={augment.label_smoothing:g}: makes every target positive, and train.loss=bce counts "
-            "those above train.bce_threshold=0 as 1; want 0, or a higher or negative threshold"
+            f"augment.label_smoothing={augment.label_smoothing:g}: it makes every target positive, and train.loss=bce counts "
+            "targets above train.bce_threshold=0 as 1; want label smoothing 0, or a higher or negative threshold"
         )
     if config.distil.teacher_weights and config.distil.kind == "none":
         raise UserError(
-            f"distil.teacher_weights={config.distil.teacher_weights}: is not used with distil.kind=none; want hard or soft, or "
-            "leave the teacher out"
+            f"distil.teacher_weights={config.distil.teacher_weights}: distil.kind=none uses no teacher; want distil.kind=hard "
+            "or soft, or leave the teacher out"
         )
     if config.train.accumulate > data.batch_size:
         raise UserError(f"train.accumulate={config.train.accumulate}: want at most data.batch_size={data.batch_size}")
 
 
 def check_budget(config: RunConfig) -> None:
-    """Raises UserError where a budget lacks what it needs."""
+    """Raises UserError if a budget lacks an option that it needs."""
     budget, price = config.budget, config.run.dollars_per_hour
     if budget.dollars != -1 and price == 0:
-        raise UserError(f"budget.dollars={budget.dollars:g}: run.dollars_per_hour is not set; want the price of an hour")
+        raise UserError(f"budget.dollars={budget.dollars:g}: run.dollars_per_hour is not set; want the price per hour")
     if budget.until:
         target_top1(budget.until)
 
 
 def target_top1(until: str) -> float:
-    """The top-1 in percent that budget.until names. Raises UserError if it names none."""
+    """The top-1 in percent in budget.until. Raises UserError if there is none."""
     name, _, value = until.partition("=")
     try:
         top1 = float(value)
@@ -216,21 +216,21 @@ def target_top1(until: str) -> float:
 
 
 def check_placement(data: DataConfig, augment: AugmentConfig) -> None:
-    """Raises UserError where options do not fit the places that data.decode and augment.device say."""
+    """Raises UserError if other options contradict data.decode and augment.device."""
     if data.decode == "gpu" and augment.device == "cpu":
         raise UserError(
-            f"data.decode={data.decode}: what is decoded on the GPU is augmented there; want augment.device={data.decode} too"
+            f"data.decode={data.decode}: images decoded on the GPU are augmented there; want augment.device={data.decode} too"
         )
     if data.decode == "gpu" and data.dct_scaling:
-        raise UserError(f"data.dct_scaling: is for data.decode=cpu, and that is {data.decode}; leave one of them out")
+        raise UserError(f"data.dct_scaling: not possible with data.decode={data.decode}; want data.decode=cpu, or leave it out")
     if augment.device == "gpu" and data.dtype == "uint8":
         raise UserError(
-            f"data.dtype=uint8: is for augment.device=cpu, and that is {augment.device}; choose another dtype, or cpu"
+            f"data.dtype=uint8: not possible with augment.device={augment.device}; want augment.device=cpu, or another dtype"
         )
 
 
 def warnings_of(config: RunConfig, global_batch_size: int) -> list[str]:
-    """What users are known to have lost accuracy or runs by, in this configuration; one line each."""
+    """Settings of this configuration with which users are known to have lost accuracy or runs; one line each."""
     found = []
     is_deit_b = config.model.name.startswith("deit_base") and not config.model.weights and config.train.epochs >= 100
     if is_deit_b and (global_batch_size <= 512 or config.schedule.warmup_epochs >= 10):

@@ -1,4 +1,4 @@
-"""Takes nothing, gives the sections about data: its source, its conversion, how it is loaded, what happens to a view."""
+"""Sections about data: its source, its conversion, loading, and augmentation."""
 
 # ruff: noqa: RUF009  (option() gives a dataclasses.field, which is what stands here)
 
@@ -16,7 +16,7 @@ SourceKind = Literal[
 
 @dataclass(frozen=True)
 class SourceConfig(Options):
-    """Where images and labels come from before they are in a beton."""
+    """Source of the images and labels to convert."""
 
     path: str = path_option("", "folder, archive or shards to convert, in the layout that source.kind says")
     kind: SourceKind = option(
@@ -29,13 +29,13 @@ class SourceConfig(Options):
     )
     classes: str = path_option(
         "",
-        "text file with a class name a line in the order of the labels, or a folder with a folder for each class; a source "
-        "that has names of its own takes their order, or if none of them is there the new names; a class may have no images",
+        "text file with one class name a line, in the order of the labels, or a folder of class folders; a source with class "
+        "names is put in this order, and one that shares none of them gets these names; a class may have no images",
     )
     image_column: str = option("", "column of a Parquet source that holds images; empty: found by its name or type")
     label_column: str = option("", "column of a Parquet source that holds labels; empty: found by its name or type")
-    subset: int = option(0, "take so many images only, from each class its share, for trials; 0: all")
-    seed: int = option(0, "seed of the choice of source.subset")
+    subset: int = option(0, "number of images to take, in proportion from each class, for trials; 0: all")
+    seed: int = option(0, "seed that chooses the images of source.subset")
 
 
 @dataclass(frozen=True)
@@ -45,32 +45,32 @@ class WriteConfig(Options):
     out: str = path_option("", "beton to write; its manifest goes beside it as OUT.json")
     mode: Literal["jpg", "raw", "proportion", "smart"] = option(
         "jpg",
-        "how images are stored: jpg (JPEG), raw (uint8 pixels), proportion (JPEG for write.jpeg_share of them), smart "
-        "(raw where the JPEG would not be smaller than write.smart_share of the pixels)",
+        "how images are stored: jpg (JPEG); raw (uint8 pixels); proportion (write.jpeg_share of them as JPEG, the others raw); "
+        "smart (JPEG if it is smaller than write.smart_share of the raw pixels, else raw)",
     )
-    jpeg_share: float = option(0.5, "share of images stored as JPEG in mode proportion, 0 to 1")
-    smart_share: float = option(0.5, "in mode smart, a JPEG is kept if smaller than this share of the raw pixels' bytes")
-    jpeg_quality: int = option(90, "quality of a JPEG that must be encoded, 1 to 100; JPEGs that need no change keep theirs")
-    subsampling: Literal["4:2:0", "4:2:2", "4:4:4"] = option("4:2:0", "chroma subsampling of a JPEG that must be encoded")
-    optimize: bool = option(False, "Huffman tables optimised for each JPEG: smaller files, slower conversion")
-    max_resolution: int = option(0, "largest side of a stored image in pixels; larger ones are scaled down; 0: any")
+    jpeg_share: float = option(0.5, "write.mode=proportion: share of images stored as JPEG, 0 to 1")
+    smart_share: float = option(0.5, "write.mode=smart: store a JPEG if it is smaller than this share of the raw pixels' bytes")
+    jpeg_quality: int = option(90, "quality of JPEGs that are encoded anew, 1 to 100; JPEGs that need no change keep theirs")
+    subsampling: Literal["4:2:0", "4:2:2", "4:4:4"] = option("4:2:0", "chroma subsampling of JPEGs that are encoded anew")
+    optimize: bool = option(False, "optimise the Huffman tables of each JPEG: smaller files, slower conversion")
+    max_resolution: int = option(0, "scale images down until the side write.resize_side has at most this many pixels; 0: never")
     max_megapixels: float = option(
         178.95697,
-        "largest image that is read, in millions of pixels; a larger one is bad (write.on_error); default: Pillow's limit",
+        "largest image to read, in millions of pixels; a larger one is a bad file (write.on_error); default: Pillow's limit",
     )
-    resize_side: Literal["longest", "shortest"] = option("longest", "the side that write.max_resolution is about")
+    resize_side: Literal["longest", "shortest"] = option("longest", "the side that write.max_resolution limits")
     interpolation: Literal["bicubic", "bilinear", "lanczos", "hamming", "box"] = option(
-        "bicubic", "filter that scales down, as Pillow computes it, antialiased"
+        "bicubic", "filter for scaling down; antialiased, as in Pillow"
     )
     exif_orientation: Literal["ignore", "apply"] = option(
-        "ignore", "whether an image is turned as its EXIF data say (torchvision and timm ignore that)"
+        "ignore", "apply: rotate or mirror images as their EXIF orientation says; ignore: do not, like torchvision and timm"
     )
     on_error: Literal["fail", "skip"] = option(
-        "fail", "what a file that is no image does: end the conversion (fail), or be named in the manifest only (skip)"
+        "fail", "at a bad file: end the conversion (fail), or leave it out and name it in the manifest (skip)"
     )
     num_workers: int = option(0, "processes that convert; 0: one for each core")
-    seed: int = option(0, "seed of the choice of images stored as JPEG in mode proportion")
-    resume: bool = option(False, "go on with an interrupted conversion from its finished parts; its source must be as it was")
+    seed: int = option(0, "write.mode=proportion: seed that chooses the images stored as JPEG")
+    resume: bool = option(False, "continue an interrupted conversion from its finished parts; the source must be unchanged")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class VerifyConfig(Options):
     """Check of a beton."""
 
     beton: str = path_option("", "beton to check")
-    against: str = path_option("", "source to compare the images with, read as the manifest says it was; empty: none")
+    against: str = path_option("", "source to compare the images with, read with the settings in the manifest; empty: none")
     num_workers: int = option(0, "processes that check; 0: one for each core")
 
 
@@ -99,37 +99,39 @@ class DataConfig(Options):
     eval_batch_size: int = option(0, "images in an evaluation batch of one rank; 0: twice data.batch_size")
     resolution: int = option(224, "side of a training view in pixels")
     start_resolution: int = option(
-        0, "side of a training view in pixels at the start, raised to data.resolution over data.ramp; 0: no ramp"
+        0, "side of a training view in pixels at the start; it rises to data.resolution over data.ramp; 0: no ramp"
     )
-    ramp: Pair = option((0.0, 1.0), "start and end of the rise of the resolution, as fractions of training")
-    eval_resolution: int = option(0, "side of an evaluation view in pixels; 0: data.resolution, in eval the checkpoint's")
+    ramp: Pair = option((0.0, 1.0), "start and end of the resolution ramp, as fractions of training")
+    eval_resolution: int = option(0, "side of an evaluation view in pixels; 0: data.resolution (in `eval`: the checkpoint's)")
     eval_crop_ratio: float = option(
         0.0,
-        "side of the evaluation crop over the shorter side of the resized image, up to 1; 0: 0.875, in eval the checkpoint's",
+        "side of the evaluation crop over the shorter side of the resized image; 0: 0.875 (in `eval`: the checkpoint's)",
     )
     interpolation: Literal["bicubic", "bilinear", "lanczos", "box", "hamming"] = option(
-        "bicubic", "resampling filter, as Pillow computes it, antialiased; turning and shearing use it where it is bilinear"
+        "bicubic",
+        "resampling filter, antialiased, as in Pillow; rotations and shears are bilinear if this is, else bicubic",
     )
     dct_scaling: bool = option(
-        False, "decode JPEGs at 1/2, 1/4 or 1/8 where a crop stays larger than the view: other pixels than Pillow's"
+        False, "decode a JPEG at 1/2, 1/4 or 1/8 if the crop stays larger than the view; faster, but not Pillow's pixels"
     )
     dtype: Literal["float32", "float16", "bfloat16", "uint8"] = option(
         "float32",
-        "type of the images in a batch; uint8: grey levels, neither normalised nor erased nor mixed",
+        "dtype of the images in a batch; uint8: grey levels, not normalised, erased or mixed",
     )
-    subset: int = option(0, "train on so many images only, from each class its share, chosen by train.seed; 0: all")
+    subset: int = option(0, "number of images to train on, in proportion from each class, chosen by train.seed; 0: all")
     order: Literal["random", "pages"] = option(
         "random",
-        "order of a training epoch: random; or pages, for betons larger than memory: from a window that moves over the file",
+        "order of a training epoch: random; or pages, for betons larger than memory: random within a window that moves over "
+        "the file",
     )
-    window_gb: float = option(4.0, "part of the beton that data.order=pages holds in a node's memory, in units of 1e9 bytes")
+    window_gb: float = option(4.0, "data.order=pages: size of the window that a node holds in memory, in units of 1e9 bytes")
     decode: Literal["cpu", "gpu", "auto"] = option(
         "cpu",
-        "where training images are decoded: cpu (libjpeg's pixels); gpu: by nvJPEG, whose chroma differs a little, where "
-        "augment.device=gpu too; auto: measured at the start of training; evaluation is always the CPU's",
+        "where training images are decoded: cpu (libjpeg's pixels); gpu (nvJPEG, whose chroma differs a little; needs "
+        "augment.device=gpu); auto: the faster, measured at the start of training; evaluation always decodes on the CPU",
     )
     on_error: Literal["fail", "replace"] = option(
-        "fail", "what a training image that does not decode does: end the run (fail), or be replaced by the next and counted"
+        "fail", "at a training image that does not decode: end the run (fail), or use the next image and count it (replace)"
     )
     num_workers: int = option(0, "threads that prepare batches on one rank; 0: this rank's share of the cores")
     batches_ahead: int = option(3, "batches prepared ahead of the trainer")
@@ -142,44 +144,46 @@ class AugmentConfig(Options):
     device: Literal["cpu", "gpu", "auto"] = option(
         "cpu",
         "where training views are augmented, normalised and mixed, by the same definitions: cpu; gpu (needs numba-cuda); auto: "
-        "measured at the start of training",
+        "the faster, measured at the start of training",
     )
     repeats: int = option(
         3,
-        "views of one image in a global batch (repeated augmentation), 1: off; they are never mixed with each other where a "
-        "rank's batch is at least twice as many",
+        "views of each image in a global batch (repeated augmentation); 1: off; views of one image are never mixed with each "
+        "other if a rank's batch has at least twice as many views",
     )
-    crop_scale: Pair = option((0.08, 1.0), "range of the area of a random crop, as a share of the image's")
+    crop_scale: Pair = option((0.08, 1.0), "range of the area of a random crop, as a share of the image's area")
     crop_ratio: Pair = option((3 / 4, 4 / 3), "range of the aspect ratio of a random crop, width over height")
     crop: Literal["random", "simple", "centre"] = option(
         "random",
         "random: a box of random area and aspect ratio, resized (timm's RandomResizedCrop); simple: the shorter side resized, "
-        "then a random square of it, padded by 4 pixels (DeiT III); centre: the "
-        "evaluation view (FixRes)",
+        "then a random square of it, padded by 4 pixels (DeiT III); centre: the same crop as in evaluation (FixRes)",
     )
     flip: float = option(0.5, "probability of a horizontal flip")
     auto_augment: str = option(
         "rand-m9-mstd0.5-inc1",
-        "policy as timm writes it: rand-..., original..., v0..., or 3a for DeiT III's 3-Augment; empty: none",
+        "policy in timm's notation: rand-..., original..., v0..., or 3a for DeiT III's 3-Augment; empty: none",
     )
     color_jitter: float = option(
-        0.0, "range of the factors of brightness, contrast and saturation around 1, after the policy; 0: none"
+        0.0, "after the policy, scale brightness, contrast and saturation by random factors within this distance of 1; 0: off"
     )
-    erase: float = option(0.25, "probability that a box of a view is erased")
+    erase: float = option(0.25, "probability that a box of a view is erased (random erasing)")
     erase_mode: Literal["pixel", "rand", "const"] = option(
-        "pixel", "what is put there: normal noise for each value (pixel) or each channel (rand), or zero, the mean (const)"
+        "pixel",
+        "fill of the erased box: normal noise for each value (pixel) or each channel (rand), or 0, the mean (const)",
     )
     mixup: float = option(0.8, "alpha of Mixup's Beta(alpha, alpha); 0: no Mixup")
     cutmix: float = option(1.0, "alpha of CutMix's Beta(alpha, alpha); 0: no CutMix")
     cutmix_minmax: Pair = option(
-        (0.0, 0.0), "smallest and largest side of CutMix's box, as shares of the view's, instead of a Beta's; 0, 0: off"
+        (0.0, 0.0),
+        "range of the sides of CutMix's box, as shares of the view's, drawn uniformly instead of by a Beta; 0, 0: off",
     )
     mix_mode: Literal["batch", "pair", "elem"] = option(
-        "batch", "what shares one lambda: the batch, two views that are each other's partners (pair), or nothing (elem)"
+        "batch",
+        "one lambda for the whole batch (batch), for each pair of views that mix with each other (pair), or for each view",
     )
     mix_probability: float = option(1.0, "probability that a batch is mixed at all")
-    cutmix_probability: float = option(0.5, "probability that a mixed batch gets CutMix, where both are on")
-    label_smoothing: float = option(0.1, "label smoothing: this much of each target is spread evenly over all classes")
+    cutmix_probability: float = option(0.5, "probability that a mixed batch gets CutMix rather than Mixup, if both are on")
+    label_smoothing: float = option(0.1, "label smoothing: this share of each target is spread evenly over all classes")
     mean: Triple = option((0.485, 0.456, 0.406), "mean of each channel, red green blue, in units of 255 grey levels")
     std: Triple = option((0.229, 0.224, 0.225), "standard deviation of each channel, in units of 255 grey levels")
 

@@ -1,4 +1,4 @@
-"""What sections of the configuration are made of: options, and the errors of those that do not fit."""
+"""Options, of which the sections of the configuration consist, and the errors about options."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Triple = tuple[float, float, float]
 
 
 class UserError(ValueError):
-    """What the user can mend. Its message is one line: what, got, wanted, remedy. Commands print it and exit with 2."""
+    """An error that the user can mend. One line says what, got, wanted, remedy. Commands print it and exit with 2."""
 
 
 class RankError(UserError):
-    """A UserError that one rank of several meets alone, and that rank itself therefore prints."""
+    """A UserError that only one of several ranks meets; that rank prints it."""
 
 
 def option(default: Any, meaning: str) -> Any:
@@ -27,17 +27,17 @@ def option(default: Any, meaning: str) -> Any:
 
 
 def path_option(default: Any, meaning: str) -> Any:
-    """A configuration field of one path, or a tuple of them, in which a leading `~` is the home."""
+    """A configuration field of one path or a tuple of paths; a leading `~` means the home folder."""
     return field(default=default, metadata={"help": meaning, "is_path": True})
 
 
 def at_home(path: str) -> str:
-    """The path with a leading `~` or `~NAME` as the home of the user, which a shell puts there in some places alone."""
+    """The path with a leading `~` or `~NAME` replaced by that home folder; a shell does this only in some positions."""
     return os.path.expanduser(path)  # noqa: PTH111  (text that need not be one path: a pattern, or empty)
 
 
 class Options:
-    """What every section is: its paths begin at the home where they were given with `~`."""
+    """Base of every section. Expands a leading `~` in the section's paths."""
 
     def __post_init__(self) -> None:
         for own in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -48,5 +48,5 @@ class Options:
 
 
 def _expanded(path: Any) -> Any:
-    """The text of a path, its home found; what is none stays, for the check of types."""
+    """The text of a path with `~` expanded; a value that is no path stays as it is, for the check of types."""
     return at_home(os.fspath(path)) if isinstance(path, str | os.PathLike) else path

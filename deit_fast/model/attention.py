@@ -1,4 +1,4 @@
-"""Takes a model, gives it attention in float32 within mixed precision, against logits that overflow or lose their order."""
+"""Computes attention in float32 within mixed precision, against logits that overflow or lose their order."""
 
 from __future__ import annotations
 

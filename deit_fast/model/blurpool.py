@@ -1,4 +1,4 @@
-"""Takes a convnet, gives it anti-aliased: each strided convolution sees its input blurred (Zhang, ICML 2019)."""
+"""Anti-aliases a convnet: blurs the input of each strided convolution (Zhang, ICML 2019)."""
 
 from __future__ import annotations
 

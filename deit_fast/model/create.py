@@ -1,4 +1,4 @@
-"""Takes a name and options, gives a timm model for so many classes at a resolution."""
+"""Creates a timm model by name, for a number of classes and a resolution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a model and images, gives the logits of its class head and of its distillation head, and what both decide."""
+"""Logits of a model's class head and distillation head, and the decision of both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a model, gives the same in channels-last memory format."""
+"""Puts a model into channels-last memory format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a model, gives it with only some of its parameters trainable."""
+"""Freezes all parameters of a model but those that are to train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the position embeddings of one grid of patches, gives those of another."""
+"""Resizes position embeddings from one grid of patches to another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes what a file of weights holds and a model, gives the model those weights, adapted where the two differ."""
+"""Loads a file of weights into a model, adapted where the two differ."""
 
 from __future__ import annotations
 

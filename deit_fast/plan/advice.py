@@ -1,4 +1,4 @@
-"""Takes what was measured of a run, gives what limits it, and what would help, the most first."""
+"""Says what limits a measured run and what would speed it up, the most effective first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a budget of hours or dollars, gives the run that fits into it: its epochs, its schedule, and when it has to end."""
+"""Fits the epochs and the schedule of a run to a budget of hours or dollars, and says when it has to end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the result of a plan, gives its figure as PNG: each stage against what the model needs, and where the time goes."""
+"""Draws the result of a plan as PNG: each stage against what the model needs, and where the time goes."""
 
 from __future__ import annotations
 

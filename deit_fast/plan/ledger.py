@@ -1,4 +1,4 @@
-"""Takes plans and the runs that came of them, gives a file that keeps both, and how far predictions were off so far.
+"""Keeps plans and the outcomes of their runs in a file, and says how far predictions were off so far.
 
 `ledger.jsonl` lies in the folder that holds the folders of runs. Each line is a plan, or a run that came to its end: what was
 predicted of it, and what happened.

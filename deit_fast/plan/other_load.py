@@ -1,4 +1,4 @@
-"""Takes the kernel's counters, gives how many cores others than this process keep busy while something is measured."""
+"""Counts the cores that other processes keep busy during a measurement, from the kernel's counters."""
 
 from __future__ import annotations
 

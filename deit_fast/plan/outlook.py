@@ -1,4 +1,4 @@
-"""Takes the epochs that a run has done, gives the seconds that the others will take."""
+"""Predicts the remaining seconds of a run from the epochs that it has done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a configuration that leaves open where views are made, gives it with the places that train fastest."""
+"""Finds the fastest place, CPU or GPU, for decoding and augmentation where the configuration says auto."""
 
 from __future__ import annotations
 

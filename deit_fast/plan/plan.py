@@ -1,4 +1,4 @@
-"""Takes the configuration of a run, measures its parts, gives hours and dollars, and what limits it."""
+"""Predicts hours and dollars of a run, and what limits it, by measuring its parts: `deit-fast plan`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a device, gives the power that it draws while something is measured, where it says so."""
+"""Measures the power that a GPU draws during a measurement, if the GPU reports it."""
 
 from __future__ import annotations
 

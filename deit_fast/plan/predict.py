@@ -1,4 +1,4 @@
-"""Takes what was measured of a run's parts, gives the seconds that the run will take, by kind."""
+"""Adds up the seconds of a run, by kind, from measurements of its parts."""
 
 from __future__ import annotations
 

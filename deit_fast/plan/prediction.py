@@ -1,4 +1,4 @@
-"""Takes nothing, gives what a prediction of a run's time is, as plans make it and as the records of runs keep it."""
+"""A prediction of a run's time, as plans make it and records of runs keep it."""
 
 from __future__ import annotations
 

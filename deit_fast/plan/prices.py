@@ -1,4 +1,4 @@
-"""Takes a YAML of prices, gives what an hour of each machine costs."""
+"""Reads a YAML file of machines and their prices per hour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a trainer, gives what each thing that a run does takes here, measured by doing it for a moment.
+"""Measures each part of a run on this machine by doing it for a moment.
 
 The trainer is used up by it: its weights have moved. What is compiled stays compiled in this process.
 """

@@ -1,4 +1,4 @@
-"""Takes the configuration of a run, gives how often it does what: steps, epochs, evaluations, checkpoints."""
+"""Counts a run's steps, epochs, evaluations and checkpoints."""
 
 from __future__ import annotations
 

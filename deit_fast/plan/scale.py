@@ -1,4 +1,4 @@
-"""Takes what was measured on one rank, gives what several on one node would take, by a model.
+"""Predicts from measurements on one rank what several ranks on one node would take.
 
 The model: each rank has a batch of its own, so that an epoch has as many fewer steps. Gradients are summed in a ring: 2 (n - 1)
 / n times their bytes over each link, beside the backward pass, which is two thirds of a step; the rest is waited for. The ranks

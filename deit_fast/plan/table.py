@@ -1,4 +1,4 @@
-"""Takes the result of a plan, gives it as text."""
+"""Formats the result of a plan as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the moments at which a process changes what it does, gives its wall-clock seconds by kind."""
+"""Measures the wall-clock seconds of a process by kind of activity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes events, gives a log of one JSON object a line that a killed process leaves readable."""
+"""Writes a log with one JSON object per line, which stays readable when its process is killed."""
 
 from __future__ import annotations
 

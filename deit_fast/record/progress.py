@@ -1,4 +1,4 @@
-"""Takes the steps of a run as they are done, gives its bar on a terminal, and a line at the end of each epoch."""
+"""Shows the progress of a run: a bar on a terminal, and a line at the end of each epoch."""
 
 from __future__ import annotations
 

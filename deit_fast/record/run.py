@@ -1,4 +1,4 @@
-"""Takes a configuration and a folder, gives the folder of a run: what was asked, on what, its log and its result."""
+"""Creates the folder of a run, and records there configuration, command, machine, log and result."""
 
 from __future__ import annotations
 

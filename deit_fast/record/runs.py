@@ -1,4 +1,4 @@
-"""Takes the folder of a run, gives what it logged and the numbers that sum it up."""
+"""Reads the folder of a run: its log, and the numbers that sum it up."""
 
 from __future__ import annotations
 

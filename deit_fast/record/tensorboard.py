@@ -1,4 +1,4 @@
-"""Takes the events of a run, gives TensorBoard's event files, in which a resumed run goes on where it went on."""
+"""Writes the events of a run as TensorBoard event files, also across resumed sessions."""
 
 from __future__ import annotations
 

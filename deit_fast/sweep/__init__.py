@@ -1,4 +1,4 @@
-"""Takes a YAML of options that vary, gives a folder with a finished run for each point, whatever ends it in between."""
+"""Trains a run at each point of a sweep, and continues where an earlier sweep was interrupted."""
 
 from __future__ import annotations
 

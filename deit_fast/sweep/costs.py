@@ -1,4 +1,4 @@
-"""Takes the points of a sweep, gives what they are predicted to cost, what they have cost, and whether the next one fits."""
+"""Predicts what the points of a sweep cost, counts what they have cost, and says whether the next one fits."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def check_prices(sweep: SweepConfig, points: Sequence[Point]) -> None:
     """Raises UserError for a budget in dollars where a point has no price."""
     for point in points:
         if sweep.dollars != -1 and not point.config.run.dollars_per_hour:
-            raise UserError(f"sweep.dollars={sweep.dollars:g}: run.dollars_per_hour is not set: want the price of an hour")
+            raise UserError(f"sweep.dollars={sweep.dollars:g}: run.dollars_per_hour is not set: want the price per hour")
 
 
 def table(points: Sequence[Point], predicted: Mapping[str, Predicted], states: Mapping[str, str]) -> list[str]:

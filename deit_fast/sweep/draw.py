@@ -1,4 +1,4 @@
-"""Takes how an option is drawn and a key, gives its value: a pure function of both, on every machine the same."""
+"""Draws the value of an option: a pure function of its distribution and a key, the same on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the YAML file of a sweep, gives the options that all its points share, and those that each point sets."""
+"""Reads the YAML file of a sweep: the options that all points share, and those that each point sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a point and its share of this machine, gives the process that trains it, which does not outlive the sweep."""
+"""Trains a point as a process on a share of this machine; the process never outlives the sweep."""
 
 from __future__ import annotations
 

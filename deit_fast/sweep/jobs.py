@@ -1,4 +1,4 @@
-"""Takes a point, gives the cluster's job that trains it: the one that a former sweep submitted, or a new one."""
+"""Trains a point as a job of the cluster, and finds the job that an earlier sweep submitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the points of a sweep and its folder, gives what is left of them there: which are finished, failed, or missing.
+"""Records in the folder of a sweep which of its points are finished, failed or missing.
 
 DIR/sweep.json says what the sweep is, DIR/points.jsonl how each attempt at a point ended, DIR/POINT is the folder of a run,
 DIR/POINT.yaml its configuration, DIR/POINT.log and DIR/POINT.err what it printed.

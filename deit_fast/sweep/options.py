@@ -1,4 +1,4 @@
-"""Takes options as they came, by "section.name", gives the configuration of a training run, and the other way round."""
+"""Converts options by "section.name" to the configuration of a training run, and back."""
 
 from __future__ import annotations
 

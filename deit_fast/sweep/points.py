@@ -1,4 +1,4 @@
-"""Takes a sweep's file and its command line, gives its points: names, what they set, and their whole configurations."""
+"""Makes the points of a sweep, each with a name, the options that it sets, and a whole configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the points of a sweep that are to run, gives their ends: so many at once, none twice, until told to stop."""
+"""Runs the points of a sweep, several at once, none twice, until all end or the sweep is told to stop."""
 
 from __future__ import annotations
 

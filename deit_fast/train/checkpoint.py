@@ -1,4 +1,4 @@
-"""Takes the state of a run, gives a file from which it goes on, or from which its model is used elsewhere.
+"""Writes and reads checkpoint files, from which a run continues or other code takes the model.
 
 A checkpoint is one dictionary of tensors and plain values in a file that `torch.load(weights_only=True)` reads. The weights
 stand under `state_dict` and `model`, their average under `state_dict_ema` and `model_ema` (names that share their bytes), where

@@ -1,4 +1,4 @@
-"""Takes the gradients of a model, gives them limited, in place."""
+"""Clips gradients in place."""
 
 from __future__ import annotations
 

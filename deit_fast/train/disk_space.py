@@ -1,4 +1,4 @@
-"""Takes the folder of a run, gives the error if its disk has no room for the checkpoints."""
+"""Checks before a run that the disk of its folder has space for the checkpoints."""
 
 from __future__ import annotations
 

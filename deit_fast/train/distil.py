@@ -1,4 +1,4 @@
-"""Takes the logits of a student and of its teacher, gives the loss of distillation."""
+"""Losses of distillation, from the logits of student and teacher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a model as it trains, gives the exponential moving average of its weights."""
+"""Exponential moving average of a model's weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a model and an evaluation loader, gives top-1, top-5 and loss over every image of the set, counted once."""
+"""Evaluates a model: top-1, top-5 and loss over the whole set, each image counted once."""
 
 from __future__ import annotations
 

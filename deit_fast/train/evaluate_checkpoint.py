@@ -1,4 +1,4 @@
-"""Takes a file of weights and a validation set, gives the accuracy of the model there: `deit-fast eval`."""
+"""Evaluates a file of weights on a validation set: `deit-fast eval`."""
 
 from __future__ import annotations
 

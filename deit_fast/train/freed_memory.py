@@ -1,4 +1,4 @@
-"""Takes the C library's allocator, makes it keep what tensors free on the CPU for those that come next."""
+"""Makes the C library's allocator keep memory that tensors on the CPU free, for later tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a model, gives its parameters in groups, each with a weight decay and a scale of the learning rate."""
+"""Groups a model's parameters by weight decay and scale of the learning rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes what a run does, gives what is left of it: its folder, events, checkpoints, and lines on the terminal."""
+"""Records what a run does: its folder, events, checkpoints, and lines on the terminal."""
 
 from __future__ import annotations
 

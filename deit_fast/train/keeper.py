@@ -1,4 +1,4 @@
-"""Takes the state of a run at a step, gives checkpoints in a folder, written in the background and kept by a policy.
+"""Writes checkpoints of a run in the background, and deletes old ones by a policy.
 
 Each checkpoint is `step-NNNNNNNN.pt`, NNNNNNNN steps into the run; the newest few stay. `last.pt`, `best.pt` and those kept for
 good, `epoch-NNNN.pt`, are further names of the same files, so that they cost no bytes while the file has its own name.

@@ -1,4 +1,4 @@
-"""Takes parameters and their gradients, gives LAMB's next weights."""
+"""The LAMB optimiser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the configuration of a run, gives what learns on one rank: model, teacher, optimiser, average, step."""
+"""Builds what learns on one rank: model, teacher, optimiser, moving average, step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the configuration of a run, gives its trained model, record and checkpoints."""
+"""Trains a model from its first step, or its last checkpoint, to the end of the run."""
 
 from __future__ import annotations
 

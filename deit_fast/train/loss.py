@@ -1,4 +1,4 @@
-"""Takes logits and soft targets, gives the loss."""
+"""Losses of logits against soft targets."""
 
 from __future__ import annotations
 

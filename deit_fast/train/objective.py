@@ -1,4 +1,4 @@
-"""Takes images, targets and a teacher's logits, gives the loss of a model on them: what is differentiated, in one module."""
+"""Model and training loss in one module, as `torch.compile` and DDP need it."""
 
 from __future__ import annotations
 

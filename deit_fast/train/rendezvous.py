@@ -1,4 +1,4 @@
-"""Takes the store that torchrun's agents keep from one start of their workers to the next, gives a part that is new.
+"""Gives each start of the ranks a part of its own in the store of torchrun's agents.
 
 PyTorch's process groups write their addresses into that store under keys that are the same at every start. Workers started
 again after a death may then read the addresses of the dead and fail, or wait for ever (pytorch/pytorch#135712). The count of

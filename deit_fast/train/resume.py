@@ -1,4 +1,4 @@
-"""Takes the configuration of a session and a checkpoint, gives the error of whatever would make them different runs."""
+"""Refuses to resume a checkpoint with options or files that would make it a different run."""
 
 from __future__ import annotations
 

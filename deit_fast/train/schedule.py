@@ -1,4 +1,4 @@
-"""Takes a position in training, gives the learning rate and the resolution there. Pure functions."""
+"""Learning rate and resolution at each position in training, as pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the words of a training command, gives a SLURM job that trains, through submitit and torchrun.
+"""Submits a training command as a SLURM job, through submitit and torchrun.
 
 The job has one task on each node, and each task runs torchrun, which starts the node's ranks. Before its time limit, or when
 another job is to have its nodes, SLURM sends SIGUSR2 to the tasks. The first node's task then asks its ranks for a last

@@ -1,4 +1,4 @@
-"""Takes a batch, gives the model one step further: forward, loss, backward, update."""
+"""One training step: forward, loss, backward, update."""
 
 from __future__ import annotations
 

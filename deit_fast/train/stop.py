@@ -1,4 +1,4 @@
-"""Takes signals that announce the end of a process, or a budget's end, gives one decision of all ranks to stop at a step."""
+"""Stops all ranks at the same step after a signal to any of them or at the end of a budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the losses of steps as they are read from the device, gives the events of steps and epochs, or stops the run."""
+"""Adds up the losses of steps, logs steps and epochs, and stops the run at a loss that is not finite."""
 
 from __future__ import annotations
 

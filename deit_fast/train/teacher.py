@@ -1,4 +1,4 @@
-"""Takes the section distil, gives a frozen model whose logits teach the student."""
+"""Creates the frozen teacher of a distillation."""
 
 from __future__ import annotations
 

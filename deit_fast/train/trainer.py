@@ -1,4 +1,4 @@
-"""Takes the configuration of a run, gives what trains on one rank: loaders, learner, evaluation, and the state of all."""
+"""Builds what a run trains with on one rank: loaders, learner, evaluation; saves and restores its state."""
 
 from __future__ import annotations
 

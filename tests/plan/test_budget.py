@@ -63,7 +63,7 @@ def test_the_whole_schedule_is_scaled() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"budget.dollars": 3.0}, "budget.dollars=3: run.dollars_per_hour is not set; want the price of an hour"),
+        ({"budget.dollars": 3.0}, "budget.dollars=3: run.dollars_per_hour is not set; want the price per hour"),
         ({"budget.until": "top5=3"}, "budget.until=top5=3: want top1=PERCENT, above 0 and up to 100"),
         ({"budget.until": "top1=0"}, "budget.until=top1=0: want top1=PERCENT, above 0 and up to 100"),
         ({"budget.until": "top1=much"}, "budget.until=top1=much: want top1=PERCENT, above 0 and up to 100"),

@@ -168,7 +168,7 @@ def test_resuming_as_another_run_is_refused(
         ({"eval.heads": "class"}, r"eval\.heads=class: the model has one head"),
         (
             {"distil.teacher_weights": "teacher.pth"},
-            r"distil\.teacher_weights=teacher\.pth: is not used with distil\.kind=none",
+            r"distil\.teacher_weights=teacher\.pth: distil\.kind=none uses no teacher",
         ),
         ({"model.options": {**TINY, "img_size": 64}}, r"model\.options: img_size=64: the run's images have 32"),
         ({"model.options": {**TINY, "patch_size": 0}}, "timm cannot build it with .*patch_size=0"),

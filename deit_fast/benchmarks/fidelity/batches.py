@@ -1,4 +1,4 @@
-"""Takes images, gives normalised and mixed batches, and targets, as we make them, beside torchvision's and timm's."""
+"""Compares our normalised and mixed batches and their targets with torchvision's and timm's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes images, gives crops, resized and flipped, as we make them, beside those of timm's and torchvision's transforms."""
+"""Compares our crops, resized and flipped, with those of timm's and torchvision's transforms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes JPEGs and the beton of them, gives what the GPU's decoder makes of them beside what Pillow does.
+"""Compares JPEGs decoded on the GPU with Pillow's.
 
 In the simulator of CUDA the decoder is the CPU's.
 """

@@ -1,4 +1,4 @@
-"""Takes a seed, gives the global random generators, from which timm draws, in the state that the seed says, for a while."""
+"""Seeds for a while the global random generators, from which timm draws."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes JPEGs and the beton of them, gives decoded images and crops as we make them, beside those that Pillow decodes."""
+"""Compares our decoded images and crops with Pillow's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a seed, or a source of images, gives the images that comparisons work on, and their JPEGs."""
+"""Makes the images and JPEGs on which fidelity is measured, from a seed or a source."""
 
 from __future__ import annotations
 

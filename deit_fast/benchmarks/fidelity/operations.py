@@ -1,4 +1,4 @@
-"""Takes images, gives what each operation of a policy, and whole policies, make of them, beside timm's and torchvision's."""
+"""Compares operations of a policy, and whole policies, with timm's and torchvision's."""
 
 from __future__ import annotations
 

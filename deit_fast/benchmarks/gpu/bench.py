@@ -1,4 +1,4 @@
-"""Takes the configuration of a run, gives what its GPU can do at most, and how much of that training gets."""
+"""Measures the peak rates of a GPU, and how much of them training reaches: `deit-fast bench gpu`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a device, gives what it can do at most, measured: bytes a second, multiply-adds a second, copies from the host."""
+"""Measures the peak rates of a device: bytes per second, multiply-adds per second, copies from the host."""
 
 from __future__ import annotations
 

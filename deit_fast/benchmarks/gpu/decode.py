@@ -1,4 +1,4 @@
-"""Takes a beton, gives views per second of its stored images decoded on the device, by tiles and whole, and on the CPU."""
+"""Measures views per second of decoding on the GPU, by tiles and whole, and on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes augmentation options, gives the time of each kernel of the GPU path for a batch, and the bytes that it must move."""
+"""Times each kernel of the GPU path on a batch, beside the bytes that it must move."""
 
 from __future__ import annotations
 

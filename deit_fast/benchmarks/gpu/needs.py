@@ -1,4 +1,4 @@
-"""Takes a model and a resolution, gives what its forward pass needs of a device, without computing anything."""
+"""Counts the multiply-adds and memory of a model's forward pass, without computing it."""
 
 from __future__ import annotations
 

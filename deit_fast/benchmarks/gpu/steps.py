@@ -1,4 +1,4 @@
-"""Takes a configuration and names of models, gives images per second of their training steps on a batch that lies there."""
+"""Measures images per second of training steps of several models on a batch that lies on the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes nothing, gives what the loaders of a comparison have in common: the works, the setting, and what a loader is."""
+"""Shared by the loaders of a comparison: the works, the setting, and the interface of a loader."""
 
 from __future__ import annotations
 

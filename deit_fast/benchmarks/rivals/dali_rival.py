@@ -1,4 +1,4 @@
-"""Takes a work and a setting, gives NVIDIA DALI at that work, with its operators for the CPU; DALI is no dependency."""
+"""NVIDIA DALI's operators for the CPU, for comparison; DALI is no dependency."""
 
 from __future__ import annotations
 

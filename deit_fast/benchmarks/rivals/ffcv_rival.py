@@ -1,4 +1,4 @@
-"""Takes a work and a setting, gives stock FFCV at that work: its own writer's beton and its own loader."""
+"""Stock FFCV, with the beton of its own writer and its own loader, for comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a work and a setting, gives our own loader at that work."""
+"""Our own loader in the comparison with rivals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a beton, gives the loader that stock FFCV's documentation shows, random crops and flips: for comparison."""
+"""Stock FFCV's loader with random crops and flips, as in its documentation, for comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a source, gives the beton that stock FFCV's own writer makes of it, as its documentation shows: for comparison."""
+"""Stock FFCV's writer, as in its documentation, for comparison."""
 
 from __future__ import annotations
 

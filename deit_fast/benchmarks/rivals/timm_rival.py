@@ -1,4 +1,4 @@
-"""Takes a work and a setting, gives timm's transforms and Mixup with PyTorch's DataLoader, as DeiT's code has them."""
+"""timm's transforms and Mixup with PyTorch's DataLoader, as in DeiT's code, for comparison."""
 
 from __future__ import annotations
 

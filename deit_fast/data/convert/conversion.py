@@ -1,4 +1,4 @@
-"""Takes a source part by part, gives its images stored in a partial beton, by processes that each take parts in turn.
+"""Converts a source part by part into a partial beton, in several processes.
 
 The file that comes out does not depend on who does what when: a part is the same samples on any machine, its bytes are
 computed in one process, and the parent gives parts their places in their order. A worker writes a part's images itself

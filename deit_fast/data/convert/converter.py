@@ -1,4 +1,4 @@
-"""Takes an image as its source has it, gives the bytes that the beton stores for it."""
+"""Converts one image of a source into the bytes that the beton stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a conversion under way, gives the files that it can be taken up from, and in the end the beton."""
+"""The files of a conversion in progress, which can be resumed and become the beton at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the finished parts of a conversion, gives them back to a later one: the record beside a beton under way.
+"""Records the finished parts of a conversion beside its beton, so that a later one can continue.
 
 The images of a part lie in the file. Its record is written after them, and counts only if its checksum
 holds, so whatever ends a process leaves a record of whole parts, and perhaps a torn one that is cut off.

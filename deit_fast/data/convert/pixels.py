@@ -1,4 +1,4 @@
-"""Takes an encoded image of any kind, gives its pixels in RGB as Pillow decodes, turns and resizes them."""
+"""Decodes an encoded image of any kind to RGB pixels, oriented and resized, as Pillow does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes how far a conversion has come, gives a line on the terminal, or one in the log every now and then."""
+"""Shows the progress of a conversion: a line on the terminal, or now and then a line in the log."""
 
 from __future__ import annotations
 

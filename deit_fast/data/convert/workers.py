@@ -1,4 +1,4 @@
-"""Takes a function, gives processes that run it on what they are sent, watched until they end."""
+"""Runs a function in worker processes and watches them until they end."""
 
 from __future__ import annotations
 

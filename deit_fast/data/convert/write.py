@@ -1,4 +1,4 @@
-"""Takes a source, gives a beton that stock FFCV reads, and a manifest that says what is in it."""
+"""Converts a source into a beton that stock FFCV reads, and a manifest that describes it: `deit-fast write`."""
 
 from __future__ import annotations
 

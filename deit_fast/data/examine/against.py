@@ -1,4 +1,4 @@
-"""Takes a beton and the source that it is said to come from, gives where they differ, one image at a time."""
+"""Compares a beton with its source, one image at a time."""
 
 from __future__ import annotations
 

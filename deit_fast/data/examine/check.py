@@ -1,4 +1,4 @@
-"""Takes samples of an opened beton, gives what is wrong with each: digest, decoding, tiles, difference from its source."""
+"""Checks samples of an opened beton: digest, decoding, tiles, difference from the source."""
 
 from __future__ import annotations
 

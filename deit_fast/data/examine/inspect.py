@@ -1,4 +1,4 @@
-"""Takes a beton, gives what is in it as a table, with the memory that loading it for training takes."""
+"""Describes a beton in a table, with the memory that loading it for training takes: `deit-fast inspect`."""
 
 from __future__ import annotations
 

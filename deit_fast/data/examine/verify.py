@@ -1,4 +1,4 @@
-"""Takes a beton, gives what is wrong with it: structure, digests, images that do not decode, differences from its source."""
+"""Finds damage in a beton: structure, digests, decoding, differences from the source: `deit-fast verify`."""
 
 from __future__ import annotations
 

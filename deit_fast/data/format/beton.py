@@ -1,4 +1,4 @@
-"""Takes the path of a beton, gives what is known of its images without decoding any, after checking its structure."""
+"""Opens a beton: checks its structure and reads what is known of its images, without decoding any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes bytes and a place in a file, writes or reads all of them, or raises."""
+"""Writes or reads all requested bytes at a position in a file, or raises."""
 
 from __future__ import annotations
 

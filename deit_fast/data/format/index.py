@@ -1,4 +1,4 @@
-"""Takes a beton that we wrote, gives what its index says beyond FFCV's metadata: digests, and where each tile lies."""
+"""Reads the index of a beton that we wrote: digests, and the position of each tile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the sizes of stored images, gives where each lies in a beton; and how the parts of the file are laid out.
+"""Lays out a beton: the parts of the file, and the position of each stored image.
 
     header, descriptions of the fields, metadata      FFCV's
     images                                            nearly in the order of the samples, none across a page

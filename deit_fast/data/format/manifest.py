@@ -1,4 +1,4 @@
-"""Takes the parts of a conversion, gives what the manifest beside the beton says of them."""
+"""Makes the manifest of a beton from the parts of its conversion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes an opened beton, gives what in it contradicts the layout that its writer gave it, beside the images themselves."""
+"""Checks the structure of an opened beton against the layout that its writer gave it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the labels of a set, gives a part of the set that has all its classes in their shares."""
+"""Chooses a part of a set in which every class keeps its share."""
 
 from __future__ import annotations
 

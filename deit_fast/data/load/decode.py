@@ -1,4 +1,4 @@
-"""Takes a beton, gives views of its images: what decoding needs to know of them, and the memory that it works in."""
+"""Decodes views from a beton: the metadata that decoding needs, and its working memory."""
 
 from __future__ import annotations
 

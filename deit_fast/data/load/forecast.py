@@ -1,4 +1,4 @@
-"""Takes the size of a beton and how it is to be loaded, gives the memory that its loader will take, by what takes it."""
+"""Predicts the memory of a loader, by use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the stored bytes of a batch's images and a plan for each view, gives the images decoded on the device, in one buffer.
+"""Decodes a batch's stored images on the GPU, into one buffer.
 
 CPU threads put together what the device gets, in memory that is used again: views of one image that stand next to each other
 share it, and of a JPEG only the tiles under them are cut out, of raw pixels only the box under them. The device then decodes

@@ -1,4 +1,4 @@
-"""Takes uint8 views or decoded images on the device, gives images: resampled, augmented, normalised, erased and mixed there.
+"""Finishes images on the GPU: resamples, augments, normalises, erases and mixes them.
 
 All is queued on the current stream, in memory that is used again: a batch waits, on the device, for the one before. In the
 simulator of CUDA the device is the CPU.

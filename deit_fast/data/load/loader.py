@@ -1,4 +1,4 @@
-"""Takes a configuration, gives the loader of its training or its validation set."""
+"""Makes the loader of a training or validation set from a configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes (seed, epoch, rank), gives which views a rank shows, batch by batch.
+"""Orders the views of an epoch: which views each rank shows, batch by batch.
 
 Training: all samples in an order of the epoch, each `repeats` times in a row, are one stream for all ranks; global batch s
 is the stream's s-th stretch, and rank r takes the r-th part of it. So copies of a sample are neighbours on a rank, and what

@@ -1,4 +1,4 @@
-"""Takes where images lie in a beton, gives an order of an epoch for which only a window of the file is in memory at a time.
+"""Orders an epoch so that only a window of the file needs to be in memory at a time.
 
 The file is cut into chunks of consecutive images. On a line as long as all chunks together, chunks in random order lie one
 behind the other, and the images of a chunk, in random order, are spread evenly from where the chunk starts to one window

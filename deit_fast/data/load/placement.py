@@ -1,4 +1,4 @@
-"""Takes where decoding and augmentation are to run, gives the error if they cannot run there on this machine."""
+"""Checks that decoding and augmentation can run on this machine where the options put them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes which ranges of a file are needed in which steps, gives the kernel word of it: read these soon, let go of those.
+"""Tells the kernel which ranges of a file to read ahead, and which to drop from memory.
 
 So of a file larger than memory no more stays in it than what is in use, what the next steps begin with and what the last
 steps ended with, and no image has to be waited for. All is advice: what was given back too early is read again when it is

@@ -47,8 +47,8 @@ def test_without_numba_cuda_they_say_how_to_get_it(
     ("data", "augment", "line"),
     [
         (DataConfig(decode="gpu"), AugmentConfig(), "data.decode=gpu: .* want augment.device=gpu too"),
-        (DataConfig(decode="gpu", dct_scaling=True), AugmentConfig(device="gpu"), "data.dct_scaling: is for data.decode=cpu"),
-        (DataConfig(dtype="uint8"), AugmentConfig(device="gpu"), "data.dtype=uint8: is for augment.device=cpu"),
+        (DataConfig(decode="gpu", dct_scaling=True), AugmentConfig(device="gpu"), "data.dct_scaling: .* want data.decode=cpu"),
+        (DataConfig(dtype="uint8"), AugmentConfig(device="gpu"), "data.dtype=uint8: .* want augment.device=cpu"),
         (DataConfig(decode="auto"), AugmentConfig(), "auto, .*: are decided where models train; want cpu or gpu here"),
     ],
 )

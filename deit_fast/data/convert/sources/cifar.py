@@ -1,4 +1,4 @@
-"""Takes CIFAR-10 or CIFAR-100 in the Python version, gives it as a source of pixels."""
+"""CIFAR-10 and CIFAR-100, in the Python version, as sources of pixels."""
 
 from __future__ import annotations
 

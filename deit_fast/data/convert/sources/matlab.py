@@ -1,4 +1,4 @@
-"""Takes the bytes of a MATLAB file, gives one variable of it."""
+"""Reads a variable from a MATLAB file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes Flowers-102, Stanford Cars or iNaturalist as distributed, gives it as a source."""
+"""Flowers-102, Stanford Cars and iNaturalist, as distributed, as sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes the bytes of a JPEG, gives a baseline JPEG of the same coefficients with restart markers that tile its MCUs.
+"""Rewrites a JPEG as a baseline JPEG of the same coefficients, with restart markers that tile its MCUs.
 
 Sequential JPEGs of one scan are transcoded bit by bit (`entropy`); others first become such in TurboJPEG. Nothing is passed
 that is damaged or irregular: whatever is refused may still decode in Pillow, which is then the judge.

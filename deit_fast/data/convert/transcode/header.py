@@ -1,4 +1,4 @@
-"""Takes the bytes of a JPEG, gives what stands before its first scan, and such a header as bytes again.
+"""Reads and writes the header of a JPEG: all that stands before its first scan.
 
 What is damaged, or of a kind that is not transcoded, is refused.
 """
