@@ -28,7 +28,8 @@ from deit_fast.record.log import as_json
 from deit_fast.record.run import write_bytes
 
 _LAST_STANDARD_FILE = 2  # stderr's number
-_HELP = frozenset(("--help", "-h"))
+_ALL = "--help=all"
+_HELP = frozenset(("--help", "-h", _ALL))
 _LEAVE_FILES = ("write", "train", "sweep", "report", "demo")  # what these print is not their result
 
 
@@ -58,7 +59,7 @@ def _status_of(words: list[str]) -> int:
         return 0
     try:
         if not _HELP.isdisjoint(options):
-            print(help_text(command))
+            print(help_text(command, everything=_ALL in options))
         else:
             _run(command, words)
     except RankError as error:

@@ -18,7 +18,7 @@ from typing import Any, get_origin, get_type_hints
 from fastargs import Config, Param, Section
 from fastargs.validation import Checker
 
-from deit_fast.config import RunConfig, UserError, at_home, check_ranges
+from deit_fast.config import RunConfig, UserError, at_home, check_ranges, ranges
 from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, nearest, read_file, shown, typed, wanted
 from deit_fast.shipped import shipped
 
@@ -27,13 +27,15 @@ from deit_fast.shipped import shipped
 class Command:
     """What a command does and takes beside --config-file and --out: sections ("data"), single options ("train.device").
 
-    `positional` is the option that the words without dashes make up, if any; `short`: options by a shorter name.
+    `positional` is the option that the words without dashes make up, if any; `short`: options by a shorter name; `usual`: the
+    options that most people need, which `--help` lists where there are many more; empty: all.
     """
 
     summary: str
     takes: tuple[str, ...]
     positional: str = ""
     short: dict[str, str] = dataclasses.field(default_factory=dict)
+    usual: tuple[str, ...] = ()
 
     def has(self, key: str) -> bool:
         """Whether the command takes the option `section.name`."""
@@ -44,8 +46,20 @@ _TRAINING = (
     *("data", "augment", "model", "distil", "optim", "schedule", "train"),
     *("eval.flip", "eval.heads", "eval.fusion", "run", "budget"),
 )
+_USUAL = (
+    *("data.train", "data.val", "data.batch_size", "data.resolution", "model.name", "model.weights", "distil.kind"),
+    *("distil.teacher_weights", "optim.lr", "train.epochs", "train.compile", "run.dir", "run.dollars_per_hour"),
+)
 COMMANDS = {
-    "write": Command("convert a data set into a beton", ("source", "write"), short={"resume": "write.resume"}),
+    "write": Command(
+        "convert a data set into a beton",
+        ("source", "write"),
+        short={"resume": "write.resume"},
+        usual=(
+            *("source.path", "source.kind", "source.split", "source.subset", "write.out", "write.mode", "write.max_resolution"),
+            *("write.on_error", "write.num_workers", "write.resume"),
+        ),
+    ),
     "inspect": Command("say what is in a beton", ("inspect",), positional="inspect.beton"),
     "verify": Command(
         "check that a beton is whole, and optionally that it is its source",
@@ -56,8 +70,11 @@ COMMANDS = {
     "train": Command(
         "train a classifier and record the run",
         (*_TRAINING, "slurm"),
+        usual=(*_USUAL, "train.resume", "budget.hours", "slurm.nodes"),
     ),
-    "plan": Command("predict the hours and dollars of a training run", (*_TRAINING, "plan")),
+    "plan": Command(
+        "predict the hours and dollars of a training run", (*_TRAINING, "plan"), usual=(*_USUAL, "plan.gpus", "plan.prices")
+    ),
     "eval": Command(
         "evaluate a checkpoint",
         (
@@ -71,12 +88,20 @@ COMMANDS = {
         "measure throughput of training, inference, conversion or loading, or the fidelity of views",
         ("source", "write", "data", "augment", "model", "distil", "optim", "schedule", "train", "bench"),
         positional="bench.kind",
+        usual=(
+            *("bench.kind", "bench.rounds", "bench.against", "bench.work", "bench.images", "bench.models", "bench.markdown"),
+            *("source.path", "data.train", "data.val", "data.batch_size", "model.name", "train.compile"),
+        ),
     ),
     "sweep": Command(
         "train at every point of a grid, list or random sample of options",
         (*_TRAINING, "slurm", "sweep"),
         positional="sweep.file",
         short={"dry-run": "sweep.dry_run"},
+        usual=(
+            *("sweep.file", "sweep.dir", "sweep.dry_run", "sweep.retry", "sweep.at_once", "sweep.where", "sweep.hours"),
+            *("sweep.dollars", "data.train", "data.val", "train.epochs", "run.dollars_per_hour"),
+        ),
     ),
     "report": Command("write a page about finished runs", ("report",), positional="report.runs"),
     "demo": Command("train a small DeiT on scikit-learn's digits, from image folder to report", ("demo",)),
@@ -93,7 +118,7 @@ _COMMON = {  # options of every command that are not part of a section: placehol
         "deit_configs/deit_small.yaml; `~` in any path is the home",
     ),
     "out": ("FILE.json", "write the result there as JSON"),
-    "help": ("", "print this and stop"),
+    "help": ("", "print the options that most people need, and stop; --help=all: every option"),
 }
 
 
@@ -136,7 +161,7 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def help_text(command: str) -> str:
+def help_text(command: str, *, everything: bool = False) -> str:
     """What `deit-fast COMMAND --help` prints: each option with its meaning, unit, type and default, in 100 columns."""
     taken = _command(command)
     placeholder = _positional_placeholder(taken)
@@ -148,18 +173,21 @@ def help_text(command: str) -> str:
     ]
     registry = _registry()
     for ns, paths in registry.sections_to_entries.items():
-        keys = [".".join(path) for path in paths if taken.has(".".join(path))]
+        keys = [key for key in map(".".join, paths) if taken.has(key) and (everything or not taken.usual or key in taken.usual)]
         if keys:
             lines += ["", f"{ns[0]}: {registry.sections[ns].desc}"]
         for key in keys:
             param = registry.entries[tuple(key.split("."))]
             kind = re.sub("^an? ", "", param.checker.help())
-            lines += _help_lines(f"--{key}", f"{param.desc} [{kind}; default: {_default(param.default)}]")
+            limits = f", {ranges()[key].words}" if key in ranges() else ""
+            lines += _help_lines(f"--{key}", f"{param.desc} [{kind}{limits}; default: {_default(param.default)}]")
         if taken.positional in keys:
             lines += _help_lines(placeholder, f"the same as --{taken.positional}={placeholder.replace('...', ',...')}")
         for name, key in taken.short.items():
             if key in keys:
                 lines += _help_lines(f"--{name}", f"the same as --{key}")
+    if taken.usual and not everything:
+        lines += ["", f"`deit-fast {command} --help=all` lists all options."]
     lines += ["", "every command:"]
     for name, (placeholder, meaning) in _COMMON.items():
         lines += _help_lines(f"--{name} {placeholder}", meaning)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -17,7 +18,7 @@ from deit_fast.config import DataConfig, Pair, ReportConfig, RunConfig, TrainCon
 from tests.scale import scaled
 
 SECTIONS: dict[str, Any] = {n: kind for n, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
-IS_VALID = {path: is_valid for path, _, is_valid in checks.RANGES}
+IS_VALID = {path: within.holds for path, within in checks.ranges().items()}
 PROJECT = Path(__file__).parents[1]
 
 
@@ -188,7 +189,7 @@ def test_configurations_of_the_project_parse(path: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_lists_each_option_that_the_command_takes(command: str) -> None:
-    text = help_text(command)
+    text = help_text(command, everything=True)
     assert max(map(len, text.splitlines())) <= 100
     flat = " ".join(text.split())
     for section, kind in SECTIONS.items():
@@ -200,11 +201,24 @@ def test_help_lists_each_option_that_the_command_takes(command: str) -> None:
         assert common in text
 
 
-def test_help_gives_types_choices_and_defaults() -> None:
-    flat = " ".join(help_text("train").split())
-    assert "views in a training batch of one rank [integer; default: 128]" in flat
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_lists_what_most_people_need_and_says_how_to_see_the_rest(command: str) -> None:
+    usual, text = COMMANDS[command].usual, help_text(command)
+    listed = set(re.findall(r"^  --(\w+\.\w+) ", text, re.MULTILINE))
+    if usual:
+        assert listed == set(usual)
+        assert all(COMMANDS[command].has(key) for key in usual)
+        assert f"`deit-fast {command} --help=all`" in text
+    else:
+        assert text == help_text(command, everything=True)
+    assert len(listed) <= 17
+
+
+def test_help_gives_types_choices_ranges_and_defaults() -> None:
+    flat = " ".join(help_text("train", everything=True).split())
+    assert "views in a training batch of one rank [integer, >= 1; default: 128]" in flat
     assert "[one of auto, off, bf16, fp16; default: auto]" in flat
-    assert "[2 numbers with commas between; default: 0.75,1.3333]" in flat
+    assert "[2 numbers with commas between, 0 < low <= high; default: 0.75,1.3333]" in flat
     assert "[true or false; default: true]" in flat
     assert "beton of the training set [text; default: empty]" in flat
     assert "report RUN..." in help_text("report")

@@ -68,6 +68,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str], words: Sequence[st
 @pytest.mark.parametrize("words", [["--help"], ["-h"], ["--no.such=1", "--help"]])
 def test_help_of_a_command(capsys: pytest.CaptureFixture[str], command: str, words: list[str]) -> None:
     assert run(capsys, command, *words) == (0, f"{help_text(command)}\n", "")
+    assert run(capsys, command, "--help=all") == (0, f"{help_text(command, everything=True)}\n", "")
 
 
 def test_no_command_prints_the_overview(capsys: pytest.CaptureFixture[str]) -> None:

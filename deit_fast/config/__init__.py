@@ -10,6 +10,7 @@ from deit_fast.config.checks import (
     check_placement,
     check_ranges,
     check_training,
+    ranges,
     target_top1,
     warnings_of,
 )
@@ -26,9 +27,8 @@ from deit_fast.config.data import (
     eval_resolution,
     is_mixing,
 )
-from deit_fast.config.options import Pair, RankError, Triple, UserError, at_home, option
+from deit_fast.config.options import Decides, Pair, RankError, Triple, UserError, Within, at_home, option
 from deit_fast.config.run import (
-    OTHER_SECTIONS,
     BudgetConfig,
     DistilConfig,
     EvalConfig,
@@ -43,11 +43,11 @@ from deit_fast.config.run import (
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
 
 __all__ = [
-    "OTHER_SECTIONS",
     "AugmentConfig",
     "BenchConfig",
     "BudgetConfig",
     "DataConfig",
+    "Decides",
     "DemoConfig",
     "DistilConfig",
     "EvalConfig",
@@ -69,6 +69,7 @@ __all__ = [
     "Triple",
     "UserError",
     "VerifyConfig",
+    "Within",
     "WriteConfig",
     "at_home",
     "check_loading",
@@ -81,6 +82,7 @@ __all__ = [
     "eval_resolution",
     "is_mixing",
     "option",
+    "ranges",
     "target_top1",
     "warnings_of",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -9,115 +11,37 @@ from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from deit_fast.config.data import AugmentConfig, DataConfig, is_mixing
-from deit_fast.config.options import UserError
+from deit_fast.config.options import UserError, Within
 from deit_fast.config.run import RunConfig
 
-# (section.option, what is wanted, test): ranges of single options, checked for every command that uses the section
-RANGES: tuple[tuple[str, str, Any], ...] = (
-    ("source.subset", ">= 0", lambda v: v >= 0),
-    ("source.seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63),
-    ("write.jpeg_share", "0 to 1", lambda v: 0 <= v <= 1),
-    ("write.smart_share", "above 0", lambda v: v > 0),
-    ("write.jpeg_quality", "1 to 100", lambda v: 1 <= v <= 100),
-    ("write.max_megapixels", "above 0", lambda v: 0 < v < math.inf),
-    ("write.max_resolution", ">= 0", lambda v: v >= 0),
-    ("write.num_workers", ">= 0", lambda v: v >= 0),
-    ("write.seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63),
-    ("verify.num_workers", ">= 0", lambda v: v >= 0),
-    ("data.batch_size", ">= 1", lambda v: v >= 1),
-    ("data.eval_batch_size", ">= 0", lambda v: v >= 0),
-    ("data.resolution", "1 to 4096", lambda v: 1 <= v <= 4096),
-    ("data.start_resolution", "0 to 4096", lambda v: 0 <= v <= 4096),
-    ("data.ramp", "0 <= start < end <= 1", lambda v: 0 <= v[0] < v[1] <= 1),
-    ("data.eval_resolution", "0 to 4096", lambda v: 0 <= v <= 4096),
-    ("data.eval_crop_ratio", "0, or 0.1 to 1", lambda v: v == 0 or 0.1 <= v <= 1),
-    ("data.subset", ">= 0", lambda v: v >= 0),
-    ("data.window_gb", "above 0, up to 1e6", lambda v: 0 < v <= 1e6),
-    ("data.num_workers", ">= 0", lambda v: v >= 0),
-    ("data.batches_ahead", "1 to 1000", lambda v: 1 <= v <= 1000),
-    ("augment.repeats", "1 to 255", lambda v: 1 <= v <= 255),
-    ("augment.crop_scale", "0 < low <= high <= 1", lambda v: 0 < v[0] <= v[1] <= 1),
-    ("augment.crop_ratio", "0 < low <= high", lambda v: 0 < v[0] <= v[1]),
-    ("augment.flip", "0 to 1", lambda v: 0 <= v <= 1),
-    ("augment.color_jitter", ">= 0", lambda v: v >= 0),
-    ("augment.erase", "0 to 1", lambda v: 0 <= v <= 1),
-    ("augment.cutmix_minmax", "0 <= low <= high < 1", lambda v: 0 <= v[0] <= v[1] < 1),
-    ("augment.mixup", "0, or >= 0.01", lambda v: v == 0 or v >= 0.01),
-    ("augment.cutmix", "0, or >= 0.01", lambda v: v == 0 or v >= 0.01),
-    ("augment.mix_probability", "0 to 1", lambda v: 0 <= v <= 1),
-    ("augment.cutmix_probability", "0 to 1", lambda v: 0 <= v <= 1),
-    ("augment.label_smoothing", "0 up to, not including, 1", lambda v: 0 <= v < 1),
-    ("augment.std", "each >= 0.001", lambda v: all(x >= 0.001 for x in v)),
-    ("model.drop_path", "0 up to, not including, 1", lambda v: 0 <= v < 1),
-    ("model.dropout", "0 up to, not including, 1", lambda v: 0 <= v < 1),
-    ("distil.alpha", "0 to 1", lambda v: 0 <= v <= 1),
-    ("distil.tau", "above 0", lambda v: v > 0),
-    ("optim.lr", "above 0", lambda v: v > 0),
-    ("optim.lr_batch_size", ">= 0", lambda v: v >= 0),
-    ("optim.weight_decay", ">= 0", lambda v: v >= 0),
-    ("optim.betas", "each 0 up to, not including, 1", lambda v: all(0 <= x < 1 for x in v)),
-    ("optim.eps", "above 0", lambda v: v > 0),
-    ("optim.momentum", "0 up to, not including, 1", lambda v: 0 <= v < 1),
-    ("optim.layer_decay", "above 0, up to 1", lambda v: 0 < v <= 1),
-    ("optim.clip", ">= 0", lambda v: v >= 0),
-    ("schedule.warmup_epochs", ">= 0", lambda v: v >= 0),
-    ("schedule.warmup_lr", ">= 0", lambda v: v >= 0),
-    ("schedule.min_lr", ">= 0", lambda v: v >= 0),
-    ("schedule.decay_epochs", "above 0", lambda v: v > 0),
-    ("schedule.decay_rate", "above 0, up to 1", lambda v: 0 < v <= 1),
-    ("train.epochs", "1 to 65535", lambda v: 1 <= v <= 65535),
-    ("train.seed", "0 to 2**63 - 1", lambda v: 0 <= v < 2**63),
-    ("train.bce_threshold", "below 1", lambda v: v < 1),
-    ("train.accumulate", ">= 1", lambda v: v >= 1),
-    ("train.ema_decay", "0 up to, not including, 1", lambda v: 0 <= v < 1),
-    ("train.log_every", "1 to 1,000,000", lambda v: 1 <= v <= 1_000_000),
-    ("train.eval_every", ">= 1", lambda v: v >= 1),
-    ("train.checkpoint_every", ">= 1", lambda v: v >= 1),
-    ("train.checkpoint_steps", ">= 0", lambda v: v >= 0),
-    ("train.keep_last", ">= 1", lambda v: v >= 1),
-    ("train.keep_every", ">= 0", lambda v: v >= 0),
-    ("run.dollars_per_hour", ">= 0", lambda v: v >= 0),
-    ("budget.hours", "above 0, or -1 for no limit", lambda v: v == -1 or v > 0),
-    ("budget.dollars", "above 0, or -1 for no limit", lambda v: v == -1 or v > 0),
-    ("budget.seconds", "1 to 3600", lambda v: 1 <= v <= 3600),
-    ("slurm.nodes", ">= 0", lambda v: v >= 0),
-    ("slurm.gpus_per_node", ">= 0", lambda v: v >= 0),
-    ("slurm.cpus_per_gpu", ">= 1", lambda v: v >= 1),
-    ("slurm.memory_gb", ">= 0", lambda v: v >= 0),
-    ("slurm.hours", "above 0", lambda v: v > 0),
-    ("slurm.signal_seconds", ">= 1", lambda v: v >= 1),
-    ("slurm.max_restarts", ">= 0", lambda v: v >= 0),
-    ("bench.steps", ">= 1", lambda v: v >= 1),
-    ("bench.rounds", ">= 1", lambda v: v >= 1),
-    ("bench.seconds", "above 0", lambda v: v > 0),
-    ("bench.threads", ">= 0", lambda v: v >= 0),
-    ("bench.images", ">= 0", lambda v: v >= 0),
-    ("bench.batch_sizes", "each >= 0", lambda v: all(x >= 0 for x in v)),
-    ("bench.resolution", "0 to 4096", lambda v: 0 <= v <= 4096),
-    ("bench.limit_seconds", ">= 0", lambda v: v >= 0),
-    ("plan.gpus", ">= 0", lambda v: v >= 0),
-    ("plan.seconds", "5 to 3600", lambda v: 5 <= v <= 3600),
-    ("sweep.at_once", ">= 0", lambda v: v >= 0),
-    ("sweep.hours", "above 0, or -1 for no limit", lambda v: v == -1 or v > 0),
-    ("sweep.dollars", "above 0, or -1 for no limit", lambda v: v == -1 or v > 0),
-)
+
+@functools.cache
+def ranges() -> dict[str, Within]:
+    """The range of each option `section.name` that has one."""
+    return {
+        f"{section}.{own.name}": own.metadata["within"]
+        for section, kind in get_type_hints(RunConfig).items()
+        if dataclasses.is_dataclass(kind)
+        for own in dataclasses.fields(kind)
+        if own.metadata["within"] is not None
+    }
 
 
 def check_ranges(config: RunConfig, is_used: Callable[[str], bool] = lambda path: True) -> None:
-    """Raises UserError for the first option `section.name` that is used (is_used) and outside its range."""
-    for path, _, _ in RANGES:
+    """Raises UserError for the first option `section.name` that is_used and outside its range: what, got, wanted."""
+    for path in ranges():
         if is_used(path):
             section, name = path.split(".")
             check_option(path, getattr(getattr(config, section), name))
 
 
 def check_option(path: str, value: Any) -> None:
-    """Raises UserError if a value, of the option's type, is outside the range of `section.name`, if it has a range."""
-    for known, wanted, is_valid in RANGES:
-        if known == path:
-            numbers = value if isinstance(value, tuple) else (value,)
-            if not all(abs(number) < math.inf for number in numbers) or not is_valid(value):
-                raise UserError(f"{path}={value}: want {wanted}")
+    """Raises UserError where a value, of the option's type, is outside the range of `section.name`, which need not have one."""
+    within = ranges().get(path)
+    if within is not None:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(abs(number) < math.inf for number in numbers) or not within.holds(value):
+            raise UserError(f"{path}={value}: want {within.words}")
 
 
 def check_loading(data: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, seed: int = 0) -> None:

@@ -7,7 +7,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from deit_fast.config.options import Options, Pair, Triple, option, path_option
+from deit_fast.config.options import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    BELOW_1,
+    SEED,
+    SHARE,
+    SIDE,
+    STRENGTH,
+    Decides,
+    Options,
+    Pair,
+    Triple,
+    Within,
+    option,
+    path_option,
+)
 
 SourceKind = Literal[
     "folder", "imagenet", "parquet", "webdataset", "cifar10", "cifar100", "flowers102", "cars", "inat2018", "inat2019"
@@ -17,6 +33,8 @@ SourceKind = Literal[
 @dataclass(frozen=True)
 class SourceConfig(Options):
     """Source of the images and labels to convert."""
+
+    DECIDES = Decides.NOTHING
 
     path: str = path_option("", "folder, archive or shards to convert, in the layout that source.kind says")
     kind: SourceKind = option(
@@ -34,13 +52,15 @@ class SourceConfig(Options):
     )
     image_column: str = option("", "column of a Parquet source that holds images; empty: found by its name or type")
     label_column: str = option("", "column of a Parquet source that holds labels; empty: found by its name or type")
-    subset: int = option(0, "number of images to take, in proportion from each class, for trials; 0: all")
-    seed: int = option(0, "seed that chooses the images of source.subset")
+    subset: int = option(0, "number of images to take, in proportion from each class, for trials; 0: all", within=AT_LEAST_0)
+    seed: int = option(0, "seed that chooses the images of source.subset", within=SEED)
 
 
 @dataclass(frozen=True)
 class WriteConfig(Options):
     """Conversion of a source into a beton."""
+
+    DECIDES = Decides.NOTHING
 
     out: str = path_option("", "beton to write; its manifest goes beside it as OUT.json")
     mode: Literal["jpg", "raw", "proportion", "smart"] = option(
@@ -48,15 +68,24 @@ class WriteConfig(Options):
         "how images are stored: jpg (JPEG); raw (uint8 pixels); proportion (write.jpeg_share of them as JPEG, the others raw); "
         "smart (JPEG if it is smaller than write.smart_share of the raw pixels, else raw)",
     )
-    jpeg_share: float = option(0.5, "write.mode=proportion: share of images stored as JPEG, 0 to 1")
-    smart_share: float = option(0.5, "write.mode=smart: store a JPEG if it is smaller than this share of the raw pixels' bytes")
-    jpeg_quality: int = option(90, "quality of JPEGs that are encoded anew, 1 to 100; JPEGs that need no change keep theirs")
+    jpeg_share: float = option(0.5, "write.mode=proportion: share of images stored as JPEG", within=SHARE)
+    smart_share: float = option(
+        0.5, "write.mode=smart: store a JPEG if it is smaller than this share of the raw pixels' bytes", within=ABOVE_0
+    )
+    jpeg_quality: int = option(
+        90,
+        "quality of JPEGs that are encoded anew; JPEGs that need no change keep theirs",
+        within=Within("1 to 100", lambda v: 1 <= v <= 100),
+    )
     subsampling: Literal["4:2:0", "4:2:2", "4:4:4"] = option("4:2:0", "chroma subsampling of JPEGs that are encoded anew")
     optimize: bool = option(False, "optimise the Huffman tables of each JPEG: smaller files, slower conversion")
-    max_resolution: int = option(0, "scale images down until the side write.resize_side has at most this many pixels; 0: never")
+    max_resolution: int = option(
+        0, "scale images down until the side write.resize_side has at most this many pixels; 0: never", within=AT_LEAST_0
+    )
     max_megapixels: float = option(
         178.95697,
         "largest image to read, in millions of pixels; a larger one is a bad file (write.on_error); default: Pillow's limit",
+        within=ABOVE_0,
     )
     resize_side: Literal["longest", "shortest"] = option("longest", "the side that write.max_resolution limits")
     interpolation: Literal["bicubic", "bilinear", "lanczos", "hamming", "box"] = option(
@@ -68,14 +97,16 @@ class WriteConfig(Options):
     on_error: Literal["fail", "skip"] = option(
         "fail", "at a bad file: end the conversion (fail), or leave it out and name it in the manifest (skip)"
     )
-    num_workers: int = option(0, "processes that convert; 0: one for each core")
-    seed: int = option(0, "write.mode=proportion: seed that chooses the images stored as JPEG")
+    num_workers: int = option(0, "processes that convert; 0: one for each core", within=AT_LEAST_0)
+    seed: int = option(0, "write.mode=proportion: seed that chooses the images stored as JPEG", within=SEED)
     resume: bool = option(False, "continue an interrupted conversion from its finished parts; the source must be unchanged")
 
 
 @dataclass(frozen=True)
 class InspectConfig(Options):
     """What is in a beton."""
+
+    DECIDES = Decides.NOTHING
 
     beton: str = path_option("", "beton to describe")
 
@@ -84,28 +115,39 @@ class InspectConfig(Options):
 class VerifyConfig(Options):
     """Check of a beton."""
 
+    DECIDES = Decides.NOTHING
+
     beton: str = path_option("", "beton to check")
     against: str = path_option("", "source to compare the images with, read with the settings in the manifest; empty: none")
-    num_workers: int = option(0, "processes that check; 0: one for each core")
+    num_workers: int = option(0, "processes that check; 0: one for each core", within=AT_LEAST_0)
 
 
 @dataclass(frozen=True)
 class DataConfig(Options):
     """Where images come from and how they are loaded."""
 
-    train: str = path_option("", "beton of the training set")
-    val: str = path_option("", "beton of the validation set")
-    batch_size: int = option(128, "views in a training batch of one rank")
-    eval_batch_size: int = option(0, "images in an evaluation batch of one rank; 0: twice data.batch_size")
-    resolution: int = option(224, "side of a training view in pixels")
-    start_resolution: int = option(
-        0, "side of a training view in pixels at the start; it rises to data.resolution over data.ramp; 0: no ramp"
+    train: str = path_option("", "beton of the training set", decides=Decides.TIME)
+    val: str = path_option("", "beton of the validation set", decides=Decides.TIME)
+    batch_size: int = option(128, "views in a training batch of one rank", within=AT_LEAST_1, decides=Decides.TIME)
+    eval_batch_size: int = option(
+        0, "images in an evaluation batch of one rank; 0: twice data.batch_size", within=AT_LEAST_0, decides=Decides.TIME
     )
-    ramp: Pair = option((0.0, 1.0), "start and end of the resolution ramp, as fractions of training")
-    eval_resolution: int = option(0, "side of an evaluation view in pixels; 0: data.resolution (in `eval`: the checkpoint's)")
+    resolution: int = option(224, "side of a training view in pixels", within=Within("1 to 4096", lambda v: 1 <= v <= 4096))
+    start_resolution: int = option(
+        0, "side of a training view in pixels at the start; it rises to data.resolution over data.ramp; 0: no ramp", within=SIDE
+    )
+    ramp: Pair = option(
+        (0.0, 1.0),
+        "start and end of the resolution ramp, as fractions of training",
+        within=Within("0 <= start < end <= 1", lambda v: 0 <= v[0] < v[1] <= 1),
+    )
+    eval_resolution: int = option(
+        0, "side of an evaluation view in pixels; 0: data.resolution (in `eval`: the checkpoint's)", within=SIDE
+    )
     eval_crop_ratio: float = option(
         0.0,
         "side of the evaluation crop over the shorter side of the resized image; 0: 0.875 (in `eval`: the checkpoint's)",
+        within=Within("0, or 0.1 to 1", lambda v: v == 0 or 0.1 <= v <= 1),
     )
     interpolation: Literal["bicubic", "bilinear", "lanczos", "box", "hamming"] = option(
         "bicubic",
@@ -118,23 +160,38 @@ class DataConfig(Options):
         "float32",
         "dtype of the images in a batch; uint8: grey levels, not normalised, erased or mixed",
     )
-    subset: int = option(0, "number of images to train on, in proportion from each class, chosen by train.seed; 0: all")
+    subset: int = option(
+        0, "number of images to train on, in proportion from each class, chosen by train.seed; 0: all", within=AT_LEAST_0
+    )
     order: Literal["random", "pages"] = option(
         "random",
         "order of a training epoch: random; or pages, for betons larger than memory: random within a window that moves over "
         "the file",
     )
-    window_gb: float = option(4.0, "data.order=pages: size of the window that a node holds in memory, in units of 1e9 bytes")
+    window_gb: float = option(
+        4.0,
+        "data.order=pages: size of the window that a node holds in memory, in units of 1e9 bytes",
+        within=Within("above 0, up to 1e6", lambda v: 0 < v <= 1e6),
+    )
     decode: Literal["cpu", "gpu", "auto"] = option(
         "cpu",
         "where training images are decoded: cpu (libjpeg's pixels); gpu (nvJPEG, whose chroma differs a little; needs "
         "augment.device=gpu); auto: the faster, measured at the start of training; evaluation always decodes on the CPU",
     )
     on_error: Literal["fail", "replace"] = option(
-        "fail", "at a training image that does not decode: end the run (fail), or use the next image and count it (replace)"
+        "fail",
+        "at a training image that does not decode: end the run (fail), or use the next image and count it (replace)",
+        decides=Decides.TIME,
     )
-    num_workers: int = option(0, "threads that prepare batches on one rank; 0: this rank's share of the cores")
-    batches_ahead: int = option(3, "batches prepared ahead of the trainer")
+    num_workers: int = option(
+        0,
+        "threads that prepare batches on one rank; 0: this rank's share of the cores",
+        within=AT_LEAST_0,
+        decides=Decides.TIME,
+    )
+    batches_ahead: int = option(
+        3, "batches prepared ahead of the trainer", within=Within("1 to 1000", lambda v: 1 <= v <= 1000), decides=Decides.TIME
+    )
 
 
 @dataclass(frozen=True)
@@ -150,42 +207,65 @@ class AugmentConfig(Options):
         3,
         "views of each image in a global batch (repeated augmentation); 1: off; views of one image are never mixed with each "
         "other if a rank's batch has at least twice as many views",
+        within=Within("1 to 255", lambda v: 1 <= v <= 255),
     )
-    crop_scale: Pair = option((0.08, 1.0), "range of the area of a random crop, as a share of the image's area")
-    crop_ratio: Pair = option((3 / 4, 4 / 3), "range of the aspect ratio of a random crop, width over height")
+    crop_scale: Pair = option(
+        (0.08, 1.0),
+        "range of the area of a random crop, as a share of the image's area",
+        within=Within("0 < low <= high <= 1", lambda v: 0 < v[0] <= v[1] <= 1),
+    )
+    crop_ratio: Pair = option(
+        (3 / 4, 4 / 3),
+        "range of the aspect ratio of a random crop, width over height",
+        within=Within("0 < low <= high", lambda v: 0 < v[0] <= v[1]),
+    )
     crop: Literal["random", "simple", "centre"] = option(
         "random",
         "random: a box of random area and aspect ratio, resized (timm's RandomResizedCrop); simple: the shorter side resized, "
         "then a random square of it, padded by 4 pixels (DeiT III); centre: the same crop as in evaluation (FixRes)",
     )
-    flip: float = option(0.5, "probability of a horizontal flip")
+    flip: float = option(0.5, "probability of a horizontal flip", within=SHARE)
     auto_augment: str = option(
         "rand-m9-mstd0.5-inc1",
         "policy in timm's notation: rand-..., original..., v0..., or 3a for DeiT III's 3-Augment; empty: none",
     )
     color_jitter: float = option(
-        0.0, "after the policy, scale brightness, contrast and saturation by random factors within this distance of 1; 0: off"
+        0.0,
+        "after the policy, scale brightness, contrast and saturation by random factors within this distance of 1; 0: off",
+        within=AT_LEAST_0,
     )
-    erase: float = option(0.25, "probability that a box of a view is erased (random erasing)")
+    erase: float = option(0.25, "probability that a box of a view is erased (random erasing)", within=SHARE)
     erase_mode: Literal["pixel", "rand", "const"] = option(
         "pixel",
         "fill of the erased box: normal noise for each value (pixel) or each channel (rand), or 0, the mean (const)",
     )
-    mixup: float = option(0.8, "alpha of Mixup's Beta(alpha, alpha); 0: no Mixup")
-    cutmix: float = option(1.0, "alpha of CutMix's Beta(alpha, alpha); 0: no CutMix")
+    mixup: float = option(0.8, "alpha of Mixup's Beta(alpha, alpha); 0: no Mixup", within=STRENGTH)
+    cutmix: float = option(1.0, "alpha of CutMix's Beta(alpha, alpha); 0: no CutMix", within=STRENGTH)
     cutmix_minmax: Pair = option(
         (0.0, 0.0),
         "range of the sides of CutMix's box, as shares of the view's, drawn uniformly instead of by a Beta; 0, 0: off",
+        within=Within("0 <= low <= high < 1", lambda v: 0 <= v[0] <= v[1] < 1),
     )
     mix_mode: Literal["batch", "pair", "elem"] = option(
         "batch",
         "one lambda for the whole batch (batch), for each pair of views that mix with each other (pair), or for each view",
     )
-    mix_probability: float = option(1.0, "probability that a batch is mixed at all")
-    cutmix_probability: float = option(0.5, "probability that a mixed batch gets CutMix rather than Mixup, if both are on")
-    label_smoothing: float = option(0.1, "label smoothing: this share of each target is spread evenly over all classes")
+    mix_probability: float = option(1.0, "probability that a batch is mixed at all", within=SHARE)
+    cutmix_probability: float = option(
+        0.5, "probability that a mixed batch gets CutMix rather than Mixup, if both are on", within=SHARE
+    )
+    label_smoothing: float = option(
+        0.1,
+        "label smoothing: this share of each target is spread evenly over all classes",
+        within=BELOW_1,
+        decides=Decides.WEIGHTS,
+    )
     mean: Triple = option((0.485, 0.456, 0.406), "mean of each channel, red green blue, in units of 255 grey levels")
-    std: Triple = option((0.229, 0.224, 0.225), "standard deviation of each channel, in units of 255 grey levels")
+    std: Triple = option(
+        (0.229, 0.224, 0.225),
+        "standard deviation of each channel, in units of 255 grey levels",
+        within=Within("each >= 0.001", lambda v: all(x >= 0.001 for x in v)),
+    )
 
 
 def is_mixing(augment: AugmentConfig) -> bool:

@@ -9,7 +9,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from deit_fast.config.data import AugmentConfig, DataConfig, InspectConfig, SourceConfig, VerifyConfig, WriteConfig
-from deit_fast.config.options import Options, Pair, option, path_option
+from deit_fast.config.options import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    BELOW_1,
+    FACTOR,
+    LIMIT,
+    SEED,
+    SHARE,
+    Decides,
+    Options,
+    Pair,
+    Within,
+    option,
+    path_option,
+)
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
 
 
@@ -23,19 +38,26 @@ class ModelConfig(Options):
         "",
         "file of weights to start from: a checkpoint of deit_fast, timm or DeiT's code, or safetensors; position embeddings "
         "are interpolated to the resolution, and a head for other classes is replaced; empty: random weights",
+        decides=Decides.TIME,
     )
     weights_from: Literal["auto", "model", "ema"] = option(
-        "auto", "which weights of model.weights to use; auto: the better ones of a deit_fast checkpoint, else the model's"
+        "auto",
+        "which weights of model.weights to use; auto: the better ones of a deit_fast checkpoint, else the model's",
+        decides=Decides.TIME,
     )
     trains: Literal["all", "head", "norms", "attention"] = option(
         "all", "parameters that train: all; the head; the head and normalisation (FixRes); or the head and attention"
     )
-    drop_path: float = option(0.1, "stochastic depth: drop probability of the last block; a model without it warns")
+    drop_path: float = option(
+        0.1, "stochastic depth: drop probability of the last block; a model without it warns", within=BELOW_1
+    )
     drop_path_rates: Literal["linear", "constant"] = option(
         "linear", "drop probability from block to block: rises linearly from 0, or is the same for all (DeiT III)"
     )
     dropout: float = option(
-        0.0, "dropout after position embeddings, attention and MLP, as timm had it for DeiT; in a convnet: before the head"
+        0.0,
+        "dropout after position embeddings, attention and MLP, as timm had it for DeiT; in a convnet: before the head",
+        within=BELOW_1,
     )
     attention_dtype: Literal["auto", "float32"] = option(
         "auto", "float32: compute queries, keys and softmax in float32 despite mixed precision, if the loss becomes non-finite"
@@ -51,11 +73,20 @@ class DistilConfig(Options):
         "none", "none; hard: the teacher's top-1 class is the label; soft: the student matches the teacher's softmax"
     )
     teacher: str = option("regnety_160", "teacher's architecture, by its name in timm; the paper uses RegNetY-16GF")
-    teacher_weights: str = path_option("", "file of the teacher's weights, in any format that model.weights accepts")
+    teacher_weights: str = path_option(
+        "", "file of the teacher's weights, in any format that model.weights accepts", decides=Decides.TIME
+    )
     teacher_options: dict[str, Any] = option({}, "further arguments of timm.create_model for the teacher")
-    teacher_compile: bool = option(False, "compile the teacher too, in the mode of train.compile")
-    alpha: float = option(0.5, "weight of the distillation loss, 0 to 1; 0.1 in the paper's soft distillation")
-    tau: float = option(1.0, "temperature of soft distillation; 3 in the paper, 1 in DeiT's code")
+    teacher_compile: bool = option(False, "compile the teacher too, in the mode of train.compile", decides=Decides.TIME)
+    alpha: float = option(
+        0.5,
+        "weight of the distillation loss; 0.1 in the paper's soft distillation",
+        within=SHARE,
+        decides=Decides.WEIGHTS,
+    )
+    tau: float = option(
+        1.0, "temperature of soft distillation; 3 in the paper, 1 in DeiT's code", within=ABOVE_0, decides=Decides.WEIGHTS
+    )
     soft_scale: Literal["code", "paper"] = option(
         "code", "divide the soft loss by the number of logits (DeiT's code), or of images (paper): 1000 times as large"
     )
@@ -66,20 +97,36 @@ class OptimConfig(Options):
     """Optimiser."""
 
     name: Literal["adamw", "sgd", "lamb"] = option("adamw", "optimiser")
-    lr: float = option(5e-4, "peak learning rate for a global batch of optim.lr_batch_size views")
-    lr_batch_size: int = option(512, "multiply the learning rate by (global batch size / this); 0: do not scale it")
-    weight_decay: float = option(0.05, "weight decay of the parameters that optim.no_decay does not exempt")
+    lr: float = option(
+        5e-4, "peak learning rate for a global batch of optim.lr_batch_size views", within=ABOVE_0, decides=Decides.WEIGHTS
+    )
+    lr_batch_size: int = option(
+        512,
+        "multiply the learning rate by (global batch size / this); 0: do not scale it",
+        within=AT_LEAST_0,
+        decides=Decides.WEIGHTS,
+    )
+    weight_decay: float = option(
+        0.05, "weight decay of the parameters that optim.no_decay does not exempt", within=AT_LEAST_0, decides=Decides.WEIGHTS
+    )
     no_decay: Literal["code", "paper", "norms", "none"] = option(
         "code",
         "parameters without weight decay: code (DeiT's): 1-D ones, biases, pos_embed, cls_token; paper: dist_token too; norms "
         "(ffcv-imagenet): those of normalisation only; none: all parameters decay",
     )
-    layer_decay: float = option(1.0, "layer-wise learning rate decay: factor from each layer to the one below it; 1: off")
-    betas: Pair = option((0.9, 0.999), "decay rates of the moments in AdamW and LAMB")
-    eps: float = option(1e-8, "AdamW's and LAMB's epsilon")
-    momentum: float = option(0.9, "SGD's momentum")
+    layer_decay: float = option(
+        1.0, "layer-wise learning rate decay: factor from each layer to the one below it; 1: off", within=FACTOR
+    )
+    betas: Pair = option(
+        (0.9, 0.999),
+        "decay rates of the moments in AdamW and LAMB",
+        within=Within("each 0 up to, not including, 1", lambda v: all(0 <= x < 1 for x in v)),
+        decides=Decides.WEIGHTS,
+    )
+    eps: float = option(1e-8, "AdamW's and LAMB's epsilon", within=ABOVE_0, decides=Decides.WEIGHTS)
+    momentum: float = option(0.9, "SGD's momentum", within=BELOW_1, decides=Decides.WEIGHTS)
     nesterov: bool = option(False, "Nesterov's momentum for SGD, as timm's `sgd` has it")
-    clip: float = option(0.0, "limit of gradient clipping; 0: off, as in DeiT")
+    clip: float = option(0.0, "limit of gradient clipping; 0: off, as in DeiT", within=AT_LEAST_0)
     clip_mode: Literal["norm", "value", "adaptive"] = option(
         "norm", "clip the norm of all gradients, each value, or each unit's gradient norm over its weight norm (Brock 2021)"
     )
@@ -90,11 +137,15 @@ class ScheduleConfig(Options):
     """Learning rate over time."""
 
     kind: Literal["cosine", "linear", "step"] = option("cosine", "decay after the warm-up: cosine, linear, or in steps")
-    warmup_epochs: float = option(5.0, "epochs of linear warm-up from schedule.warmup_lr")
-    warmup_lr: float = option(1e-6, "learning rate at the start of the warm-up, not scaled")
-    min_lr: float = option(1e-5, "learning rate at the end, not scaled")
-    decay_epochs: float = option(30.0, "schedule.kind=step: epochs between two drops of the learning rate")
-    decay_rate: float = option(0.1, "schedule.kind=step: factor of the learning rate at each drop")
+    warmup_epochs: float = option(5.0, "epochs of linear warm-up from schedule.warmup_lr", within=AT_LEAST_0)
+    warmup_lr: float = option(
+        1e-6, "learning rate at the start of the warm-up, not scaled", within=AT_LEAST_0, decides=Decides.WEIGHTS
+    )
+    min_lr: float = option(1e-5, "learning rate at the end, not scaled", within=AT_LEAST_0, decides=Decides.WEIGHTS)
+    decay_epochs: float = option(30.0, "schedule.kind=step: epochs between two drops of the learning rate", within=ABOVE_0)
+    decay_rate: float = option(
+        0.1, "schedule.kind=step: factor of the learning rate at each drop", within=FACTOR, decides=Decides.WEIGHTS
+    )
     update: Literal["code", "epoch", "step"] = option(
         "code", "when the learning rate is set: each step; each epoch (paper); each epoch, one epoch late (DeiT's code)"
     )
@@ -104,41 +155,68 @@ class ScheduleConfig(Options):
 class TrainConfig(Options):
     """The training loop."""
 
-    epochs: int = option(300, "epochs to train")
-    seed: int = option(0, "seed of all random choices")
-    device: Literal["auto", "cpu", "cuda"] = option("auto", "device; auto: cuda if available, else cpu")
+    epochs: int = option(300, "epochs to train", within=Within("1 to 65535", lambda v: 1 <= v <= 65535))
+    seed: int = option(0, "seed of all random choices", within=SEED, decides=Decides.WEIGHTS)
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "device; auto: cuda if available, else cpu", decides=Decides.TIME)
     amp: Literal["auto", "off", "bf16", "fp16"] = option(
         "auto", "mixed precision: bf16, fp16 with a gradient scaler, or off; auto: bf16 on cuda, off on cpu"
     )
     channels_last: bool = option(True, "keep images and convolutions in channels-last memory format")
-    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = option("off", "torch.compile mode")
+    compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = option(
+        "off", "torch.compile mode", decides=Decides.TIME
+    )
     loss: Literal["ce", "bce"] = option("ce", "cross-entropy with soft targets (DeiT), or binary cross-entropy (DeiT III)")
     bce_threshold: float = option(
-        0.0, "binary cross-entropy: targets above this count as 1, others as 0 (DeiT III: 0); negative: targets stay soft"
+        0.0,
+        "binary cross-entropy: targets above this count as 1, others as 0 (DeiT III: 0); negative: targets stay soft",
+        within=Within("below 1", lambda v: v < 1),
+        decides=Decides.WEIGHTS,
     )
     mode: Literal["train", "eval"] = option(
         "train", "eval: train in model.eval(), without stochastic depth, dropout or new batch statistics: DeiT's fine-tuning"
     )
     accumulate: int = option(
-        1, "gradient accumulation: split a rank's batch into this many parts, to save memory; views and steps stay the same"
+        1,
+        "gradient accumulation: split a rank's batch into this many parts, to save memory; views and steps stay the same",
+        within=AT_LEAST_1,
+        decides=Decides.TIME,
     )
     gradient_compression: Literal["off", "bf16"] = option("off", "format in which ranks exchange gradients; off: float32")
-    ema_decay: float = option(0.99996, "decay of the exponential moving average of the weights; 0: no average")
+    ema_decay: float = option(0.99996, "decay of the exponential moving average of the weights; 0: no average", within=BELOW_1)
     ema_warmup: bool = option(False, "let the decay rise as (1 + updates) / (10 + updates), up to train.ema_decay")
-    log_every: int = option(50, "steps between two logged losses (only then is the loss read from the device)")
-    eval_every: int = option(1, "epochs between two evaluations; the last epoch is always evaluated")
-    checkpoint_every: int = option(1, "epochs between two checkpoints; the last epoch always leaves one")
-    checkpoint_steps: int = option(0, "also write a checkpoint every so many steps within an epoch; 0: none")
-    keep_last: int = option(2, "number of newest checkpoints to keep, beside the best one")
-    keep_every: int = option(0, "epochs between checkpoints that are kept for good; 0: none")
+    log_every: int = option(
+        50,
+        "steps between two logged losses (only then is the loss read from the device)",
+        within=Within("1 to 1,000,000", lambda v: 1 <= v <= 1_000_000),
+        decides=Decides.TIME,
+    )
+    eval_every: int = option(
+        1, "epochs between two evaluations; the last epoch is always evaluated", within=AT_LEAST_1, decides=Decides.TIME
+    )
+    checkpoint_every: int = option(
+        1, "epochs between two checkpoints; the last epoch always leaves one", within=AT_LEAST_1, decides=Decides.TIME
+    )
+    checkpoint_steps: int = option(
+        0, "also write a checkpoint every so many steps within an epoch; 0: none", within=AT_LEAST_0, decides=Decides.TIME
+    )
+    keep_last: int = option(
+        2, "number of newest checkpoints to keep, beside the best one", within=AT_LEAST_1, decides=Decides.TIME
+    )
+    keep_every: int = option(
+        0, "epochs between checkpoints that are kept for good; 0: none", within=AT_LEAST_0, decides=Decides.TIME
+    )
     resume: bool = option(
-        False, "continue from the last checkpoint in run.dir; without one, start anew; a finished run stays as it is"
+        False,
+        "continue from the last checkpoint in run.dir; without one, start anew; a finished run stays as it is",
+        decides=Decides.NOTHING,
     )
 
 
 @dataclass(frozen=True)
 class EvalConfig(Options):
     """Evaluation."""
+
+    DECIDES = Decides.TIME
 
     checkpoint: str = path_option("", "checkpoint to evaluate; if deit_fast did not write it, set model.name too")
     weights: Literal["auto", "model", "ema"] = option("auto", "weights to evaluate; auto: the better ones of the checkpoint")
@@ -153,8 +231,12 @@ class EvalConfig(Options):
 class RunSection(Options):
     """Where a run is recorded."""
 
+    DECIDES = Decides.NOTHING
+
     dir: str = path_option("", "folder of the run: configuration, log, checkpoints; empty: a new one, runs/NAME-DATE-TIME")
-    dollars_per_hour: float = option(0.0, "price per hour of all the run's machines together, to show its cost; 0: not known")
+    dollars_per_hour: float = option(
+        0.0, "price per hour of all the run's machines together, to show its cost; 0: not known", within=AT_LEAST_0
+    )
     tensorboard: bool = option(False, "write the logged values as TensorBoard events too, to run.dir/tensorboard")
 
 
@@ -162,35 +244,39 @@ class RunSection(Options):
 class BudgetConfig(Options):
     """Limit of time or money for a run; its epochs and schedule are scaled to fit."""
 
-    hours: float = option(-1.0, "wall-clock hours of all sessions, each from process start to end; -1: no limit")
-    dollars: float = option(-1.0, "the same limit in dollars, at run.dollars_per_hour; -1: no limit")
+    DECIDES = Decides.NOTHING
+
+    hours: float = option(-1.0, "wall-clock hours of all sessions, each from process start to end; -1: no limit", within=LIMIT)
+    dollars: float = option(-1.0, "the same limit in dollars, at run.dollars_per_hour; -1: no limit", within=LIMIT)
     until: str = option("", "end at the first evaluation that reaches this, e.g. top1=79.8 (percent, of the better weights)")
     longer: bool = option(True, "with hours or dollars: train more than train.epochs if the budget allows it")
-    seconds: float = option(20.0, "seconds of measuring before the run, to find how many epochs fit")
+    seconds: float = option(
+        20.0,
+        "seconds of measuring before the run, to find how many epochs fit",
+        within=Within("1 to 3600", lambda v: 1 <= v <= 3600),
+    )
 
 
 @dataclass(frozen=True)
 class SlurmConfig(Options):
     """Submission of a training run to SLURM, through submitit; without slurm.nodes it runs here."""
 
-    nodes: int = option(0, "nodes of the job; 0: no job, train here")
-    gpus_per_node: int = option(8, "GPUs and ranks on each node; 0: one rank on the CPU")
-    cpus_per_gpu: int = option(12, "CPU cores for each rank")
-    memory_gb: int = option(0, "memory of each node in GB; 0: the partition's default")
-    hours: float = option(72.0, "time limit of the job in hours")
+    DECIDES = Decides.NOTHING
+
+    nodes: int = option(0, "nodes of the job; 0: no job, train here", within=AT_LEAST_0)
+    gpus_per_node: int = option(8, "GPUs and ranks on each node; 0: one rank on the CPU", within=AT_LEAST_0)
+    cpus_per_gpu: int = option(12, "CPU cores for each rank", within=AT_LEAST_1)
+    memory_gb: int = option(0, "memory of each node in GB; 0: the partition's default", within=AT_LEAST_0)
+    hours: float = option(72.0, "time limit of the job in hours", within=ABOVE_0)
     partition: str = option("", "partition; empty: the cluster's default")
     account: str = option("", "account; empty: the user's default")
     qos: str = option("", "quality of service; empty: the default")
     constraint: str = option("", "features that nodes must have; empty: none")
-    signal_seconds: int = option(120, "seconds before the time limit at which the run writes a checkpoint and is requeued")
-    max_restarts: int = option(3, "how often all ranks are restarted after one of them died")
+    signal_seconds: int = option(
+        120, "seconds before the time limit at which the run writes a checkpoint and is requeued", within=AT_LEAST_1
+    )
+    max_restarts: int = option(3, "how often all ranks are restarted after one of them died", within=AT_LEAST_0)
     cluster: Literal["slurm", "local"] = option("slurm", "submit to SLURM, or start processes on this machine, for trials")
-
-
-# sections and options of RunConfig that do not describe a training run itself
-OTHER_SECTIONS = (
-    "source", "write", "inspect", "verify", "run", "budget", "slurm", "bench", "plan", "sweep", "report", "demo", "out",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -222,3 +308,18 @@ class RunConfig(Options):
     def as_dict(self) -> dict[str, Any]:
         """Nested plain dictionary of every section, as stored in JSON and checkpoints."""
         return dataclasses.asdict(self)
+
+    def options_that_decide(self, what: Decides) -> dict[str, Any]:
+        """The values of the options `section.name` that have a say in the weights of a run, or in its time."""
+        return {
+            f"{section.name}.{own.name}": getattr(getattr(self, section.name), own.name)
+            for section in dataclasses.fields(self)
+            if isinstance(getattr(self, section.name), Options)
+            for own in dataclasses.fields(getattr(self, section.name))
+            if what & _decided_by(own, getattr(self, section.name))
+        }
+
+
+def _decided_by(own: dataclasses.Field[Any], section: Options) -> Decides:
+    decides: Decides | None = own.metadata["decides"]
+    return section.DECIDES if decides is None else decides

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deit_fast.config import OTHER_SECTIONS, RunConfig, UserError
+from deit_fast.config import Decides, RunConfig, UserError
 from deit_fast.plan.prediction import Prediction, expected, prediction_of
 from deit_fast.record.log import as_json
 
@@ -26,13 +26,6 @@ SCATTER = 0.07  # as long as there are too few runs to tell
 _ENOUGH = 3
 _NEWEST = 20
 _CORRECTED = ("setup", "compile")  # kinds that a short measurement does not see as a run does
-
-# options of training that do not decide how long it takes
-_OTHER_OPTIONS = (
-    "train.resume", "train.seed", "train.bce_threshold", "optim.lr", "optim.lr_batch_size", "optim.weight_decay", "optim.eps",
-    "optim.betas", "optim.momentum", "schedule.warmup_lr", "schedule.min_lr", "schedule.decay_rate", "distil.alpha",
-    "distil.tau", "augment.label_smoothing",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,13 +56,7 @@ def machine_of(hardware: Mapping[str, Any]) -> str:
 
 def key_of(config: RunConfig, world_size: int) -> str:
     """The same for runs that take the same time on one machine: a digest of the options that decide it."""
-    options = {
-        f"{section}.{name}": value
-        for section, fields in config.as_dict().items()
-        if section not in OTHER_SECTIONS
-        for name, value in fields.items()
-    }
-    options = {name: value for name, value in options.items() if name not in _OTHER_OPTIONS}
+    options = config.options_that_decide(Decides.TIME)
     text = json.dumps(as_json({**options, "world_size": world_size}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

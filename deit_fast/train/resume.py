@@ -8,20 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deit_fast.config import OTHER_SECTIONS, RunConfig, UserError
+from deit_fast.config import Decides, RunConfig, UserError
 from deit_fast.record.run import read_json
 from deit_fast.train.dist import World
 
 Digests = Mapping[str, Mapping[str, str]]  # of what a file holds, by the option that names it, and what is digested
-
-# what a resumed run may change; anything else would make it another run. Files may lie elsewhere: their content is compared
-_FREE_SECTIONS = ("eval", *OTHER_SECTIONS)
-_FREE_OPTIONS = (
-    "data.train", "data.val", "data.batch_size", "data.eval_batch_size", "data.num_workers", "data.batches_ahead",
-    "data.on_error", "model.weights", "model.weights_from", "distil.teacher_weights", "distil.teacher_compile",
-    "train.device", "train.compile", "train.accumulate", "train.log_every", "train.eval_every", "train.checkpoint_every",
-    "train.checkpoint_steps", "train.keep_last", "train.keep_every", "train.resume",
-)  # fmt: skip
 
 
 def resumes(config: RunConfig) -> bool:
@@ -79,14 +70,11 @@ def check_same_run(
             f"checkpoint {path}: of a run with a global batch of {content['global_batch_size']}, this one has "
             f"{global_batch_size}; choose data.batch_size and the number of ranks so that they agree"
         )
-    ours = config.as_dict()
-    for section, theirs in content["config"].items():
-        if section in _FREE_SECTIONS:
-            continue
-        for name, value in theirs.items():
-            key = f"{section}.{name}"
-            if key not in _FREE_OPTIONS and ours[section][name] != value:
-                raise UserError(f"checkpoint {path}: of a run with {key}={value}, not {ours[section][name]}; start a new run")
+    for key, ours in config.options_that_decide(Decides.WEIGHTS).items():
+        section, name = key.split(".")
+        theirs = content["config"].get(section, {}).get(name, ours)  # older checkpoints do not have every option
+        if theirs != ours:
+            raise UserError(f"checkpoint {path}: of a run with {key}={theirs}, not {ours}; start a new run")
     _check_same_files(content.get("digests", {}), path, config, digests)
 
 
