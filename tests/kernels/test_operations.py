@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
+from deit_fast.benchmarks.fidelity.older_pillow import posterized
 from deit_fast.kernels import operation_codes as codes
 from deit_fast.kernels import operations
 
@@ -25,7 +26,7 @@ EXACT: dict[str, tuple[int, st.SearchStrategy[float], Reference]] = {
     "auto_contrast": (codes.AUTO_CONTRAST, st.just(0.0), lambda image, _: timm_operations.auto_contrast(image)),
     "equalize": (codes.EQUALIZE, st.just(0.0), lambda image, _: timm_operations.equalize(image)),
     "invert": (codes.INVERT, st.just(0.0), lambda image, _: timm_operations.invert(image)),
-    "posterize": (codes.POSTERIZE, st.integers(0, 8), lambda image, x: timm_operations.posterize(image, int(x))),
+    "posterize": (codes.POSTERIZE, st.integers(0, 8), lambda image, x: posterized(image, int(x))),
     "solarize": (codes.SOLARIZE, st.integers(0, 256), lambda image, x: timm_operations.solarize(image, int(x))),
     "solarize_add": (codes.SOLARIZE_ADD, st.integers(0, 255), lambda image, x: timm_operations.solarize_add(image, int(x))),
     "color": (codes.COLOR, FACTORS, lambda image, x: timm_operations.color(image, x)),

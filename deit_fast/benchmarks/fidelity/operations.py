@@ -15,6 +15,7 @@ from deit_fast.augment.policy import parse
 from deit_fast.benchmarks.fidelity.crops import random_views
 from deit_fast.benchmarks.fidelity.global_generators import seeded
 from deit_fast.benchmarks.fidelity.material import Material, Pair, Row
+from deit_fast.benchmarks.fidelity.older_pillow import posterized
 from deit_fast.config import AugmentConfig
 from deit_fast.kernels import levels, operations, policy
 from deit_fast.kernels import operation_codes as codes
@@ -54,7 +55,11 @@ def _operation(
         neutral = 1.0 if function == levels.ENHANCEMENT_INCREASING else 0.0
         is_negative = bool(given) and given[0] < neutral
         argument = levels.argument_of(function, magnitude, is_negative, 0.0, image.shape[0], image.shape[1])
-        reference = timms.NAME_TO_OP[one](Image.fromarray(image), *given, fillcolor=_FILL, resample=pillows)
+        pillow_image = Image.fromarray(image)
+        if code == codes.POSTERIZE:
+            reference = posterized(pillow_image, int(given[0]))
+        else:
+            reference = timms.NAME_TO_OP[one](pillow_image, *given, fillcolor=_FILL, resample=pillows)
         yield _applied([(code, argument)], image, is_bicubic), np.asarray(reference)
 
 
@@ -70,7 +75,7 @@ _REFERENCES: dict[int, Callable[..., Image.Image]] = {
     codes.EQUALIZE: lambda image, _, **options: timms.equalize(image),
     codes.INVERT: lambda image, _, **options: timms.invert(image),
     codes.ROTATE: timms.rotate,
-    codes.POSTERIZE: lambda image, bits, **options: timms.posterize(image, int(bits)),
+    codes.POSTERIZE: lambda image, bits, **options: posterized(image, int(bits)),
     codes.SOLARIZE: lambda image, threshold, **options: timms.solarize(image, int(threshold)),
     codes.SOLARIZE_ADD: lambda image, added, **options: timms.solarize_add(image, int(added)),
     codes.COLOR: timms.color,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -186,7 +187,11 @@ def test_verify_reads_orientation_and_height_as_write_does(tmp_path: Path, optio
         (source / "cat" / name).write_bytes(content)
     beton = tmp_path / "set.beton"
     manifest = convert(source, beton, exif_orientation="apply", **options)
-    assert manifest["exif_orientations"] == {"6": 3, "8": 1}
+    of_pillow = Counter(str(_orientation(contents[name])) for name in ("doubled.jpg", "xmp.jpg", "doubled.png"))
+    del of_pillow["1"]  # Pillow 13 no longer reads EXIF that begins twice in a PNG
+    assert manifest["exif_orientations"] == of_pillow + Counter({"6": 1})
+    assert of_pillow["8"] == 1
+    assert of_pillow["6"] >= 1
     assert manifest["num_odd"]["repaired"] == manifest["num_odd"]["skipped"] == 0
     assert check_beton(VerifyConfig(beton=str(beton), against=str(source), num_workers=1))["problems"] == []
 
@@ -254,3 +259,9 @@ def test_reasons_are_true() -> None:
         decode(plain.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), "x.jpg")
     with pytest.raises(BadImage, match="not an image that Pillow knows"):
         decode(b"a letter", "x.jpg")
+
+
+def _orientation(content: bytes) -> int:
+    with Image.open(io.BytesIO(content)) as image:
+        image.load()
+        return int(image.getexif().get(0x0112, 1))
