@@ -99,7 +99,7 @@ def _chart_path(config: RunConfig) -> Path | None:
         return Path(config.out).with_suffix(".png") if config.out else None
     path = Path(config.bench.chart)
     if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"bench.chart={config.bench.chart}: want the name of a file in a folder that is there")
+        raise UserError(f"bench.chart={config.bench.chart}: want the name of a file in an existing folder")
     return path
 
 

@@ -62,7 +62,7 @@ def test_compile_wants_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.delenv(name, raising=False)
     check_compiler("default", CPU)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"train\.compile=default: wants a C\+\+ compiler, and there is no g\+\+ in PATH"):
+    with pytest.raises(UserError, match=r"train\.compile=default: needs a C\+\+ compiler, and there is no g\+\+ in PATH"):
         small_learner({"train.compile": "default"})
     small_learner()
     if torch.version.cuda is not None:
