@@ -41,7 +41,7 @@ class Planning(Protocol):
         ...
 
     def epoch_done(self, epoch: int, is_evaluated: bool, is_whole: bool) -> list[str]:
-        """Called after an epoch (from 0). is_whole: this session did all of it, with evaluation and checkpoint. Gives lines to print."""
+        """Called after an epoch (from 0). is_whole: this session did all of it, with evaluation and checkpoint. Gives lines."""
         ...
 
     def end(self, summary: dict[str, Any], num_sessions: int) -> list[str]:
