@@ -1,7 +1,7 @@
 """High-throughput training of DeiT and ResNet image classifiers from FFCV betons.
 
-The public interface is what `__all__` names; anything else may change from one version to the next. `import deit_fast`
-itself loads neither PyTorch nor Numba nor FFCV: a name brings its module along when it is first used.
+`__all__` lists the public interface; anything else may change from one version to the next. `import deit_fast` loads neither
+PyTorch nor Numba nor FFCV: the module of a name is imported when the name is first used.
 
 - Betons: `write_beton` makes one from a SourceConfig and a WriteConfig, `open_beton` gives a Beton, `verify_beton` checks one.
 - Loading: `train_loader` and `eval_loader` give a Loader of Batches, from a DataConfig and an AugmentConfig.
@@ -9,7 +9,7 @@ itself loads neither PyTorch nor Numba nor FFCV: a name brings its module along 
   `SoftTargets`.
 - Configuration: RunConfig and its sections; `parse` reads recipes and options as the command line does.
 - Training: `train_classifier` does what `deit-fast train` does, `evaluate_checkpoint` what `deit-fast eval` does.
-- Errors: UserError is what the user can mend, in one line; RankError is one that a single rank meets.
+- Errors: UserError is an error that the user can mend, in one line; RankError is one that only a single rank meets.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ __all__ = [
     "write_beton",
 ]
 
-# Where each name comes from: its module, and its name there if that is another. All others are those of `config`.
+# the module of each public name, and its name there if that differs; all other names come from `config`
 _HOMES = {
     "AugmentViews": "data.ffcv_ops",
     "Batch": "data.load.batches",
@@ -107,7 +107,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, from its module, which is imported now. Raises AttributeError for other names."""
+    """Imports the module of a public name and gives the name. Raises AttributeError for other names."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, own_name = _HOMES.get(name, "config").partition(":")

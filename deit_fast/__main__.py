@@ -2,8 +2,8 @@
 
 0: done. 1: a bug, with its traceback. 2: what the user can mend, in one line on stderr. 130: interrupted.
 
-Output that cannot be written ends no command. One whose result is its output then ends with 2, unless the reader of a pipe
-has gone, which had what it wanted: `deit-fast inspect FILE | head -1` is silent, with 0.
+A command continues when its output cannot be written. If the output is its result, its status is then 2, unless only the reader
+of a pipe has gone: `deit-fast inspect FILE | head -1` ends silently with 0.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _status_of(words: list[str]) -> int:
-    """Runs a command and gives its exit status, whatever became of its output."""
+    """Runs a command and gives its exit status, apart from problems with its output."""
     if not words:
         print(overview(), file=sys.stderr)
         return 2
@@ -75,7 +75,7 @@ def _status_of(words: list[str]) -> int:
 
 
 def _after_output(words: list[str], status: int) -> int:
-    """The exit status of a command that ended with `status`, where its output could not be written; says so."""
+    """Exit status of a command that ended with `status`, after a check whether its output was written; says if it was not."""
     sys.stdout.flush()
     error = dropped_output().get("standard output")
     if error is not None and not _has_reader_gone(error):
@@ -90,7 +90,7 @@ def _has_reader_gone(error: OSError | ValueError) -> bool:
 
 
 def _give_up_what_failed() -> None:
-    """Leads streams that could not be written to nowhere: the interpreter flushes them at its end, and would fail there."""
+    """Redirects streams that failed to the null device: the interpreter flushes them at its end, and would fail."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         if isinstance(stream, DroppingStream) and stream.error is not None:
@@ -99,10 +99,10 @@ def _give_up_what_failed() -> None:
 
 
 def _make_streams_take_anything() -> None:
-    """What cannot be written in the terminal's encoding, as a file name may, is escaped; a closed stream swallows all.
+    """Makes streams escape characters that the terminal's encoding lacks, as in file names; a closed stream drops all text.
 
-    Where the process was started without standard input, output or error, their numbers are taken first: the next file
-    to be opened, a log or a checkpoint, would else get one, and what libraries in C print would go there.
+    If the process was started without standard input, output or error, their descriptors are occupied first. Otherwise the next
+    opened file, a log or a checkpoint, would get one, and output of C libraries would go there.
     """
     while (file := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD_FILE:
         os.set_inheritable(file, True)
@@ -116,11 +116,11 @@ def _make_streams_take_anything() -> None:
 
 
 def _let_waiting_threads_sleep() -> None:
-    """OpenMP's idle threads give up their core after a moment, unless the user has set how long they are to spin.
+    """Makes idle OpenMP threads give up their core after a moment, unless the user has set how long they spin.
 
-    Loader, trainer and whatever else runs share the cores, and a team of threads waits at each barrier for its last one.
-    Measured on 2 cores (records/2026-11-21-first-light): beside a busy process the demonstration trains 1.5 times as fast
-    so, and on an otherwise idle machine at 0.95 times the rate. Must come before OpenMP is loaded.
+    Loader, trainer and other processes share the cores, and a team of threads waits at each barrier for its last one.
+    Measured on 2 cores (records/2026-11-21-first-light): with this, the demonstration trains 1.5 times as fast beside a busy
+    process, and at 0.95 times the rate on an idle machine. Must come before OpenMP is loaded.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -139,7 +139,7 @@ def _run(command: str, words: list[str]) -> None:
 
 
 def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]:
-    """What the command found. The imports stand here so that `--help` does not wait for torch."""
+    """Result of the command. The imports are here so that `--help` does not wait for torch."""
     match command:
         case "write":
             from deit_fast.data.convert.write import write_beton
@@ -187,7 +187,7 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
 
 
 def _bench_result(config: RunConfig) -> dict[str, Any]:
-    """What `bench` measured, by its kind."""
+    """Result of `bench`, by its kind."""
     match config.bench.kind:
         case "write":
             from deit_fast.benchmarks.write import bench_write
@@ -220,7 +220,7 @@ def _bench_result(config: RunConfig) -> dict[str, Any]:
 
 
 def _free_path(out: str) -> Path:
-    """Where `--out` leads, links followed; raises UserError where no file can be put there, before any work is done."""
+    """Resolved path of `--out`. Raises UserError before any work is done if no file can be written there."""
     path = Path(out).resolve()
     if path.exists() and not path.is_file():
         raise UserError(f"--out={out}: is not a file: want a file name")
@@ -236,7 +236,7 @@ def _free_path(out: str) -> Path:
 
 
 def _is_first_rank() -> bool:
-    """Whether this process speaks for all: torchrun starts one for each rank."""
+    """Whether this process is the one that prints for all ranks."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -248,10 +248,10 @@ def _complain(command: str, message: str, status: int, of_any_rank: bool = False
 
 
 def run() -> NoReturn:
-    """Runs `deit-fast` with the words of this process, and ends it.
+    """Runs `deit-fast` with the command line of this process, and ends the process.
 
-    As processes of Python's multiprocessing end: when all threads have ended, what is registered for the end is called, and
-    that is all. The interpreter would else look once more through everything that PyTorch made, for one or two seconds.
+    It ends like processes of Python's multiprocessing: after all threads have ended, functions registered by atexit are called,
+    and nothing else. The interpreter would otherwise spend one or two seconds on freeing all that PyTorch made.
     """
     status = main()
     if _is_observed():
@@ -265,7 +265,7 @@ def run() -> NoReturn:
 
 
 def _is_observed() -> bool:
-    """Whether a debugger, a profiler or a measure of coverage has something to write yet."""
+    """Whether a debugger, profiler or coverage tool may still have something to write."""
     monitoring = getattr(sys, "monitoring", None)  # of Python 3.12
     tools = [monitoring.get_tool(number) for number in range(6)] if monitoring is not None else []
     return sys.gettrace() is not None or sys.getprofile() is not None or any(tools)

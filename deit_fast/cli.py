@@ -1,6 +1,6 @@
 """Reads a command line and the YAML files that it names into one frozen RunConfig; writes the `--help` texts.
 
-fastargs holds the options (Section, Param, Checker) and validates them. It is fed by hand and never reads the command
+fastargs holds the options (Section, Param, Checker) and validates them. We pass it every value, and it never reads the command
 line, files or the environment itself, because version 1.2.0 would read bool("False") as True and 3.9 as the integer 3,
 ignore unknown YAML keys, drop None, accept abbreviated options, let the environment beat the command line, and exit
 with status 0 on an error. Precedence: defaults, each `--config-file` in turn (a file after its `base`), command line.
@@ -25,10 +25,10 @@ from deit_fast.shipped import shipped
 
 @dataclass(frozen=True)
 class Command:
-    """What a command does and takes beside --config-file and --out: sections ("data"), single options ("train.device").
+    """What a command does, and its options beside --config-file and --out: sections ("data"), single ones ("train.device").
 
-    `positional` is the option that the words without dashes make up, if any; `short`: options by a shorter name; `usual`: the
-    options that most people need, which `--help` lists where there are many more; empty: all.
+    `positional`: the option that is set by words without dashes, if any. `short`: options by a shorter name. `usual`: options
+    that most people need, which `--help` lists; empty: all.
     """
 
     summary: str
@@ -123,7 +123,7 @@ _COMMON = {  # options of every command that are not part of a section: placehol
 
 
 def parse(command: str, argv: Sequence[str]) -> RunConfig:
-    """The configuration that `deit-fast COMMAND *argv` asks for; raises UserError for the first thing wrong with it."""
+    """The configuration of `deit-fast COMMAND *argv`. Raises UserError for the first error in it."""
     taken = _command(command)
     given, out = given_options(command, argv)
     registry = _registry()
@@ -142,9 +142,9 @@ def parse(command: str, argv: Sequence[str]) -> RunConfig:
 
 
 def given_options(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], str]:
-    """The options that a command line and its configuration files state, as they came, and the value of --out.
+    """The options on a command line and in its configuration files, unconverted, and the value of --out.
 
-    Raises UserError for an option that there is not or that the command does not take, and for a file that cannot be read.
+    Raises UserError for an unknown option, one that the command does not take, and a file that cannot be read.
     """
     given, files, out = _split(command, argv)
     layers: dict[str, Given] = {}
@@ -154,7 +154,7 @@ def given_options(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], 
 
 
 def overview() -> str:
-    """What `deit-fast --help` prints."""
+    """The text of `deit-fast --help`."""
     lines = ["usage: deit-fast COMMAND [--section.option=VALUE ...]", "", "commands:"]
     lines += [f"  {name:<8}{command.summary}" for name, command in COMMANDS.items()]
     lines += ["", "`deit-fast COMMAND --help` lists a command's options, `deit-fast --version` prints the version."]
@@ -162,7 +162,10 @@ def overview() -> str:
 
 
 def help_text(command: str, *, everything: bool = False) -> str:
-    """What `deit-fast COMMAND --help` prints: each option with its meaning, unit, type and default, in 100 columns."""
+    """The text of `deit-fast COMMAND --help`: each option with its meaning, unit, type, range and default, in 100 columns.
+
+    everything: list the options that few people need as well.
+    """
     taken = _command(command)
     placeholder = _positional_placeholder(taken)
     words = f" {placeholder}" if placeholder else ""
@@ -195,7 +198,7 @@ def help_text(command: str, *, everything: bool = False) -> str:
 
 
 def _positional_placeholder(taken: Command) -> str:
-    """How the words without dashes are shown: RUN... where there may be several, else the option's name."""
+    """Placeholder for words without dashes: RUN... if there may be several, else the option's name."""
     if not taken.positional:
         return ""
     return "RUN..." if get_origin(_HINTS[taken.positional]) is tuple else taken.positional.partition(".")[2].upper()
@@ -221,7 +224,7 @@ def _command(name: str) -> Command:
 
 
 class _Typed(Checker):
-    """Strict reader of one option: gives the value that its dataclass field wants or raises UserError."""
+    """Strict reader of one option: converts a value to the type of its dataclass field, or raises UserError."""
 
     def __init__(self, key: str, hint: Any) -> None:
         self.key, self.hint = key, hint
@@ -249,7 +252,7 @@ def _registry() -> Config:
 
 
 def _split(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], list[str], str]:
-    """The words of a command line as options, configuration files and the value of --out."""
+    """Splits a command line into options, configuration files and the value of --out."""
     taken = COMMANDS[command]
     given: dict[str, Given] = {}
     files: list[str] = []

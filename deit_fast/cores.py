@@ -1,4 +1,4 @@
-"""How many cores this process may keep busy: the smallest of what affinity, cgroups and its parent leave it.
+"""Counts the cores that this process may keep busy: the minimum of affinity, cgroups and the parent process's limit.
 
 A quota of the cgroup's CPU controller (docker run --cpus, a pod's limits.cpu, systemd's CPUQuota) is invisible to
 os.sched_getaffinity and os.cpu_count.
@@ -16,10 +16,10 @@ VARIABLE = "DEIT_FAST_CORES"  # in the environment: cores that whoever started t
 
 
 def num_cores(proc: Path = Path("/proc/self")) -> int:
-    """Cores that this process may keep busy, at least 1; proc: what Linux says of the process.
+    """Cores that this process may keep busy, at least 1. proc: folder in which Linux describes the process.
 
-    A quota is rounded down. Where more threads run than a quota allows, the kernel stops all of them for the rest of each
-    period, those too for which others wait at a barrier; a fraction of a core is not worth that.
+    A quota is rounded down. If more threads run than a quota allows, the kernel stops all of them for the rest of each period,
+    also threads that others wait for at a barrier; a fraction of a core is not worth that.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get(VARIABLE, "")
@@ -29,7 +29,7 @@ def num_cores(proc: Path = Path("/proc/self")) -> int:
 
 
 def quota(proc: Path = Path("/proc/self")) -> float:
-    """Cores' worth of time that the process's cgroups allow, the tightest of its own and all above; infinity: no limit."""
+    """CPU quota of the process's cgroups in cores: the smallest of its own group and all above; infinity: no limit."""
     try:
         groups, mounts = (proc / "cgroup").read_text(), (proc / "mountinfo").read_text()
     except OSError:  # not Linux, or no /proc
@@ -63,10 +63,10 @@ def _cpu_mounts(text: str) -> Iterator[tuple[str, str, Path]]:
 
 
 def _folders(mounted: Path, root: str, path: str) -> Iterator[Path]:
-    """The folder of a group and those of the groups above it, as far as they are mounted here.
+    """The folders of a group and of the groups above it that are mounted here.
 
-    A container may see its own group mounted as the root of all, under the path that the group has outside, or see that it
-    lies outside what is mounted: then what is mounted is what counts.
+    A container may see its own group mounted as the root, under the path that the group has outside, or its group may lie
+    outside the mounted part: then the mounted part counts.
     """
     group = PurePosixPath(path)
     inside = group.relative_to(root) if group.is_relative_to(root) and ".." not in group.parts else PurePosixPath()
@@ -78,7 +78,7 @@ def _folders(mounted: Path, root: str, path: str) -> Iterator[Path]:
 
 
 def _quota_of(folder: Path) -> float:
-    """Cores' worth of time that one group allows."""
+    """CPU quota of one group in cores."""
     try:
         if (folder / "cpu.max").exists():
             limit, period = (folder / "cpu.max").read_text().split()

@@ -1,7 +1,7 @@
 """Reads option values from YAML files and the command line, each as the type of its option.
 
-YAML is read strictly: a key that stands twice is an error, numbers are decimal (YAML 1.1 would read 010 as 8, 1_0 as 10
-and 1:30 as 90), and 1e-3 is a number, which PyYAML alone takes for text.
+YAML is read strictly: a repeated key is an error, numbers are decimal (YAML 1.1 would read 010 as 8, 1_0 as 10 and 1:30 as 90),
+and 1e-3 is a number, while PyYAML would read it as text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 @dataclass(frozen=True)
 class Given:
-    """A value as it came, and from where: COMMAND_LINE or FILE:LINE."""
+    """An unconverted value and its origin: COMMAND_LINE or FILE:LINE."""
 
     value: Any
     origin: str
@@ -35,9 +35,9 @@ class Given:
 def read_file(path: Path, keys: Collection[str], asked_by: str, chain: tuple[Path, ...] = ()) -> dict[str, Given]:
     """The options of a YAML file on top of those of its `base` files, by "section.name".
 
-    keys: all options that there are. asked_by: who names the file, for errors. chain: the resolved paths of the files
-    that led here by `base`. Raises UserError for a file that cannot be read or is not YAML, an unknown key, or a `base`
-    that leads back to its own file.
+    keys: all known options. asked_by: origin of the file's name, for errors. chain: the resolved paths of the files that
+    extend this one. Raises UserError for a file that cannot be read or is not YAML, an unknown key, or a `base` that leads
+    back to its own file.
     """
     if path.resolve() in chain:
         raise UserError(f"{asked_by}: base {path} leads back to itself: want a base that does not extend this file")
@@ -70,7 +70,7 @@ def read_file(path: Path, keys: Collection[str], asked_by: str, chain: tuple[Pat
 
 
 def read_nested(path: Path, asked_by: str) -> Given:
-    """The whole of a YAML file that is not a configuration: each value in it as a Given with its own line.
+    """Reads a YAML file that is not a configuration: each value becomes a Given with its own line.
 
     Mappings are dictionaries of Given, lists are lists of Given; `plain` gives the values alone. Raises UserError for a file
     that cannot be read or is not YAML.
@@ -96,7 +96,7 @@ def _nested(loader: _Loader, node: yaml.Node | None, path: Path, line: int) -> G
 
 
 def plain(given: Given) -> Given:
-    """The same value with all that is nested in it as plain values, as options take them."""
+    """The same value, with everything nested in it as plain values, for options."""
     return Given(_plain(given.value), given.origin)
 
 
@@ -116,7 +116,7 @@ def _content(path: Path, asked_by: str) -> bytes:
 
 
 class _Loader(yaml.SafeLoader):
-    """yaml.SafeLoader that refuses a key that stands twice and leaves alone whatever is not a plain decimal number."""
+    """yaml.SafeLoader that refuses repeated keys and reads only plain decimal numbers as numbers."""
 
     def __init__(self, stream: bytes | str) -> None:
         super().__init__(stream)
@@ -161,7 +161,7 @@ def _entries(loader: _Loader, node: yaml.Node | None, problem: str) -> Iterator[
 
 
 def bases(value: Any, origin: str) -> list[str]:
-    """The files that `base` names in a YAML file. Raises UserError where it is neither a name nor a list of names."""
+    """The files in a YAML file's `base`. Raises UserError if it is neither a name nor a list of names."""
     names = value if isinstance(value, list) else [value]
     if not all(isinstance(name, str) and name for name in names):
         raise UserError(f"{origin}: base={shown(value)}: want a file name or a list of them")
@@ -180,7 +180,7 @@ def _yaml_problem(path: Path, content: bytes, error: yaml.YAMLError) -> str:
 
 
 def wanted(hint: Any) -> str:
-    """The words for what an option of type `hint` wants."""
+    """Describes in words the values of an option of type `hint`."""
     names = {bool: "true or false", int: "an integer", float: "a number", str: "text", dict: "key=value,key=value"}
     if get_origin(hint) is Literal:
         return f"one of {', '.join(get_args(hint))}"
@@ -193,7 +193,7 @@ def wanted(hint: Any) -> str:
 
 
 def typed(key: str, hint: Any, given: Given) -> Any:
-    """The value of an option `section.name` as the type `hint` of its field. Raises UserError where it is not one."""
+    """Converts the value of option `section.name` to the type `hint` of its field. Raises UserError if that is impossible."""
     try:
         return convert(hint, given)
     except (ValueError, OverflowError, yaml.YAMLError):
@@ -204,9 +204,9 @@ def typed(key: str, hint: Any, given: Given) -> Any:
 
 
 def convert(hint: Any, given: Given) -> Any:
-    """The value as the type `hint` of a configuration field.
+    """Converts a value to the type `hint` of a configuration field.
 
-    Raises ValueError, OverflowError or yaml.YAMLError where it is not one.
+    Raises ValueError, OverflowError or yaml.YAMLError if that is impossible.
     """
     value, is_words = given.value, given.origin == COMMAND_LINE
     if get_origin(hint) is Literal:
@@ -261,7 +261,7 @@ def _keywords(mapping: Any) -> dict[str, Any]:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`nearest: X`, X being the one of `names` that was most likely meant by `name`, say `optim.lr` by `train.lr`."""
+    """`nearest: X`, where X is the one of `names` most likely meant by `name`, e.g. `optim.lr` for `train.lr`."""
     names = list(names)
     own = name.rpartition(".")[2]
     likely = [one for one in names if (name and one.startswith(name)) or one.rpartition(".")[2] == own]
@@ -269,7 +269,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in an error or in `--help`: as YAML or the command line writes it, on one line of bounded length."""
+    """Formats a value for an error or `--help`: in the notation of YAML or the command line, on one line of bounded length."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""Standard output and error that end no work: what cannot be written to them is dropped, and the reason is kept."""
+"""Keeps work running when standard output or error cannot be written: drops the text and keeps the reason."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NAMES = {"stdout": "standard output", "stderr": "standard error"}
 
 
 class DroppingStream:
-    """A text stream of which write() and flush() never fail.
+    """A text stream whose write() and flush() never fail.
 
-    A pipe whose reader has gone, a full disk or a terminal that was closed cost what was to be written then, nothing else;
-    what comes later is tried again. `error` is the first reason, None as long as all was written. All else is the stream's.
+    If a pipe's reader has gone, a disk is full or a terminal was closed, only the text written at that time is lost; later
+    text is tried again. `error` is the first reason, None as long as all was written. All else comes from the stream.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -52,9 +52,9 @@ class DroppingStream:
 
 @contextlib.contextmanager
 def droppable_output() -> Iterator[None]:
-    """Nothing that is printed in the block, or in the decorated function, can end it; within another one, nothing changes.
+    """Printing cannot end the block or the decorated function. Nested in another one, it changes nothing.
 
-    A stream that the process does not have (sys.stdout is None where it was started without one) takes all in silence.
+    If the process lacks a stream (sys.stdout is None if it was started without one), its text is dropped silently.
     """
     former: dict[str, TextIO | None] = {}
     with contextlib.ExitStack() as nothing:

@@ -1,1 +1,1 @@
-"""What the options of augmentation mean: policies of timm and torchvision, as tables that kernels draw from."""
+"""Translates the options of augmentation, such as policies of timm and torchvision, into tables that kernels draw from."""

@@ -33,16 +33,16 @@ _NUM_CACHED = 4
 def bench(config: RunConfig) -> dict[str, Any]:
     """`deit-fast bench`: images per second over all ranks, each figure the median of bench.rounds interleaved measurements.
 
-    data: batches taken from the loader and thrown away. compute: training steps on one synthetic batch that lies on the
-    device. cached: on a few batches of the loader that lie there. both: on batches as they come from the loader, end to end.
-    `ratio` is that of both to the smaller of data and compute, by round. One round of each goes before, uncounted.
+    data: batches are taken from the loader and discarded. compute: training steps on one synthetic batch on the device. cached:
+    on a few batches of the loader, kept on the device. both: on batches as they come from the loader, end to end. `ratio` is
+    both over the smaller of data and compute, by round. A round of each comes first and does not count.
 
-    `before_seconds` has what comes before the first round: set_up (loaders, model), first_batch (what the data path compiles
-    or loads, and the first batches in its queues), first_steps (what train.compile compiles); `compile_seconds` is what the
-    first steps took above the later rate, None without train.compile.
+    `before_seconds` has the time before the first round: set_up (loaders, model), first_batch (compiling or loading the data
+    path, and filling its queues), first_steps (with train.compile: compiling). `compile_seconds` is the time of the first steps
+    beyond the later rate, None without train.compile.
 
-    The loader runs through as many epochs as that takes, without stopping between measurements. Where the resolution grows
-    during training, all is measured at the last one.
+    The loader runs through as many epochs as needed, without stopping between measurements. If the resolution grows during
+    training, all is measured at the last one.
     """
     check_training(config, world_size_of_environment())
     with joined_world(config.train.device) as world:
@@ -74,8 +74,8 @@ def bench(config: RunConfig) -> dict[str, Any]:
 
 
 def measured_as(config: RunConfig) -> RunConfig:
-    """The configuration with what measuring its steps wants: one resolution, and losses read after a measurement alone, so
-    that the device is waited for there and nowhere else."""
+    """The configuration for measuring steps: one resolution, and losses read only after a measurement, so that nothing else
+    waits for the device."""
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, start_resolution=0),
@@ -84,8 +84,8 @@ def measured_as(config: RunConfig) -> RunConfig:
 
 
 def measure_rates(trainer: Trainer, steps: int, rounds: int) -> dict[str, list[float]]:
-    """Images per second of each of KINDS in each round, of measurements of so many steps; the trainer's train.log_every must
-    not be less than these."""
+    """Images per second of each of KINDS in each round, by measurements of a number of steps; the trainer's train.log_every
+    must be at least that number."""
     return before_and_rates(trainer, steps, rounds)[1]
 
 
@@ -137,7 +137,7 @@ def before_and_rates(trainer: Trainer, steps: int, rounds: int) -> tuple[dict[st
 
 
 def rates_result(rates: dict[str, list[float]]) -> dict[str, Any]:
-    """What is written of the rounds: their medians, themselves, and the ratio of end to end to what limits it."""
+    """Result of the rounds: medians, single values, and the ratio of end to end to its limit."""
     limits = [min(data, compute) for data, compute in zip(rates["data"], rates["compute"], strict=True)]
     return {
         "images_per_second": {kind: summary(values)["median"] for kind, values in rates.items()},
@@ -147,7 +147,7 @@ def rates_result(rates: dict[str, list[float]]) -> dict[str, Any]:
 
 
 def _copy(batch: Batch) -> Batch:
-    """A batch that stays: the loader uses the memory of its batches again."""
+    """A copy of a batch that can be kept; the loader reuses the memory of its own."""
     images = batch.images.clone(memory_format=torch.preserve_format)
     return Batch(images, batch.targets.clone(), batch.samples, batch.views)
 

@@ -15,7 +15,7 @@ _BAR = 0.2  # height of a bar in inches
 
 
 def bench_png(result: dict[str, Any]) -> bytes:
-    """One panel below the other for each part that was measured, each as tall as its bars want."""
+    """One panel below the other for each measured part, with a height by its number of bars."""
     panels: list[tuple[int, str, Callable[[Axes, Any], None], Any]] = []
     if result["works"]:
         num_bars = sum(len(work["systems"]) + 1 for work in result["works"].values())

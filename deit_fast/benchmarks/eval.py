@@ -39,7 +39,7 @@ class Candidate:
     needs: ForwardNeeds
 
     def facts(self) -> dict[str, Any]:
-        """What a row says of the model itself."""
+        """The facts about the model itself in a row."""
         return {
             "model": self.model.name,
             "resolution": self.resolution,
@@ -51,16 +51,15 @@ class Candidate:
 def bench_eval(config: RunConfig) -> dict[str, Any]:
     """`deit-fast bench eval`: images per second of models in evaluation mode, a row for each precision and batch size.
 
-    A model classifies one batch of noise that lies on the device, again and again, with weights and images in the row's type
-    and, with train.channels_last, in that memory format; train.compile compiles it. bench.rounds measurements follow each
-    other, each of about bench.seconds or, where bench.limit_seconds leaves less, of less, and of one batch at least. The
-    first batch, which compiles, and another come before and do not count. Models come one after the other, since all would
-    not fit into memory together. Images have bench.resolution pixels or the side that timm states for the model's weights,
-    whatever data.resolution says. Options of the configuration's model are those of the
-    model of that name alone.
+    A model repeatedly classifies one batch of noise on the device, with weights and images in the row's dtype and, with
+    train.channels_last, in that memory format; train.compile compiles it. There are bench.rounds measurements, each of about
+    bench.seconds (less if bench.limit_seconds requires it) and of at least one batch. Two batches, the first of which compiles,
+    come first and do not count. Models are measured one after the other, since memory does not hold all. Images have
+    bench.resolution pixels a side, or what timm states for the model's weights; data.resolution is ignored. The configuration's
+    model options apply only to the model of that name.
 
-    `rows` has what was measured, `skipped` what was not, with its reason, `lacks` the precisions that the device has not.
-    Raises UserError for what does not fit, before anything is measured.
+    `rows` has the measurements, `skipped` what was not measured, with the reason, `lacks` the precisions missing on the device.
+    Raises UserError for options that do not fit, before anything is measured.
     """
     check_lists(config)
     found = candidates(config)
@@ -87,7 +86,7 @@ def bench_eval(config: RunConfig) -> dict[str, Any]:
 
 
 def check_lists(config: RunConfig) -> None:
-    """Raises UserError where one of bench's lists names something twice or something that is not known."""
+    """Raises UserError if one of bench's lists has a repeated or unknown name."""
     bench = config.bench
     for name in bench.precisions:
         if name not in PRECISIONS:

@@ -47,10 +47,10 @@ class BetonImages(Source):
 
 
 class BenchFiles:
-    """The same images as an image folder and as betons, all in a scratch folder; a beton is made when first asked for."""
+    """The same images as an image folder and as betons, all in a scratch folder; a beton is made when first needed."""
 
     def __init__(self, scratch: Path, source: SourceConfig | Path, max_images: int, num_workers: int) -> None:
-        """source: what to convert, or a beton; max_images: take at most so many, from each class its share; 0: all."""
+        """source: what to convert, or a beton; max_images: maximum number, in proportion from each class; 0: all."""
         self._scratch = scratch
         self._num_workers = num_workers
         self._betons: dict[tuple[str, int], Path] = {}

@@ -34,7 +34,7 @@ class NotMeasured(Exception):
 
 
 def lack_of(precision: str, device: torch.device) -> str:
-    """What the device lacks for a precision, or nothing."""
+    """What the device lacks for a precision; empty: nothing."""
     if precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
         return "the device has no TF32"
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
@@ -142,7 +142,7 @@ class Inference:
         return images.contiguous(memory_format=torch.channels_last) if self._train.channels_last else images
 
     def _check_memory(self, precision: str, size: int) -> None:
-        """Raises NotMeasured where the computer's memory would not do; a GPU says so itself, but a process is killed."""
+        """Raises NotMeasured if main memory would not suffice: the process would be killed, while a GPU raises an error."""
         if self._device.type == "cuda":
             return
         if size == 0:
@@ -153,7 +153,7 @@ class Inference:
             raise NotMeasured(f"takes about {wanted / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free")
 
     def _check_time(self, size: int, seconds_per_image: float) -> None:
-        """Raises NotMeasured where the model's time is over, or would be after the fewest batches that a row can have."""
+        """Raises NotMeasured if the model's time is over, or would be after the minimum number of batches of a row."""
         limit, left = self._bench.limit_seconds, max(0.0, self._seconds_left)
         wanted = (_NUM_BEFORE + 1) * size * seconds_per_image
         if not left:
@@ -180,7 +180,7 @@ class Inference:
 
 @contextlib.contextmanager
 def _products_of(precision: str) -> Iterator[None]:
-    """float32 numbers are multiplied as they are, or in TF32; PyTorch's defaults differ between matrices and convolutions."""
+    """Turns TF32 on or off for matrices and convolutions alike, for which PyTorch's defaults differ."""
     matrices, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = precision == "tf32"

@@ -17,7 +17,7 @@ _BUSY_SHARE = 0.15  # of one core, from which on somebody is still at work
 
 
 def interleaved(measures: Mapping[Name, Callable[[], float]], rounds: int) -> dict[Name, list[float]]:
-    """What each of `measures` gave in each round; a round more comes before, uncounted.
+    """The result of each of `measures` in each round, after one uncounted round.
 
     Every other round goes backwards, so that none is always measured after the same one.
     """
@@ -42,16 +42,15 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Waits until the device has done what is queued, so that a clock read now counts it."""
+    """Waits until the device has done its queued work, so that the clock counts it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def wait_for_rest(limit_seconds: float = 60.0) -> bool:
-    """Waits until this process and those that it started have next to nothing to do; whether that came to pass in time.
+    """Waits until this process and its children are almost idle; gives whether that happened in time.
 
-    Loaders prepare batches ahead until their queues are full. What they still do then would be taken from the next one's
-    cores.
+    Loaders prepare batches ahead until their queues are full. Until then they would take cores from the next measurement.
     """
     end = time.perf_counter() + limit_seconds
     num_quiet = 0
@@ -67,7 +66,7 @@ def wait_for_rest(limit_seconds: float = 60.0) -> bool:
 
 
 def _cpu_seconds() -> float:
-    """Processor time that this process and all below it have used so far."""
+    """CPU seconds that this process and all its descendants have used so far."""
     process = psutil.Process()
     total = 0.0
     for one in (process, *process.children(recursive=True)):

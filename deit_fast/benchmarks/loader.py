@@ -33,13 +33,13 @@ _PARTS = ("stages", "threads", *WORKS)
 def bench_loader(config: RunConfig) -> dict[str, Any]:
     """`deit-fast bench loader`: figures of the parts in bench.work, each the median of bench.rounds interleaved measurements.
 
-    stages: each stage of the path on one core, on images that lie in memory. threads: training batches as config.augment
-    says, and evaluation batches, with 1, 2, 4 ... threads. The works of `rivals.common`: DeiT's recipe and parts of it,
-    ours beside each rival of bench.against that has such a thing, all on the same images with as many cores. Batches are
-    thrown away. A round of each goes before, uncounted; batches that were prepared while the clock stood still do not count.
+    stages: each stage of the path on one core, on images in memory. threads: training batches with config.augment, and
+    evaluation batches, with 1, 2, 4 ... threads. The works of `rivals.common`: DeiT's recipe and parts of it, ours beside each
+    rival of bench.against that supports them, all on the same images and number of cores. Batches are discarded. A round of
+    each comes first and does not count, nor do batches prepared while the clock stood still.
 
-    Images come from source.path, or out of data.train; what the works want is made of them in the system's temporary
-    folder. stages and threads run on data.train itself where it is given. Raises UserError for options that do not fit.
+    Images come from source.path or data.train; the files for the works are made from them in the system's temporary folder.
+    stages and threads run on data.train itself if it is given. Raises UserError for options that do not fit.
     """
     parts = _check(config)
     chart = _chart_path(config)
@@ -72,7 +72,7 @@ def bench_loader(config: RunConfig) -> dict[str, Any]:
 
 
 def _check(config: RunConfig) -> list[str]:
-    """The parts to measure, in their order. Raises UserError for the first thing that does not fit."""
+    """The parts to measure, in their order. Raises UserError for the first option that does not fit."""
     data, bench = config.data, config.bench
     if bool(config.source.path) == bool(data.train):
         got = "both are set" if data.train else "neither is set"
@@ -99,12 +99,12 @@ def _chart_path(config: RunConfig) -> Path | None:
         return Path(config.out).with_suffix(".png") if config.out else None
     path = Path(config.bench.chart)
     if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"bench.chart={config.bench.chart}: want the name of a file in a folder that is there")
+        raise UserError(f"bench.chart={config.bench.chart}: want the name of a file in an existing folder")
     return path
 
 
 def _installed(names: tuple[str, ...]) -> tuple[dict[str, Callable[[Work, Setting], System]], dict[str, str]]:
-    """What opens each rival that is installed, and why the others are not; a line says so for each of these."""
+    """Functions that open the installed rivals, and why the others are missing; prints a line for each of these."""
     openers, left_out = {}, {}
     for name in names:
         module = import_module(f"deit_fast.benchmarks.rivals.{RIVALS[name]}")
@@ -180,7 +180,7 @@ def _threads(beton: Path, config: RunConfig, num_cores: int) -> dict[str, Any]:
 def _compare(
     work: Work, setting: Setting, rivals: dict[str, Callable[[Work, Setting], System]], config: RunConfig
 ) -> dict[str, Any]:
-    """One work by ours and by each rival that has it; all stay open, and rest while another is measured."""
+    """Measures one work by ours and by each rival that supports it; all stay open, and rest while another is measured."""
     openers = {OURS: open_ours, **{name: opener for name, opener in rivals.items() if name in work.rivals}}
     with contextlib.ExitStack() as stack:
         systems = {name: stack.enter_context(contextlib.closing(opener(work, setting))) for name, opener in openers.items()}

@@ -12,12 +12,12 @@ from deit_fast.train.learner import Learner
 
 
 def described(config: RunConfig) -> dict[str, Any]:
-    """What every kind of bench writes down beside its figures."""
+    """Facts that every kind of bench records beside its figures."""
     return {"kind": config.bench.kind, "config": config.as_dict(), "hardware": hardware(), "versions": versions()}
 
 
 def setting_of(learner: Learner) -> dict[str, Any]:
-    """What decides how long a training step takes, in words and numbers."""
+    """Settings that decide how long a training step takes."""
     config, world, amp = learner.config, learner.world, learner.step.amp
     return {
         "model": config.model.name,
@@ -44,7 +44,7 @@ def title(result: dict[str, Any]) -> str:
 
 
 def device_of(result: dict[str, Any]) -> str:
-    """What was measured on, from a result that has `device`, `threads` and `hardware`."""
+    """The measured device in words, from a result that has `device`, `threads` and `hardware`."""
     if result["device"] == "cuda":
         name: str = result["hardware"]["gpus"][0]["name"]
         return name

@@ -27,7 +27,7 @@ _FILL = (124, 116, 104)
 
 @dataclass(frozen=True, eq=False)
 class StageInput:
-    """What the stages work on. Image i is `samples[i]` of the beton: its stored bytes, its pixels, its view of the recipe.
+    """Input of the stages. Image i is `samples[i]` of the beton: its stored bytes, its pixels, its view of the recipe.
 
     pixels: (height, width, 3) uint8 each; ids (n,) uint64; plans (n, PLAN_LENGTH) int64, see `kernels.crop`; views (n,
     resolution, resolution, 3) uint8.
@@ -49,9 +49,9 @@ Stage = Callable[[StageInput], Callable[[], None] | None]
 
 
 def stage_input(beton: Beton, count: int, resolution: int, interpolation: str, augment: AugmentConfig) -> StageInput:
-    """Up to `count` images, evenly from the whole beton, taken through the path as far as later stages want them.
+    """Up to `count` images, spread evenly over the beton, with the results of each stage that later stages need.
 
-    Only JPEGs, where the beton has any: all stages then work on the same images. Raises UserError if one does not decode.
+    Only JPEGs if the beton has any, so that all stages work on the same images. Raises UserError if one does not decode.
     """
     jpegs = np.flatnonzero(beton.modes == JPEG_MODE)
     candidates = jpegs if jpegs.size else np.arange(beton.num_samples)
@@ -83,7 +83,7 @@ def stage_input(beton: Beton, count: int, resolution: int, interpolation: str, a
 
 @contextmanager
 def on_one_thread() -> Iterator[None]:
-    """Compiled functions called in the block run on the calling thread alone."""
+    """Inside the block, compiled functions run only on the calling thread."""
     num_threads = numba.get_num_threads()
     numba.set_num_threads(1)
     try:
@@ -147,7 +147,7 @@ def _crop(given: StageInput) -> Callable[[], None]:
 
 
 def _operation(name: str, argument: float) -> Stage:
-    """An operation of a policy on every view, again on what it made of them the last time."""
+    """Applies an operation of a policy to every view, each time to its former result."""
 
     def make(given: StageInput) -> Callable[[], None]:
         count, height, width = given.views.shape[:3]
@@ -166,7 +166,7 @@ def _operation(name: str, argument: float) -> Stage:
 
 
 def _policy(given: StageInput) -> Callable[[], None] | None:
-    """What augment.auto_augment and augment.color_jitter draw for each view, and the drawing."""
+    """Draws and applies augment.auto_augment and augment.color_jitter for each view."""
     warp = "bilinear" if given.kind == FILTERS["bilinear"] else "bicubic"
     drawn = parse(given.augment.auto_augment, given.augment.color_jitter, warp)
     if not drawn.num_steps:

@@ -40,16 +40,16 @@ Step = Callable[[], None]
 
 
 def bench_step(config: RunConfig) -> dict[str, Any]:
-    """`deit-fast bench step`: seconds of a training step as the training loop makes it, and of a bare PyTorch loop's.
+    """`deit-fast bench step`: seconds of a step of the training loop, and of a bare PyTorch loop.
 
-    Both train the same model from the same weights on one synthetic batch that lies on the device, of data.batch_size views
-    of data.resolution and 1000 classes, in the same precision and memory format, with the same optimiser, and on several
-    ranks with DistributedDataParallel. No beton is read. Ours is all that the loop does for a batch, from the seed of the
-    step to the losses that are read every train.log_every steps; the bare loop has what no script can do without.
+    Both train the same model from the same weights on one synthetic batch on the device, of data.batch_size views of
+    data.resolution and 1000 classes, in the same precision and memory format, with the same optimiser, and on several ranks
+    with DistributedDataParallel. No beton is read. Ours is all that the loop does for a batch, from the seed of the step to the
+    losses that are read every train.log_every steps; the bare loop has only what every script needs.
 
-    Measured in turns, bench.rounds times bench.steps steps of each; the first steps, which compile, and one round more go
-    before and do not count. The ratio is the median of those of the rounds. Without train.compile, the
-    operators that a step calls are counted too: a measure without noise, where the machine has much.
+    Both are measured in turns, bench.rounds times bench.steps steps each; the first steps, which compile, and one more round
+    come first and do not count. The ratio is the median over the rounds. Without train.compile, the operators that a step calls
+    are counted too: a measure without noise.
     """
     # the rest of a training run's conditions hold; its betons are not read
     check_training(
@@ -69,7 +69,7 @@ def bench_step(config: RunConfig) -> dict[str, Any]:
 
 
 def synthetic_batch(config: RunConfig, device: torch.device, num_classes: int = NUM_CLASSES) -> Batch:
-    """A batch of noise, with targets of two classes each, as mixed images have them."""
+    """A batch of noise, with targets of two classes each, like mixed images."""
     size, side = config.data.batch_size, config.data.resolution
     generator = torch.Generator().manual_seed(config.train.seed)
     images = torch.randn(size, 3, side, side, generator=generator).to(device, getattr(torch, config.data.dtype))
@@ -81,7 +81,7 @@ def synthetic_batch(config: RunConfig, device: torch.device, num_classes: int = 
 
 
 def our_loop(learner: Learner, batch: Batch, stop: Stop) -> Step:
-    """What the training loop does with a batch, from where it has it to where it asks for the next."""
+    """The work of the training loop on a batch, from receiving it to asking for the next."""
     clock, log_every = Clock(), learner.config.train.log_every
     place = 0
 
@@ -100,7 +100,7 @@ def our_loop(learner: Learner, batch: Batch, stop: Stop) -> Step:
 
 
 def bare_loop(learner: Learner, batch: Batch) -> tuple[Step, nn.Module]:
-    """The loop of a script around PyTorch and timm, from a learner's weights as they are now; and its own model."""
+    """The loop of a script around PyTorch and timm, starting from a learner's current weights; and its own model."""
     config, world, teacher, amp = learner.config, learner.world, learner.teacher, learner.step.amp
     train, pieces = config.train, config.train.accumulate
     model: Any = copy.deepcopy(learner.model)
@@ -142,7 +142,7 @@ def bare_loop(learner: Learner, batch: Batch) -> tuple[Step, nn.Module]:
 
 
 class _TwoHeads(nn.Module):
-    """The logits of both heads, in evaluation mode too, where timm's models give their mean."""
+    """The logits of both heads, also in evaluation mode, in which timm's models give their mean."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ def _measure(config: RunConfig, world: World, steps: dict[str, Step]) -> dict[st
 
 
 class Operators(TorchDispatchMode):
-    """While it is entered: `names`, the operators of PyTorch that do work, in their order; views of a tensor do none."""
+    """Records in `names`, inside its `with` block, PyTorch's operators in order, except views, which do no work."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class Operators(TorchDispatchMode):
 
 
 def num_operators(step: Step) -> int:
-    """Operators that a step calls."""
+    """Number of operators that a step calls."""
     with Operators() as operators:
         step()
     return len(operators.names)

@@ -24,11 +24,11 @@ _RESIZED_SIDE = 256  # pixels, the longest side of the second comparison
 
 
 def bench_write(config: RunConfig) -> dict[str, Any]:
-    """`deit-fast bench write`: whole conversions as write's options say, and with a longest side of 256 pixels.
+    """`deit-fast bench write`: whole conversions with the options of write, and with a longest side of 256 pixels.
 
-    Each figure is the median of bench.rounds conversions, ours and stock FFCV's in turn, after one of each uncounted, which
-    also brings the source into the page cache. A conversion counts from the listing of the source to the synced file;
-    ours with its manifest and digests. The betons go to the system's temporary folder and are removed.
+    Each figure is the median of bench.rounds conversions, ours and stock FFCV's in turns. One uncounted conversion of each
+    comes first, which also brings the source into the page cache. The time runs from the listing of the source to the synced
+    file; ours includes manifest and digests. The betons go to the system's temporary folder and are removed.
     """
     write = dataclasses.replace(config.write, num_workers=config.write.num_workers or num_cores())
     kinds = {

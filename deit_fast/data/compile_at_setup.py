@@ -1,4 +1,4 @@
-"""Compiles what loaders call, before the first of them: `python -m deit_fast.data.compile_at_setup`."""
+"""Compiles the functions of loaders ahead of their first use: `python -m deit_fast.data.compile_at_setup`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deit_fast.data.load.compile_ahead import RESOLUTION, compile_ahead
 
 
 def compile_at_setup() -> None:
-    """As `compile_ahead`, with a beton of two images of our own."""
+    """Runs `compile_ahead` on a temporary beton of two images."""
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(None):
         images = Path(name, "images", "grey")
         images.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Stock FFCV, imported in a fraction of a second instead of three, without starting threads, and without a defect."""
+"""Imports stock FFCV in a fraction of a second instead of three, without starting threads, and repairs a defect."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def import_ffcv() -> None:
 
 
 def _repair() -> None:
-    """Takes a defect out of FFCV's OSCacheManager that breaks compiled functions of ours, for all loaders of this process.
+    """Repairs a defect in FFCV's OSCacheManager that breaks our compiled functions, for all loaders of this process.
 
     `state_type` marks `numba.uint8[::1]` read-only by writing to the type object. Numba hands out that object to everyone who
     names the type, and has its attributes in its hash: from the second loader of a process on, functions that were compiled

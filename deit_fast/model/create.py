@@ -48,7 +48,7 @@ def create_model(config: ModelConfig, *, num_classes: int, resolution: int, opti
 
 
 def lacks_of(config: ModelConfig, model: nn.Module) -> list[str]:
-    """A line for each thing that a recipe wants of its model and that the architecture has not."""
+    """A line for each feature that the configuration asks for and the architecture lacks."""
     if not config.drop_path or any(_drops(module) for module in model.modules()):
         return []
     return [f"model.drop_path={config.drop_path:g}: {config.name} has no stochastic depth and is trained without"]
@@ -60,7 +60,7 @@ def _drops(module: nn.Module) -> bool:
 
 
 def _build(name: str, num_classes: int, arguments: dict[str, Any], options: dict[str, Any]) -> nn.Module:
-    """timm's model, without those arguments that it refuses and that no option of the user's asked for by name."""
+    """timm's model, without arguments that it refuses, unless an option of the user asked for them by name."""
     try:
         model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments)
     except TypeError as error:

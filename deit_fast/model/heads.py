@@ -52,8 +52,8 @@ def head_names(model: nn.Module) -> tuple[str, ...]:
 def head_logits(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Class logits (B, C) and distillation logits (B, C) of images (B, 3, H, W); None for the latter without such a head.
 
-    Whether the model is in training or evaluation mode: timm's forward returns both heads' logits in training mode alone.
-    The mean of both is what timm's model gives in evaluation mode.
+    Works in training and evaluation mode, while timm's forward returns both heads' logits only in training mode, and their mean
+    in evaluation mode.
     """
     if not isinstance(model, VisionTransformerDistilled):
         return model(images), None

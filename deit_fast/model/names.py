@@ -79,7 +79,7 @@ def timm_model(name: str, option: str = "model.name") -> tuple[str, dict[str, An
 
 
 def stated(name: str, option: str = "model.name") -> PretrainedCfg:
-    """What timm states of a model: side and normalisation of its images, for example; its defaults where it states nothing.
+    """timm's facts about a model, e.g. side and normalisation of its images; timm's defaults if it states nothing.
 
     Raises UserError on an unknown name, as timm_model does.
     """

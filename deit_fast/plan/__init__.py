@@ -1,1 +1,1 @@
-"""What a run will take and cost: measured, predicted, fitted to a budget, and compared with what it took."""
+"""Time and cost of a run: measured, predicted, fitted to a budget, and compared with the outcome."""

@@ -22,10 +22,10 @@ _COMPILED = 0.7  # of an uncompiled step on a GPU: a guess, not measured
 
 
 def advice(config: RunConfig, counts: RunCounts, probes: Probes, prediction: Prediction, num_threads: int) -> dict[str, Any]:
-    """`limits`: what takes most of the run. `steps`: what would help, each with the seconds that it saves at most.
+    """`limits`: what takes most of the run. `steps`: what would help, each with the most seconds that it can save.
 
-    Steps are the data path's where it alone takes longer for a batch than the model alone, whatever kind the clock charges: on
-    a CPU the two slow each other down.
+    The data path limits a step if it alone takes longer for a batch than the model alone, whatever the clock says: on a CPU the
+    two slow each other down.
     """
     seconds = dict(prediction.seconds)
     steps = next(iter(probes.steps.values()))

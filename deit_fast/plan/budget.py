@@ -40,7 +40,7 @@ def limit_seconds(config: RunConfig) -> float:
 
 
 def stretched(config: RunConfig, epochs: int) -> RunConfig:
-    """The configuration with so many epochs, and its whole schedule in proportion."""
+    """The configuration with another number of epochs, and its whole schedule scaled in proportion."""
     factor = epochs / config.train.epochs
     schedule = dataclasses.replace(
         config.schedule,
@@ -61,10 +61,9 @@ def with_schedule_of(config: RunConfig, content: Mapping[str, Any]) -> RunConfig
 
 
 def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple[RunConfig, Prediction | None]:
-    """The configuration with as many epochs as the budget has time for, and what that will take; without one, as it is.
+    """The configuration with as many epochs as fit into the budget, and the prediction; unchanged without a budget.
 
-    A trainer that is thrown away is measured first. Raises UserError, with the smallest budget that works, where not even one
-    epoch fits.
+    Measures a trainer first and discards it. Raises UserError, with the smallest budget that works, if not even one epoch fits.
     """
     limit = limit_seconds(config)
     if math.isinf(limit):
@@ -109,7 +108,7 @@ def _least(config: RunConfig, limit: float, seconds: float) -> float:
 
 
 def _most_that_fit(seconds_of: Callable[[int], float], limit: float, most: int) -> int:
-    """The largest number up to `most` of which seconds_of, which rises, is within the limit; 0 if there is none."""
+    """The largest number up to `most` whose seconds_of, an increasing function, is within the limit; 0 if there is none."""
     fits, too_many = 0, most + 1
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
@@ -130,7 +129,7 @@ def _too_small(config: RunConfig, seconds: float) -> str:
 
 
 class Limit:
-    """When a run has to end, and whether it will be there in time."""
+    """When a run has to end, and whether it will end in time."""
 
     def __init__(self, config: RunConfig, clock: Clock) -> None:
         self._clock = clock
@@ -144,13 +143,13 @@ class Limit:
         return not math.isinf(self._seconds) and self._clock.run_seconds + self._reserve > self._seconds
 
     def expect(self, evaluation_seconds: float) -> None:
-        """An evaluation takes so long: the end has to begin so much earlier."""
+        """Notes how long an evaluation takes, so that the end begins that much earlier."""
         self._reserve = _RESERVE + evaluation_seconds
 
     def overrun(self, seconds_left: float, error: float) -> str:
-        """A line that the run will not end in time, where that is clear; empty otherwise, and once it was said.
+        """A line, given once, that the run will clearly not end in time; empty otherwise.
 
-        seconds_left: that it is expected to take. error: their standard error, of themselves."""
+        seconds_left: expected. error: their standard error, as a fraction of them."""
         expected = self._clock.run_seconds + seconds_left
         at_least = self._clock.run_seconds + (1 - 2 * error) * seconds_left
         if self._has_warned or math.isinf(self._seconds) or at_least <= self._seconds:

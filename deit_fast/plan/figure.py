@@ -16,7 +16,7 @@ _COLORS = {
 
 
 def plan_png(result: dict[str, Any]) -> bytes:
-    """Above: what loader, model and both take for a step, and a line at what the model needs. Below: the run by kind."""
+    """Top: seconds of a step for loader, model and both, with a line at the model's need. Bottom: the run by kind of time."""
     figure = Figure(figsize=(7.6, 3.4), dpi=160, layout="constrained")
     stages, whole = figure.subplots(2, 1, height_ratios=[3, 1.6])
     _draw_stages(stages, result["step_seconds"])

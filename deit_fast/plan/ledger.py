@@ -1,7 +1,7 @@
 """Keeps plans and the outcomes of their runs in a file, and says how far predictions were off so far.
 
-`ledger.jsonl` lies in the folder that holds the folders of runs. Each line is a plan, or a run that came to its end: what was
-predicted of it, and what happened.
+`ledger.jsonl` is in the folder that holds the folders of runs. Each line is a plan, or a finished run with its prediction and
+its actual time.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _CORRECTED = ("setup", "compile")  # kinds that a short measurement does not see
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run that came to its end in one session.
+    """A run that finished in one session.
 
-    actual: seconds by kind. first_epoch_extra: seconds by which its first epoch took longer than a later one: a cold cache.
+    actual: seconds by kind. first_epoch_extra: extra seconds of its first epoch over a later one (cold cache).
     """
 
     run: str
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def machine_of(hardware: Mapping[str, Any]) -> str:
-    """A machine, by what decides how fast it is: processor, cores that may be used, GPUs."""
+    """Identifies a machine by what decides its speed: processor, usable cores, GPUs."""
     gpus = [gpu["name"] for gpu in hardware.get("gpus") or []]
     named = [f"{gpus.count(name)} x {name}" for name in dict.fromkeys(gpus)]
     return ", ".join([f"{hardware.get('cpu')}", f"{hardware.get('allowed_cores')} cores", *named])
@@ -69,13 +69,13 @@ def append(folder: Path, event: str, **fields: Any) -> None:
 
 
 def append_plan(folder: Path, config: RunConfig, world_size: int, machine: str, prediction: Prediction) -> None:
-    """Adds what a run of that configuration is predicted to take on a machine: it will find it there."""
+    """Adds the prediction for a run of that configuration on a machine, for the run to find."""
     named = {"machine": machine, "key": key_of(config, world_size), "model": config.model.name, "epochs": config.train.epochs}
     append(folder, "plan", **named, prediction=prediction.as_dict())
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a folder's ledger; none where there is no file. Raises UserError for a broken one, and names it."""
+    """The lines of a folder's ledger; none if there is no file. Raises UserError, with the line, for a broken one."""
     path = folder / LEDGER
     try:
         lines = path.read_bytes().splitlines()
@@ -106,7 +106,7 @@ def planned(entries: Sequence[Mapping[str, Any]], key: str, machine: str) -> Pre
 
 
 def outcomes(entries: Sequence[Mapping[str, Any]], machine: str) -> list[Outcome]:
-    """The newest runs of a machine that were predicted by measuring and came to their end in one session."""
+    """The newest runs of a machine that were predicted by measuring and finished in one session."""
     found = []
     for entry in entries:
         if entry["event"] != "run" or entry["machine"] != machine or entry["prediction"] is None or entry["sessions"] != 1:
@@ -118,10 +118,10 @@ def outcomes(entries: Sequence[Mapping[str, Any]], machine: str) -> list[Outcome
 
 
 def corrected(measured: Mapping[str, float], error: float, earlier: Sequence[Outcome], source: str) -> Prediction:
-    """The prediction that measured seconds by kind make, with what earlier runs of the machine took beyond theirs.
+    """The prediction from measured seconds by kind, corrected by the errors of earlier predictions on the machine.
 
-    error: standard error of the sum of measured, in seconds. Set-up and compile are moved by the median difference, and waiting
-    for data by what first epochs took longer; how far earlier predictions were off widens the interval.
+    error: standard error of the sum of measured, in seconds. Set-up and compile are corrected by the median difference, waiting
+    for data by the extra time of first epochs. The scatter of earlier predictions widens the interval.
     """
     seconds = dict(measured)
     if len(earlier) >= _ENOUGH:
@@ -134,7 +134,7 @@ def corrected(measured: Mapping[str, float], error: float, earlier: Sequence[Out
 
 
 def scatter(earlier: Sequence[Outcome]) -> float:
-    """How far predictions were off: the root of the mean square of the logarithm of actual over predicted."""
+    """Error of predictions: the root mean square of the logarithm of actual over predicted."""
     if len(earlier) < _ENOUGH:
         return SCATTER
     return max(_LEAST_SCATTER, math.sqrt(statistics.fmean(math.log(run.ratio) ** 2 for run in earlier)))

@@ -33,7 +33,7 @@ class OtherLoad:
 
 
 def _counted() -> tuple[float, float, float] | None:
-    """Seconds: of the clock, of all cores of this process, and of this process."""
+    """Seconds of wall-clock time, of busy time on all cores of this process, and of CPU time of this process."""
     try:
         text = _STAT.read_text()
     except OSError:
@@ -42,7 +42,7 @@ def _counted() -> tuple[float, float, float] | None:
 
 
 def busy_seconds(text: str, cores: set[int]) -> float:
-    """Of a text as in /proc/stat: for how long these cores have been busy, all together."""
+    """Total busy seconds of these cores, from a text as in /proc/stat."""
     ticks = 0
     for line in text.splitlines():
         name, *fields = line.split()

@@ -31,9 +31,9 @@ class _Epoch:
 
 
 class Outlook:
-    """What is left of a run, by what its epochs of this session took: the newest, without the first if there are others.
+    """Predicts the rest of a run from the newest epochs of this session, without the first if there are others.
 
-    At other resolutions an epoch takes as much longer as its views have more pixels.
+    At other resolutions an epoch takes time in proportion to the pixels of its views.
     """
 
     def __init__(self, config: RunConfig, steps_per_epoch: int) -> None:
@@ -42,12 +42,12 @@ class Outlook:
 
     @property
     def has_evaluated(self) -> bool:
-        """Whether an epoch of this session was evaluated: before, what is left is not known."""
+        """Whether an epoch of this session was evaluated; before that the rest is unknown."""
         return any(epoch.is_evaluated for epoch in self._epochs)
 
     @property
     def evaluation_seconds(self) -> float:
-        """Of an evaluation; 0 where there was none."""
+        """Seconds of an evaluation; 0 if there was none."""
         seconds = [epoch.seconds["evaluation"] for epoch in self._epochs if epoch.is_evaluated]
         return statistics.median(seconds[-_RECENT:]) if seconds else 0.0
 
@@ -61,12 +61,12 @@ class Outlook:
         return max(0.0, first.training - statistics.median(epoch.training for epoch in others)) if others else 0.0
 
     def epoch_done(self, epoch: int, seconds: Mapping[str, float], is_evaluated: bool) -> None:
-        """An epoch (from 0) is done, all of it in this session: its seconds by kind, evaluation and checkpoint included."""
+        """Adds an epoch (from 0) that this session did as a whole: its seconds by kind, with evaluation and checkpoint."""
         self._epochs.append(_Epoch(self._resolution(epoch), dict(seconds), is_evaluated))
 
     @property
     def error(self) -> float:
-        """Standard error of what is left, of itself: by how much the epochs that stand for it differ."""
+        """Relative standard error of the predicted rest, from the scatter of the epochs it is based on."""
         paces = [epoch.training / epoch.resolution**2 for epoch in self._recent]
         scatter = _SCATTER_UNSEEN
         if len(paces) >= _ENOUGH:

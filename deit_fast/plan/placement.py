@@ -30,9 +30,9 @@ Measure = Callable[[RunConfig, World], float]
 
 
 def training_rate(config: RunConfig, world: World) -> float:
-    """Images per second of this rank while it trains from its beton: a few seconds of steps of a model that is thrown away.
+    """Images per second of this rank while it trains a discarded model from its beton for a few seconds.
 
-    Ranks do not exchange gradients here, but all measure at the same time, with their share of the node's cores.
+    Ranks do not exchange gradients here, but all measure at the same time, each with its share of the node's cores.
     """
     ranks: dict[str, Any] = {"rank": world.rank, "world_size": world.world_size, "device": world.device}
     loader = train_loader(config.data, config.augment, seed=config.train.seed, **ranks)
@@ -77,7 +77,7 @@ def with_places(config: RunConfig, places: Places) -> RunConfig:
 
 
 def with_placement_of(config: RunConfig, content: Mapping[str, Any]) -> RunConfig:
-    """The configuration with the places of a checkpoint where its own are auto: a decoder's pixels decide the weights."""
+    """The configuration with a checkpoint's places instead of auto: the decoder's pixels affect the weights."""
     had = content["config"]["data"].get("decode", "cpu"), content["config"]["augment"].get("device", "cpu")
     asked = config.data.decode, config.augment.device
     decode, device = (before if now == "auto" else now for now, before in zip(asked, had, strict=True))
@@ -100,7 +100,7 @@ class Measured:
         return max(self.rates, key=self.rates.__getitem__)
 
     def lines(self) -> list[str]:
-        """One for each place: left out, taken, or measured and not taken."""
+        """One line for each place: left out, used, or measured and not used."""
         said = [f"{named(places)}: left out: {lack}" for places, lack in self.lacks.items()]
         if len(self.rates) == 1:
             return [*said, f"{named(self.best)}: what is left"]
@@ -127,10 +127,10 @@ def measured(config: RunConfig, world: World, measure: Measure = training_rate) 
 
 
 def placed(config: RunConfig, world: World, measure: Measure = training_rate) -> tuple[RunConfig, list[str]]:
-    """The configuration with no place left at auto, the same on every rank, and lines on how that came about.
+    """The configuration with each place at auto decided, the same on every rank, and lines on how.
 
-    What this machine lacks is left out; of what is left, the one that trains most images per second over all ranks is taken.
-    Raises UserError if nothing is left.
+    Places that this machine lacks are left out. Of the others, the one that trains most images per second over all ranks is
+    used. Raises UserError if none is left.
     """
     if "auto" not in (config.data.decode, config.augment.device):
         return config, []

@@ -99,7 +99,7 @@ def plan(config: RunConfig) -> dict[str, Any]:
 
 
 def predict(config: RunConfig, seconds: float = 20.0) -> Prediction:
-    """What a run will take, by measuring for about so many seconds, without a word; nothing is written."""
+    """Predicts what a run will take, by measuring for about that many seconds. Prints and writes nothing."""
     config = dataclasses.replace(config, plan=dataclasses.replace(config.plan, seconds=seconds))
     with redirect_stdout(StringIO()):
         measured = measure(config)
@@ -113,7 +113,7 @@ def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -
     imported, started = _imported_seconds(), time.perf_counter()
     check_training(config, world_size_of_environment())
     if world_size_of_environment() > 1:
-        raise UserError("plan: measures one rank; start it without torchrun, and say how many there will be by plan.gpus")
+        raise UserError("plan: measures one rank; start it without torchrun, and set plan.gpus to the number of GPUs")
     if config.budget.hours != -1 or config.budget.dollars != -1:
         raise UserError("plan: a budget decides on the epochs itself; leave budget.hours and budget.dollars out")
     with joined_world(config.train.device) as world:
@@ -142,12 +142,12 @@ def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -
 
 @functools.cache
 def _imported_seconds() -> float:
-    """From the creation of this process until it first measures: what a run's process takes before it builds anything."""
+    """Seconds from the creation of this process to its first measurement; a run needs as long before it builds anything."""
     return process_seconds()
 
 
 def predicted(measured: Measured, gpus: int) -> tuple[RunCounts, dict[str, float], float]:
-    """RunCounts of the run on so many GPUs, its seconds by kind as measured, and the standard error of their sum."""
+    """RunCounts of the run on a number of GPUs, its seconds by kind as measured, and the standard error of their sum."""
     probes, steps_per_epoch = measured.probes, measured.steps_per_epoch
     if gpus != measured.world_size:
         probes, steps_per_epoch = scaled(
@@ -180,11 +180,11 @@ def _runs_folder(config: RunConfig) -> Path:
 
 
 def _figure_path(config: RunConfig) -> Path | None:
-    """Where the figure goes. Raises UserError where it cannot."""
+    """Path of the figure. Raises UserError if it cannot be written there."""
     name = config.plan.figure or (str(Path(config.out).with_suffix(".png")) if config.out else "")
     if not name:
         return None
     path = Path(name)
     if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"plan.figure={name}: want the name of a file in a folder that is there")
+        raise UserError(f"plan.figure={name}: want the name of a file in an existing folder")
     return path

@@ -40,7 +40,7 @@ class RunPlanning:
         self._machine = self._key = ""
 
     def settle(self, world: World, clock: Clock, folder: Path, content: Mapping[str, Any] | None) -> RunConfig:
-        """The configuration with what its checkpoint has decided, or with the fastest placement and the epochs that fit."""
+        """The configuration with its checkpoint's decisions, or with the fastest placement and the epochs that fit."""
         self._world, self._clock, self._folder = world, clock, folder
         if content is not None:
             self._config = with_schedule_of(with_placement_of(self._asked, content), content)

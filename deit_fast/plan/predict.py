@@ -12,8 +12,8 @@ from deit_fast.record.clock import KINDS
 def predicted_seconds(counts: RunCounts, probes: Probes, setup: float) -> tuple[dict[str, float], float]:
     """(seconds by kind, standard error of their sum in seconds). setup: seconds before the first step.
 
-    A step at a resolution that was not measured lies on the line through the two nearest ones, over the number of pixels.
-    Waiting for a checkpoint is what it takes to copy it, and what writing the one before takes longer than the steps between.
+    A step at an unmeasured resolution is interpolated linearly in the number of pixels from the two nearest ones. The wait for
+    a checkpoint is the time to copy it, plus the time by which writing the one before exceeds the steps between.
     """
     seconds = dict.fromkeys(KINDS, 0.0)
     errors = []
@@ -47,7 +47,7 @@ def _nearest(side: int, steps: dict[int, Steps]) -> Steps:
 
 
 def _at(side: int, known: dict[int, float]) -> float:
-    """A value at a side of a view, from those at others: a line over the number of pixels, through the nearest two."""
+    """A value at a side of a view, interpolated linearly in the number of pixels from the two nearest sides."""
     if side in known:
         return known[side]
     nearest = sorted(known, key=lambda at: abs(at - side))[:2]

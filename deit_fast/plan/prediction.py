@@ -29,7 +29,7 @@ class Prediction:
         return sum(self.seconds.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """As `summary.json` and ledgers have it, under `prediction`: the fields, and wall_seconds."""
+        """Dictionary for `prediction` in `summary.json` and ledgers: the fields, and wall_seconds."""
         return {**asdict(self), "wall_seconds": self.wall_seconds}
 
 
@@ -43,7 +43,7 @@ def expected(
 
 
 def prediction_of(fields: Mapping[str, Any]) -> Prediction:
-    """The Prediction that `as_dict` made fields of. Raises KeyError or TypeError for others."""
+    """The Prediction from the dictionary of `as_dict`. Raises KeyError or TypeError for other dictionaries."""
     return Prediction(
         dict(fields["seconds"]), float(fields["low"]), float(fields["high"]), fields["source"], dict(fields["measured"])
     )

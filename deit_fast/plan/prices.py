@@ -16,7 +16,7 @@ _KINDS = ("on_demand", "spot")
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars an hour of one machine. gpus: that it has; 0: not said, and one machine is enough for the run."""
+    """Dollars per hour of one machine. gpus: number of its GPUs; 0: unknown, one machine is enough for the run."""
 
     name: str
     dollars_per_hour: float

@@ -1,6 +1,6 @@
 """Measures each part of a run on this machine by doing it for a moment.
 
-The trainer is used up by it: its weights have moved. What is compiled stays compiled in this process.
+Afterwards the trainer's weights have changed, so it must be discarded. Compiled code stays compiled in this process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NUM_CHECKPOINTS = 3
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of something, measured again and again."""
+    """Repeated measurements of something, in seconds."""
 
     values: tuple[float, ...]
 
@@ -83,9 +83,9 @@ class Probes:
 
 
 def probe(trainer: Trainer, folder: Path, seconds: float) -> Probes:
-    """Measures for about so many seconds, and at least each thing once. folder: where checkpoints are to lie.
+    """Measures for about that many seconds, each part at least once. folder: of the checkpoints.
 
-    Every rank calls it at once."""
+    All ranks call it at the same time."""
     return _Probe(trainer, seconds).run(folder)
 
 
@@ -146,9 +146,9 @@ class _Probe:
         return Probes(steps, self._first_batch, starts, loader, model, evaluation, compile_evaluation, checkpoint, write)
 
     def _in_turns(self, tasks: dict[str | int, Callable[[], None]], taking: dict[str | int, float]) -> None:
-        """Does each task a few times at least, and then, until time is up, the one furthest behind its share of the time.
+        """Does each task at least a few times, and then, until time is up, the one furthest behind its share of the time.
 
-        taking: seconds of the run that a task stands for, about.
+        taking: approximate seconds of the run for which a task stands.
         """
         total = sum(taking.values())
         shares = {name: max(_LEAST_SHARE, taking.get(name, 0.0) / total) for name in tasks}
@@ -167,7 +167,7 @@ class _Probe:
             rounds[name] += 1
 
     def _agreed(self, value: float) -> float:
-        """Rank 0's, on every rank: all do the same number of steps."""
+        """Rank 0's value on every rank, so that all do the same number of steps."""
         return float(self._world.gather(value)[0])
 
     def _batches(self, resolution: int) -> Generator[Batch, None, None]:
@@ -198,7 +198,7 @@ class _Probe:
             self._trainer.step.read()  # waits for the device
 
     def _warm_up(self, resolution: int) -> tuple[float, float]:
-        """Seconds of the first step at a resolution, and of one of the next two; and from these the steps of a round."""
+        """Measures the first step at a resolution and the next two; sets the steps of a round from them."""
         first = self._round(resolution, 1)[1]
         num_steps, compute, wait = self._round(resolution, _MIN_STEPS)
         one = self._agreed((compute + wait) / num_steps)
@@ -232,7 +232,7 @@ class _Probe:
             self._kept = Batch(images, batch.targets.clone(), batch.samples, batch.views)
 
     def _loader(self, resolution: int) -> float:
-        """Of a step's batch from the loader alone."""
+        """Seconds of a step's batch from the loader alone."""
         with contextlib.closing(self._batches(resolution)) as batches:
             next(batches)
             started = time.perf_counter()
@@ -240,7 +240,7 @@ class _Probe:
             return (time.perf_counter() - started) / max(taken, 1)
 
     def _model(self, resolution: int) -> float:
-        """Of a step on a batch that lies there."""
+        """Seconds of a step on a batch that is already on the device."""
         assert self._kept is not None
         started = time.perf_counter()
         for _ in range(self._counts[resolution]):
@@ -249,7 +249,7 @@ class _Probe:
         return (time.perf_counter() - started) / self._counts[resolution]
 
     def _evaluation(self) -> float:
-        """Of one evaluation of all weights; where only the first batches are evaluated, these stand for all."""
+        """Seconds of one evaluation of all weights; extrapolated if only the first batches are evaluated."""
         trainer = self._trainer
         all_batches, wanted = num_batches(trainer.eval_loader), self._num_evaluated_batches
         done: list[float] = []
@@ -266,7 +266,7 @@ class _Probe:
         return trainer.num_evaluated * (done[0] - started + each * (all_batches - 1))
 
     def _checkpoint(self, folder: Path) -> tuple[Measured, float]:
-        """For which the run waits, and of writing beside it."""
+        """Seconds for which the run waits for a checkpoint, and seconds of writing it in the background."""
         waits: list[float] = []
         writes: list[float] = []
         with contextlib.ExitStack() as stack:
@@ -287,17 +287,17 @@ class _Probe:
 
 
 def resolutions_to_measure(resolutions: set[int]) -> list[int]:
-    """The largest, the smallest and one between, in this order, of those that a run has."""
+    """The largest, the smallest and a middle resolution of a run, in this order."""
     ordered = sorted(resolutions)
     return list(dict.fromkeys((ordered[-1], ordered[0], ordered[len(ordered) // 2])))
 
 
 def side_of(known: Iterable[int], side: int) -> int:
-    """The side among those known that is nearest to one."""
+    """The known side that is nearest to a given one."""
     return min(known, key=lambda at: abs(at - side))
 
 
 def nearest_folder(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
+    """The path, or the nearest existing folder above it."""
     path = path.absolute()
     return next(folder for folder in (path, *path.parents) if folder.is_dir())

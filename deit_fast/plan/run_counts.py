@@ -12,7 +12,7 @@ from deit_fast.train.keeper import kept_name
 
 @dataclass(frozen=True)
 class RunCounts:
-    """How often a run does what: steps of an epoch, epochs at each resolution, evaluations, checkpoints."""
+    """Counts of a run: steps of an epoch, epochs at each resolution, evaluations, checkpoints."""
 
     steps_per_epoch: int
     epochs_at: dict[int, int]
@@ -25,7 +25,7 @@ class RunCounts:
 
 
 def counts_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> RunCounts:
-    """How often a run does what from an epoch to its end."""
+    """Counts of a run from an epoch to its end."""
     train, epochs = config.train, config.train.epochs
     numbers = range(first_epoch + 1, epochs + 1)
     sides = Counter(schedule.resolution_of_epoch(config.data, epoch=number - 1, epochs=epochs) for number in numbers)

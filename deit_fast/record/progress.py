@@ -65,7 +65,7 @@ class Progress:
         )  # fmt: skip
 
     def step(self, epoch: int) -> None:
-        """One more step is done, in an epoch (from 0)."""
+        """Counts a step of an epoch (from 0)."""
         self._epoch = epoch
         self._num_steps += 1
         if self._first_done is None:
@@ -73,11 +73,11 @@ class Progress:
         self._bar.update()
 
     def loss(self, value: float, lr: float) -> None:
-        """The training loss and the learning rate as they were last read."""
+        """Sets the last read training loss and learning rate."""
         self._loss, self._lr = value, lr
 
     def epoch_done(self, epoch: int, *, loss: float, images_per_second: float, top1: Mapping[str, float]) -> None:
-        """An epoch (from 0) is done, with its mean loss and, where it was evaluated, top-1 in percent by weights."""
+        """Prints a finished epoch (from 0): its mean loss and, if it was evaluated, top-1 in percent by weights."""
         if not self._is_shown:
             return
         parts = [f"epoch {epoch + 1}/{self._epochs}: loss {loss:.4g}"]
@@ -151,9 +151,9 @@ class _Bar(tqdm):
 
 
 def seconds_left(steps_done: int, steps_left: int, seconds: float) -> float | None:
-    """Seconds for the steps that are left, if all goes on as the steps done, which took so many seconds with all between them.
+    """Seconds for the remaining steps, at the mean rate of the steps done, including everything between them.
 
-    None where nothing was done yet.
+    None before the first step.
     """
     if steps_left == 0:
         return 0.0
@@ -161,7 +161,7 @@ def seconds_left(steps_done: int, steps_left: int, seconds: float) -> float | No
 
 
 def dollars(seconds: float, dollars_per_hour: float) -> float:
-    """Price of so many seconds."""
+    """Price of a number of seconds."""
     return seconds / 3600.0 * dollars_per_hour
 
 

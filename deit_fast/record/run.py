@@ -30,7 +30,7 @@ PACKAGES = ("deit_fast", "torch", "torchvision", "timm", "ffcv", "numba", "numpy
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The open record of a run. `remarks` are lines about what this session has otherwise than the first one."""
+    """The open record of a run. `remarks`: lines about differences between this session and the first one."""
 
     folder: Path
     log: EventLog
@@ -40,13 +40,13 @@ class RunRecord:
     remarks: tuple[str, ...] = ()
 
     def write(self, event: str, **fields: Any) -> None:
-        """Hands an event to the log and, where it is wanted, to TensorBoard."""
+        """Writes an event to the log and, if enabled, to TensorBoard."""
         self.log.write(event, **fields)
         if self.tensorboard is not None:
             self.tensorboard.write(event, **fields)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Writes summary.json, the result of a run that came to its end."""
+        """Writes summary.json, the result of a finished run."""
         write_json(self.folder / "summary.json", summary)
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ def open_run(folder: Path | str, config: RunConfig, command: list[str], resume: 
 
 
 def read_run(folder: Path | str) -> dict[str, Any]:
-    """What run.json of a run's folder holds. Raises UserError where there is no run or not one we read."""
+    """Reads run.json in a run's folder. Raises UserError if there is no run, or one of another format."""
     path = Path(folder) / "run.json"
     if not path.is_file():
         raise UserError(f"{folder}: not the folder of a run: it holds no run.json")
@@ -226,7 +226,7 @@ def _gpus() -> list[dict[str, Any]]:
 
 
 def _other_versions(began: dict[str, str | None], now: dict[str, str | None]) -> tuple[str, ...]:
-    """A line about versions that a run began with and now has others of; none where there are none."""
+    """A line about package versions that differ from those at the start of the run; none if all are equal."""
     others = [f"{name} {began[name]}, now {now[name]}" for name in began if name in now and began[name] != now[name]]
     return (f"the run began with other versions, which decide what it computes: {'; '.join(others)}",) if others else ()
 

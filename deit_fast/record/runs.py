@@ -28,7 +28,7 @@ NUMBERS = ("epoch", "step", "loss", "top1", "lr", "images_per_second", "steps_pe
 
 @dataclass(frozen=True)
 class Run:
-    """What a run's folder holds. Events of steps and epochs that a resumed session trained again are the later ones alone."""
+    """Content of a run's folder. If a resumed session trained steps or epochs again, only their later events are kept."""
 
     folder: Path
     record: dict[str, Any]
@@ -162,7 +162,7 @@ def _state(run: Run) -> str:
 
 
 def _last(events: list[Event], field: str) -> Any:
-    """The newest value of a field, None where no event has one."""
+    """The newest value of a field; None if no event has one."""
     return next((e[field] for e in reversed(events) if e.get(field) is not None), None)
 
 

@@ -32,12 +32,11 @@ __all__ = ["sweep"]
 def sweep(
     config: RunConfig, words: Sequence[str], given: Mapping[str, Given], predict: Predict | None = None
 ) -> dict[str, Any]:
-    """`deit-fast sweep *words`: trains at every point of a sweep that has no result yet. Gives what became of them.
+    """`deit-fast sweep *words`: trains every point of a sweep that has no result yet. Gives the result.
 
-    config, given: what these words ask for, whole and as it came. predict: what a run will take, for budgets and dry runs;
-    None: as `plan` predicts it. SIGINT, SIGTERM and SIGHUP end it early, in checkpoints. Raises UserError for whatever is
-    wrong with any point, before the first starts, and at the end where points failed, with their names; KeyboardInterrupt
-    after SIGINT.
+    config, given: the configuration of these words, and its options unconverted. predict: predicts a run, for budgets and dry
+    runs; None: with `plan`. SIGINT, SIGTERM and SIGHUP end the sweep early, with checkpoints. Raises UserError for an error in
+    any point, before the first starts, and at the end with the names of failed points; KeyboardInterrupt after SIGINT.
     """
     section = config.sweep
     if not section.file:
@@ -75,19 +74,19 @@ def sweep(
 
 
 def _plan(config: RunConfig) -> Any:
-    """What `plan` predicts. Imported when first asked for: it loads all that a run needs."""
+    """The prediction of `plan`, imported only when needed: it loads all that a run needs."""
     from deit_fast.plan.plan import predict
 
     return predict(config)
 
 
 def _keep(folder: Path, config: RunConfig, prediction: Prediction) -> None:
-    """Puts a prediction where the run looks for it: in the ledger of the folder that will hold the run's."""
+    """Adds a prediction to the ledger in the folder above the run's, where the run looks for it."""
     append_plan(folder, config, 1, machine_of(hardware()), prediction)
 
 
 def _dry_run(name: str, folder: Path, points: Sequence[Point], section: SweepConfig, predict: Predict) -> dict[str, Any]:
-    """Prints what a sweep would train and what that is predicted to cost; writes nothing."""
+    """Prints the points that a sweep would train and their predicted cost; writes nothing."""
     attempts = read_attempts(folder)
     states = {point.name: "finished" for point in points if is_finished(point)}
     if not section.retry:
@@ -107,7 +106,7 @@ def _dry_run(name: str, folder: Path, points: Sequence[Point], section: SweepCon
 
 
 def _result(name: str, ledger: Ledger, outcome: Outcome, words: Sequence[str]) -> dict[str, Any]:
-    """The result as JSON has it, after saying how to go on. Raises UserError where points failed, now or in earlier sweeps."""
+    """The result for JSON; also prints how to continue. Raises UserError if points failed, now or in earlier sweeps."""
     again = shlex.join(["deit-fast", "sweep", *words])
     failed = [point.name for point in ledger.points if not is_finished(point) and ledger.attempts.last(point) == "failed"]
     num_finished = sum(map(is_finished, ledger.points))

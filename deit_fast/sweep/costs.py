@@ -22,7 +22,7 @@ Predict = Callable[[RunConfig], Prediction]
 
 @dataclass(frozen=True)
 class Predicted:
-    """A point's predicted seconds, and the interval they are expected in; or the reason why there are none."""
+    """A point's predicted seconds with their interval, or the reason why there is no prediction."""
 
     seconds: float | None
     low: float = 0.0
@@ -33,9 +33,9 @@ class Predicted:
 def predictions(
     points: Sequence[Point], predict: Predict, keep: Callable[[RunConfig, Prediction], None] = lambda *_: None
 ) -> dict[str, Predicted]:
-    """The predictions of points by name; each configuration is predicted once, whatever does not change its time.
+    """The predictions of points by name; points that differ only in options that do not affect time are predicted once.
 
-    keep: gets each as it is made."""
+    keep: called with each new prediction."""
     known: dict[str, Predicted] = {}
     found: dict[str, Predicted] = {}
     for point in points:
@@ -54,8 +54,8 @@ def predictions(
 def spent_seconds(point: Point, attempts: Attempts) -> float:
     """Seconds that a point has taken, all attempts together.
 
-    A run's clock forgets what was lost with a killed session, its log does not, and of an attempt that ended before there was
-    a log the sweep alone knows: the largest of the three counts.
+    The largest of three counts: a run's clock lacks what was lost with a killed session, its log has that, and only the sweep
+    knows of an attempt that ended before there was a log.
     """
     of_clock = 0.0
     if is_finished(point):
@@ -77,14 +77,14 @@ def _logged_seconds(folder: Path) -> float:
 
 
 class Budget:
-    """What a sweep may cost, and what its points have cost."""
+    """The budget of a sweep, and the cost of its points so far."""
 
     def __init__(self, sweep: SweepConfig, predicted: Mapping[str, Predicted]) -> None:
         self._limits = {"hours": sweep.hours, "dollars": sweep.dollars}
         self._predicted = predicted
 
     def refuses(self, point: Point, spent: Mapping[str, float], running: Sequence[Point], points: Sequence[Point]) -> str:
-        """Why a point is not to start, in words; empty: it may.
+        """Why a point may not start, in words; empty: it may.
 
         spent: seconds by point so far. Points that run now are counted with what they are predicted to take. A point without
         a prediction is expected to take as long as the longest so far.
@@ -105,7 +105,7 @@ class Budget:
 
 
 def cost(seconds: Mapping[str, float], points: Sequence[Point], unit: str) -> float:
-    """Hours or dollars of points that took so many seconds, by name."""
+    """Hours or dollars of points, from their seconds by name."""
     prices = {point.name: point.config.run.dollars_per_hour if unit == "dollars" else 1.0 for point in points}
     return sum(dollars(seconds.get(name, 0.0), price) for name, price in prices.items())
 

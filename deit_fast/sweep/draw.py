@@ -15,7 +15,7 @@ _DIGITS = 4  # of a drawn number, which stands in names of folders
 
 @dataclass(frozen=True)
 class Draw:
-    """How an axis is drawn: its name, one of KINDS, and bounds or values."""
+    """Distribution of an axis: one of KINDS, and bounds or values."""
 
     axis: str
     kind: str
@@ -43,7 +43,7 @@ def _uniform(key: str) -> float:
 
 
 def draw_of(axis: str, given: Given) -> Draw:
-    """How an axis is drawn, from `{KIND: [...]}` in a file. Raises UserError for anything else."""
+    """Reads the distribution of an axis from `{KIND: [...]}` in a file. Raises UserError for anything else."""
     if not isinstance(given.value, dict) or len(given.value) != 1:
         got = shown(plain(given).value)
         raise UserError(f"{given.origin}: {axis}={got}: want how it is drawn, as in {{uniform: [0, 1]}}; of {', '.join(KINDS)}")

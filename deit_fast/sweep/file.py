@@ -23,7 +23,7 @@ Options = dict[str, Given]  # by "section.name"
 
 @dataclass(frozen=True)
 class SweepFile:
-    """What a sweep's file says, its values not yet read as the types that options have."""
+    """Content of a sweep's file; values are not yet converted to the types of their options."""
 
     path: Path
     shared: Options  # of its base, and on top its own `options`
@@ -101,7 +101,7 @@ def _add(options: Options, name: str, value: Given) -> None:
 
 
 def check_name(name: str, origin: str) -> None:
-    """Raises UserError for what is no option of a training run, or one that the sweep sets itself."""
+    """Raises UserError for a name that is no option of a training run, or an option that the sweep sets itself."""
     known = [option for option in TRAINING if option not in _OWN]
     if name in _OWN:
         raise UserError(f"{origin}: {name} is set by the sweep, for each point: leave it out")
@@ -120,7 +120,7 @@ def _axis(name: str, origin: str) -> tuple[str, ...]:
 
 
 def _axes(part: Given, what: str) -> dict[tuple[str, ...], Given]:
-    """Axes of a grid or a sample, and what stands behind each."""
+    """Axes of a grid or a sample, and the value of each."""
     axes: dict[tuple[str, ...], Given] = {}
     for name, value in _mapping(part, f"{part.origin}: want {what}").items():
         axis = _axis(name, value.origin)
@@ -132,7 +132,7 @@ def _axes(part: Given, what: str) -> dict[tuple[str, ...], Given]:
 
 
 def _settings(axis: tuple[str, ...], value: Given) -> Options:
-    """What a value of an axis sets: of several options, a list with a value for each."""
+    """The options that a value of an axis sets; for several options it is a list with a value for each."""
     if len(axis) == 1:
         return {axis[0]: plain(value)}
     if not isinstance(value.value, list) or len(value.value) != len(axis):
@@ -160,7 +160,7 @@ def _merged(settings: tuple[Options, ...]) -> Options:
 
 
 def _random(part: Given) -> list[Options]:
-    """A sample: point i is a function of (seed, i) and the axes, so that a larger count adds points and changes none."""
+    """A random sample: point i is a function of (seed, i) and the axes, so a larger count adds points and changes none."""
     entries = _mapping(part, f"{part.origin}: want count, seed and options")
     for name, value in entries.items():
         if name not in ("count", "seed", "options"):
@@ -177,7 +177,7 @@ def _random(part: Given) -> list[Options]:
 
 
 def _sample(draws: dict[tuple[str, ...], Draw], seed: int, part: Given) -> Iterator[Options]:
-    """Points that all differ, for ever. Raises UserError where the axes seem to have no more of them."""
+    """An endless stream of distinct points. Raises UserError if the axes seem to have no more of them."""
     seen: list[dict[str, Any]] = []
     index = 0
     while True:

@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attempt at a point ended: with a result, or with an error of one line."""
+    """End of an attempt at a point: with a result, or with an error of one line."""
 
     has_result: bool
     error: str = ""
@@ -32,8 +32,8 @@ class Ended:
 
 @dataclass(frozen=True)
 class Share:
-    """What a process may use of this machine: a GPU, by the name that CUDA_VISIBLE_DEVICES gives it, cores by their numbers,
-    and how many of them it may keep busy, which are fewer where a quota limits all processes together."""
+    """A process's share of this machine: a GPU, as named in CUDA_VISIBLE_DEVICES, cores by their numbers, and how many of them
+    it may keep busy, which are fewer if a quota limits all processes together."""
 
     gpu: str | None
     cores: tuple[int, ...]
@@ -41,14 +41,14 @@ class Share:
 
 
 def shares(points: Sequence[Point], at_once: int) -> list[Share]:
-    """This machine divided among as many processes as are to run at once; 0: one for each GPU, or one.
+    """Divides this machine among the processes that run at once; 0: one for each GPU, else one.
 
-    Raises UserError where there are fewer GPUs than that, but some."""
+    Raises UserError if there are GPUs, but fewer than processes."""
     gpus = _gpus(points)
     count = at_once or len(gpus) or 1
     if gpus and count > len(gpus):
         raise UserError(
-            f"sweep.at_once={count}: each run has a GPU of its own, and there are {len(gpus)}: want at most so many"
+            f"sweep.at_once={count}: each run has a GPU of its own, and there are {len(gpus)}: want at most that many"
         )
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     divided = [tuple(cores[len(cores) * i // count : len(cores) * (i + 1) // count]) for i in range(count)]
@@ -58,7 +58,7 @@ def shares(points: Sequence[Point], at_once: int) -> list[Share]:
 
 
 def _gpus(points: Sequence[Point]) -> list[str]:
-    """The GPUs that the points can be given, as CUDA_VISIBLE_DEVICES names them."""
+    """The GPUs for the points, as named in CUDA_VISIBLE_DEVICES."""
     if all(point.config.train.device == "cpu" for point in points):
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -71,11 +71,11 @@ def _gpus(points: Sequence[Point]) -> list[str]:
 
 
 class Process:
-    """A process that trains a point: `python -m deit_fast train`, in a session of its own.
+    """A process that trains a point: `python -m deit_fast train`, in its own session.
 
-    Ctrl-C on the terminal is the sweep's to pass on, as SIGTERM, for which the run leaves a checkpoint. Where the sweep dies,
-    of SIGKILL too, Linux kills the process with it. It holds the lock of the sweep's folder as well, so that even where it
-    lived on, no other sweep would start the point beside it.
+    The sweep passes Ctrl-C on as SIGTERM, on which the run writes a checkpoint. If the sweep dies, also of SIGKILL, Linux kills
+    the process with it. The process holds the lock of the sweep's folder too, so that even if it survived, no other sweep would
+    start the point beside it.
     """
 
     def __init__(self, point: Point, ledger: Ledger, share: Share) -> None:
@@ -96,7 +96,7 @@ class Process:
             )  # fmt: skip
 
     def ended(self) -> Ended | None:
-        """How it ended; None: it runs."""
+        """The end of the process; None: it runs."""
         status = self._process.poll()
         if status is None:
             return None
@@ -116,14 +116,14 @@ class Process:
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it at once, with all that it started."""
+        """Kills the process and all its descendants."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
 
 def _bound_to(sweep: int, cores: tuple[int, ...]) -> Callable[[], None]:
-    """What a new process does before anything else: it is to die with the sweep, and takes its cores."""
+    """Runs first in a new process: makes it die with the sweep, and binds it to its cores."""
     # looked up here: between fork and exec there may be locks of other threads that nobody opens any more
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -141,7 +141,7 @@ def _bound_to(sweep: int, cores: tuple[int, ...]) -> Callable[[], None]:
 
 
 def error_line(path: Path, first_byte: int = 0) -> str:
-    """The line with the error in what a process printed from a byte on: deit-fast's own, or the last; empty: nothing."""
+    """The error line in a process's output from a byte on: deit-fast's own, or the last line; empty: no output."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         file.seek(max(first_byte, end - _TAIL))

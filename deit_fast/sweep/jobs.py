@@ -23,7 +23,7 @@ _POLL_SECONDS = 5.0  # submitit asks the cluster itself seldom enough, but looks
 
 
 class Job:
-    """A job that trains a point. It lives on where the sweep dies; a sweep that is started again waits for it."""
+    """A job that trains a point. It survives the sweep; a sweep that is started again waits for it."""
 
     def __init__(self, point: Point, ledger: Ledger) -> None:
         """Raises UserError where the job is refused."""
@@ -43,7 +43,7 @@ class Job:
         self._over: float | None = None  # since when the job is known to be over
 
     def ended(self) -> Ended | None:
-        """How it ended; None: it waits or runs."""
+        """The end of the job; None: it waits or runs."""
         if self._over is None:
             if time.monotonic() < self._looked + (0.0 if self._slurm.cluster == "local" else _POLL_SECONDS):
                 return None
@@ -61,7 +61,7 @@ class Job:
         return Ended(False, f"job {self._id}: {line or 'ended without a result, and left no word why'}")
 
     def stop(self) -> None:
-        """Cancels the job, which leaves a checkpoint where it has begun to train."""
+        """Cancels the job, which writes a checkpoint if it has begun to train."""
         if self._slurm.cluster == "local":
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(self._id), signal.SIGTERM)
@@ -70,7 +70,7 @@ class Job:
             subprocess.run(["scancel", self._id], check=False)
 
     def kill(self) -> None:
-        """Ends it at once; SLURM does so by itself where a job that was cancelled goes on."""
+        """Kills the job at once; SLURM does this by itself if a cancelled job continues."""
         if self._slurm.cluster != "local":
             return self.stop()
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -98,9 +98,9 @@ def _job(folder: Path, job_id: str, slurm: SlurmConfig) -> Any:
 
 
 def _is_over(job: Any, job_id: str, slurm: SlurmConfig, is_urgent: bool) -> bool:
-    """Whether a job neither waits nor runs. Where it is not urgent, submitit asks sacct every ten minutes only.
+    """Whether a job neither waits nor runs. If it is not urgent, submitit asks sacct only every ten minutes.
 
-    A job that came to its end by itself leaves a file, which is seen at once."""
+    A job that ended by itself leaves a file, which is seen at once."""
     if slurm.cluster == "slurm":
         return bool(job.done(force_check=is_urgent))
     try:

@@ -1,7 +1,7 @@
 """Records in the folder of a sweep which of its points are finished, failed or missing.
 
-DIR/sweep.json says what the sweep is, DIR/points.jsonl how each attempt at a point ended, DIR/POINT is the folder of a run,
-DIR/POINT.yaml its configuration, DIR/POINT.log and DIR/POINT.err what it printed.
+DIR/sweep.json describes the sweep, DIR/points.jsonl the end of each attempt at a point, DIR/POINT is the folder of a run,
+DIR/POINT.yaml its configuration, DIR/POINT.log and DIR/POINT.err its output.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ Status = Literal["finished", "failed"]
 
 
 class Ledger:
-    """The folder of a sweep that no other process sweeps in. To be closed; use it with `with`.
+    """The folder of a sweep, locked against other sweeps. Must be closed; use it with `with`.
 
     lock_file: the descriptor that holds the lock. A process that inherits it holds the lock too, as long as it lives.
     """
 
     def __init__(self, folder: Path, name: str, varied: Sequence[str], points: Sequence[Point]) -> None:
-        """Makes the folder, or goes on in it.
+        """Makes the folder, or continues in it.
 
-        Raises UserError, and writes nothing, where the folder is not that of this sweep, or another process sweeps in it."""
+        Raises UserError, and writes nothing, if the folder is not this sweep's, or another sweep is running in it."""
         check_same_sweep(folder, points)
         self.folder = folder
         self.points = list(points)
@@ -73,13 +73,13 @@ class Ledger:
         write_json(self.folder / SWEEP, described)
 
     def write_config(self, point: Point) -> Path:
-        """Writes the configuration of a point's run, as --config-file takes it; gives the file."""
+        """Writes the configuration of a point's run as a file for --config-file; gives its path."""
         path = self.folder / f"{point.name}.yaml"
         write_bytes(path, as_file(point).encode())
         return path
 
     def output_files(self, point: Point) -> tuple[Path, Path]:
-        """Where what a point's process prints goes to: stdout, stderr."""
+        """Files for the output of a point's process: stdout, stderr."""
         return self.folder / f"{point.name}.log", self.folder / f"{point.name}.err"
 
     def record(self, point: Point, status: Status, error: str = "", wall_seconds: float | None = None) -> None:
@@ -106,7 +106,7 @@ class Ledger:
 
 @dataclass
 class Attempts:
-    """What points.jsonl tells of the attempts that ended, by the name of their point."""
+    """The ended attempts in points.jsonl, by the name of their point."""
 
     by_point: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
@@ -115,7 +115,7 @@ class Attempts:
         self.by_point.setdefault(str(event.get("point")), []).append(event)
 
     def last(self, point: Point) -> str | None:
-        """How the last attempt at a point ended; None: there was none."""
+        """End of the last attempt at a point; None: there was none."""
         attempts = self.by_point.get(point.name)
         return attempts[-1].get("status") if attempts else None
 
@@ -135,12 +135,12 @@ def read_attempts(folder: Path) -> Attempts:
 
 
 def is_finished(point: Point) -> bool:
-    """Whether a point's run has come to its end."""
+    """Whether a point's run has finished."""
     return (point.folder / "summary.json").is_file()
 
 
 def check_same_sweep(folder: Path, points: Sequence[Point]) -> None:
-    """Raises UserError if a folder holds something else than these points, or than some of them."""
+    """Raises UserError if a folder holds anything but these points or some of them."""
     if (folder / "run.json").exists():
         raise UserError(f"sweep.dir={folder}: holds a run; choose another --sweep.dir")
     if folder.exists() and not folder.is_dir():
@@ -170,12 +170,12 @@ def _shown(value: Any) -> str:
 
 
 def _decides(option: str) -> bool:
-    """Whether an option is part of what a sweep is: where and at what price it runs is not."""
+    """Whether an option identifies a sweep; where it runs and at what price does not."""
     return option.partition(".")[0] not in ("run", "slurm")
 
 
 def _shared(points: Sequence[Point]) -> dict[str, Any]:
-    """The options of points that do not set them themselves; of all these points they are the same."""
+    """The options that points share because they do not set them themselves."""
     shared: dict[str, Any] = {}
     for point in points:
         shared |= {name: value for name, value in configuration(point.config).items() if name not in point.options}
@@ -183,9 +183,9 @@ def _shared(points: Sequence[Point]) -> dict[str, Any]:
 
 
 def _lock(file: int, folder: Path, pause: Callable[[float], None] = time.sleep) -> None:
-    """Locks a file and writes into it who did. File systems without locks have none.
+    """Locks a file and writes the holder into it. Does nothing on file systems without locks.
 
-    Raises UserError where another sweep holds it, or processes of one that was killed do and go on doing so."""
+    Raises UserError if another sweep holds the lock, or processes of a killed sweep do not release it."""
     deadline = time.monotonic() + _PATIENCE
     is_said = False
     while True:

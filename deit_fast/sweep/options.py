@@ -43,7 +43,7 @@ def value_of(config: RunConfig, key: str) -> Any:
 
 
 def configuration(config: RunConfig) -> dict[str, Any]:
-    """The options of a training run that differ from their defaults, as JSON has them."""
+    """The options of a training run that differ from their defaults, as values for JSON."""
     defaults = RunConfig()
     values = {key: (value_of(config, key), value_of(defaults, key)) for key in TRAINING}
     return {key: as_json(value) for key, (value, default) in values.items() if value != default}

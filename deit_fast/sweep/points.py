@@ -25,7 +25,7 @@ _SAFE, _NOT_SAFE = re.compile(r"[A-Za-z0-9._+-]*"), re.compile(r"[^A-Za-z0-9._+-
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a sweep: its name, which is that of its folder, the options that it sets, its whole configuration."""
+    """One run of a sweep: its name (also of its folder), the options that it sets, and its whole configuration."""
 
     name: str
     options: dict[str, Any]
@@ -40,8 +40,8 @@ class Point:
 def points_of(file: SweepFile, given: Mapping[str, Given], sweep: SweepConfig, folder: Path) -> list[Point]:
     """All points of a sweep, each checked as `train` would check it before it starts.
 
-    given: the options of the sweep's command line, which win over those that the file's points share. Raises UserError for
-    the first thing wrong, with the file, and the line or the point.
+    given: the options of the sweep's command line, which override those that the file's points share. Raises UserError for the
+    first error, with the file, and the line or the point.
     """
     for name, value in given.items():
         if value.origin == COMMAND_LINE and name in file.varied:
@@ -73,7 +73,7 @@ def _check(point: Point, sweep: SweepConfig, file: Path) -> None:
 
 
 def _of_run(config: RunConfig, sweep: SweepConfig, folder: Path) -> RunConfig:
-    """The configuration of a point's run, which goes on where it was."""
+    """The configuration of a point's run, which resumes from its checkpoints."""
     nodes = max(1, config.slurm.nodes) if sweep.where == "slurm" else 0
     return dataclasses.replace(
         config,
@@ -90,10 +90,10 @@ def _line(options: Options) -> str:
 
 
 def point_name(options: Mapping[str, Any]) -> str:
-    """The name of a point by the options that it sets: readable, safe as a name of a file, another for other options.
+    """The name of a point from the options that it sets: readable, safe as a file name, different for different options.
 
-    A function of these alone, so that points that are added to a sweep rename none. Where a value cannot be written in full,
-    as a path, a digest tells apart what is left out.
+    It depends on nothing else, so that points added to a sweep rename none. If a value cannot be written in full, e.g. a path,
+    a digest stands for the rest.
     """
     if not options:
         return BASE
@@ -121,7 +121,7 @@ def _text(value: Any) -> str:
 
 
 def as_file(point: Point) -> str:
-    """A configuration file, in YAML, that `train` reads as the point's configuration."""
+    """The point's configuration as a YAML file for `train`."""
     sections: dict[str, dict[str, Any]] = {}
     for name, value in configuration(point.config).items():
         section, option = name.split(".")

@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.1
 
 
 class Attempt(Protocol):
-    """A try to bring a point to its end, as a process or as a job."""
+    """An attempt to train a point, as a process or as a job."""
 
     point: Point
     started: float  # on the scale of time.monotonic
@@ -36,7 +36,7 @@ Start = Callable[[Point, int], Attempt]
 
 @dataclass
 class Outcome:
-    """What became of the points that were to run."""
+    """Results of the points that were to run."""
 
     finished: list[Point] = field(default_factory=list)
     failed: list[Point] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Runner:
         self._is_refused = False  # by the budget, until a run ends, perhaps earlier than predicted
 
     def run(self, points: Sequence[Point]) -> Outcome:
-        """All points, to their ends. SIGINT, SIGTERM and SIGHUP end it early, in checkpoints; a second one at once."""
+        """Runs all points to their ends. SIGINT, SIGTERM and SIGHUP end it early, with checkpoints; a second one at once."""
         waiting = list(reversed(points))
         with Interruption() as interruption:
             try:
@@ -87,7 +87,7 @@ class Runner:
             self._note(point, Ended(False, str(error)), time.monotonic() - started)
 
     def _may_start(self, point: Point) -> bool:
-        """Whether the budget allows it now; where it does not although nothing runs, nothing more starts."""
+        """Whether the budget allows a point now; if it does not although nothing runs, nothing more starts."""
         if self._budget is None or self._is_refused:
             return self._budget is None
         running = [attempt for attempt in self._places if attempt is not None]
@@ -140,9 +140,9 @@ class Runner:
 
 
 class Interruption:
-    """Counts the signals that ask this process to end, while it is entered. What it ignored before it goes on to ignore.
+    """Counts, inside its `with` block, the signals that ask this process to end. Signals ignored before stay ignored.
 
-    Those within a second of the first count as one: whoever ends a process may send it several.
+    Those within a second of the first count as one, since a process may be sent several at once.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -177,6 +177,6 @@ def say(line: str) -> None:
 
 
 def to_run(ledger: Ledger, retry: bool) -> list[Point]:
-    """The points that have no result; those that failed only where they are to be tried again."""
+    """The points without a result; failed ones only if they are to be retried."""
     missing = [point for point in ledger.points if not is_finished(point)]
     return [point for point in missing if retry or ledger.attempts.last(point) != "failed"]

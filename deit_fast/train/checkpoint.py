@@ -41,7 +41,7 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint under its name only when it is whole and on the disk."""
+    """Write a checkpoint; it gets its name only after it is complete and on the disk."""
     with replacing(path) as file:
         hashed = _HashedFile(file)
         torch.save({"format": FORMAT, **content}, cast(BinaryIO, hashed))
@@ -49,9 +49,9 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def link_checkpoint(path: Path, name: str) -> None:
-    """Give a finished checkpoint a second name in its folder, replacing what bore it.
+    """Give a finished checkpoint a second name in its folder; replaces an existing file of that name.
 
-    Costs no bytes, but on file systems without hard links (exFAT, SMB shares, FUSE on object stores), where it is a copy."""
+    A hard link, which costs no bytes; a copy on file systems without hard links (exFAT, SMB shares, FUSE on object stores)."""
     link = path.with_name(f".{name}.{os.getpid()}.part")
     link.unlink(missing_ok=True)
     try:
@@ -84,9 +84,9 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
 
 
 def load_any(path: Path | str) -> dict[str, Any]:
-    """What a file of weights holds, on the CPU: a checkpoint of ours, of timm or of DeiT's code, or safetensors.
+    """Content of a file of weights, on the CPU: a checkpoint of ours, of timm or of DeiT's code, or safetensors.
 
-    Of safetensors the tensors by name. Raises UserError for what is missing, damaged or neither.
+    Safetensors give a dictionary of tensors by name. Raises UserError for a file that is missing, damaged or neither.
     """
     path = Path(path)
     if not path.is_file():
@@ -186,7 +186,7 @@ def _load(path: Path) -> Any:
         if "weights_only" in str(error) or "WeightsUnpickler" in str(error):
             raise UserError(
                 f"checkpoint {path}: holds objects other than tensors and plain values, which may run code when read; "
-                "want a file of tensors alone"
+                "want a file with only tensors"
             ) from error
         raise UserError(f"checkpoint {path}: cannot be read: it is damaged, or not a checkpoint") from error
     except _UNREADABLE as error:

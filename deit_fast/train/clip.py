@@ -14,10 +14,10 @@ _LEAST_WEIGHT_NORM = 1e-3  # so that units of zeros can start to move (Brock et 
 
 
 def clipped_parameters(config: OptimConfig, model: nn.Module) -> list[nn.Parameter]:
-    """The parameters whose gradients `clip_gradients` is to limit: all, and with clip_mode adaptive all but the classifier's.
+    """The parameters whose gradients `clip_gradients` limits: all, or with clip_mode adaptive all but the classifier's.
 
-    Adaptive clipping harms the last linear layer (Brock et al., section 4.1), and timm's training script leaves it out too,
-    as the last two parameters; here it is every tensor with a row for each class, of a distilled model those of both heads.
+    Adaptive clipping harms the last linear layer (Brock et al., section 4.1). timm's training script leaves out the last two
+    parameters; here every tensor with a row for each class is left out, in a distilled model those of both heads.
     """
     left_out = head_tensors(model) if config.clip_mode == "adaptive" and hasattr(model, "reset_classifier") else ()
     return [parameter for name, parameter in model.named_parameters() if name not in left_out]
@@ -58,7 +58,7 @@ def _clip_adaptively(parameters: list[nn.Parameter], limit: float) -> None:
 
 
 def _unit_norms(tensor: torch.Tensor) -> torch.Tensor:
-    """Norm of each row of a tensor, shaped so that it multiplies the tensor; of a vector or number, the one norm."""
+    """Norm of each row of a tensor, in a shape that broadcasts over it; a vector or number has one norm."""
     if tensor.ndim <= 1:
         return torch.linalg.vector_norm(tensor)
     return torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.ndim)), keepdim=True)

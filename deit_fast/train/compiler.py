@@ -1,4 +1,4 @@
-"""Whether torch.compile finds the compilers that it calls, before a run counts on it."""
+"""Checks before a run that torch.compile finds the compilers that it calls."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def check_compiler(mode: str, device: torch.device) -> None:
         return
     variable, language, usual = ("CC", "C", ("gcc", "clang")) if device.type == "cuda" else ("CXX", "C++", ("g++",))
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        raise UserError(f"train.compile={mode}: wants Triton, which is not installed; want the package triton, or off")
+        raise UserError(f"train.compile={mode}: Triton is not installed; install the package triton, or choose off")
     asked = os.environ.get(variable)
     if not any(shutil.which(name) for name in ((asked,) if asked else usual)):
         what = f"{variable}={asked} is none" if asked else f"there is no {' or '.join(usual)} in PATH"
         raise UserError(
-            f"train.compile={mode}: wants a {language} compiler, and {what}; install one (Debian: apt install g++), set "
+            f"train.compile={mode}: needs a {language} compiler, and {what}; install one (Debian: apt install g++), set "
             f"{variable} to its path, or choose off"
         )

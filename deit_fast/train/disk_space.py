@@ -21,9 +21,9 @@ def checkpoint_bytes(model: nn.Module, average: WeightAverage | None, optimizer_
 
 
 def check_room(folder: Path, model: nn.Module, average: WeightAverage | None, config: RunConfig) -> None:
-    """Raises UserError if the newest checkpoints, the best one and the one being written do not fit beside what is there.
+    """Raises UserError if the disk lacks space for the newest checkpoints, the best one and the one being written.
 
-    folder: of the run, which need not exist yet."""
+    folder: the run's, which need not exist yet."""
     train = config.train
     num_kept = train.epochs // train.keep_every if train.keep_every else 0
     size = checkpoint_bytes(model, average, config.optim.name)

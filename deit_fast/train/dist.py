@@ -45,7 +45,7 @@ class World:
         return numbers
 
     def gather(self, item: Any) -> list[Any]:
-        """What every rank gave, in the order of ranks, on every rank; anything that pickles."""
+        """The values of all ranks, in the order of ranks, on every rank. value: any object that can be pickled."""
         if self.world_size == 1:
             return [item]
         items: list[Any] = [None] * self.world_size
@@ -53,13 +53,13 @@ class World:
         return items
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Give every rank rank 0's buffers (batch statistics), which are those that a checkpoint holds."""
+        """Copy rank 0's buffers (batch statistics), which checkpoints hold, to every rank."""
         if self.world_size > 1:
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def only_on_main(self, action: Callable[[], Result]) -> Result | None:
-        """What an action gives on rank 0, None on others. What a user can mend there is raised on every rank."""
+        """Run an action on rank 0; gives its result there, None on other ranks. Its UserError is raised on every rank."""
         result: Result | None = None
         problem: UserError | None = None
         if self.is_main:

@@ -22,7 +22,7 @@ from deit_fast.train.step import autocast
 
 
 class Decision:
-    """What a model decides on images: its logits, or those of the heads that eval.heads and eval.fusion name."""
+    """Logits by which a model decides; for two heads, as eval.heads and eval.fusion say."""
 
     def __init__(self, model: nn.Module, config: EvalConfig, compile_mode: str = "off") -> None:
         """compile_mode: off, or anything else, where the model is compiled once for batches of any size."""
@@ -91,13 +91,13 @@ def evaluate(
 
 
 def num_batches(loader: Loader) -> int:
-    """Batches of the rank that has the most, which is the first; another may have one less."""
+    """Number of batches on rank 0, which has the most; other ranks may have one less."""
     order = loader.order
     assert isinstance(order, EvalOrder)
     return EvalOrder(order.num_samples, order.batch_size, 0, order.world_size).steps_per_epoch
 
 
 def check_dtype(dtype: str, amp: str) -> None:
-    """Raises UserError if images of a type (data.dtype) are none that a model in a precision (off, bf16 or fp16) takes."""
+    """Raises UserError if a model in a precision (off, bf16 or fp16) cannot take images of a dtype (data.dtype)."""
     if dtype == "uint8" or (dtype != "float32" and amp == "off"):
         raise UserError(f"data.dtype={dtype}: want float32 without mixed precision; or set train.amp to bf16 or fp16")

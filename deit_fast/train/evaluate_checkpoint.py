@@ -32,7 +32,7 @@ _FUSIONS = {"code": "mean of logits", "paper": "sum of softmaxes"}
 
 @dataclass(frozen=True)
 class _Trained:
-    """What a file of weights says, or timm of its architecture: which model, trained with which view of which classes."""
+    """Model, view and classes of a file of weights, as the file or else timm states them."""
 
     model: ModelConfig
     weights: Weights
@@ -44,15 +44,15 @@ class _Trained:
 
     @property
     def is_of_other_code(self) -> bool:
-        """Whether the file is none of deit_fast, and says of its classes no more than their number."""
+        """Whether other code wrote the file, which then has only the number of its classes."""
         return self.epoch is None
 
 
 def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
-    """The model of eval.checkpoint on data.val, each image counted once. The result, which rank 0 also prints.
+    """Evaluates eval.checkpoint on data.val, each image counted once. Gives the result; rank 0 also prints it.
 
-    A checkpoint of deit_fast knows its architecture and its view; for any other file of weights model.name says which, and the
-    view is the one that timm states for it. At another resolution positions are interpolated.
+    A checkpoint of deit_fast contains its architecture and view. For any other file of weights model.name gives the
+    architecture, and timm its view. At another resolution position embeddings are interpolated.
     """
     for path in ("eval.checkpoint", "data.val"):
         section, name = path.split(".")
@@ -102,7 +102,7 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
 
 
 def _read(config: RunConfig) -> _Trained:
-    """What eval.checkpoint holds. Raises UserError where model.name is needed, or is another than the file's."""
+    """Reads eval.checkpoint. Raises UserError if model.name is missing but needed, or contradicts the file."""
     path = config.eval.checkpoint
     content = load_any(path)
     weights = weights_of(content, config.eval.weights, path=path)
@@ -116,7 +116,7 @@ def _read(config: RunConfig) -> _Trained:
 
 
 def _of_other_code(config: RunConfig, weights: Weights) -> _Trained:
-    """Weights of timm, of DeiT's code or of safetensors, for the architecture that model.name and model.options say."""
+    """Weights from timm, DeiT's code or safetensors, for the architecture of model.name and model.options."""
     with torch.device("meta"):  # for the names of its heads alone
         model = create_model(config.model, num_classes=1, resolution=_default(config.model.name)["eval_resolution"])
     num_classes = num_classes_of(model, weights, path=config.eval.checkpoint)
@@ -139,7 +139,7 @@ def _default(name: str) -> dict[str, Any]:
 
 
 def _labels_of(trained: _Trained, val: Beton, path: str) -> tuple[NDArray[np.int64] | None, list[str]]:
-    """The weights' label for each of a beton's, where they differ, and what is to be said of them.
+    """The weights' label for each label of a beton, if they differ, and lines about them.
 
     Raises UserError if a beton's classes are not among those that the weights were trained on."""
     labels = training_labels(val, trained.classes, num_classes=trained.num_classes, trained_on=f"checkpoint {path}")
@@ -156,7 +156,7 @@ def _labels_of(trained: _Trained, val: Beton, path: str) -> tuple[NDArray[np.int
 
 
 def _line(trained: _Trained, model: nn.Module, remarks: list[str], config: EvalConfig, result: Mapping[str, Any]) -> str:
-    """What was evaluated and how, and what came out."""
+    """One line with the evaluated weights, the settings and the result."""
     parts = [trained.model.name]
     if trained.epoch is not None:
         parts += [f"epoch {trained.epoch + 1}"]

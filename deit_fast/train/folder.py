@@ -1,4 +1,4 @@
-"""The folder of a run: the one that was asked for, or a new one that no other run has."""
+"""Chooses the folder of a run: the one in run.dir, or a new one that no other run has."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _RUNS = Path("runs")
 
 @contextlib.contextmanager
 def folder_of_run(config: RunConfig, world: World) -> Iterator[Path]:
-    """The folder of a run, the same on every rank: run.dir, or where that is empty a new one, runs/NAME-DATE-TIME.
+    """The folder of a run, the same on every rank: run.dir, or if that is empty a new one, runs/NAME-DATE-TIME.
 
-    Rank 0 makes a new one at once, so that runs that start in the same second have different ones, and takes it away again
-    if nothing was put into it. Raises UserError, on every rank, where it cannot be made.
+    Rank 0 makes a new one at once, so that runs that start in the same second get different ones, and removes it at the end
+    if it is still empty. Raises UserError on every rank if it cannot be made.
     """
     if config.run.dir:
         yield Path(config.run.dir)
@@ -35,7 +35,7 @@ def folder_of_run(config: RunConfig, world: World) -> Iterator[Path]:
 
 
 def _new_folder(name: str) -> Path:
-    """Makes runs/NAME or, where that is there, the first of runs/NAME-2, runs/NAME-3, ... that is not."""
+    """Makes runs/NAME or, if that exists, the first of runs/NAME-2, runs/NAME-3, ... that does not."""
     for number in itertools.count(1):
         folder = _RUNS / (name if number == 1 else f"{name}-{number}")
         try:

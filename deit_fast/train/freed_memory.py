@@ -12,15 +12,15 @@ _TOP_PAD = 64 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Makes this process keep the memory that it frees; gives whether it now does.
+    """Makes this process keep the memory that it frees; returns whether it does.
 
-    As it comes, glibc returns the top of its heap to the system as soon as a little of it is free, and takes large pieces
-    from the system one by one, so that a step or an evaluation begins by having its memory's pages mapped and cleared again.
+    By default glibc returns the top of its heap to the system as soon as a little of it is free, and maps large pieces one by
+    one, so a step or an evaluation begins with its pages being mapped and cleared again.
     How often depends on how pieces happen to lie, and differs from process to process: an evaluation of 1,438 digits had 2 to
     131,804 page faults and took 0.52 to 0.69 s; with its memory kept, 3 to 4 and 0.53 s. Large pieces are no longer mapped
-    one by one either: ResNet-18's step at 160 takes 0.86 of its time, and EfficientNet-B3 classifies 2.7 times as many images
-    (records/2026-11-21-time-and-money). The process stays as large as it was at its largest. Nothing is changed where the
-    user has set the allocator, or it is not glibc's.
+    one by one either: ResNet-18's step at 160 takes 0.86 of its former time, and EfficientNet-B3 classifies 2.7 times as many
+    images (records/2026-11-21-time-and-money). The process never shrinks below its peak size. Nothing is changed if the user
+    has set the allocator, or it is not glibc's.
     """
     if any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False

@@ -18,7 +18,7 @@ _NORMS = (
 
 
 def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """The parameters that train, as an optimiser takes them: one group for each weight decay and scale of the rate.
+    """Parameter groups for an optimiser: one group for each weight decay and scale of the learning rate.
 
     A group is {"params", "weight_decay", "lr_scale"}; `optim.set_lr` multiplies the rate by lr_scale. Groups and their
     parameters stand in the model's order, so that the state of an optimiser fits the same model and configuration again.
@@ -45,7 +45,7 @@ def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, An
             weight_decay = 0.0 if name in exempt else config.weight_decay
             groups.setdefault((weight_decay, scales.get(name, 1.0)), []).append(parameter)
     if not groups:
-        raise UserError(f"model.trains: leaves no parameter of {type(model).__name__} to train; want others to train, or all")
+        raise UserError(f"model.trains: no parameter of {type(model).__name__} is left to train; want another value, or all")
     return [
         {"params": parameters, "weight_decay": weight_decay, "lr_scale": lr_scale}
         for (weight_decay, lr_scale), parameters in groups.items()
@@ -53,7 +53,7 @@ def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, An
 
 
 def _exempt(rule: str, model: nn.Module) -> set[str]:
-    """Names of the parameters that a rule of optim.no_decay leaves without decay."""
+    """Names of the parameters without weight decay by a rule of optim.no_decay."""
     if rule == "none":
         return set()
     if rule == "norms":

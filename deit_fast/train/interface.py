@@ -1,7 +1,7 @@
-"""The network interface by which gloo is to reach other nodes.
+"""Chooses the network interface by which gloo reaches other nodes.
 
-Gloo gives other ranks the address that this host's name has here. Where /etc/hosts says 127.0.1.1 for it, as Debian's does,
-nobody can use that address. The route to rank 0, which all ranks have just met by, tells a better one.
+Gloo gives other ranks the address of this host's name. If /etc/hosts has 127.0.1.1 for it, as on Debian, no other node can use
+that address. The route to rank 0, through which all ranks have just met, has a usable one.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _SIOCGIFADDR = 0x8915  # of Linux: the IPv4 address of an interface
 
 
 def choose_interface(store: Store, launch: Launch, patience: timedelta) -> None:
-    """Set GLOO_SOCKET_IFNAME, for ranks on several nodes where the name of this host leads to itself alone.
+    """Set GLOO_SOCKET_IFNAME if ranks are on several nodes and this host's name leads only to itself.
 
-    A value that is set stays; where no interface is found, none is set. Every rank calls it. store: shared by all, and new.
-    patience: with which ranks wait for each other."""
+    An existing value stays; if no interface is found, none is set. Every rank calls it. store: shared by all, and new.
+    patience: how long ranks wait for each other."""
     if launch.world_size == launch.local_world_size:
         return
     master = _routable_address(os.environ["MASTER_ADDR"])
@@ -53,7 +53,7 @@ def _routable_address(host: str) -> str:
 
 
 def _address_of_host() -> str:
-    """The address that gloo takes by itself: the first of this host's name that can be bound."""
+    """The address that gloo uses by default: the first of this host's name that can be bound."""
     for address in _addresses(socket.gethostname()):
         try:
             with socket.socket(_family(address)) as trial:

@@ -44,7 +44,7 @@ class Journal:
         return 0 if self._record is None else self._record.num_sessions
 
     def event(self, event: str, **fields: Any) -> None:
-        """A line of log.jsonl; and once another, where what goes to the terminal could not be written."""
+        """Writes a line of log.jsonl, and once another if output to the terminal could not be written."""
         if self._record is None:
             return
         self._record.write(event, **fields)
@@ -57,7 +57,7 @@ class Journal:
                 self._record.write("output_dropped", stream=stream, error=reason_of(error))
 
     def start(self, epoch: int, step: int, earlier_seconds: float, placement: Sequence[str]) -> None:
-        """What a session begins with, at which place, after how many seconds of the run, and lines on where views are made."""
+        """Logs the start of a session: its configuration, epoch and step, the run's seconds so far, and lines on placement."""
         trainer, train = self._trainer, self._trainer.config.train
         self.progress = Progress(
             total_steps=train.epochs * trainer.steps_per_epoch,
@@ -95,17 +95,17 @@ class Journal:
             self.remark(kind, line)
 
     def remark(self, kind: str, line: str) -> None:
-        """A line for the log and the terminal."""
+        """Writes a line to the log and the terminal."""
         self.event(kind, message=line)
         self.progress.say(f"{kind}: {line}")
 
     def save(self, content: dict[str, Any], *, is_best: bool, kept_name: str) -> None:
-        """A checkpoint, written in the background; content has epoch and step, and its tensors are copied at once."""
+        """Writes a checkpoint in the background; content has epoch and step, and its tensors are copied at once."""
         if self._record is not None:
             self._keeper.save(content, epoch=content["epoch"], step=content["step"], is_best=is_best, kept_name=kept_name)
 
     def log_checkpoints(self) -> str:
-        """Log the checkpoints that came to their end; those that could not be written are printed. The error of the last."""
+        """Log finished checkpoints and print failed ones. Gives the error of the last one."""
         error = ""
         for saved in self._keeper.finished():
             fields: dict[str, Any] = {
@@ -124,7 +124,7 @@ class Journal:
         return error
 
     def has_lost_best(self) -> bool:
-        """Whether, since this was last asked, the best checkpoint so far could not be written; the same on every rank."""
+        """Whether writing the best checkpoint has failed since the last call; the same on every rank."""
 
         def lost() -> bool:
             self._keeper.wait()
@@ -136,7 +136,7 @@ class Journal:
         return bool(answer)
 
     def last_good(self) -> str:
-        """Which checkpoint a run that cannot go on leaves."""
+        """Names the last checkpoint, for the error of a run that cannot continue."""
         self._keeper.wait()
         files = keeper.step_files(self._keeper.folder)
         return f"the last good checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
@@ -144,7 +144,7 @@ class Journal:
     def end_writing(self) -> None:
         """Wait for the last checkpoint. Raises UserError, on every rank, if it could not be written.
 
-        One before it that could not be written is no matter any more."""
+        Failed checkpoints before it no longer matter."""
 
         def ended() -> None:
             self._keeper.wait()
@@ -155,7 +155,7 @@ class Journal:
         self._world.only_on_main(ended)
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """The result of a run that came to its end. Raises UserError, on every rank, if it could not be written."""
+        """Write the result of a finished run. Raises UserError, on every rank, if it could not be written."""
         self.event("end", **summary)
 
         def write() -> None:

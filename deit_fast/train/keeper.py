@@ -23,7 +23,7 @@ LAST, BEST = "last.pt", "best.pt"
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that is on the disk, or could not be written: then error says why."""
+    """A checkpoint that was written to the disk, or failed; error says why."""
 
     path: Path
     epoch: int
@@ -73,7 +73,7 @@ class Keeper:
         self._done.put(Saved(path, epoch, step, BEST in names, time.perf_counter() - started, error))
 
     def finished(self) -> list[Saved]:
-        """The checkpoints that came to their end since this was last asked, in order."""
+        """The checkpoints that finished or failed since the last call, in order."""
         items: list[Saved] = []
         while not self._done.empty():
             item = self._done.get()
@@ -90,15 +90,15 @@ class Keeper:
 
 
 class _Snapshot:
-    """Copies of a checkpoint's tensors in CPU memory, which is used again for the next; pinned where they come from CUDA.
+    """Copies of a checkpoint's tensors in CPU memory, which is reused for the next; pinned if they come from CUDA.
 
-    They are contiguous, whatever the memory format of the model, as safetensors and other readers want them."""
+    They are contiguous in any memory format of the model, as safetensors and other readers need them."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, torch.Tensor] = {}
 
     def take(self, content: dict[str, Any]) -> dict[str, Any]:
-        """The same content, at this moment. Tensors that stand in it twice do so in the copy too."""
+        """Copies the content. A tensor that occurs twice in it is shared in the copy too."""
         copies: dict[int, torch.Tensor] = {}
         copied: dict[str, Any] = self._copy(content, "", copies)
         if any(buffer.is_pinned() for buffer in copies.values()):
@@ -125,12 +125,12 @@ class _Snapshot:
 
 
 def step_name(step: int) -> str:
-    """File name of the checkpoint after so many steps of a run."""
+    """File name of the checkpoint after a number of steps of a run."""
     return f"step-{step:08d}.pt"
 
 
 def kept_name(epochs_done: int, keep_every: int) -> str:
-    """File name of the checkpoint after so many whole epochs where train.keep_every keeps it for good, else empty."""
+    """File name of the checkpoint after a number of whole epochs, if train.keep_every keeps it for good; else empty."""
     is_kept = keep_every > 0 and epochs_done > 0 and epochs_done % keep_every == 0
     return f"epoch-{epochs_done:04d}.pt" if is_kept else ""
 
@@ -141,10 +141,10 @@ def step_files(folder: Path) -> list[Path]:
 
 
 def load_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
-    """The newest checkpoint of a folder and where it lies; None where there is none.
+    """The newest checkpoint of a folder and its path; None if there is none.
 
-    It is the newest step-NNNNNNNN.pt or, where only last.pt was kept, that. Raises UserError where it is damaged, and names
-    the one before it; and where there are others alone.
+    It is the newest step-NNNNNNNN.pt or, if only last.pt was kept, that. Raises UserError if it is damaged, and names the one
+    before it; and if only other checkpoints exist.
     """
     files = step_files(folder) or [path for path in (folder / LAST,) if path.exists()]
     if not files:
@@ -167,7 +167,7 @@ def load_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
 
 
 def mend_names(folder: Path, content: dict[str, Any], path: Path, keep_every: int) -> None:
-    """What a kill between the writing of the newest checkpoint and its naming left undone, and what it left half-written.
+    """Gives the newest checkpoint the names that a kill left missing, and removes half-written files.
 
     content: of the newest checkpoint, at least place, step and best_step."""
     epochs_done, steps_done = content["place"]

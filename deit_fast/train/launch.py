@@ -1,4 +1,4 @@
-"""This process's place among the ranks, as torchrun's environment says it."""
+"""Reads rank and number of ranks of this process from torchrun's environment."""
 
 from __future__ import annotations
 

@@ -24,10 +24,10 @@ from deit_fast.train.trial import check_resolutions, check_single_image, smalles
 
 
 class Learner:
-    """Model, teacher, optimiser, average and step of a run, on one rank. Where the batches come from is not its concern.
+    """Model, teacher, optimiser, average and step of a run, on one rank; batches come from outside.
 
-    num_classes, steps_per_epoch: of the training set. starts_anew: whether model.weights are read, if there are any; a run
-    that goes on has its weights in its checkpoint. `remarks` are lines about what was adapted in them.
+    num_classes, steps_per_epoch: of the training set. starts_anew: read model.weights, if set; a resumed run has its weights in
+    its checkpoint. `remarks`: lines about what was adapted in them.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Learner:
         return teacher
 
     def _try_out(self) -> None:
-        """Raises UserError if model or teacher cannot do with the images of the run."""
+        """Raises UserError if model or teacher cannot process the images of the run."""
         data, train, device = self.config.data, self.config.train, self.world.device
         epochs = range(train.epochs)
         sides = {schedule.resolution_of_epoch(data, epoch=epoch, epochs=train.epochs) for epoch in epochs}
@@ -95,7 +95,7 @@ class Learner:
         check_single_image(self.model, smallest_piece(data.batch_size, train.accumulate), min(sides), device)
 
     def set_mode(self) -> None:
-        """Put the model into the mode that it trains in."""
+        """Put the model into its training mode, by train.mode."""
         self.model.train(self.config.train.mode == "train")
 
     def lr(self, epoch: int, step: int) -> float:

@@ -24,7 +24,7 @@ from deit_fast.train.trainer import Trainer
 
 @droppable_output()
 def train(config: RunConfig, planning: Planning, command: Sequence[str] = ()) -> dict[str, Any]:
-    """A run from its first step, or from its last checkpoint, to its end, as `plan.training.train` describes it."""
+    """Trains a run from its first step, or its last checkpoint, to its end, as described in `plan.training.train`."""
     clock = Clock()
     check_training(config, world_size_of_environment())
     is_resumed = resumes(config)
@@ -45,7 +45,7 @@ def train(config: RunConfig, planning: Planning, command: Sequence[str] = ()) ->
 
 
 class Run:
-    """A run at a place: an epoch, and the number of its steps that are done."""
+    """A run and its place: the epoch, and the number of steps done in it."""
 
     def __init__(self, trainer: Trainer, clock: Clock, stop: Stop, planning: Planning) -> None:
         self._trainer, self._clock, self._stop, self._planning = trainer, clock, stop, planning
@@ -78,7 +78,7 @@ class Run:
         self._taken_up = {key: content[key] for key in ("place", "best_step", "step")}, path
 
     def former_end(self, folder: Path) -> dict[str, Any] | None:
-        """The summary of the run in a folder if it has come to its end at this place, which is then said; else None."""
+        """The summary of the run in a folder if it has already ended at this place, with a line that says so; else None."""
         summary = former_summary(folder, self._world, self._trainer.digest())
         if summary is None:
             return None
@@ -96,7 +96,7 @@ class Run:
         return summary
 
     def train(self, journal: Journal) -> dict[str, Any]:
-        """All that is left, and the summary; that of a run that was stopped has its place and the reason.
+        """Trains the rest of the run and gives the summary; after a stop the summary has the place and the reason.
 
         Raises UserError when the loss is not finite, or when the last checkpoint could not be written.
         """
@@ -129,7 +129,7 @@ class Run:
             self._journal.remark("forecast", line)
 
     def _reason_to_end(self, results: dict[str, Any], is_whole: bool) -> str | None:
-        """Why the run ends after an epoch that is not its last, the same on every rank: its target, or its budget."""
+        """Why the run ends before its last epoch, the same on every rank: its target or its budget; None: it continues."""
         for line in self._planning.epoch_done(self._epoch - 1, bool(results), is_whole):
             self._journal.remark("forecast", line)
         if self._epoch == self._config.train.epochs:
@@ -143,7 +143,7 @@ class Run:
         return self._epoch == self._config.train.epochs - 1
 
     def _train_epoch(self) -> str | None:
-        """The rest of an epoch; the reason to stop, if there came one."""
+        """Trains the rest of an epoch; gives the reason to stop, if any."""
         trainer, clock, epoch = self._trainer, self._clock, self._epoch
         started, first_step = time.perf_counter(), self._steps
         reason = None
@@ -178,7 +178,7 @@ class Run:
         return reason
 
     def _evaluate(self, reason_to_stop: Callable[[], str | None]) -> tuple[str | None, dict[str, Any]]:
-        """The reason to stop, if there came one, and what evaluation found, by weights; logged."""
+        """Evaluates and logs. Gives the reason to stop, if any, and the results by weights."""
         reason: str | None = None
 
         def should_stop() -> bool:
@@ -197,7 +197,7 @@ class Run:
         return None, results
 
     def _end_epoch(self, results: dict[str, Any]) -> None:
-        """The best so far, the line of the epoch, and its checkpoint; from there on the place is the next epoch."""
+        """Updates the best so far, prints the line of the epoch, saves its checkpoint, and moves to the next epoch."""
         train, epoch = self._config.train, self._epoch
         is_best = self._is_best(results)
         self._journal.progress.epoch_done(
@@ -214,7 +214,7 @@ class Run:
             self._save(is_best=is_best, kept_name=kept_name)
 
     def _is_best(self, results: dict[str, Any]) -> bool:
-        """Whether an evaluation at this place is the best so far, which it then becomes."""
+        """Whether an evaluation at this place is the best so far; if so, records it as the best."""
         is_best = False
         self._forget_lost_best()
         self._former_best = self._best
@@ -226,7 +226,7 @@ class Run:
         return is_best
 
     def _forget_lost_best(self) -> None:
-        """Where the best so far could not be written, the best is what best.pt holds: the next that is better replaces it."""
+        """After a failed write of the best checkpoint, the best is again that in best.pt; the next better one replaces it."""
         with self._clock.during("checkpoint"):
             if self._journal.has_lost_best():
                 self._best = self._former_best
@@ -256,7 +256,7 @@ class Run:
             self._journal.save(content, is_best=is_best, kept_name=kept_name)
 
     def _stopped(self, reason: str) -> dict[str, Any]:
-        """The end of a run that was told to end early: a checkpoint of this place."""
+        """Ends a run that was told to stop, with a checkpoint of this place."""
         self._save()
         with self._clock.during("checkpoint"):
             self._journal.end_writing()
@@ -269,7 +269,7 @@ class Run:
         return {"stopped": reason, **place, "checkpoint": f"checkpoints/{keeper.LAST}"}
 
     def _end_early(self, reason: str, is_evaluated: bool = False) -> dict[str, Any]:
-        """The end of a run whose budget is spent, or which has reached its target: an evaluated checkpoint of this place."""
+        """Ends a run that has spent its budget or reached its target, with an evaluated checkpoint of this place."""
         if not is_evaluated:
             _, results = self._evaluate(lambda: None)
             self._save(is_best=self._is_best(results))

@@ -1,4 +1,4 @@
-"""What a run asks of whoever has planned it: how it begins, what an epoch says of its end, and whether its budget is spent."""
+"""Interface between a run and its planning: how it begins, what an epoch predicts, and whether its budget is spent."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ class Planning(Protocol):
 
     @property
     def is_spent(self) -> bool:
-        """Whether of the budget only an evaluation and a checkpoint are left."""
+        """Whether the rest of the budget suffices only for an evaluation and a checkpoint."""
         ...
 
     def settle(self, world: World, clock: Clock, folder: Path, content: Mapping[str, Any] | None) -> RunConfig:
-        """The run's configuration, with nothing left open: as it was decided for a checkpoint's content, or now.
+        """The run's configuration with all automatic options decided: as in a checkpoint's content, or now.
 
-        Raises UserError where the budget is too small, or views cannot be made anywhere.
+        Raises UserError if the budget is too small, or views cannot be made anywhere.
         """
         ...
 
     def begin(self, steps_per_epoch: int, *, is_first: bool) -> list[str]:
-        """The first step comes next, or the next after a checkpoint; lines to say."""
+        """Called before the first step, or the first after a checkpoint. Gives lines to print."""
         ...
 
     def epoch_done(self, epoch: int, is_evaluated: bool, is_whole: bool) -> list[str]:
-        """An epoch (from 0) is done, is_whole: by this session alone, with evaluation and checkpoint; lines to say."""
+        """Called after an epoch (from 0). is_whole: this session did all of it, with evaluation and checkpoint. Gives lines."""
         ...
 
     def end(self, summary: dict[str, Any], num_sessions: int) -> list[str]:
-        """The run has come to its end with this summary, and is kept for later plans; lines to say."""
+        """Called at the end of the run with its summary, which is kept for later plans. Gives lines to print."""
         ...
 
     def result(self) -> dict[str, Any]:
-        """What the summary says of the prediction; nothing where there was none."""
+        """Entries of the summary about the prediction; none if there was no prediction."""
         ...

@@ -1,4 +1,4 @@
-"""Batches of a loader on the device, copied there beside the computation of the step before."""
+"""Copies batches of a loader to the device during the computation of the step before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deit_fast.data.load.loader import Batch
 
 
 def memory_format(channels_last: bool) -> torch.memory_format:
-    """The memory format of images that train.channels_last means."""
+    """Memory format of images for train.channels_last."""
     return torch.channels_last if channels_last else torch.contiguous_format
 
 

@@ -16,9 +16,9 @@ Digests = Mapping[str, Mapping[str, str]]  # of what a file holds, by the option
 
 
 def resumes(config: RunConfig) -> bool:
-    """Whether a session goes on with the run in its folder: where it was asked to, and where torchrun restarts its ranks.
+    """Whether a session resumes the run in its folder: if asked to, or if torchrun restarts its ranks.
 
-    Raises UserError where torchrun is to restart them and the folder has no name that they could find again.
+    Raises UserError if torchrun may restart them and run.dir is empty, so that they could not find the folder again.
     """
     if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0 and not config.run.dir:
         raise UserError("run.dir is not set: want a folder, where ranks that torchrun restarts (--max-restarts) go on")
@@ -26,9 +26,9 @@ def resumes(config: RunConfig) -> bool:
 
 
 def check_same_place(found: list[str | None], folder: Path) -> None:
-    """Raises UserError if ranks would go on from different places. found: name of the checkpoint that each rank found.
+    """Raises UserError if ranks would resume from different places. found: name of the checkpoint that each rank found.
 
-    A folder on a disk of each node's own holds checkpoints on the first node alone: the others would start anew beside it.
+    If each node has the folder on its own disk, only the first node has checkpoints, and the others would start anew.
     """
     if len(set(found)) > 1:
         rank = next(rank for rank, name in enumerate(found) if name != found[0])
@@ -39,7 +39,7 @@ def check_same_place(found: list[str | None], folder: Path) -> None:
 
 
 def former_summary(folder: Path, world: World, weights_sha256: str) -> dict[str, Any] | None:
-    """The summary of a run that came to an end with these weights, on every rank; None where none of them tells of it."""
+    """The summary of a run that ended with these weights, on every rank; None if there is none."""
 
     def read() -> dict[str, Any] | None:
         with contextlib.suppress(UserError):  # there is none, or a broken one, and the end writes it anew
@@ -54,10 +54,10 @@ def former_summary(folder: Path, world: World, weights_sha256: str) -> dict[str,
 def check_same_run(
     content: dict[str, Any], path: Path, config: RunConfig, global_batch_size: int, num_samples: int, digests: Digests
 ) -> None:
-    """Raises UserError if a resumed configuration differs from the checkpoint's in what decides the weights, or the best ones.
+    """Raises UserError if a resumed configuration differs from the checkpoint's in options that affect the (best) weights.
 
-    The number of ranks may change where the global batch does not: the views of each step stay the same. num_samples: of
-    the training beton, which may lie elsewhere now; one of another size has other steps in an epoch.
+    The number of ranks may change if the global batch stays the same: then the views of each step do too. num_samples: of the
+    training beton, which may have moved; one with another number of images has other steps in an epoch.
     """
     had = content.get("num_samples", num_samples)  # older checkpoints do not say
     if had != num_samples:
@@ -79,7 +79,7 @@ def check_same_run(
 
 
 def _check_same_files(had: Digests, path: Path, config: RunConfig, digests: Digests) -> None:
-    """Raises UserError if a file holds something else than it did; older checkpoints do not say what it was."""
+    """Raises UserError if a file's content has changed; older checkpoints do not have its digest."""
     for option, ours in digests.items():
         section, name = option.split(".")
         for what, digest in ours.items():

@@ -35,8 +35,8 @@ _PORTS = range(20000, 30000)  # of the ranks' meeting point, below those that Li
 def submit(config: RunConfig, words: Sequence[str]) -> dict[str, Any]:
     """`deit-fast train --slurm.nodes=N ...`: submits the run and returns at once.
 
-    words: those of the command line behind `train`. Gives the job's id, the run's folder and the job's log, and prints them.
-    Raises UserError where the run cannot be submitted, also for sections that do not fit each other.
+    words: the command line after `train`. Prints and returns the job's id, the run's folder and the job's log.
+    Raises UserError if the run cannot be submitted, also for options that contradict each other.
     """
     slurm = config.slurm
     check_job(config)
@@ -60,9 +60,9 @@ def submit(config: RunConfig, words: Sequence[str]) -> dict[str, Any]:
 
 
 def words_of_job(words: Sequence[str]) -> list[str]:
-    """The words with which the job's ranks train: the same without --out and slurm's options, and to be resumed.
+    """The command line of the job's ranks: the same without --out and slurm's options, with --train.resume.
 
-    A configuration file may ask for nodes too, so the ranks are told in words that they are not to submit a job.
+    A configuration file may set slurm.nodes too, so the command line sets it to 0 for the ranks.
     """
     kept = []
     rest = list(words)
@@ -78,7 +78,7 @@ def words_of_job(words: Sequence[str]) -> list[str]:
 
 
 def make_executor(config: RunConfig) -> Any:
-    """submitit's executor of the cluster, with the job's resources. Raises UserError where there is no such cluster."""
+    """submitit's executor with the job's resources. Raises UserError if the cluster is not available here."""
     try:
         import submitit
     except ImportError:
@@ -86,7 +86,7 @@ def make_executor(config: RunConfig) -> Any:
     slurm = config.slurm
     if slurm.cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
         raise UserError(
-            f"slurm.nodes={slurm.nodes}: no sbatch and srun on this machine; submit from one of the cluster's, or try "
+            f"slurm.nodes={slurm.nodes}: no sbatch and srun on this machine; submit from a machine of the cluster, or try "
             "slurm.cluster=local"
         )
     cpus = slurm.cpus_per_gpu * max(1, slurm.gpus_per_node)
@@ -117,7 +117,7 @@ def make_executor(config: RunConfig) -> Any:
 
 @dataclass
 class Training:
-    """The task of a node, as submitit calls it: runs torchrun to its end, and on notice has the job requeued.
+    """The task of a node, called by submitit: runs torchrun to its end, and has the job requeued before its time limit.
 
     torchrun ends its ranks itself on SIGTERM, but then kills them after 30 s and fails. So the notice goes to the ranks,
     as SIGUSR1, and torchrun, whose ranks all end with status 0, ends with 0 as well. Both signals are ignored from the
@@ -134,7 +134,7 @@ class Training:
 
     @droppable_output()
     def __call__(self) -> int:
-        """Trains. Raises RuntimeError where torchrun fails, which submitit records as the job's failure."""
+        """Trains. Raises RuntimeError if torchrun fails, which submitit records as the job's failure."""
         command = self.command()
         print(shlex.join(command), flush=True)
         self._process = subprocess.Popen(command, preexec_fn=_ignore_notices)
@@ -156,7 +156,7 @@ class Training:
 
     @droppable_output()
     def checkpoint(self) -> DelayedSubmission:
-        """On notice: lets the ranks write a last checkpoint and end, and gives the job that is to go on from it."""
+        """On SLURM's notice: lets the ranks write a last checkpoint and end; gives the job that continues from it."""
         from submitit.core.utils import DelayedSubmission
 
         if self._process is not None:
@@ -205,7 +205,7 @@ def torchrun_command(
     ranks_per_node: int,
     max_restarts: int,
 ) -> list[str]:
-    """torchrun on one node of a job: `node` counts from 0, and the nodes meet on the first one, first_host."""
+    """torchrun's command line on one node of a job: `node` counts from 0; the nodes meet on the first one, first_host."""
     port = _PORTS[int(job_id) % len(_PORTS)]  # the same on all nodes, another for another job
     # on one node any free port will do
     meeting_point = f"{first_host}:{port}" if num_nodes > 1 else "localhost:0"
@@ -219,10 +219,10 @@ def torchrun_command(
 
 
 def check_job(config: RunConfig) -> None:
-    """Raises UserError for what would fail in the queue, where nobody sees it."""
+    """Raises UserError for errors that would otherwise appear only in the queue, where nobody sees them."""
     slurm = config.slurm
     if not config.run.dir:
-        raise UserError(f"slurm.nodes={slurm.nodes}: run.dir is not set: want the folder that the job goes on with")
+        raise UserError(f"slurm.nodes={slurm.nodes}: run.dir is not set: want a folder in which the job can continue")
     if slurm.cluster == "local" and slurm.nodes > 1:
         raise UserError(f"slurm.nodes={slurm.nodes}: slurm.cluster=local has one node: want 1")
     if slurm.signal_seconds >= slurm.hours * 3600:
@@ -245,7 +245,7 @@ def _ignore_notices() -> None:
 
 
 def _has_ended(process_id: int) -> bool:
-    """Whether a child of this process has ended; leaves its status to be taken."""
+    """Whether a child of this process has ended; its status can still be collected afterwards."""
     try:
         status: str = psutil.Process(process_id).status()
     except psutil.NoSuchProcess:
@@ -254,7 +254,7 @@ def _has_ended(process_id: int) -> bool:
 
 
 def _kill_all(process_id: int) -> None:
-    """Kills a process and all that it started."""
+    """Kills a process and all its descendants."""
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process_id)
         for process in [parent, *parent.children(recursive=True)]:

@@ -25,10 +25,10 @@ Teacher = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Window:
-    """What the steps since the last reading gave, over all ranks.
+    """Results of the steps since the last read, over all ranks.
 
-    loss: their mean. top1: correct decisions in percent. first_bad: number, in the window, of the first step whose loss is
-    not finite; None where there is none. bad_here: whether it was so on this rank.
+    loss: their mean. top1: correct decisions in percent. first_bad: index, in the window, of the first step with a non-finite
+    loss, or None. bad_here: whether this rank's loss was non-finite there.
     """
 
     num_steps: int
@@ -39,7 +39,7 @@ class Window:
 
 
 def resolve_amp(amp: str, device: torch.device) -> str:
-    """The precision that train.amp means on a device: off, bf16 or fp16."""
+    """Precision for train.amp on a device: off, bf16 or fp16."""
     if amp != "auto":
         return amp
     return "bf16" if device.type == "cuda" else "off"
@@ -83,7 +83,7 @@ class TrainStep:
     def __call__(self, images: torch.Tensor, targets: torch.Tensor, epoch: int, step: int) -> None:
         """Train on images (B, 3, H, W) and soft targets (B, C), both on the device; step counts from 0 in the epoch.
 
-        What the model draws (stochastic depth, dropout) is a function of (seed, epoch, step, rank)."""
+        The model's random draws (stochastic depth, dropout) are a function of (seed, epoch, step, rank)."""
         seed = _seed_of_step(self._train.seed, epoch, step, self._world.rank)
         for generator in self._generators:
             generator.manual_seed(seed)
@@ -119,7 +119,7 @@ class TrainStep:
             yield piece_images, piece_targets, teacher_logits
 
     def _exchange(self, is_last: bool) -> AbstractContextManager[None]:
-        """Where gradients of the ranks are added up: in the backward pass of the last piece alone."""
+        """Context in which ranks exchange gradients: only during the backward pass of the last piece."""
         return nullcontext() if is_last or self._ranks is None else self._ranks.no_sync()
 
     def _update(self) -> None:
@@ -134,11 +134,11 @@ class TrainStep:
 
     @property
     def num_unread(self) -> int:
-        """Steps since the last reading."""
+        """Number of steps since the last read."""
         return self._num_unread
 
     def read(self) -> Window:
-        """The steps since the last reading, at least one, over all ranks. Waits for the device."""
+        """Results of the steps since the last read, at least one, over all ranks. Waits for the device."""
         assert self._num_unread, "nothing to read"
         here = self._sums[: self._num_unread].double()
         sums = self._world.sum(here.clone()).cpu()
@@ -158,7 +158,7 @@ class TrainStep:
 
 
 def _exchanging(objective: Objective, train: TrainConfig, world: World) -> DistributedDataParallel:
-    """The objective with gradients averaged over the ranks, bucket by bucket, while the backward pass goes on."""
+    """The objective with gradients averaged over the ranks, bucket by bucket, during the backward pass."""
     ranks = DistributedDataParallel(
         objective,
         device_ids=[world.device] if world.device.type == "cuda" else None,
@@ -172,10 +172,10 @@ def _exchanging(objective: Objective, train: TrainConfig, world: World) -> Distr
 
 
 def _generators_of(device: torch.device) -> list[torch.Generator]:
-    """The generators that models draw from on a device, the CPU's among them.
+    """The generators that models on a device draw from, including the CPU's.
 
-    torch.manual_seed would seed those of every device each time; and as long as CUDA has not started, it keeps a stack trace
-    for later, which takes 0.2 ms, a tenth of a very small model's step.
+    torch.manual_seed would seed those of every device each time. Until CUDA has started it also records a stack trace, which
+    takes 0.2 ms, a tenth of a very small model's step.
     """
     generators = [torch.default_generator]
     if device.type == "cuda":

@@ -19,13 +19,13 @@ _BUDGET_NUMBER = 1 << 16  # beyond any signal's
 
 
 class Stop:
-    """Catches SIGTERM, SIGHUP and SIGUSR1 while it is entered, and tells all ranks of a signal that any of them got.
+    """Catches SIGTERM, SIGHUP and SIGUSR1 inside its `with` block, and tells all ranks of a signal to any of them.
 
-    A SIGHUP that the process ignores, as nohup has it, stays ignored. torchrun catches SIGHUP under nohup too, passes it to
-    its ranks, and kills those that have not ended after its --shutdown-timeout of 30 s.
+    If the process ignores SIGHUP, as under nohup, it stays ignored. torchrun catches SIGHUP even under nohup, passes it to its
+    ranks, and kills those that have not ended after its --shutdown-timeout of 30 s.
 
-    Each rank asks at the end of each step. The answers are added up between CPUs beside the next step and read at its end,
-    so that no step waits for it; the ranks therefore stop one step after the one in which the signal came.
+    Each rank asks at the end of each step. The CPUs add up the answers during the next step and read the sum at its end, so no
+    step waits for it; the ranks therefore stop one step after the one in which the signal came.
     """
 
     def __init__(self, world: World) -> None:
@@ -51,11 +51,11 @@ class Stop:
         self._signal = number
 
     def ask(self) -> None:
-        """This rank's budget is spent: all are to stop."""
+        """Asks all ranks to stop because this rank's budget is spent."""
         self._signal = self._signal or _BUDGET_NUMBER
 
     def agreed(self) -> str | None:
-        """Name of the signal for which all ranks are to stop now, or BUDGET, or None. Each rank must ask equally often."""
+        """The signal's name, or BUDGET, if all ranks must stop now; else None. Each rank must call it equally often."""
         if self._group is None:
             return _reason(self._signal) if self._signal else None
         answer = 0

@@ -13,7 +13,7 @@ _SUMS = ("loss_sum", "correct_sum", "wall_seconds")
 
 
 class Tally:
-    """What the steps of the epoch that is on came to. `sums`, of these steps, go into checkpoints."""
+    """Sums over the steps of the current epoch. `sums` are stored in checkpoints."""
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
@@ -22,22 +22,22 @@ class Tally:
 
     @property
     def loss(self) -> float:
-        """Mean over the epoch, which is done."""
+        """Mean loss over the finished epoch."""
         return self.sums["loss_sum"] / self._trainer.steps_per_epoch
 
     @property
     def images_per_second(self) -> float:
-        """Of the epoch, which is done."""
+        """Images per second of the finished epoch."""
         return self._trainer.images_per_epoch / self.sums["wall_seconds"]
 
     def begin_epoch(self) -> None:
-        """What follows is of another epoch."""
+        """Starts the sums of another epoch."""
         self.sums = dict.fromkeys(_SUMS, 0.0)
 
     def read(self, journal: Journal, epoch: int, steps_done: int) -> None:
-        """Read the losses since the last reading, if any, and log them. Raises UserError if one is not finite.
+        """Read the losses since the last read, if any, and log them. Raises UserError if one is not finite.
 
-        epoch: that is on, of which steps_done are done.
+        epoch: the current one, with steps_done steps done.
         """
         trainer = self._trainer
         if not trainer.step.num_unread:
@@ -52,7 +52,7 @@ class Tally:
         journal.progress.loss(window.loss, lr)
 
     def log_epoch(self, journal: Journal, epoch: int, seconds: Mapping[str, float]) -> None:
-        """All steps of an epoch are done, and read. seconds: of this session so far, by kind."""
+        """Logs an epoch after all its steps were read. seconds: of this session so far, by kind."""
         trainer = self._trainer
         images = trainer.images_per_epoch
         journal.event(
@@ -73,7 +73,7 @@ class Tally:
         self._logged = seconds
 
     def _end_for_loss(self, journal: Journal, window: Window, epoch: int, step: int) -> None:
-        """Raises UserError on every rank, and leaves in the log which samples the step had."""
+        """Raises UserError on every rank, after logging the samples of the step."""
         trainer = self._trainer
         lr = trainer.lr(epoch, step)
         here = trainer.samples_of_step(epoch, step) if window.bad_here else None

@@ -18,10 +18,10 @@ from deit_fast.train.checkpoint import load_any
 
 
 class Teacher:
-    """A frozen model in evaluation mode. No module: its parameters enter nobody's state dict, optimiser or average.
+    """A frozen model in evaluation mode. Not a module, so that its parameters enter no state dict, optimiser or average.
 
-    `model` is the network, `adapted` what was changed of its weights when they were loaded, a line each. `digest` is that of
-    the weights as their file holds them, and of what it says on how they are used.
+    `model`: the network. `adapted`: one line for each change made when its weights were loaded. `digest`: of the weights in
+    their file, and of how they are used.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ def create_teacher(
 ) -> Teacher:
     """The teacher of a run, with the weights of distil.teacher_weights, on a device.
 
-    mean, std: with which the student's images are normalised, in units of 255 grey levels. Where the teacher was trained with
-    others (those in a checkpoint of deit_fast, else those that timm states for the architecture), images are converted.
-    A teacher with position embeddings is built for resolution. compile_mode: train.compile; off unless
-    distil.teacher_compile. The random generator is left as it was: the student begins alike with and without a teacher.
+    mean, std: normalisation of the student's images, in units of 255 grey levels. If the teacher was trained with others (those
+    in a checkpoint of deit_fast, else those that timm states for the architecture), images are converted. A teacher with
+    position embeddings is built for resolution. compile_mode: train.compile; off unless distil.teacher_compile. The state of
+    the random generator is restored, so the student starts with the same weights with and without a teacher.
 
-    Raises UserError if weights are missing or do not fit, above all if they are for another number of classes.
+    Raises UserError if weights are missing or do not fit, e.g. if they are for another number of classes.
     """
     path = config.teacher_weights
     if not path:
         raise UserError("distil.teacher_weights is not set: want the file of the teacher's weights, or distil.kind=none")
     if config.teacher_compile and compile_mode == "off":
-        raise UserError("distil.teacher_compile: train.compile=off says how, namely not at all; set a mode there")
+        raise UserError("distil.teacher_compile=true: train.compile is off; want a mode there, or distil.teacher_compile=false")
     content = load_any(path)
     ours = isinstance(content.get("architecture"), Mapping)  # a checkpoint of deit_fast
     if ours:
@@ -96,7 +96,9 @@ def create_teacher(
     theirs = num_classes_of(model, weights, path=path)
     if theirs != num_classes:
         held = "no classes" if theirs is None else f"{theirs} classes"
-        raise UserError(f"distil.teacher_weights={path}: a teacher of {held}, the data have {num_classes}; want one of as many")
+        raise UserError(
+            f"distil.teacher_weights={path}: a teacher of {held}, the data have {num_classes}; want one of {num_classes}"
+        )
     adapted = fit_weights(model, weights, path=path)
     model = model.to(device)
     if channels_last:
@@ -117,7 +119,7 @@ def _digest(weights: Mapping[str, torch.Tensor], usage: Mapping[str, Any]) -> st
 
 
 def _check_architecture(config: DistilConfig, architecture: Mapping[str, Any]) -> None:
-    """Raises UserError if the architecture that a checkpoint of deit_fast names is not the configuration's."""
+    """Raises UserError if a checkpoint of deit_fast is of another architecture than the configuration's teacher."""
     for option, name in (("teacher", "name"), ("teacher_options", "options")):
         ours = getattr(config, option)
         if architecture[name] != ours:

@@ -29,9 +29,9 @@ from deit_fast.train.step import autocast
 
 
 class Trainer(Learner):
-    """What a run trains with: loaders, and what learns from them, built from a configuration on one rank.
+    """Loaders of a run and the learner that trains on them, built from a configuration on one rank.
 
-    `digests`: of what the files hold that decide the weights, or which of them are best, by the option that names each.
+    `digests`: of the content of files that affect the weights, or which of them are best, by the option that names each.
     """
 
     def __init__(self, config: RunConfig, world: World, *, starts_anew: bool = True) -> None:
@@ -61,7 +61,7 @@ class Trainer(Learner):
 
     @property
     def remarks_on_data(self) -> list[tuple[str, str]]:
-        """Kind and line of what a user may not have meant in the data sets."""
+        """Kind and line of each warning about the data sets."""
         remarks = []
         train, val = self.train_loader.beton, self.eval_loader.beton
         if train.labels.min() == train.labels.max():
@@ -74,7 +74,7 @@ class Trainer(Learner):
 
     @property
     def datasets(self) -> dict[str, dict[str, Any]]:
-        """By what runs of different data sets are told apart: one that is stored anew, in other pixels, stays the same."""
+        """Facts that identify the data sets of a run; a set stored again with other pixels keeps them."""
         return {"train": _dataset(self.train_loader.beton), "val": _dataset(self.eval_loader.beton)}
 
     @property
@@ -84,7 +84,7 @@ class Trainer(Learner):
 
     @property
     def num_evaluated(self) -> int:
-        """Weights that an evaluation evaluates: the model's, and their average where there is one."""
+        """Number of weights that an evaluation evaluates: the model's, and their average if there is one."""
         return len(self._modules)
 
     def resolution(self, epoch: int) -> int:
@@ -103,7 +103,7 @@ class Trainer(Learner):
         return samples
 
     def compile_evaluation(self) -> None:
-        """What evaluation compiles, before it is timed; nothing where train.compile is off, and at a second call."""
+        """Compiles evaluation before it is timed; does nothing if train.compile is off, or at a second call."""
         if self._has_compiled_evaluation:
             return
         data = self.config.data
@@ -118,9 +118,9 @@ class Trainer(Learner):
         self._has_compiled_evaluation = True
 
     def evaluate(self, should_stop: Callable[[], bool]) -> dict[str, dict[str, Any]] | None:
-        """The evaluation of the weights ("model") and, where there is one, of their average ("ema").
+        """Evaluates the weights ("model") and, if there is one, their average ("ema").
 
-        None if should_stop, asked by each rank equally often, ended it early."""
+        None if should_stop, called equally often on each rank, ended it early."""
         results: dict[str, dict[str, Any]] = {}
         for name, module in self._modules.items():
             # each rank has batch statistics of its own; a checkpoint holds rank 0's, and these are evaluated
@@ -206,7 +206,7 @@ def _dataset(beton: Beton) -> dict[str, Any]:
 
 
 def _check_options(config: RunConfig) -> None:
-    """Raises UserError if a model is to be built for other images than the run's."""
+    """Raises UserError if model.options contradict the run's images."""
     for name, wanted in (("img_size", config.data.resolution), ("in_chans", 3)):
         got = config.model.options.get(name, wanted)
         if got != wanted:

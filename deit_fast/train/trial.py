@@ -1,4 +1,4 @@
-"""What a model cannot do with the images of a run, found by trial before the run."""
+"""Tries before a run whether its model can process the run's images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from deit_fast.config import UserError
 
 
 def check_resolutions(model: nn.Module, option: str, sides: Iterable[int], device: torch.device) -> None:
-    """Raises UserError if a model does not take images of each of the sides, in pixels; option says which model it is.
+    """Raises UserError if a model does not take images of each of the sides, in pixels. option: names the model in the error.
 
-    Nothing is tried where there is one side alone, which models are built for."""
+    Nothing is tried if there is only one side: models are built for it."""
     sides = sorted(set(sides))
     if len(sides) == 1:
         return
@@ -33,7 +33,7 @@ def check_resolutions(model: nn.Module, option: str, sides: Iterable[int], devic
 
 
 def check_single_image(model: nn.Module, piece: int, side: int, device: torch.device) -> None:
-    """Raises UserError if a model that trains cannot have a piece of one image for its batch statistics.
+    """Raises UserError if a model cannot train on a piece of one image, because of its batch statistics.
 
     piece: images in the smallest piece of a batch; side: the smallest in pixels. With one image and one pixel a channel has one
     value, and no variance."""
@@ -43,13 +43,13 @@ def check_single_image(model: nn.Module, piece: int, side: int, device: torch.de
         _show(copy.deepcopy(model), 1, side, device)  # which moves batch statistics
     except ValueError as error:
         raise UserError(
-            f"data.batch_size: the model's BatchNorm cannot train on one image, and a piece of a batch has no more "
+            f"data.batch_size: the model's BatchNorm cannot train on one image, and a piece of a batch has only one "
             f"({_first_line(error)}); want a larger batch, or train.accumulate that divides it into pieces of two or more"
         ) from error
 
 
 def smallest_piece(batch_size: int, num_pieces: int) -> int:
-    """Images in the smallest of the pieces that train.accumulate makes of a batch."""
+    """Images in the smallest piece of a batch, by train.accumulate."""
     largest = -(-batch_size // num_pieces)
     return batch_size % largest or largest
 

@@ -193,7 +193,7 @@ def test_a_rival_that_is_not_installed_is_left_out(
         (["--data.train=missing"], "missing: no such file; want a beton, made by `deit-fast write`"),
         (
             ["--source.path=a", "--bench.chart=missing/a.png"],
-            "bench.chart=missing/a.png: want the name of a file in a folder that is there",
+            "bench.chart=missing/a.png: want the name of a file in an existing folder",
         ),
     ],
 )

@@ -174,7 +174,7 @@ def test_what_stops_a_run_stops_its_plan(tmp_path: Path, capsys: pytest.CaptureF
         ([], "data.train is not set"),
         (["--run.dollars_per_hour=-1"], "run.dollars_per_hour=-1.0: want >= 0"),
         ([f"--plan.prices={tmp_path}/none.yaml"], "cannot be read (No such file or directory)"),
-        (["--plan.figure=/nowhere/a.png"], "want the name of a file in a folder that is there"),
+        (["--plan.figure=/nowhere/a.png"], "want the name of a file in an existing folder"),
     ):
         assert main(["plan", f"--run.dir={tmp_path}/run", *words]) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -189,7 +189,7 @@ def test_each_run_has_a_gpu_of_its_own(tmp_path: Path, out: Path, monkeypatch: p
     if NUM_CORES > 1:
         assert not set(starts[0][2].split(",")) & set(starts[1][2].split(","))
     with pytest.raises(
-        UserError, match=r"^sweep.at_once=3: each run has a GPU of its own, and there are 2: want at most so many$"
+        UserError, match=r"^sweep.at_once=3: each run has a GPU of its own, and there are 2: want at most that many$"
     ):
         run(file, out, "--sweep.at_once=3")
 

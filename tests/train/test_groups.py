@@ -130,7 +130,7 @@ def test_frozen_parameters_are_left_out() -> None:
     model[0].requires_grad_(False)
     assert _ours(model) == {"1.weight": (0.05, 1.0), "1.bias": (0.0, 1.0)}
     model.requires_grad_(False)
-    with pytest.raises(UserError, match=r"model\.trains: leaves no parameter of Sequential to train"):
+    with pytest.raises(UserError, match=r"model\.trains: no parameter of Sequential is left to train"):
         parameter_groups(OptimConfig(), model)
 
 

@@ -62,11 +62,11 @@ def test_compile_wants_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.delenv(name, raising=False)
     check_compiler("default", CPU)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"train\.compile=default: wants a C\+\+ compiler, and there is no g\+\+ in PATH"):
+    with pytest.raises(UserError, match=r"train\.compile=default: needs a C\+\+ compiler, and there is no g\+\+ in PATH"):
         small_learner({"train.compile": "default"})
     small_learner()
     if torch.version.cuda is not None:
-        with pytest.raises(UserError, match=r"wants (a C compiler, and there is no gcc or clang in PATH|Triton)"):
+        with pytest.raises(UserError, match=r"(needs a C compiler, and there is no gcc or clang in PATH|Triton)"):
             check_compiler("max-autotune", torch.device("cuda"))
     monkeypatch.setenv("CXX", str(tmp_path / "c++"))
     with pytest.raises(UserError, match=r"CXX=.*c\+\+ is none"):

@@ -1,1 +1,1 @@
-"""What the rows of `bench fidelity` compare: our views beside those of Pillow, torchvision and timm."""
+"""Comparisons of `bench fidelity`: our views beside those of Pillow, torchvision and timm."""

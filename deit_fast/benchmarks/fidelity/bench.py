@@ -153,7 +153,7 @@ def _check(config: RunConfig) -> Path | None:
         return None
     path = Path(config.bench.markdown)
     if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"bench.markdown={config.bench.markdown}: want the name of a file in a folder that is there")
+        raise UserError(f"bench.markdown={config.bench.markdown}: want the name of a file in an existing folder")
     return path
 
 

@@ -26,7 +26,7 @@ _JPEG = b"\xff\xd8"
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What the comparisons work on: the same for the same seed and source.
+    """Input of the comparisons: the same for the same seed and source.
 
     images: (height, width, 3) uint8 each, both sides 32 to 320, smaller only where the source's are; jpegs: encoded images;
     beton: these, in their order, as `deit-fast write` stores them.
@@ -38,7 +38,7 @@ class Material:
     beton: Path
 
     def generator(self, purpose: int) -> np.random.Generator:
-        """Random numbers of one purpose, which do not change with what is drawn for others."""
+        """A generator for one purpose, independent of the draws for others."""
         return np.random.Generator(np.random.Philox(key=[self.seed, purpose]))
 
 
@@ -50,9 +50,9 @@ Pairs = Callable[[Material, np.random.Generator], Iterator[Pair]]
 class Row:
     """A comparison: `pairs` gives ours and the reference's, arrays of one shape, for one image or batch after another.
 
-    What is random (box, magnitude, sign, order, lambda) is drawn once, and both sides are given it. max_wanted: the largest
-    absolute difference that is wanted; share_wanted: the largest share of values that differ at all; None: as it comes. lack:
-    what of it this machine does not have, in words, where it cannot be measured here.
+    Random values (box, magnitude, sign, order, lambda) are drawn once and given to both sides. max_wanted: largest allowed
+    absolute difference; share_wanted: largest allowed share of values that differ; None: any. lack: what this machine lacks to
+    measure it, in words.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""What a GPU can do, and what training gets of it."""
+"""Peak rates of a GPU, and the rates that training reaches."""

@@ -33,13 +33,13 @@ Part = Callable[[], dict[str, Any]]
 def bench_gpu(config: RunConfig) -> dict[str, Any]:
     """`deit-fast bench gpu`: ceilings of the device, its kernels and decoder, then MODELS on synthetic batches and betons.
 
-    Kernels are timed on 256 views at 224 pixels, beside the bytes that they have to move over the measured bandwidth; decoding
-    on random crops of data.train, with and without tiles; then the model of the configuration trains from data.train with
-    views made in each place that there is. Steps are those of `bench step`, at data.batch_size and data.resolution, with the
-    configuration's precision, optimiser and train.compile. End to end: from data.train, whose loader is measured alone too,
-    where data.decode and augment.device are auto in the place that was fastest; the share of the time in which the device
-    waits for data is 1 - both / compute. What the machine lacks is skipped, with its reason; so is what would begin after 7
-    of 8 minutes.
+    Kernels are timed on 256 views at 224 pixels, beside their minimum time: bytes to move over the measured bandwidth. Decoding
+    is timed on random crops of data.train, with and without tiles. Then the configuration's model trains from data.train with
+    views made in each possible place. Steps are those of `bench step`, at data.batch_size and data.resolution, with the
+    configuration's precision, optimiser and train.compile. End to end runs use data.train, whose loader is also measured alone,
+    in the fastest place if data.decode and augment.device are auto; the share of time in which the device waits for data is
+    1 - both / compute. Parts that the machine cannot do are skipped, with the reason; so are parts that would begin after 7 of
+    8 minutes.
     """
     try:
         device = choose_device("cuda")
@@ -58,7 +58,7 @@ def bench_gpu(config: RunConfig) -> dict[str, Any]:
 
 
 def device_parts(config: RunConfig, world: World) -> dict[str, Part]:
-    """What is measured before models are, in order."""
+    """The parts that are measured before models, in order."""
     parts: dict[str, Part] = {"ceilings": lambda: ceilings(world.device)}
     if world.device.type == "cuda":  # a simulated kernel's time says nothing
         parts["kernels"] = lambda: kernel_times(config.augment, world.device)
@@ -74,8 +74,8 @@ def model_parts(config: RunConfig, world: World, models: tuple[str, ...] = MODEL
 
 
 def place_rates(config: RunConfig, world: World) -> dict[str, Any]:
-    """images_per_second that the configuration's model trains at from its beton with views made in each place, and what of
-    the others this machine `lacks`."""
+    """images_per_second of training the configuration's model from its beton with views made in each place, and what the
+    machine `lacks` for other places."""
     _check_betons(config)
     found = measured(with_places(config, ("auto", "auto")), world)
     rates = {
@@ -100,7 +100,7 @@ def _best_places(config: RunConfig, result: dict[str, Any]) -> Places:
 def run_parts(parts: dict[str, Part], begin_before: float, limits: dict[str, Any] | None = None) -> dict[str, Any]:
     """The result of each part, printed as it comes, or {"skipped": reason}.
 
-    begin_before: in time.monotonic()'s seconds; limits: the ceilings, where they were measured before.
+    begin_before: in time.monotonic()'s seconds; limits: the device's peak rates, if they were measured before.
     """
     results: dict[str, Any] = {}
     for name, part in parts.items():
@@ -141,7 +141,7 @@ def _check_betons(config: RunConfig) -> None:
 
 
 def line_of(name: str, result: dict[str, Any], limits: dict[str, Any]) -> str:
-    """A line of the table. limits: the device's ceilings, where they are known."""
+    """A line of the table. limits: the device's peak rates, if known."""
     if "skipped" in result:
         return f"{name:34} skipped: {result['skipped']}"
     if name == "ceilings":

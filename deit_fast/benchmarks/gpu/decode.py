@@ -26,7 +26,7 @@ def decode_rates(config: RunConfig, device: torch.device) -> dict[str, Any]:
 
     `tiles`: decoded on the device, not resampled; JPEGs are cut to the tiles under the crops, which a beton without an index
     does not have. `whole`: the same without cutting. `cpu`: decoded and resampled by the CPU's threads. Also how many JPEGs
-    the device `refused`. Raises UserError where there is no beton or no decoder.
+    the device `refused`. Raises UserError if there is no beton or no decoder.
     """
     if not config.data.train:
         raise UserError("data.train is not set: no beton to decode")

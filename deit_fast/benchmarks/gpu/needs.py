@@ -17,8 +17,8 @@ from deit_fast.model.create import create_model
 
 @dataclass(frozen=True)
 class ForwardNeeds:
-    """num_parameters: all of the model's. For one image: multiply_adds; peak_values: most numbers that lie in memory at one
-    time beside the parameters, about: attention is counted with its matrix, which fused kernels do not keep."""
+    """num_parameters: of the whole model. For one image: multiply_adds; peak_values: approximate maximum of numbers in memory
+    at one time beside the parameters, including the matrix of attention, which fused kernels do not keep."""
 
     num_parameters: int
     multiply_adds: int
@@ -26,8 +26,8 @@ class ForwardNeeds:
 
 
 def forward_needs(model: ModelConfig, *, num_classes: int, resolution: int, option: str = "model.name") -> ForwardNeeds:
-    """The needs of a model's forward pass in evaluation mode. Raises what `create_model` does, option being where the model's
-    name stands, and RuntimeError where the model does not take images of that resolution."""
+    """The needs of a model's forward pass in evaluation mode. option: names the model in errors. Raises the errors of
+    `create_model`, and RuntimeError if the model does not take images of that resolution."""
     with torch.device("meta"):
         network = create_model(model, num_classes=num_classes, resolution=resolution, option=option).eval()
         network.requires_grad_(False)  # the counter asks a parameter that is handed from module to module for its gradient
@@ -43,7 +43,7 @@ def forward_needs(model: ModelConfig, *, num_classes: int, resolution: int, opti
 
 
 class _Live(TorchDispatchMode):
-    """While it is entered: `peak_bytes`, the most that tensors made in it took at one time."""
+    """Measures `peak_bytes`, the maximum size at one time of the tensors made inside its `with` block."""
 
     def __init__(self, known: list[torch.Tensor]) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ _NUM_SLOWEST = 10
 
 
 def slowest_kernels(work: Callable[[], object], device: torch.device) -> list[dict[str, Any]]:
-    """The kernels in which the device is for most of the time of `work`: name, calls, and share of the time of all kernels.
+    """The kernels that take most of the time of `work`: name, calls, and share of the time of all kernels.
 
     On a CPU, PyTorch's operators.
     """
@@ -47,7 +47,7 @@ def multiply_adds(model: ModelConfig, resolution: int) -> int:
 
 
 def model_config(config: RunConfig, name: str) -> RunConfig:
-    """The configuration with another model: one with the options of config.model only where it is that one."""
+    """The configuration with another model; config.model's options are kept only if it has the same name."""
     if name == config.model.name:
         return config
     return dataclasses.replace(config, model=dataclasses.replace(config.model, name=name, options={}))

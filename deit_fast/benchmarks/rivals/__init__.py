@@ -1,1 +1,1 @@
-"""Loaders to measure beside each other, ours among them: each takes a work and files, gives a System."""
+"""Loaders to compare, ours among them: each opens a System for a work and files."""

@@ -16,12 +16,12 @@ from deit_fast.benchmarks.interleave import wait_for_rest
 
 
 class NotInstalled(Exception):
-    """A rival that is not there. Its message says what could not be imported."""
+    """A rival that is not installed. Its message says what could not be imported."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every system of a comparison is asked to do.
+    """The task for every system of a comparison.
 
     recipe: DeiT's training views, float32, mixed in batches. crop: random resized crop and flip, uint8. evaluation: shorter
     side to 8/7 of the resolution, centre crop, float32. `raw_side`: from betons of pixels with this longest side; 0: JPEGs.
@@ -45,7 +45,7 @@ WORKS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What is the same for all systems of a comparison."""
+    """The settings shared by all systems of a comparison."""
 
     files: BenchFiles
     batch_size: int
@@ -56,12 +56,12 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """A loader at work.
+    """A running loader.
 
-    `batches` gives the number of views of one batch after another, without end. `ahead`: batches that lie ready after a
-    pause, which the clock has not seen made. `group`: batches that are finished at about the same time, one by each of
-    several workers; only whole groups are counted. `does`: what it was told to do, for the record; `lacks`: what of the
-    work it leaves out, which makes it faster than it would be.
+    `batches` gives the number of views of one batch after another, without end. `ahead`: number of batches that are ready after
+    a pause, made while the clock stood still. `group`: number of batches that are finished at about the same time, one by each
+    of several workers; only whole groups are counted. `does`: its settings, for the record; `lacks`: parts of the work that it
+    leaves out, which makes it faster.
     """
 
     version: str | None
@@ -74,7 +74,7 @@ class System:
 
 
 def views_per_second(system: System, seconds: float) -> float:
-    """Throughput over at least so many seconds. Afterwards nothing is going on: the system has filled its queues."""
+    """Throughput over at least that many seconds. Afterwards the system is idle: it has filled its queues."""
     # one batch more than lies ready, so that the clock starts when one is finished
     for _ in range(system.ahead + 1):
         next(system.batches)

@@ -103,7 +103,7 @@ def _crop(dali: SimpleNamespace, files: list[str], labels: list[int], resolution
 
 
 def _recipe(dali: SimpleNamespace, files: list[str], labels: list[int], resolution: int) -> tuple[Any, Any]:
-    """DeiT's recipe as far as it goes; the flip comes with the normalising, which spares a pass over the pixels."""
+    """DeiT's recipe as far as DALI can do it; the flip is done with the normalisation, which saves a pass over the pixels."""
     images, label = _views(dali, files, labels, resolution)
     operations = _operations(dali)
     shape = (resolution, resolution)
@@ -147,7 +147,7 @@ def _operations(dali: SimpleNamespace) -> list[Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what DALI's decoders write about GPU libraries that are not there; errors come as exceptions."""
+    """Hides messages of DALI's decoders about missing GPU libraries; errors come as exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)

@@ -19,7 +19,7 @@ _PREFETCH_FACTOR = 2  # batches ahead for each worker, the DataLoader's default
 
 
 class _EndlessBatches(Sampler[list[int]]):
-    """Lists of batch_size samples, epoch after epoch, so that the workers never come to an end and start anew."""
+    """Lists of batch_size samples, epoch after epoch, so that the workers never end and restart."""
 
     def __init__(self, sampler: Sampler[int], batch_size: int) -> None:
         self._sampler = sampler

@@ -1,8 +1,8 @@
 """Converts a source part by part into a partial beton, in several processes.
 
-The file that comes out does not depend on who does what when: a part is the same samples on any machine, its bytes are
-computed in one process, and the parent gives parts their places in their order. A worker writes a part's images itself
-once it knows where, and converts the next part until then.
+The resulting file does not depend on scheduling: a part has the same samples on any machine, one process computes its bytes,
+and the parent assigns positions to the parts in order. A worker writes a part's images itself once it knows their position,
+and converts the next part until then.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TRIAL_SAMPLES = 16
 
 
 class Conversion:
-    """What is to be done, and how one process does a part of it."""
+    """A conversion, and how one process does a part of it."""
 
     def __init__(self, source: Source, config: WriteConfig) -> None:
         self.source = source
@@ -157,9 +157,9 @@ def _refuse_bad(part: Part, config: WriteConfig) -> None:
 
 
 def estimated_bytes(conversion: Conversion) -> int:
-    """Bytes that the beton will have, by what a few images, evenly spread over the source, come to.
+    """Estimated bytes of the beton, from a few images spread evenly over the source.
 
-    Also has every compiled function loaded, before there are workers which would each do that.
+    Also loads every compiled function before the fork, so that each worker need not do it.
     """
     num_samples = conversion.source.num_samples
     samples = np.unique(np.linspace(0, num_samples - 1, min(_TRIAL_SAMPLES, num_samples)).astype(np.int64))

@@ -1,4 +1,4 @@
-"""What an image's metadata say that bears on its pixels: its EXIF orientation; metadata that cannot be read count as absent."""
+"""Reads an image's EXIF orientation, the only metadata that affect its pixels; unreadable metadata count as absent."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _png_without_metadata(encoded: bytes) -> bytes:
 
 
 def _jpeg_without_metadata(encoded: bytes) -> bytes:
-    """Of the application data only what says how colours are stored stays."""
+    """Drops all application data except those that say how colours are stored."""
     kept = [encoded[:2]]
     at = 2
     with contextlib.suppress(NotTranscodable):

@@ -27,11 +27,11 @@ _LOCK_SECONDS = 10.0  # the workers of a killed conversion hold the lock until t
 
 
 class PartialBeton:
-    """OUT.partial, whose images are those of the parts in OUT.partial.parts, and which becomes OUT.
+    """OUT.partial, which has the images of the parts in OUT.partial.parts, and becomes OUT.
 
-    Opened for new, or with `resume` where an earlier conversion ended; raises UserError where that one had other settings
-    or another source, where another process is at it, and where it is there and `resume` is not asked for. `published` is
-    the manifest where the conversion to be resumed had come to its end, else None.
+    Opened new, or with `resume` where an earlier conversion ended. Raises UserError if that one had other settings or another
+    source, if another process is writing it, and if it exists without `resume`. `published`: the manifest, if the conversion to
+    resume had already finished, else None.
     """
 
     def __init__(self, out: Path, settings: dict[str, Any], num_source_samples: int, resume: bool) -> None:

@@ -156,10 +156,10 @@ def map_unordered(requests: Iterable[Any], num_workers: int, handle: Handler, de
 
 
 def _become_worker() -> None:
-    """Leaves Ctrl-C to the parent, ends when the parent ends, keeps OpenCV from using threads, and the collector at bay.
+    """Leaves Ctrl-C to the parent, ends with the parent, and turns off OpenCV's threads and the garbage collector.
 
     OpenCV's thread pool does not survive a fork, and would wait for ever for threads that only the parent has. A garbage
-    collection in a worker would look through all that the parent had, and copy the memory of it: 0.16 s of each.
+    collection in a worker would visit all objects of the parent, and copy their memory: 0.16 s in each.
     """
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

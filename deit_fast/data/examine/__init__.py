@@ -1,1 +1,1 @@
-"""What a beton holds, and whether that is what its source holds."""
+"""Describes betons, and checks them for damage and against their source."""

@@ -20,10 +20,10 @@ from deit_fast.data.format.structure import Problem
 
 
 class Compared(NamedTuple):
-    """How a sample was compared with its source, and what differs, empty: nothing.
+    """How a sample was compared with its source, and the difference; empty: none.
 
-    `was_converted`: the source was converted again and the bytes held against the stored ones; `was_decoded`: Pillow's
-    pixels of the source were held against the stored ones.
+    `was_converted`: the source was converted again and its bytes compared with the stored ones; `was_decoded`: Pillow's pixels
+    of the source were compared with the stored ones.
     """
 
     was_converted: bool
@@ -32,10 +32,10 @@ class Compared(NamedTuple):
 
 
 class Comparison:
-    """What one process needs to hold stored images against those of the source.
+    """One process's state for comparing stored images with those of the source.
 
-    `samples` (num_samples,): the number in the source of each sample of the beton. Without settings nothing is known of
-    how the source was converted, and only pixels are compared.
+    `samples` (num_samples,): the number in the source of each sample of the beton. Without settings it is unknown how the
+    source was converted, and only pixels are compared.
     """
 
     def __init__(self, source: Source, samples: NDArray[np.int64], settings: WriteConfig | None) -> None:
@@ -46,7 +46,7 @@ class Comparison:
         self._converter = None if settings is None else Converter(settings)
 
     def name(self, sample: int) -> str:
-        """What the source calls a sample of the beton."""
+        """Name of a sample of the beton in the source."""
         return self.source.name(int(self.samples[sample]))
 
     def close(self) -> None:
@@ -55,7 +55,7 @@ class Comparison:
         self.source.close()
 
     def compare(self, sample: int, row: np.void, stored: bytes) -> Compared:
-        """Holds one sample against its source. row: of layout.SAMPLE_TYPE; stored: its bytes in the beton."""
+        """Compares one sample with its source. row: of layout.SAMPLE_TYPE; stored: its bytes in the beton."""
         number = int(self.samples[sample])
         name = self.source.name(number)
         try:
@@ -89,7 +89,7 @@ class Comparison:
         return Compared(was_converted, not is_encoded_anew, difference)
 
     def _source_pixels(self, content: bytes | NDArray[np.uint8], name: str, limit: int, *, is_raw: bool) -> Image.Image:
-        """The source's pixels in Pillow, turned and scaled as the settings say where they are stored raw."""
+        """The source's pixels by Pillow; oriented and scaled by the settings if they are stored raw."""
         if isinstance(content, bytes):
             decoded = decode(content, name, limit)
             pixels, orientation = decoded.pixels, decoded.orientation
@@ -150,7 +150,7 @@ def _settings(manifest: dict[str, Any] | None) -> tuple[SourceConfig, WriteConfi
 
 
 def _skipped(manifest: dict[str, Any] | None) -> set[str]:
-    """Names of the source's files that are not in the beton."""
+    """Names of the source's files that were skipped in the conversion."""
     odd = (manifest or {}).get("odd")
     lines = [line for line in odd if isinstance(line, dict)] if isinstance(odd, list) else []
     return {str(line.get("name")) for line in lines if line.get("what") == "skipped"}

@@ -22,7 +22,7 @@ _PIECE = 1 << 24
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found of the samples from `first` on, or of a region where `rows` is empty."""
+    """Findings about the samples from `first` on, or about a region if `rows` is empty."""
 
     first: int
     rows: NDArray[np.void]
@@ -34,7 +34,7 @@ class Answer:
 
 
 class Checker:
-    """What a process needs to check samples; opened before it forks."""
+    """A process's state for checking samples; opened before the fork."""
 
     def __init__(self, beton: Beton, index: Index | None, comparison: Comparison | None) -> None:
         self.beton = beton
@@ -105,7 +105,7 @@ class Checker:
             yield from self._tile_problems(sample, row, stored)
 
     def _decode(self, stored: bytes, height: int, width: int) -> str:
-        """Why the JPEG does not decode to that size, empty where it does."""
+        """Why the JPEG does not decode to that size; empty if it does."""
         try:
             # its memory is not touched, and so not taken, before the JPEG's own size fits
             status, _ = self._decoder.decode(stored, height, width)

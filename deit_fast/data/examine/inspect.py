@@ -19,10 +19,10 @@ _PRINTED_ODD_FILES = 10
 
 
 def inspect_beton(config: InspectConfig) -> dict[str, Any]:
-    """Prints what is in a beton, its manifest included where there is one, and gives it as a dictionary.
+    """Prints a description of a beton and of its manifest, if there is one, and gives it as a dictionary.
 
-    Sizes and counts are those of the beton itself. Raises UserError for a beton whose structure does not hold, and for a
-    manifest that is none.
+    Sizes and counts are those of the beton itself. Raises UserError for a beton with a damaged structure, and for a file that
+    is no manifest.
     """
     if not config.beton:
         raise UserError("inspect.beton is not set: want the beton to describe")
@@ -37,7 +37,7 @@ def inspect_beton(config: InspectConfig) -> dict[str, Any]:
         rows += _manifest_rows(manifest)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{manifest_path(beton.path)}: has not the entries of a manifest ({type(error).__name__}: {error}); move it away, "
+            f"{manifest_path(beton.path)}: lacks entries of a manifest ({type(error).__name__}: {error}); move it away, "
             "or convert the beton again"
         ) from error
     rows += [("memory", forecast_line)]
@@ -47,7 +47,7 @@ def inspect_beton(config: InspectConfig) -> dict[str, Any]:
 
 
 def _contents(beton: Beton) -> dict[str, Any]:
-    """What the metadata of the images come to."""
+    """Summary of the images' metadata."""
     labels, sizes = np.unique(beton.labels, return_counts=True)
     pixels = beton.widths.astype(np.int64) * beton.heights
     num_jpeg = int((beton.modes == JPEG_MODE).sum())
@@ -80,7 +80,7 @@ def _spread(values: NDArray[Any]) -> dict[str, Any]:
 
 
 def _tiles(beton: Beton, index: Index | None) -> dict[str, Any] | None:
-    """How JPEGs are cut into tiles, None where there is no index that says so."""
+    """Summary of the JPEGs' tiles; None without an index."""
     if index is None:
         return None
     rows = index.rows
@@ -149,7 +149,7 @@ def _tile_rows(tiles: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _manifest_rows(manifest: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """What the manifest says that the beton itself does not; manifests of an earlier format say less."""
+    """Rows with facts that only the manifest has; manifests of an earlier format have fewer."""
     if manifest is None:
         return [("manifest", "none beside the beton: names of classes, settings and digests are not known")]
     rows = []
@@ -182,7 +182,7 @@ def _manifest_rows(manifest: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _settings_shown(settings: dict[str, Any]) -> str:
-    """Those that differ from the defaults."""
+    """The settings that differ from the defaults."""
     defaults = dataclasses.asdict(WriteConfig())
     changed = [f"{name}={value}" for name, value in settings.items() if name != "out" and defaults.get(name) != value]
     return ", ".join(changed) or "the defaults"

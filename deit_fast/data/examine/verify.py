@@ -29,9 +29,9 @@ _COUNTS = ("images_per_class", "num_jpeg", "num_raw", "stored_bytes", "width", "
 
 
 def verify_beton(config: VerifyConfig) -> dict[str, Any]:
-    """Checks a beton with all cores, prints what was checked and what is wrong with it, gives the same as a dictionary.
+    """Checks a beton with all cores, prints the checks and the problems found, and gives them as a dictionary.
 
-    Raises UserError if anything is wrong, in one line that says how much; at once where the structure does not hold.
+    Raises UserError with the number of problems if there are any; at once if the structure is damaged.
     """
     result = check_beton(config)
     problems = result["problems"]
@@ -48,10 +48,10 @@ def verify_beton(config: VerifyConfig) -> dict[str, Any]:
 
 
 def check_beton(config: VerifyConfig) -> dict[str, Any]:
-    """What verify_beton prints. Raises UserError only where the beton or the source cannot be opened, or a worker dies.
+    """The result of verify_beton. Raises UserError only if the beton or the source cannot be opened, or a worker dies.
 
-    `problems`: {sample, name, what} each, the sample None where it is not about one; `checked`: for each kind of check
-    whether it was possible; `compared`: number of samples held against the source, by bytes converted again and by pixels.
+    `problems`: {sample, name, what} each, sample None if it concerns none; `checked`: for each kind of check whether it was
+    possible; `compared`: number of samples compared with the source, by bytes converted again and by pixels.
     """
     started = time.perf_counter()
     if not config.beton:
@@ -119,13 +119,13 @@ def _checked(beton: Beton, index: Index | None, manifest: dict[str, Any] | None,
 
 
 def _digests(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The manifest's digests, None where it has none."""
+    """The manifest's digests; None if it has none."""
     digests = (manifest or {}).get("digests")
     return digests if isinstance(digests, dict) else None
 
 
 def _index(beton: Beton, manifest: dict[str, Any] | None) -> tuple[Index | None, list[Problem], bool]:
-    """The index, None where it cannot be read; what is wrong with it; whether there should be one: we wrote the beton."""
+    """The index, None if it cannot be read; its problem; whether there should be one, because we wrote the beton."""
     try:
         index = read_index(beton)
     except UserError as error:
@@ -136,7 +136,7 @@ def _index(beton: Beton, manifest: dict[str, Any] | None) -> tuple[Index | None,
 
 
 def _answers(checker: Checker, num_workers: int, regions: list[Region]) -> Iterator[Answer]:
-    """Of all samples and regions, as they come; in this process where there is to be one only."""
+    """Answers about all samples and regions, in any order; computed in this process if only one is asked for."""
     num_samples = checker.beton.num_samples
     step = max(1, min(_SAMPLES_AT_ONCE, -(-num_samples // (4 * num_workers))))
     ranges = [range(first, min(first + step, num_samples)) for first in range(0, num_samples, step)]
@@ -147,7 +147,7 @@ def _answers(checker: Checker, num_workers: int, regions: list[Region]) -> Itera
 
 
 def _in_order(answers: Iterable[Answer]) -> Iterator[Answer]:
-    """The answers about samples in the order of the samples, which digests of many want."""
+    """The answers about samples, in the order of the samples, as digests over several samples need."""
     waiting: dict[int, Answer] = {}
     following = 0
     for answer in answers:

@@ -1,1 +1,1 @@
-"""What lies in a beton: its layout, its index of tiles, its manifest."""
+"""The format of a beton: its layout, its index of tiles, its manifest."""

@@ -30,10 +30,10 @@ JPEG_MODE, RAW_MODE = 0, 1  # FFCV's IMAGE_MODES, as they stand in the file
 
 @dataclass(frozen=True, eq=False)
 class Beton:
-    """A beton whose structure holds. Arrays have one element for each sample, in the order of the file's metadata.
+    """A beton with a valid structure. Arrays have one element for each sample, in the order of the file's metadata.
 
-    `classes` are the names from the manifest, None where there is none. `modes` are JPEG_MODE or RAW_MODE; `offsets`
-    and `sizes` say where the stored image lies in the file, in bytes.
+    `classes`: names from the manifest; None if there is none. `modes`: JPEG_MODE or RAW_MODE. `offsets` and `sizes`: of the
+    stored images in the file, in bytes.
     """
 
     path: Path
@@ -54,7 +54,7 @@ class Beton:
 
 
 def manifest_path(path: Path) -> Path:
-    """Where the manifest of a beton lies: beside it, as PATH.json."""
+    """Path of a beton's manifest, beside it: PATH.json."""
     return path.with_name(f"{path.name}.json")
 
 
@@ -181,7 +181,7 @@ def _stored_sizes(path: Path, images: NDArray[Any], table: NDArray[Any]) -> NDAr
 
 
 def _check_images(path: Path, images: NDArray[Any], labels: NDArray[Any], sizes: NDArray[np.uint64]) -> None:
-    """Raises UserError for the first sample whose metadata no image can have."""
+    """Raises UserError for the first sample with impossible metadata."""
     pixels = images["width"].astype(np.uint64) * images["height"]
     is_raw = images["mode"] == RAW_MODE
     for name, valid in (
@@ -200,7 +200,7 @@ def _check_images(path: Path, images: NDArray[Any], labels: NDArray[Any], sizes:
 
 
 def read_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest beside a beton, None where there is none; raises UserError for one that cannot be read or is none."""
+    """The manifest beside a beton; None if there is none. Raises UserError if it cannot be read or is no manifest."""
     manifest = manifest_path(path)
     if not manifest.exists():
         return None
@@ -216,7 +216,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def _read_classes(path: Path, labels: NDArray[Any]) -> tuple[str, ...] | None:
-    """Class names from the manifest beside the beton, None where there is none."""
+    """Class names from the manifest beside the beton; None if there is none."""
     manifest = manifest_path(path)
     content = read_manifest(path)
     if content is None:

@@ -1,4 +1,4 @@
-"""The labels of a validation set as those of the classes that a model was trained on."""
+"""Maps the labels of a validation set to the classes that a model was trained on."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from deit_fast.data.format.beton import Beton
 def training_labels(
     val: Beton, classes: Sequence[str] | None, *, num_classes: int, trained_on: str
 ) -> NDArray[np.int64] | None:
-    """For each label of `val` the label of its class in training, (classes of val,); None where all labels stay.
+    """For each label of `val` the label of its class in training, (classes of val,); None if all labels stay the same.
 
-    classes: names of the num_classes classes in training, None if not known; trained_on: what has these, for errors. Classes
-    of `val` are found by name: they are those of training, or some of them in the same order. Where names are not known on
-    both sides, labels stay. Raises UserError for other classes, for names that occur twice and would allow several answers,
-    and, without names, for a label beyond num_classes.
+    classes: names of the num_classes classes in training, None if unknown. trained_on: their origin, for errors. Classes of
+    `val` are matched by name and must be those of training, or some of them in the same order. If either side has no names,
+    labels stay. Raises UserError for other classes, for ambiguous repeated names, and, without names, for a label beyond
+    num_classes.
     """
     if classes is None or val.classes is None:
         largest = int(val.labels.max())

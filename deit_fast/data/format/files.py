@@ -34,7 +34,7 @@ def write_pieces_at(descriptor: int, pieces: list[bytes], offset: int) -> None:
 
 
 def read_at(descriptor: int, num_bytes: int, offset: int) -> bytes:
-    """So many bytes from a file offset; fewer only where the file ends."""
+    """Reads a number of bytes at a file offset; fewer only at the end of the file."""
     pieces = []
     while num_bytes and (piece := os.pread(descriptor, min(num_bytes, _ONE_WRITE), offset)):
         pieces.append(piece)
@@ -52,7 +52,7 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file and waits until it is on the disk; leaves none where that fails."""
+    """Writes a file and waits until it is on the disk; leaves no file if that fails."""
     try:
         path.write_text(text, encoding="utf-8")
         sync(path)

@@ -1,4 +1,4 @@
-"""Digests by which two betons are told apart where it matters to training: by labels, and by stored images."""
+"""Digests of a beton's labels and stored images, to tell whether two betons are the same for training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _PROBED_BYTES = 1 << 16
 
 
 def identity(beton: Beton, *, with_places: bool = False) -> dict[str, str]:
-    """SHA-256, in hexadecimal, of what a beton holds, by "labels" and "images"; the same wherever the file lies.
+    """SHA-256, in hexadecimal, of a beton's "labels" and "images"; independent of the file's path.
 
-    A beton of ours keeps a digest of each image in its index, and those are what is hashed. Of another one it is the size,
-    width, height and mode of each image, and the first 64 KiB of 256 of them, evenly spread: betons of whole data sets cannot
-    be read at each start. with_places: where each image lies counts as well, since data.order=pages goes by that.
+    For a beton of ours the digests of the images in its index are hashed. For another one it is the size, width, height and
+    mode of each image, and the first 64 KiB of 256 evenly spread images: whole data sets cannot be read at each start.
+    with_places: include the offset of each image, on which data.order=pages depends.
     """
     images = hashlib.sha256()
     index = read_index(beton)

@@ -31,7 +31,7 @@ class Index:
     lengths_end: int
 
     def length_bytes(self, sample: int) -> bytes:
-        """The lengths of a sample's tiles as they stand in the file; empty where it has none."""
+        """The lengths of a sample's tiles as stored in the file; empty if it has none."""
         row = self.rows[sample]
         start = int(row["lengths_start"])
         return self.lengths[start : start + int(row["num_tiles"]) * int(row["length_bytes"])].tobytes()
@@ -48,7 +48,7 @@ class Index:
 
 
 def read_index(beton: Beton) -> Index | None:
-    """The index of a beton that we wrote; None for one without, as stock FFCV writes it.
+    """The index of a beton that we wrote; None for a beton without one, as from stock FFCV.
 
     Raises UserError for an index that is damaged. Tile lengths are checked against the file, not against the images.
     """
@@ -103,9 +103,9 @@ def _check_rows(path: Path, rows: NDArray[np.void], num_lengths: int) -> None:
 
 
 def sample_rows(beton: Beton, index: Index | None, first: int, end: int) -> NDArray[np.void]:
-    """What a beton says of the samples from first up to end (end - first,), layout.SAMPLE_TYPE.
+    """A beton's facts about the samples from first up to end (end - first,), layout.SAMPLE_TYPE.
 
-    Zero where it says nothing: digest, is_exact, orientation, and without an index all about tiles.
+    Unknown facts are zero: digest, is_exact, orientation, and without an index all about tiles.
     """
     rows = np.zeros(end - first, layout.SAMPLE_TYPE)
     columns: dict[str, NDArray[Any]] = {
@@ -130,7 +130,7 @@ def metadata_end(num_samples: int) -> int:
 
 
 def structure_digest(path: Path, num_samples: int, data_end: int) -> str:
-    """SHA-256, in hexadecimal, of all in a beton of ours that is not image: before the first, and behind the last."""
+    """SHA-256, in hexadecimal, of all bytes in a beton of ours before the first image and after the last."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         digest.update(file.read(metadata_end(num_samples)))

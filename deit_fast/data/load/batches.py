@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.1  # how often a blocked thread looks whether it is to stop
 
 @dataclass(frozen=True)
 class Batch:
-    """Views of one rank. Their memory is used again once nobody holds the tensors, nor anything that shares their memory.
+    """Views of one rank. Their memory is reused once nobody holds the tensors or anything that shares their memory.
 
     images: (B, 3, H, W) of data.dtype, channels-last in memory; normalised unless uint8. targets: (B, C) float32 soft targets
     in training, (B,) int64 labels in evaluation. samples: (B,) int64, on the CPU. views: (B,) int64, on the CPU.
@@ -44,8 +44,8 @@ class Batch:
 class _Producer:
     """A thread that makes batches, and the queue through which they come.
 
-    Stands in for FFCV's `EpochIterator`, whose thread ends silently on any exception and leaves the consumer waiting for
-    ever, and outlives a loop that was left early. Here an exception is raised in the consumer, and `close` ends the thread.
+    FFCV's `EpochIterator` has a thread that ends silently on any exception, so that the consumer waits for ever, and that
+    outlives a loop left early. Here an exception is raised in the consumer, and `close` ends the thread.
     """
 
     def __init__(self, loader: Loader, batches: Sequence[np.ndarray], read_ahead: ReadAhead | None) -> None:
@@ -115,7 +115,7 @@ class _Producer:
         return images, targets
 
     def _taken(self, made: Made) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and targets that were made on the device, for the current stream, which waits for them."""
+        """Images and targets that were made on the device; the current stream waits for them."""
         assert isinstance(made.images, torch.Tensor) and isinstance(made.targets, torch.Tensor)
         if made.ready is not None:
             stream = torch.cuda.current_stream(self._loader.device)
@@ -125,7 +125,7 @@ class _Producer:
         return made.images, made.targets
 
     def close(self) -> None:
-        """End the thread and wait for it, and for copies out of its memory; it may finish the batch that it is at.
+        """End the thread, which may finish its current batch, and wait for it and for copies from its memory.
 
         In a process that was forked meanwhile there is no such thread, and nothing to wait for.
         """
@@ -159,9 +159,7 @@ class Replacements:
         """
         order = self._order
         if isinstance(order, EvalOrder) or self._on_error != "replace" or num_tries == self._num_samples:
-            raise RankError(
-                f"{failures[0][1]}; the beton is damaged, write it again, or let data.on_error=replace put others in place"
-            )
+            raise RankError(f"{failures[0][1]}; the beton is damaged: write it again, or set data.on_error=replace")
         for position, line in failures:
             self.count += 1
             following = order.sample_after(int(rng.sample_of(ids[position])))
@@ -173,11 +171,11 @@ class Replacements:
 
 
 class Loader:
-    """Batches of one epoch at a time on one rank. One iteration at a time: a new one ends the one before.
+    """Batches of one epoch at a time on one rank. A new iteration ends the one before.
 
-    `num_replaced` counts the images that did not decode and were replaced by others, `num_refused` the JPEGs that the device's
-    decoder left to the CPU's, in all epochs so far. make_views: class of the `Views`, with what it wants more. Pickled or
-    copied, it is made anew on the other side, by `remake`, for the same steps of the same epoch.
+    In all epochs so far, `num_replaced` counts images that did not decode and were replaced, `num_refused` JPEGs that the
+    device's decoder left to the CPU's. make_views: class of the `Views`, with its further arguments bound. A pickled or copied
+    loader is rebuilt by `remake`, for the same steps of the same epoch.
     """
 
     def __init__(
@@ -267,9 +265,9 @@ class Loader:
                 self._producer = None
 
     def views(self) -> Views:
-        """What makes the batches, and the slots for them, made now unless they are there.
+        """The maker of batches and the slots for them, created at the first use.
 
-        Raises UserError where there is not so much memory, or where views of this resolution cannot be made.
+        Raises UserError if memory is short, or if views of this resolution cannot be made.
         """
         if self._views is None:
             try:
@@ -288,29 +286,29 @@ class Loader:
                 self._views = None
                 num_bytes = self.batch_size * self._recipe.batch_bytes(self._resolution, self.num_slots)
                 raise UserError(
-                    f"{self.num_slots} batches of {self.batch_size} take {num_bytes:,} bytes, which are not to be had: want "
+                    f"{self.num_slots} batches of {self.batch_size} take {num_bytes:,} bytes, more than memory allows: want "
                     "smaller batches (data.batch_size, data.eval_batch_size), fewer (data.batches_ahead), or a smaller "
                     "data.resolution"
                 ) from error
         return self._views
 
     def take_slot(self) -> Slot:
-        """Memory for a batch, which nobody uses until the arrays are gone."""
+        """Memory for a batch, reserved until its arrays are gone."""
         return Slot(self._image_slots.take(), self._target_slots.take())
 
     @property
     def num_pieces(self) -> tuple[int, int]:
-        """Pieces of memory for images and for targets that there are, free or lent."""
+        """Number of pieces of memory for images and for targets, free or lent."""
         return self._image_slots.num_pieces, self._target_slots.num_pieces
 
     def close(self) -> None:
-        """End the iteration that is on, if any, and its thread."""
+        """End the current iteration, if any, and its thread."""
         if self._producer is not None:
             self._producer.close()
             self._producer = None
 
     def make_batch(self, ids: np.ndarray) -> Made:
-        """A batch in a slot of its own. ids (B,) uint64. Raises RankError if an image does not decode and is to be fatal."""
+        """A batch in a new slot. ids (B,) uint64. Raises RankError if an image does not decode and data.on_error=fail."""
         slot = self.take_slot()
         made = self.views().make(ids, slot)
         if made.ready is not None:

@@ -1,7 +1,7 @@
-"""Compiles what loaders call in two processes beside each other, once for all processes of a machine, and says how far it is.
+"""Compiles the functions of loaders in two parallel processes, once for all processes of a machine, and shows the progress.
 
-Numba holds a lock while it compiles, so that threads of one process gain nothing. Decoding takes about as long to compile as
-all that comes behind it. What the two have compiled lies in Numba's cache on disk, from which every process takes it.
+Numba holds a lock while it compiles, so threads of one process gain nothing. Decoding takes about as long to compile as all
+later stages. Every process loads the compiled functions from Numba's cache on disk.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _is_compiling = False  # this process is one of the two
 
 @functools.cache
 def compile_ahead(beton: Path) -> None:
-    """Fills Numba's cache with what training and evaluation from betons call, unless it is there; any sound beton will do.
+    """Fills Numba's cache with the functions for training and evaluation from betons, if missing; any sound beton works.
 
-    The first process of a machine compiles; others wait for it. Where that fails, or no folder can be written to, each process
-    compiles what it calls when it calls it.
+    The first process of a machine compiles; others wait for it. If that fails, or no folder is writable, each process compiles
+    a function when it first calls it.
     """
     folder = _cache_folder()
     if _is_compiling or folder is None:
@@ -67,13 +67,13 @@ def compile_ahead(beton: Path) -> None:
 
 
 def _cache_folder() -> Path | None:
-    """Where Numba keeps what `decode_batch_by` was compiled to; None where it keeps nothing."""
+    """Numba's cache folder for `decode_batch_by`; None if it has none."""
     cache = getattr(decode_batch_by, "_cache", None)
     return None if cache is None or isinstance(cache, NullCache) else Path(cache.cache_path)
 
 
 def _digests() -> tuple[str, str]:
-    """Of the sources and versions that cached code is of, and of the processor that it is for."""
+    """Digests of the sources and versions of cached code, and of the processor that it is for."""
     files = {Path(function.py_func.__code__.co_filename) for part in PARTS.values() for function in part}
     sources = sorted(sources_stamp(path) for path in files)
     versions = (numba.__version__, llvmlite.__version__, platform.python_version())
@@ -83,7 +83,7 @@ def _digests() -> tuple[str, str]:
 
 
 def _compile(beton: Path) -> bool:
-    """Runs both parts; whether they came to their end."""
+    """Runs both parts; gives whether they succeeded."""
     started = time.monotonic()
     workers = [tuple(PARTS)] if num_cores() == 1 else [(part,) for part in PARTS]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
@@ -116,8 +116,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _follow(processes: list[subprocess.Popen[bytes]]) -> int:
-    """Draws how many functions are compiled, from what the processes print: a first line with their number, and a line for
-    each; gives how many there were."""
+    """Shows how many functions are compiled, from the processes' output: first a line with their number, then one line for
+    each. Gives their number."""
     done: set[str] = set()
     total: set[str] = set()
     bar = tqdm(unit=" functions", disable=not sys.stderr.isatty(), leave=False)
@@ -141,7 +141,7 @@ def _follow(processes: list[subprocess.Popen[bytes]]) -> int:
 
 
 def compile_parts(beton: str, parts: list[str]) -> None:
-    """What one of the processes does: it compiles some of `PARTS` and prints the names of functions, for `_follow`."""
+    """Runs in one of the processes: compiles some of `PARTS` and prints the names of functions, for `_follow`."""
     global _is_compiling
     _is_compiling = True
     import torch
@@ -165,7 +165,7 @@ def compile_parts(beton: str, parts: list[str]) -> None:
 
 
 def _try_out(loader: Loader, part: str) -> None:
-    """Runs a part of the way to the first batch of an epoch, the second on undefined views, so that all of it is compiled."""
+    """Runs one part of the path to the first batch of an epoch, the second on undefined views, to compile all of it."""
     views = loader.views()
     assert isinstance(views, CpuViews)
     work, slot = views.begin(next(iter(loader.order.batches(0)))), loader.take_slot()
@@ -182,7 +182,7 @@ def _try_out(loader: Loader, part: str) -> None:
 
 
 class _Reporter(event.Listener):
-    """Prints the name of each function that is compiled, or was, and is among those of interest."""
+    """Prints the name of each function of interest when it is compiled or loaded."""
 
     def __init__(self, names: set[str]) -> None:
         self._names = names
@@ -201,7 +201,7 @@ def _name(dispatcher: Any) -> str:
 
 
 def _names(functions: list[Any]) -> set[str]:
-    """Names of the compiled functions that some functions call, and of those that these call, as far as can be read there."""
+    """Names of the compiled functions that some functions call, directly or indirectly, as far as their code shows."""
     remaining, seen = list(functions), set()
     names = set()
     while remaining:
@@ -217,7 +217,7 @@ def _names(functions: list[Any]) -> set[str]:
 
 
 def _mentioned(function: Any) -> Iterator[Any]:
-    """What a Python function's names may mean: closed over, global, or in a module that is global."""
+    """Objects that a Python function's names may refer to: closure variables, globals, or members of global modules."""
     for cell in function.__closure__ or ():
         yield cell.cell_contents
     words = function.__code__.co_names

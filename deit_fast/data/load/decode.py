@@ -28,7 +28,7 @@ _COLUMNS_OF_INDEX = {
 
 
 class Largest(NamedTuple):
-    """What decides how much memory decoding takes: of all images the most of each, of JPEGs the most pixels and bytes."""
+    """Maxima that decide the memory for decoding: over all images, and for JPEGs pixels and bytes."""
 
     height: int
     width: int
@@ -46,7 +46,7 @@ def largest_of(beton: Beton) -> Largest:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The stored images of a beton: what is known of each, and the file, mapped into memory. index: None where it has none."""
+    """The stored images of a beton: the metadata of each, and the file, mapped into memory. index: None if it has none."""
 
     beton: Beton
     index: Index | None
@@ -54,7 +54,7 @@ class Images:
     memory: np.memmap
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Elsewhere the file is mapped anew."""
+        """In another process the file is mapped anew."""
         return images_of, (self.beton, self.index is not None)
 
     def locate(self, ids: NDArray[np.uint64], stored: NDArray[np.int64]) -> None:
@@ -105,9 +105,9 @@ def scratch_bytes(largest: Largest, resolution: int) -> int:
 
 
 class Scratch(HoldsAddresses):
-    """What each worker needs to make views of up to a resolution from stored images: a TurboJPEG decoder and five arrays.
+    """Each worker's tools for views of up to a resolution: a TurboJPEG decoder and five arrays.
 
-    `layout` says where they lie, for `kernels.decode`, as integers, which compiled code may keep.
+    `layout` has their addresses, for `kernels.decode`, as integers, which compiled code may keep.
     """
 
     def __init__(self, num_workers: int, largest: Largest, resolution: int) -> None:
@@ -145,8 +145,8 @@ class ViewDecoder(HoldsAddresses):
         views: NDArray[np.uint8],
         statuses: NDArray[np.int32],
     ) -> None:
-        """Fills views (B, h, w, 3) with what plans (B, PLAN_LENGTH) show of the images of `Images.locate`, and statuses (B,):
-        0, or why an image did not decode; its view is zero."""
+        """Fills views (B, h, w, 3) with the crops of plans (B, PLAN_LENGTH) from the images of `Images.locate`, and statuses
+        (B,) with 0 or the code of a decoding error; such a view is zero."""
         where = (self._images.memory.ctypes.data, self._images.lengths, plans, self._kind, self._max_denominator)
         decode.decode_batch(ids, stored, *where, self.scratch.layout, views, statuses)
 
@@ -164,7 +164,7 @@ class ViewDecoder(HoldsAddresses):
 
 
 def reason(status: int, stored: NDArray[np.uint8], mode: int, height: int, width: int) -> str:
-    """Why an image did not decode, in words, from the status and the stored bytes (n,) uint8."""
+    """Describes why an image did not decode, from the status and the stored bytes (n,) uint8."""
     if mode != JPEG_MODE:
         return f"{stored.size} bytes are stored, {height * width * 3} are wanted for {width}x{height} pixels"
     return turbojpeg.reason(status, stored, height, width) or "its tiles are not those that the beton's index speaks of"

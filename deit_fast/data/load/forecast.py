@@ -19,8 +19,8 @@ def loader_memory(
 ) -> dict[str, int]:
     """Bytes that loading a beton of ours for training takes.
 
-    `page_cache`: the file itself, once on a machine; less only makes it read from the disk again. The rest on each rank:
-    `tables` of what is known of each image, `order` while an epoch's is made, `scratch` of the threads, `batches` being filled,
+    `page_cache`: the file itself, once per machine; with less, parts of it are read from the disk again. The rest is per rank:
+    `tables` of the images' metadata, `order` while an epoch's order is made, `scratch` of the threads, `batches` being filled,
     waiting or in use.
     """
     recipe = Recipe(data, AugmentConfig(), num_classes, seed=0)
@@ -34,10 +34,9 @@ def loader_memory(
 
 
 def forecast(facts: dict[str, Any], num_classes: int) -> tuple[dict[str, int], str]:
-    """loader_memory with the defaults of `data` and a thread for each core, and that in one line.
+    """loader_memory with the defaults of `data` and a thread for each core, as numbers and as one line.
 
-    facts: of a beton, as its manifest has them: num_samples, height, width and stored_bytes with their max, max_pixels,
-    file_bytes.
+    facts: of a beton, from its manifest: num_samples, height, width and stored_bytes with their max, max_pixels, file_bytes.
     """
     data, num_threads = DataConfig(), num_cores()
     sides = (facts["height"]["max"], facts["width"]["max"])
@@ -56,7 +55,7 @@ def forecast_line(memory: dict[str, int], data: DataConfig, num_threads: int) ->
 
 
 def table_bytes(num_samples: int) -> int:
-    """What a loader keeps in memory of each image: the Beton's arrays."""
+    """Bytes that a loader keeps in memory for each image: the Beton's arrays."""
     return num_samples * (8 + 2 + 2 + 1 + 8 + 8)  # label, width, height, mode, offset, size
 
 

@@ -1,9 +1,9 @@
 """Decodes a batch's stored images on the GPU, into one buffer.
 
-CPU threads put together what the device gets, in memory that is used again: views of one image that stand next to each other
-share it, and of a JPEG only the tiles under them are cut out, of raw pixels only the box under them. The device then decodes
-all JPEGs in one call. Views of images that it is not given, or refuses, are left to the CPU's decoder, which is also the judge
-of damage: here only headers and tile markers are looked at, and nvJPEG does not say what libjpeg says of damage between them.
+CPU threads gather the device's input in reused memory. Neighbouring views of one image share it; only the tiles under the views
+are cut from a JPEG, only the box under them from raw pixels. The device then decodes all JPEGs in one call. Images that it is
+not given, or refuses, are left to the CPU's decoder, which also judges damage: here only headers and tile markers are checked,
+and nvJPEG does not report damage between them as libjpeg does.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class RaggedDecoder:
         self._copied: torch.cuda.Event | None = None
 
     def decode(self, ids: NDArray[np.uint64], stored: NDArray[np.int64], plans: NDArray[np.int64], side: int) -> Decoded:
-        """The images that ids (B,) speak of; stored, plans: as for `kernels.decode.decode_batch`; side: of a view.
+        """Decodes the images of ids (B,). stored, plans: as for `kernels.decode.decode_batch`; side: of a view.
 
-        On the device's current stream, which must be the only one that uses memory which is freed there.
+        Runs on the device's current stream, which must be the only one that uses memory freed there.
         """
         jobs, of_pixels = self._gather(ids, stored, plans, side)
         jpegs = np.flatnonzero((jobs[:, IS_JPEG] == 1) & (jobs[:, IS_TAKEN] == 1))
@@ -79,7 +79,7 @@ class RaggedDecoder:
     def _gather(
         self, ids: NDArray[np.uint64], stored: NDArray[np.int64], plans: NDArray[np.int64], side: int
     ) -> tuple[NDArray[np.int64], int]:
-        """The batch's jobs, done, and the bytes of pixels among their results."""
+        """The finished jobs of the batch, and the bytes of pixels among their results."""
         if len(self._jobs) < len(ids):
             self._jobs = np.empty((len(ids), JOB_LENGTH), np.int64)
         lengths = self._images.lengths
@@ -96,7 +96,7 @@ class RaggedDecoder:
         return self._jobs[:num_jobs], of_pixels
 
     def _join(self, images: list[torch.Tensor], of_pixels: int) -> torch.Tensor:
-        """The raw pixels and, behind them, the images that were decoded, side by side on the device."""
+        """The raw pixels followed by the decoded images, in one buffer on the device."""
         total = of_pixels + sum(image.numel() for image in images)
         self._pixels = _at_least(self._pixels, max(total, 3), device=self._device)
         if of_pixels:
@@ -143,7 +143,7 @@ def _at_least(
 
 
 def decode_each(decode_jpegs: DecodeJpegs, sources: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
-    """What decode_jpegs makes of each source, None for those that it refuses: found by halves, the others decoded together."""
+    """The images that decode_jpegs gives for the sources, None for those that it refuses; these are found by bisection."""
     if not sources:
         return []
     try:

@@ -1,7 +1,7 @@
 """Finishes images on the GPU: resamples, augments, normalises, erases and mixes them.
 
-All is queued on the current stream, in memory that is used again: a batch waits, on the device, for the one before. In the
-simulator of CUDA the device is the CPU.
+All work is queued on the current stream, in reused memory: a batch waits, on the device, for the one before. In the simulator
+of CUDA the device is the CPU.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from deit_fast.kernels.round import PRECISIONS
 
 
 class _Memory(HoldsAddresses):
-    """What lies on the device for batches of up to `capacity` views, used again by each; arrays for kernels of the tensors."""
+    """Device memory for batches of up to `capacity` views, reused by each, with arrays for the kernels on the tensors."""
 
     def __init__(self, capacity: int, side: int, num_steps: int, device: torch.device) -> None:
         self.capacity, self.side = capacity, side
@@ -63,7 +63,7 @@ class _Memory(HoldsAddresses):
 class DeviceImages(HoldsAddresses):
     """Makes images of one batch after another: `begin` it, bring views or decoded images, and `finish`.
 
-    dtype: float32, float16 or bfloat16. interpolation: of crops, and of turning and shearing where it is bilinear.
+    dtype: float32, float16 or bfloat16. interpolation: of crops; also of rotations and shears if it is bilinear.
     """
 
     def __init__(self, augment: AugmentConfig, seed: int, dtype: str, interpolation: str, device: torch.device) -> None:
@@ -88,7 +88,7 @@ class DeviceImages(HoldsAddresses):
     def begin(self, ids: np.ndarray, side: int, decoded: Decoded | None = None) -> torch.Tensor:
         """Memory for the batch's views (B, side, side, 3) uint8, on the device; ids (B,) uint64.
 
-        Of decoded images, the views are there, but for those that are left; else all are to be written.
+        With decoded images the views are filled, except those left to the CPU; otherwise the caller must write all of them.
         """
         count = len(ids)
         memory = self._memory

@@ -1,7 +1,7 @@
 """Batches of views made on the device: decoded by the CPU or by the device's own decoder, finished by kernels.
 
-The loader's thread queues all of it on a stream of the loader's own; a batch carries the event that ends its making, for which
-the stream of whoever takes it waits.
+The loader's thread queues all work on the loader's own stream; a batch carries an event that marks its end, for which the
+consumer's stream waits.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class GpuViews(HostViews):
     """Batches of training views finished on the device; arguments as for `CpuViews`.
 
     decode_jpegs: of `gpu_decode`, to decode there too; None: the CPU decodes. `num_refused` counts the JPEGs that the device's
-    decoder was not given or refused, which the CPU's decoded. Raises UserError where the device cannot shrink these images so
-    much; the CPU can.
+    decoder was not given or refused, and that the CPU decoded. Raises UserError if the images are too large for the device to
+    scale down to a view; the CPU can.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class GpuViews(HostViews):
 
     @contextmanager
     def _on_stream(self) -> Iterator[None]:
-        """What is queued within goes to the loader's stream and device."""
+        """Queues the work inside the block on the loader's stream and device."""
         if self._stream is None:
             yield
             return
@@ -97,7 +97,7 @@ class GpuViews(HostViews):
         return decoded
 
     def finish(self, work: Work, decoded: Decoded | None) -> torch.Tensor:
-        """Images (B, side, side, 3) on the device, of views that are decoded there, or by the CPU in the slot's memory."""
+        """Images (B, side, side, 3) on the device, from views decoded there, or by the CPU into the slot's memory."""
         views = self._device_images.begin(work.ids, self.resolution, decoded)
         for first, end in [(0, len(work.ids))] if decoded is None else runs(decoded.left):
             views[first:end].copy_(torch.from_numpy(work.views[first:end]), non_blocking=True)
@@ -108,5 +108,5 @@ class GpuViews(HostViews):
 
 
 def check_size(images: Images, recipe: Recipe, resolution: int) -> None:
-    """Raises UserError where the device cannot make views of this resolution of the largest of the images."""
+    """Raises UserError if the device cannot make views of this resolution from the largest image."""
     resample.check_size(FILTERS[recipe.data.interpolation], images.largest.height, images.largest.width, resolution)

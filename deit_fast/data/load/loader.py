@@ -41,8 +41,8 @@ def num_threads(config: DataConfig, world_size: int) -> int:
 def train_loader(
     config: DataConfig, augment: AugmentConfig, *, seed: int, rank: int, world_size: int, device: torch.device
 ) -> Loader:
-    """Augmented batches of config.train for one rank. Raises UserError for an option outside its range, on a beton that cannot
-    be used, and where this machine lacks what config.decode and augment.device want."""
+    """Augmented batches of config.train for one rank. Raises UserError for an option outside its range, a beton that cannot be
+    used, and if this machine cannot do what config.decode and augment.device ask for."""
     check_loading(config, augment, rank=rank, world_size=world_size, seed=seed)
     check_device(config, augment, device)
     beton = _open(config, "train")
@@ -87,9 +87,9 @@ def train_loader(
 
 
 def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, device: torch.device) -> Loader:
-    """Batches of config.val: every image of the set exactly once over all ranks. Of augment only mean and std matter.
+    """Batches of config.val: every image of the set exactly once over all ranks. Only mean and std of augment are used.
 
-    Raises UserError for an option outside its range, and on a beton that cannot be used."""
+    Raises UserError for an option outside its range, and for a beton that cannot be used."""
     check_loading(config, augment, rank=rank, world_size=world_size)
     beton = _open(config, "val")
     compile_ahead(beton.path)
@@ -116,7 +116,7 @@ def _open(config: DataConfig, name: str) -> Beton:
 
 
 def _anywhere(config: DataConfig) -> DataConfig:
-    """The configuration with paths that mean the same in another folder."""
+    """The configuration with absolute paths."""
     return replace(config, train=_absolute(config.train), val=_absolute(config.val))
 
 

@@ -40,9 +40,9 @@ def steps_per_epoch(num_samples: int, batch_size: int, world_size: int) -> int:
 
 
 def choose_subset(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Sorted numbers of `count` samples, int64, from each class its share of them; the same for the same arguments.
+    """Sorted numbers of `count` samples, int64, in proportion from each class; the same for the same arguments.
 
-    labels (samples,), from 0. Raises UserError where there are not so many samples.
+    labels (samples,), from 0. Raises UserError if there are fewer samples.
     """
     if not 1 <= count <= len(labels):
         raise UserError(f"data.subset={count}: want 1 to {len(labels)}, the images of the beton")
@@ -51,10 +51,10 @@ def choose_subset(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[n
 
 @dataclass(frozen=True, eq=False)
 class TrainOrder:
-    """Which views one rank shows in any epoch; made by `train_order`.
+    """Order of the views of one rank in any epoch; made by `train_order`.
 
-    samples: those that are shown, int64, of a beton with num_samples. chunks: the beton cut up, for the order by pages; None
-    for the random order.
+    samples: numbers of the samples to show, int64, of a beton with num_samples. chunks: of the beton, for the order by pages;
+    None for the random order.
     """
 
     samples: NDArray[np.int64]
@@ -89,11 +89,11 @@ class TrainOrder:
         return ids
 
     def sample_after(self, sample: int) -> int:
-        """The next one that is shown, by its number; the first after the last."""
+        """The next sample to show after one, by number; the first after the last."""
         return int(self.samples[np.searchsorted(self.samples, sample, side="right") % len(self.samples)])
 
     def read_schedule(self, epoch: int, first_step: int = 0) -> ReadSchedule | None:
-        """Which ranges of the beton all ranks together need when, from first_step on; None in random order: all, always."""
+        """Ranges of the beton that all ranks together need at each step from first_step on; None in random order: all."""
         if self.chunks is None:
             return None
         global_batch_size = self.batch_size * self.world_size
@@ -116,11 +116,11 @@ def train_order(
     window_bytes: int = page_order.WINDOW_BYTES,
     chunk_bytes: int = page_order.CHUNK_BYTES,
 ) -> TrainOrder:
-    """Order of the samples of a beton whose images lie at offsets and have sizes in bytes; or of a subset, by their numbers.
+    """Order of the samples of a beton with images at offsets, of sizes in bytes; or of a subset, given by numbers.
 
-    kind: "random" is a permutation of all, for betons that fit into memory. "pages" needs at most window_bytes of the file
-    at any time, and reads it in chunks of chunk_bytes: for betons that do not. Raises UserError where the set has less
-    than one global batch, or two chunks do not fit into the window.
+    kind: "random" is a permutation of all, for betons that fit into memory. "pages" is for those that do not: it needs at most
+    window_bytes of the file at any time, and reads it in chunks of chunk_bytes. Raises UserError if the set has less than one
+    global batch, or two chunks do not fit into the window.
     """
     samples = np.arange(len(offsets)) if subset is None else subset
     steps_per_epoch(len(samples), batch_size, world_size)
@@ -133,7 +133,7 @@ def train_order(
 
 @dataclass(frozen=True)
 class EvalOrder:
-    """Which images one rank shows in an evaluation: over all ranks every image once."""
+    """Order of the images of one rank in an evaluation: over all ranks every image once."""
 
     num_samples: int
     batch_size: int
@@ -151,4 +151,4 @@ class EvalOrder:
         return [samples[start : start + self.batch_size] for start in range(0, len(samples), self.batch_size)][first_step:]
 
     def read_schedule(self, epoch: int, first_step: int = 0) -> None:
-        """None: an evaluation reads the file from its beginning to its end, which the kernel sees by itself."""
+        """None: an evaluation reads the file from beginning to end, which the kernel detects by itself."""

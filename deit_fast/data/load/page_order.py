@@ -1,13 +1,13 @@
 """Orders an epoch so that only a window of the file needs to be in memory at a time.
 
-The file is cut into chunks of consecutive images. On a line as long as all chunks together, chunks in random order lie one
-behind the other, and the images of a chunk, in random order, are spread evenly from where the chunk starts to one window
-later, each at random within its part. The order is the images along the line. So a chunk is needed for one window's length,
-and the chunks that are needed at any point started within the window before it.
+The file is cut into chunks of consecutive images, which are put in random order on a line as long as all of them together. The
+images of a chunk, in random order, are spread evenly over one window from the start of the chunk, each at a random position
+within its part. An epoch shows the images along the line. So each chunk is needed for the length of one window, and the chunks
+needed at any point started within the window before it.
 
-Spreading evenly is what mixes well where neighbours in the file are alike, as in one sorted by class: two images of a chunk
-hardly ever meet in a batch. In a pool of chunks from which images are drawn at random (FFCV's QUASI_RANDOM) they often do,
-and an epoch ends with what few chunks chance has left over.
+Even spreading mixes well if neighbours in the file are alike, as in one sorted by class: two images of a chunk hardly ever
+meet in a batch. In a pool of chunks from which images are drawn at random (FFCV's QUASI_RANDOM) they often do, and an epoch
+ends with the few chunks that chance has left.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GAP_BYTES = 64 << 10  # what lies between two images is read along with them up
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """Samples of a beton by where they lie, cut into chunks, and the ranges of bytes that hold them.
+    """Samples of a beton by file offset, cut into chunks, and the ranges of bytes that hold them.
 
     samples (n,) int64, by file offset; chunk c is samples[first_samples[c] : first_samples[c + 1]] and the ranges
     first_ranges[c] to first_ranges[c + 1]; a range is starts to ends, in bytes of the file, multiples of 4096. num_bytes
@@ -59,9 +59,9 @@ class Chunks:
 def cut_into_chunks(
     offsets: NDArray[np.uint64], sizes: NDArray[np.uint64], samples: NDArray[np.int64], chunk_bytes: int = CHUNK_BYTES
 ) -> Chunks:
-    """Cuts some samples of a beton into chunks of consecutive images, of at most chunk_bytes, or one image where it is larger.
+    """Cuts some samples of a beton into chunks of consecutive images, of at most chunk_bytes, or of one larger image.
 
-    offsets, sizes (all samples,): where the stored images lie, in bytes. samples (n,): those that are shown, at least one.
+    offsets, sizes (all samples,): of the stored images, in bytes. samples (n,): the samples to show, at least one.
     """
     samples = samples[np.argsort(offsets[samples], kind="stable")]
     image_starts = offsets[samples].astype(np.int64)
@@ -84,7 +84,7 @@ def cut_into_chunks(
 
 
 def reach_bytes(chunks: Chunks, window_bytes: int) -> int:
-    """How far the images of a chunk may be spread along the line. Raises UserError where not even two chunks fit."""
+    """Length, in bytes, over which the images of a chunk may be spread. Raises UserError if not even two chunks fit."""
     largest = int(chunks.num_bytes.max())
     if window_bytes < 2 * largest:
         raise UserError(
@@ -98,7 +98,7 @@ def reach_bytes(chunks: Chunks, window_bytes: int) -> int:
 def sample_stream(chunks: Chunks, *, seed: int, epoch: int, window_bytes: int = WINDOW_BYTES) -> NDArray[np.int64]:
     """All samples of the chunks once, int64 (n,), in the order of this epoch: a function of these arguments alone.
 
-    At no point are chunks of more than window_bytes begun and not done. Raises UserError where two chunks do not fit.
+    At any point, the chunks in use have at most window_bytes. Raises UserError if two chunks do not fit.
     """
     reach = float(reach_bytes(chunks, window_bytes))
     order = rng.permutation(seed, epoch, len(chunks))
@@ -124,9 +124,9 @@ class ReadSchedule:
 def read_schedule(
     chunks: Chunks, sample_of_position: NDArray[np.int64], step_of_position: NDArray[np.int64], num_samples: int
 ) -> ReadSchedule:
-    """What is to be in memory when, in the order of the first steps.
+    """Ranges that must be in memory at each step, in the order of their first steps.
 
-    sample_of_position (n,): the samples that are shown, in any number of copies; step_of_position (n,): when, ascending.
+    sample_of_position (n,): the samples shown, in any number of copies; step_of_position (n,): their steps, ascending.
     num_samples: of the beton.
     """
     chunk = chunks.chunk_of_samples(num_samples)[sample_of_position]
@@ -142,7 +142,7 @@ def read_schedule(
 
 
 def mixing_statistics(labels: NDArray[np.int64], stream: NDArray[np.int64], batch_size: int) -> dict[str, float]:
-    """How well a stream of samples mixes classes, over its whole batches of batch_size samples; labels (samples,).
+    """Measures how well a stream of samples mixes classes, over whole batches of batch_size samples; labels (samples,).
 
     distinct_classes: in a batch, mean. chi_square: of the classes' counts in a batch against their shares in the stream,
     divided by the degrees of freedom, mean; 1 without clumps. worst_batch: the largest. correlation: between the deviations

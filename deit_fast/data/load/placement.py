@@ -8,9 +8,9 @@ from deit_fast.config import AugmentConfig, DataConfig, UserError, check_placeme
 
 
 def check_device(config: DataConfig, augment: AugmentConfig, device: torch.device) -> None:
-    """Raises UserError, one line that says what is missing, where an option wants what this machine lacks.
+    """Raises UserError, one line that says what is missing, if an option needs something that this machine lacks.
 
-    Only here is numba-cuda looked for, and only where an option other than cpu asks for it.
+    Looks for numba-cuda only if an option other than cpu asks for it; no other code does.
     """
     check_placement(config, augment)
     if config.decode == augment.device == "cpu":
@@ -25,7 +25,7 @@ def check_device(config: DataConfig, augment: AugmentConfig, device: torch.devic
     except UserError as error:
         raise UserError(f"{option}: {error}; or choose cpu") from error
     if device.type != "cuda" and not cuda.SIMULATED:
-        raise UserError(f"{option}: wants a run on a CUDA device, and this one is on {device.type}; see train.device")
+        raise UserError(f"{option}: needs a CUDA device, and this run is on {device.type}; see train.device")
     if config.decode != "cpu":
         from deit_fast.data.load.gpu_decode import check_decoder
 

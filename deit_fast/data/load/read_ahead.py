@@ -1,8 +1,8 @@
 """Tells the kernel which ranges of a file to read ahead, and which to drop from memory.
 
-So of a file larger than memory no more stays in it than what is in use, what the next steps begin with and what the last
-steps ended with, and no image has to be waited for. All is advice: what was given back too early is read again when it is
-touched, and what was not asked for is read then.
+So memory holds only the part of a large file that is in use, the beginning of the next steps and the end of the last ones, and
+no image has to be waited for. All of this is advice: a range that was dropped too early, or not requested, is read when it is
+touched.
 
 On Linux, asking does not wait for the disk, but takes 0.2 ms for each MB that is not in memory (0.02 ms where it is), and
 giving back as much: about 15 ms for 341 photographs. Hence the thread.
@@ -30,7 +30,7 @@ _PIECE_BYTES = 128 << 10
 
 
 class ReadAhead:
-    """Keeps a window of a mapped file in memory, as a schedule says; `advance` before each step, `close` at the end.
+    """Keeps a window of a mapped file in memory, by a schedule. Call `advance` before each step, `close` at the end.
 
     mapped: the whole file at `path`, mapped for reading. Each process asks for itself and unmaps for itself, and the pages
     of a range leave memory with the last process of the machine that unmaps them. steps_behind is how far that other
@@ -64,7 +64,7 @@ class ReadAhead:
         self._thread: threading.Thread | None = None
 
     def advance(self, step: int) -> None:
-        """Step `step` is next. Returns at once, but for the first time. Raises what went wrong in an earlier call."""
+        """Prepares for step `step`. Returns at once, except the first time. Raises the error of an earlier call, if any."""
         if self._error is not None:
             raise self._error
         if self._thread is None:
@@ -76,10 +76,10 @@ class ReadAhead:
             self._steps.put(step)
 
     def close(self) -> None:
-        """Give back the whole file, and end the thread. A second time does nothing.
+        """Drop the whole file from memory, and end the thread. A second call does nothing.
 
-        With it goes what was read besides: where a page is not in memory when it is touched, because the kernel needed its
-        place or has not read it yet, all of the device's readahead around it comes in.
+        This also drops extra pages: if a page is not in memory when it is touched, because the kernel needed its place or has
+        not read it yet, the kernel reads all of the device's readahead around it.
         """
         if self._file < 0:
             return

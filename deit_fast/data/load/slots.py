@@ -1,4 +1,4 @@
-"""Memory for batches, each piece of which is written to again only when nobody holds the batch that lies in it."""
+"""Memory for batches, whose pieces are reused only after nobody holds the batch in them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LETTING_GO_SECONDS = 0.01
 
 
 class Slots:
-    """Arrays of one shape and dtype, in `count` pieces of memory that are used in turn; in more while so many are held.
+    """Arrays of one shape and dtype, in `count` pieces of memory used in turn; in more if more are held.
 
-    A piece is free when the array that it was lent as is gone, and with it all that shares its memory: slices, tensors, views
-    of tensors, arrays of these, what autograd has saved. pinned: for transfers to a GPU. One thread takes.
+    A piece is free after the array made from it is gone, and everything that shares its memory: slices, tensors, views of
+    tensors, arrays of these, what autograd has saved. pinned: for transfers to a GPU. Only one thread may call `take`.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype, count: int, *, pinned: bool) -> None:
@@ -31,11 +31,11 @@ class Slots:
 
     @property
     def num_pieces(self) -> int:
-        """Pieces of memory that there are, free or lent."""
+        """Number of pieces of memory, free or lent."""
         return len(self._free) + len(self._lent)
 
     def take(self) -> np.ndarray:
-        """An array whose memory nobody else uses, contents undefined."""
+        """An array whose memory nobody else uses; its contents are undefined."""
         self._collect()
         if not self._free:
             self._collect(_LETTING_GO_SECONDS)

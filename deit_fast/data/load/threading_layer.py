@@ -1,4 +1,4 @@
-"""What runs Numba's parallel loops, its threading layer, and what loaders have to know of it."""
+"""Chooses and checks Numba's threading layer, which runs its parallel loops."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _inherited_layer: str | None = None  # of the process that this one was forked f
 
 
 def prefer_openmp() -> None:
-    """Numba is to take OpenMP before TBB, unless the environment says what it is to take.
+    """Makes Numba prefer OpenMP to TBB, unless the environment sets the layer.
 
-    Must come before Numba starts its threads, which loads OpenMP. Threads that wait then sleep soon (unless the environment
-    says how long they spin), instead of turning round for milliseconds, which beside other work halves what a loader gives.
+    Must come before Numba starts its threads, which loads OpenMP. Waiting threads then sleep soon (unless the environment says
+    how long they spin), instead of spinning for milliseconds, which halves a loader's rate beside other work.
     With TBB Numba makes an arena for each parallel loop, and many are never given back (numba/numba#10225 and #10556): Numba
     0.68 with TBB 2021.8 on 2 cores lost 44 KB with each batch, and became ever slower.
     """
@@ -36,12 +36,12 @@ def one_at_a_time() -> AbstractContextManager[Any]:
 
 
 def check_threads() -> None:
-    """Raises UserError in a process that was forked after OpenMP's threads had started, where Numba would end it."""
+    """Raises UserError in a process that was forked after OpenMP's threads had started; Numba would end it."""
     if _inherited_layer == "omp" and sys.platform == "linux":
         raise UserError(
             "this process was forked from one in which OpenMP's threads ran already (from a loader's first batch on, or where "
-            "ffcv was imported before deit_fast), and no loader can run in it: want it started otherwise, by "
-            "multiprocessing.get_context('spawn') or 'forkserver', to which a loader may be sent; or forked before that"
+            "ffcv was imported before deit_fast), and no loader can run in it: start it by "
+            "multiprocessing.get_context('spawn') or 'forkserver', to which a loader may be sent, or fork earlier"
         )
 
 

@@ -1,7 +1,7 @@
-"""From the ids of views to a batch: locate the images, plan the crops, decode, apply the policy, finish, make the targets.
+"""Makes a batch from the ids of its views: locates images, plans crops, decodes, augments, finishes, makes the targets.
 
-`CpuViews` does all of it on CPU threads, in memory that each batch uses again; only what a batch gives lies in slots of its
-own. `gpu_views.GpuViews` shares the first steps and makes images on the device.
+`CpuViews` does all of it on CPU threads, in memory reused by each batch; only the results of a batch are in separate slots.
+`gpu_views.GpuViews` shares the first steps and makes images on the device.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ IMAGE_DTYPES: dict[str, np.dtype] = {
     "uint8": np.dtype(np.uint8),
 }
 
-# The compiled functions of each part of the way, without those that they call
+# the compiled functions of each part of the path, without those that they call
 DECODING = (crop.plan_views, decode.GROUP.function, decode.decode_batch_by)
 AUGMENTING = (
     policy.draw_steps, operations.APPLY.function, operations.apply_all_by, mix.mix_of, erase.draw_boxes, finish.VIEW.function,
@@ -75,18 +75,18 @@ class Views(Protocol):
     resolution: int
 
     def make(self, ids: NDArray[np.uint64], slot: Slot) -> Made:
-        """The batch of view ids (B,), in the slot. Raises what `Replace` raises."""
+        """Makes the batch of view ids (B,) in the slot. Raises the errors of `Replace`."""
         ...
 
     @property
     def num_refused(self) -> int:
-        """JPEGs that the device's decoder left to the CPU's so far."""
+        """Number of JPEGs that the device's decoder has left to the CPU's so far."""
         ...
 
 
 @dataclass(eq=False)
 class Work:
-    """A batch under way, in the memory that all batches use in turn: rows of it are those of `ids` (B,) uint64."""
+    """Working memory of the current batch, reused by all batches; its rows belong to `ids` (B,) uint64."""
 
     ids: NDArray[np.uint64]
     stored: NDArray[np.int64]  # (B, STORED_LENGTH), see `kernels.decode`
@@ -107,7 +107,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a loader's views are made. seed: of the random numbers; None: evaluation views, neither augmented nor mixed."""
+    """Settings of a loader's views. seed: of the random numbers; None: evaluation views, neither augmented nor mixed."""
 
     data: DataConfig
     augment: AugmentConfig
@@ -133,17 +133,17 @@ class Recipe:
         return eval_cropping(resolution, ratio)
 
     def policy(self) -> policy.Policy | None:
-        """What is drawn for each view; None where nothing is."""
+        """The policy that is drawn for each view; None if there is none."""
         drawn = policy_of(self.augment, self.data.interpolation)
         return drawn if self.is_training and drawn.num_steps else None
 
     @property
     def ends_in_views(self) -> bool:
-        """Whether uint8 views are what the CPU makes: they are asked for, or finished on the device."""
+        """Whether the CPU makes uint8 views: because they are wanted, or finished on the device."""
         return self.data.dtype == "uint8" or (self.is_training and self.augment.device == "gpu")
 
     def memory(self, resolution: int) -> dict[str, _Array]:
-        """Shape for each view, and dtype, of the arrays of a `Work`."""
+        """Shape per view, and dtype, of the arrays of a `Work`."""
         side = 0 if self.ends_in_views else resolution  # then views lie in the slot
         return {
             "stored": ((decode.STORED_LENGTH,), np.dtype(np.int64)),
@@ -153,7 +153,7 @@ class Recipe:
         }
 
     def slots(self, resolution: int) -> tuple[_Array, _Array]:
-        """The same of the two arrays of a `Slot`."""
+        """Shape per view, and dtype, of the two arrays of a `Slot`."""
         targets: _Array = ((self.num_classes,), np.dtype(np.float32)) if self.is_training else ((), np.dtype(np.int64))
         return ((resolution, resolution, 3), IMAGE_DTYPES["uint8" if self.ends_in_views else self.data.dtype]), targets
 
@@ -193,20 +193,20 @@ class HostViews:
         return work
 
     def locate(self, work: Work) -> None:
-        """Where the image of each view lies in the file."""
+        """Finds the image of each view in the file."""
         self._images.locate(work.ids, work.stored)
 
     def plan(self, work: Work) -> None:
-        """Which part of its image each view shows."""
+        """Plans the part of its image that each view shows."""
         heights, widths = work.stored[:, decode.HEIGHT], work.stored[:, decode.WIDTH]
         crop.plan_views(self._seed, work.ids, self._cropping, heights, widths, self.resolution, work.plans)
 
     def decode(self, work: Work) -> None:
-        """Views uint8, of the images themselves."""
+        """Decodes uint8 views of the images, without augmentation."""
         self._decoder.decode(work.ids, work.stored, work.plans, work.views, work.statuses)
 
     def replace_failures(self, work: Work) -> None:
-        """Others in place of the images that did not decode."""
+        """Replaces images that did not decode."""
         num_tries = 0
         while failures := self._decoder.failures(work.ids, work.stored, work.statuses):
             self._replace(work.ids, failures, num_tries)
@@ -218,11 +218,11 @@ class HostViews:
                 self.decode(here)
 
     def draw_mix(self, work: Work) -> mix.Mix:
-        """What is mixed with what."""
+        """Draws the partner, share and box of each mixed view."""
         return mix.mix_of(self._seed, work.ids, self._mixing, self.resolution, self.resolution)
 
     def targets(self, work: Work, mixed: mix.Mix, targets: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Soft targets (B, C) float32 of views that are mixed so; in evaluation the labels (B,) int64."""
+        """Soft targets (B, C) float32 of the mixed views; in evaluation the labels (B,) int64."""
         written = targets[: len(work.ids)]
         labels = self._images.beton.labels[rng.sample_of(work.ids).astype(np.int64)]
         if self._is_training:
@@ -233,9 +233,9 @@ class HostViews:
 
 
 class CpuViews(HostViews):
-    """Batches of views made on CPU threads. images, recipe, resolution: of what, how, and of which side.
+    """Batches of views made on CPU threads. images: the source; recipe: the settings; resolution: side of a view.
 
-    batch_size: the most views of a batch; num_workers: threads; replace: where an image does not decode.
+    batch_size: maximum number of views; num_workers: threads; replace: called if an image does not decode.
     """
 
     num_refused = 0
@@ -270,7 +270,7 @@ class CpuViews(HostViews):
             return Made(images, self.targets(work, mixed, slot.targets), work.ids)
 
     def augment(self, work: Work) -> None:
-        """What the policy and the colour jitter draw for each view, in place."""
+        """Applies policy and colour jitter to each view, in place."""
         if self._policy is None:
             return
         codes = np.empty((len(work.ids), self._policy.num_steps), np.int32)
@@ -280,7 +280,7 @@ class CpuViews(HostViews):
         operations.apply_all(codes, arguments, is_bicubic, self._fill, work.views, self._policy_scratch)
 
     def finish(self, work: Work, mixed: mix.Mix, images: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Images (B, side, side, 3): the views normalised, erased and mixed so; the views themselves where they stay uint8."""
+        """Images (B, side, side, 3): the views normalised, erased and mixed; the views themselves if they stay uint8."""
         if self._precision is None:
             return work.views
         boxes = np.empty((len(work.ids), 4), np.int64)

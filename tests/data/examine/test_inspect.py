@@ -59,7 +59,7 @@ def test_a_manifest_with_other_entries_is_refused(beton: Path, entry: str) -> No
     manifest = json.loads(manifest_path(beton).read_text())
     manifest[entry] = {"pixel_values": {}, "exif_orientations": 5, "digests": {}, "odd": [3]}[entry]
     manifest_path(beton).write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="has not the entries of a manifest"):
+    with pytest.raises(UserError, match="lacks entries of a manifest"):
         inspect_beton(InspectConfig(beton=str(beton)))
 
 

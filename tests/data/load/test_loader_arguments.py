@@ -166,7 +166,7 @@ def test_memory_that_is_not_to_be_had(tmp_path: Path) -> None:
     """Soft targets of as many classes as the largest label says."""
     beton = _stock_beton(tmp_path / "set.beton", [sample % 2 for sample in range(NUM_IMAGES - 1)] + [2**55])
     loader = _loaders(beton, {}, {}, {})["train"]()
-    with pytest.raises(UserError, match=r"^5 batches of 8 take [\d,]+ bytes, which are not to be had: .*data\.batch_size"):
+    with pytest.raises(UserError, match=r"^5 batches of 8 take [\d,]+ bytes, more than memory allows: .*data\.batch_size"):
         next(iter(loader))
 
 

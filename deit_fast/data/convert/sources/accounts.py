@@ -1,4 +1,4 @@
-"""Which files of a source were seen, and what became of each: an image, a part of a sample, or left out by name."""
+"""Accounts for every file of a source: an image, a part of a sample, or left out by name."""
 
 from __future__ import annotations
 

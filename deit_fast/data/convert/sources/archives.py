@@ -1,4 +1,4 @@
-"""An archive file, compressed or not, whose bytes any process reads at random."""
+"""Random access to the bytes of an archive file, compressed or not, from any process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source has in common: classes, labels, names, and the bytes of one image at a time."""
+"""Interface of every source: classes, labels, names, and the bytes of one image at a time."""
 
 from __future__ import annotations
 
