@@ -6,7 +6,6 @@ import functools
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numba
 import torch
@@ -47,7 +46,6 @@ def train_loader(
     check_device(config, augment, device)
     beton = _open(config, "train")
     compile_ahead(beton.path)
-    place: dict[str, Any] = {"seed": seed, "rank": rank, "world_size": world_size, "device": device}
     images = images_of(beton)
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)
@@ -65,15 +63,21 @@ def train_loader(
         chunk_bytes=min(CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, window_bytes >> 12)),
     )
     recipe = Recipe(config, augment, beton.num_classes, seed)
-    common: dict[str, Any] = {
-        "batch_size": config.batch_size,
-        "resolution": config.resolution,
-        "num_workers": num_threads(config, world_size),
-        "device": device,
-        "remake": functools.partial(train_loader, _anywhere(config), augment, **place),
-    }
+    loader = functools.partial(
+        Loader,
+        images,
+        recipe,
+        order,
+        batch_size=config.batch_size,
+        resolution=config.resolution,
+        num_workers=num_threads(config, world_size),
+        device=device,
+        remake=functools.partial(
+            train_loader, _anywhere(config), augment, seed=seed, rank=rank, world_size=world_size, device=device
+        ),
+    )
     if augment.device == "cpu":
-        return Loader(images, recipe, order, **common)
+        return loader()
     # which import numba-cuda
     from deit_fast.data.load import gpu_views
     from deit_fast.data.load.gpu_decode import torchvision_decoder
@@ -83,7 +87,7 @@ def train_loader(
         gpu_views.check_size(images, recipe, min(config.resolution, config.start_resolution or config.resolution))
         decode_jpegs = torchvision_decoder(device)
     make_views = functools.partial(gpu_views.GpuViews, device=device, decode_jpegs=decode_jpegs)
-    return Loader(images, recipe, order, make_views=make_views, num_slots=gpu_views.NUM_SLOTS, **common)
+    return loader(make_views=make_views, num_slots=gpu_views.NUM_SLOTS)
 
 
 def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, device: torch.device) -> Loader:
@@ -94,8 +98,6 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
     beton = _open(config, "val")
     compile_ahead(beton.path)
     batch_size = min(eval_batch_size(config), -(-beton.num_samples // world_size))
-    place: dict[str, Any] = {"rank": rank, "world_size": world_size, "device": device}
-
     return Loader(
         images_of(beton),
         Recipe(config, augment, beton.num_classes, None),
@@ -104,7 +106,7 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
         resolution=eval_resolution(config),
         num_workers=num_threads(config, world_size),
         device=device,
-        remake=functools.partial(eval_loader, _anywhere(config), augment, **place),
+        remake=functools.partial(eval_loader, _anywhere(config), augment, rank=rank, world_size=world_size, device=device),
     )
 
 
