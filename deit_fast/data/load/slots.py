@@ -39,8 +39,8 @@ class Slots:
         self._collect()
         if not self._free:
             self._collect(_LETTING_GO_SECONDS)
-        self._drop_surplus()
         memory = self._free.pop(0) if self._free else self._new()
+        self._drop_surplus(1)  # and not before: the piece that is taken would be dropped, and another one made for it
         event = self._read_until.pop(memory.ctypes.data, None)
         if event is not None:
             event.synchronize()
@@ -79,8 +79,8 @@ class Slots:
         except queue.Empty:
             pass
 
-    def _drop_surplus(self) -> None:
-        while self._free and self.num_pieces > self._count:
+    def _drop_surplus(self, num_taken: int = 0) -> None:
+        while self._free and self.num_pieces + num_taken > self._count:
             event = self._read_until.pop(self._free[0].ctypes.data, None)
             if event is not None:
                 event.synchronize()

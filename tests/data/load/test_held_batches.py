@@ -142,6 +142,18 @@ def test_slots_lend_no_piece_twice() -> None:
     assert slots.num_pieces == 2
 
 
+def test_one_more_that_is_held_costs_one_piece_and_no_more() -> None:
+    slots = Slots((4, 5), np.dtype("<f4"), 2, pinned=False)
+    made: list[int] = []
+    new = slots._new
+    slots._new = lambda: (made.append(1), new())[1]  # type: ignore[method-assign]
+    held = [slots.take() for _ in range(3)]
+    for _ in range(20):  # a consumer that always holds one more than there are pieces for
+        held = [*held[1:], slots.take()]
+    assert len(made) <= 2
+    assert slots.num_pieces <= 4
+
+
 def test_letting_go_of_a_batch_runs_no_python(beton: Path) -> None:
     """A KeyboardInterrupt in a finalizer would be printed and forgotten, and the run would go on."""
     slots = Slots((4, 5), np.dtype("<f4"), 2, pinned=False)
