@@ -39,7 +39,8 @@ class Slots:
         self._collect()
         if not self._free:
             self._collect(_LETTING_GO_SECONDS)
-        memory = self._free.pop(0) if self._free else self._new()
+        # the last that became free is in the caches and has its pages; of what a GPU reads, the first is likeliest to be done
+        memory = self._free.pop(0 if self._pinned else -1) if self._free else self._new()
         self._drop_surplus(1)  # and not before: the piece that is taken would be dropped, and another one made for it
         event = self._read_until.pop(memory.ctypes.data, None)
         if event is not None:

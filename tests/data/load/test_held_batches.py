@@ -144,13 +144,18 @@ def test_slots_lend_no_piece_twice() -> None:
 
 def test_one_more_that_is_held_costs_one_piece_and_no_more() -> None:
     slots = Slots((4, 5), np.dtype("<f4"), 2, pinned=False)
-    made: list[int] = []
-    new = slots._new
-    slots._new = lambda: (made.append(1), new())[1]  # type: ignore[method-assign]
+    made, new = 0, slots._new
+
+    def counted() -> np.ndarray:
+        nonlocal made
+        made += 1
+        return new()
+
+    slots._new = counted  # type: ignore[method-assign]
     held = [slots.take() for _ in range(3)]
     for _ in range(20):  # a consumer that always holds one more than there are pieces for
         held = [*held[1:], slots.take()]
-    assert len(made) <= 2
+    assert made <= 2
     assert slots.num_pieces <= 4
 
 
