@@ -61,6 +61,7 @@ class DecoderHandles(HoldsAddresses):
     """One TurboJPEG decompressor for each thread; `pointers` (num_threads,) uint64. `close` frees them."""
 
     def __init__(self, num_threads: int) -> None:
+        self._destroy = turbojpeg.tjDestroy  # when the interpreter ends, modules may be empty before this is
         self.pointers = np.array([turbojpeg.tjInitDecompress() or 0 for _ in range(num_threads)], np.uint64)
         assert self.pointers.all()
 
@@ -70,7 +71,7 @@ class DecoderHandles(HoldsAddresses):
 
     def close(self) -> None:
         for pointer in self.pointers:
-            turbojpeg.tjDestroy(int(pointer))
+            self._destroy(int(pointer))
         self.pointers = self.pointers[:0]
 
     def __del__(self) -> None:

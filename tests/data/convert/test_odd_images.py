@@ -264,4 +264,7 @@ def test_reasons_are_true() -> None:
 def _orientation(content: bytes) -> int:
     with Image.open(io.BytesIO(content)) as image:
         image.load()
-        return int(image.getexif().get(0x0112, 1))
+        try:
+            return int(image.getexif().get(0x0112, 1))
+        except SyntaxError:  # Pillow 13, of a PNG whose EXIF begins twice
+            return 1
