@@ -294,6 +294,7 @@ class Loader:
 
     def take_slot(self) -> Slot:
         """Memory for a batch, reserved until its arrays are gone."""
+        self.views()
         return Slot(self._image_slots.take(), self._target_slots.take())
 
     @property

@@ -208,3 +208,9 @@ def test_memory_that_a_gpu_copies_from_is_waited_for() -> None:
     assert [event.waited for event in events] == [1, 0]
     slots.rest()
     assert [event.waited for event in events] == [1, 1]
+
+
+def test_a_batch_is_made_without_an_iteration(beton: Path) -> None:
+    loader, other = _loader(beton, "train"), _loader(beton, "train")
+    made = loader.make_batch(loader.order.batches(0)[0])
+    assert np.array_equal(np.asarray(made.images), next(iter(other)).images.permute(0, 2, 3, 1).numpy())

@@ -114,7 +114,7 @@ def _in_a_process(expression: str) -> Any:
 @pytest.mark.slow
 def test_nothing_grows(beton: Path) -> None:
     for what, (num_bytes, num_files, num_threads) in _in_a_process(f"t.grown({str(beton)!r})").items():
-        assert num_bytes < 20e6, what
+        assert num_bytes < 100e3 * MANY, what  # a leak of 100 kB a time is seen, whatever their number
         assert num_files == 0, what
         assert num_threads <= 2, what  # one that was joined is still listed for a moment
 
