@@ -9,7 +9,6 @@ with status 0 on an error. Precedence: defaults, each `--config-file` in turn (a
 from __future__ import annotations
 
 import dataclasses
-import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from typing import Any, get_origin, get_type_hints
 from fastargs import Config, Param, Section
 from fastargs.validation import Checker
 
-from deit_fast.config import RunConfig, UserError, at_home, check_ranges, ranges
-from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, nearest, read_file, shown, typed, wanted
+from deit_fast.config import RunConfig, UserError, at_home, check_ranges, declared, in_words
+from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, accepted, nearest, read_file, shown, typed, wanted
 from deit_fast.shipped import shipped
 
 
@@ -108,7 +107,7 @@ COMMANDS = {
 }
 
 _SECTIONS: dict[str, Any] = {n: hint for n, hint in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(hint)}
-_HINTS = {f"{section}.{n}": hint for section, cls in _SECTIONS.items() for n, hint in get_type_hints(cls).items()}
+_HINTS = {key: one.hint for key, one in declared().items()}
 _COMMON = {  # options of every command that are not part of a section: placeholder and meaning
     "config-file": (
         "FILE.yaml",
@@ -181,9 +180,7 @@ def help_text(command: str, *, everything: bool = False) -> str:
             lines += ["", f"{ns[0]}: {registry.sections[ns].desc}"]
         for key in keys:
             param = registry.entries[tuple(key.split("."))]
-            kind = re.sub("^an? ", "", param.checker.help())
-            limits = f", {ranges()[key].words}" if key in ranges() else ""
-            lines += _help_lines(f"--{key}", f"{param.desc} [{kind}{limits}; default: {_default(param.default)}]")
+            lines += _help_lines(f"--{key}", f"{param.desc} [{accepted(key)}; {_default(key)}]")
         if taken.positional in keys:
             lines += _help_lines(placeholder, f"the same as --{taken.positional}={placeholder.replace('...', ',...')}")
         for name, key in taken.short.items():
@@ -204,10 +201,12 @@ def _positional_placeholder(taken: Command) -> str:
     return "RUN..." if get_origin(_HINTS[taken.positional]) is tuple else taken.positional.partition(".")[2].upper()
 
 
-def _default(value: Any) -> str:
+def _default(key: str) -> str:
+    value = in_words(key, declared()[key].default)
     if isinstance(value, tuple):
-        return shown(tuple(round(item, 4) for item in value)) or "empty"
-    return shown(value) or "empty"
+        value = tuple(round(item, 4) if isinstance(item, float) else item for item in value)
+    text = shown(value) or ("empty" if value == {} else "")
+    return f"default: {text}" if text else "no default"
 
 
 def _help_lines(left: str, right: str) -> list[str]:
@@ -226,16 +225,16 @@ def _command(name: str) -> Command:
 class _Typed(Checker):
     """Strict reader of one option: converts a value to the type of its dataclass field, or raises UserError."""
 
-    def __init__(self, key: str, hint: Any) -> None:
-        self.key, self.hint = key, hint
+    def __init__(self, key: str) -> None:
+        self.key = key
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, Given):
             return value  # the default, which fastargs passes through here
-        return typed(self.key, self.hint, value)
+        return typed(self.key, value)
 
     def help(self) -> str:
-        return wanted(self.hint)
+        return wanted(self.key)
 
 
 def _registry() -> Config:
@@ -245,8 +244,7 @@ def _registry() -> Config:
         params = {}
         for field in dataclasses.fields(cls):
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-            checker = _Typed(f"{section}.{field.name}", _HINTS[f"{section}.{field.name}"])
-            params[field.name] = Param(checker, field.metadata["help"], default)
+            params[field.name] = Param(_Typed(f"{section}.{field.name}"), field.metadata["help"], default)
         Section(section, (cls.__doc__ or "").rstrip("."), config_descriptor=registry).params(**params)
     return registry
 

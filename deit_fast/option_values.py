@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from deit_fast.config import UserError, at_home
+from deit_fast.config import UserError, at_home, declared, set_kind
 
 COMMAND_LINE = "command line"
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -179,70 +179,98 @@ def _yaml_problem(path: Path, content: bytes, error: yaml.YAMLError) -> str:
     return f"{path}: {' '.join(str(error).split())}"
 
 
-def wanted(hint: Any) -> str:
-    """Describes in words the values of an option of type `hint`."""
+def wanted(key: str) -> str:
+    """Describes in words the values of the option `section.name`."""
+    one = declared()[key]
+    return _kind_in_words(one.kind) + (f", or {one.word}" if one.word else "")
+
+
+def accepted(key: str) -> str:
+    """Describes the values of the option `section.name` together with their range, e.g. `integer >= 1, or auto`."""
+    one = declared()[key]
+    kind = re.sub("^an? ", "", _kind_in_words(one.kind))
+    if one.within is not None:
+        kind += f"{', ' if get_origin(one.kind) is tuple else ' '}{one.within.words}"
+    return kind + (f", or {one.word}" if one.word else "")
+
+
+def _kind_in_words(kind: Any) -> str:
     names = {bool: "true or false", int: "an integer", float: "a number", str: "text", dict: "key=value,key=value"}
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    if get_origin(hint) is tuple:
-        kinds = get_args(hint)
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
         if kinds[1] is ...:
-            return f"{'integers' if kinds[0] is int else 'texts'} with commas between"
+            return f"{'texts' if kinds[0] is str else 'integers'} with commas between"
         return f"{len(kinds)} numbers with commas between"
-    return names[get_origin(hint) or hint]
+    return names[get_origin(kind) or kind]
 
 
-def typed(key: str, hint: Any, given: Given) -> Any:
-    """Converts the value of option `section.name` to the type `hint` of its field. Raises UserError if that is impossible."""
+def typed(key: str, given: Given) -> Any:
+    """Converts the value of option `section.name` to the type of its field. Raises UserError if that is impossible."""
+    one = declared()[key]
     try:
-        return convert(hint, given)
+        return one.unset if _is_word(one.word, given) and one.unset is not None else convert(one.hint, given, one.word)
     except (ValueError, OverflowError, yaml.YAMLError):
-        remedy = " in quotes" if hint is str else ""  # only unquoted YAML is anything but text
-        if get_origin(hint) is Literal:
-            remedy = f"; {nearest(str(given.value), get_args(hint))}"
-        raise UserError(f"{given.origin}: {key}={shown(given.value)}: want {wanted(hint)}{remedy}") from None
+        remedy = " in quotes" if one.kind is str and given.value != "" else ""  # only unquoted YAML is anything but text
+        if get_origin(one.kind) is Literal:
+            remedy = f"; {nearest(str(given.value), get_args(one.kind))}"
+        raise UserError(f"{given.origin}: {key}={shown(given.value)}: want {wanted(key)}{remedy}") from None
 
 
-def convert(hint: Any, given: Given) -> Any:
-    """Converts a value to the type `hint` of a configuration field.
+def _is_word(word: str, given: Given) -> bool:
+    """Whether a value is an option's word, or null in YAML; YAML 1.1 reads a bare `off` as False."""
+    if given.origin == COMMAND_LINE:
+        return bool(word) and given.value == word
+    return bool(word) and (given.value is None or given.value == word or (word == "off" and given.value is False))
 
+
+def convert(hint: Any, given: Given, word: str = "") -> Any:
+    """Converts a value to the type `hint` of a configuration field, and the word to None where the type has it.
+
+    word: of the option, or empty. With a word there is no other way to say that it is unset: empty text is refused.
     Raises ValueError, OverflowError or yaml.YAMLError if that is impossible.
     """
     value, is_words = given.value, given.origin == COMMAND_LINE
-    if get_origin(hint) is Literal:
-        value = "off" if value is False and "off" in get_args(hint) else value  # YAML 1.1 reads a bare `off` as False
-        if value in get_args(hint):
+    kind = set_kind(hint)
+    if kind is not hint and _is_word(word, given):
+        return None
+    if get_origin(kind) is Literal:
+        value = "off" if value is False and "off" in get_args(kind) else value
+        if value in get_args(kind):
             return value
-    elif get_origin(hint) is tuple:
-        return _items(get_args(hint), given)
-    elif get_origin(hint) is dict:
+    elif get_origin(kind) is tuple:
+        return _items(get_args(kind), given, word)
+    elif get_origin(kind) is dict:
         return _mapping(value) if is_words else _keywords(value)
-    elif hint is bool:
+    elif kind is bool:
         value = BOOLEANS.get(value.lower()) if is_words else value
         if isinstance(value, bool):
             return value
-    elif hint is int:
+    elif kind is int:
         value = int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
         if isinstance(value, int) and not isinstance(value, bool):
             return value
-    elif hint is float:
+    elif kind is float:
         value = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(float(value)):
             return float(value)
-    elif isinstance(value, hint):
+    elif isinstance(value, kind) and (value or not word):
         return value
     raise ValueError
 
 
-def _items(kinds: tuple[Any, ...], given: Given) -> tuple[Any, ...]:
+def _items(kinds: tuple[Any, ...], given: Given, word: str) -> tuple[Any, ...]:
     """`1,2` on the command line, or a list, as a tuple of `kinds`; (str, ...): any number, none empty."""
     items = given.value
     if isinstance(items, str) and given.origin == COMMAND_LINE:
         items = items.split(",") if items else []
-    if not isinstance(items, list) or "" in items:
+    elif _is_word(word, given):
+        items = [word]
+    if not isinstance(items, list) or "" in items or (word and not items):
         raise ValueError
     wanted_kinds = kinds[:1] * len(items) if kinds[1] is ... else kinds
-    return tuple(convert(kind, Given(item, given.origin)) for kind, item in zip(wanted_kinds, items, strict=True))
+    return tuple(convert(kind, Given(item, given.origin), word) for kind, item in zip(wanted_kinds, items, strict=True))
 
 
 def _mapping(words: str) -> dict[str, Any]:

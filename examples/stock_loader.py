@@ -12,7 +12,7 @@ from deit_fast import AugmentConfig, AugmentViews, DecodeTrainViews, Finish, Lab
 
 BETON, RESOLUTION, SEED = "runs/demo/digits/train.beton", 32, 0
 
-augment = AugmentConfig(auto_augment="rand-m5-n1-mstd0.5-inc1", erase=0.1, mixup=0.0, cutmix=0.0)
+augment = AugmentConfig(auto_augment="rand-m5-n1-mstd0.5-inc1", erase=0.1, mixup=None, cutmix=None)
 images = [
     DecodeTrainViews(BETON, RESOLUTION, SEED, augment),  # crop, decode, resample and flip: uint8 (32, 32, 3)
     AugmentViews(augment, SEED),  # RandAugment

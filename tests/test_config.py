@@ -18,10 +18,11 @@ from deit_fast.config import (
     UserError,
     check_ranges,
     check_training,
-    checks,
+    declared,
     eval_batch_size,
     eval_resolution,
     is_mixing,
+    set_kind,
     warnings_of,
 )
 
@@ -49,11 +50,11 @@ def test_every_option_says_what_it_means() -> None:
 
 def test_every_number_has_a_range() -> None:
     numbers = set()
-    for section, field in OPTIONS:
-        hint = get_type_hints(SECTIONS[section])[field.name]
-        if hint in (int, float) or (get_origin(hint) is tuple and get_args(hint)[0] in (int, float)):
-            numbers.add(f"{section}.{field.name}")
-    assert numbers - UNBOUNDED == set(checks.ranges())
+    for path, one in declared().items():
+        kind = set_kind(get_args(one.kind)[0]) if get_origin(one.kind) is tuple else one.kind
+        if kind in (int, float):
+            numbers.add(path)
+    assert numbers - UNBOUNDED == {path for path, one in declared().items() if one.within is not None}
 
 
 def test_every_text_is_a_path_or_known_to_be_none() -> None:
@@ -133,10 +134,10 @@ def test_sections_that_do_not_fit(section: str, changes: dict[str, Any], message
     ("augment", "mixes"),
     [
         (AugmentConfig(), True),
-        (AugmentConfig(mixup=0.0), True),
-        (AugmentConfig(cutmix=0.0), True),
-        (AugmentConfig(mixup=0.0, cutmix=0.0), False),
-        (AugmentConfig(mixup=0.0, cutmix=0.0, cutmix_minmax=(0.2, 0.5)), True),
+        (AugmentConfig(mixup=None), True),
+        (AugmentConfig(cutmix=None), True),
+        (AugmentConfig(mixup=None, cutmix=None), False),
+        (AugmentConfig(mixup=None, cutmix=None, cutmix_minmax=(0.2, 0.5)), True),
         (AugmentConfig(mix_probability=0.0), False),
     ],
 )

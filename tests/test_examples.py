@@ -94,7 +94,7 @@ def _imported(name: str) -> Any:
 
 def _views(example: Any, batch_size: int) -> dict[tuple[int, int], np.ndarray]:
     """Masked images (3, H, W) by sample and view, of epoch 1, without mixing and erasing."""
-    augment = AugmentConfig(mixup=0.0, cutmix=0.0, erase=0.0)
+    augment = AugmentConfig(mixup=None, cutmix=None, erase=0.0)
     data = DataConfig(train="runs/demo/digits/train.beton", batch_size=batch_size, resolution=32)
     loader = train_loader(data, augment, seed=0, rank=0, world_size=1, device=torch.device("cpu"))
     views = {}

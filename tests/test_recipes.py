@@ -117,14 +117,14 @@ TABLE_8 = {  # the options in which a row differs from deit_base.yaml, and its v
         "optim.name": "sgd",
         "optim.nesterov": True,
         "optim.lr": 0.01,
-        "optim.lr_batch_size": 0,
+        "optim.lr_batch_size": None,
         "optim.weight_decay": 1e-4,
     },
     "no_randaugment": {"augment.auto_augment": ""},
     "autoaugment": {"augment.auto_augment": "original"},
-    "no_mixup": {"augment.mixup": 0.0},
-    "no_cutmix": {"augment.cutmix": 0.0},
-    "no_mixup_no_cutmix": {"augment.mixup": 0.0, "augment.cutmix": 0.0},
+    "no_mixup": {"augment.mixup": None},
+    "no_cutmix": {"augment.cutmix": None},
+    "no_mixup_no_cutmix": {"augment.mixup": None, "augment.cutmix": None},
     "no_erasing": {"augment.erase": 0.0},
     "no_stochastic_depth": {"model.drop_path": 0.0},
     "no_repeated_augmentation": {"augment.repeats": 1},
@@ -236,7 +236,7 @@ def test_demo_is_a_run() -> None:
 def test_deit_has_table_9s_numbers(name: str) -> None:
     config = _config(f"deit_configs/{name}.yaml")
     augment, optim, schedule = config.augment, config.optim, config.schedule
-    assert (optim.name, optim.weight_decay, optim.clip, optim.no_decay) == ("adamw", 0.05, 0, "code")
+    assert (optim.name, optim.weight_decay, optim.clip, optim.no_decay) == ("adamw", 0.05, None, "code")
     assert (schedule.kind, schedule.warmup_epochs, schedule.warmup_lr, schedule.min_lr) == ("cosine", 5, 1e-6, 1e-5)
     assert (augment.repeats, augment.mixup, augment.cutmix, augment.label_smoothing) == (3, 0.8, 1.0, 0.1)
     assert (augment.auto_augment, augment.erase, augment.erase_mode) == ("rand-m9-mstd0.5-inc1", 0.25, "pixel")
@@ -260,7 +260,7 @@ def test_fine_tuning_is_that_of_the_readme() -> None:
     distilled = _config("deit_configs/deit_base_distilled_384.yaml")
     assert _difference(distilled, at_384) == {"model.name": "deit_base_distilled_patch16_384", "distil.kind": "hard"}
     labels = _config("deit_configs/deit_base_distilled_384_labels.yaml")
-    assert _difference(labels, distilled) == {"distil.kind": "none"}
+    assert _difference(labels, distilled) == {"distil.kind": "off"}
     ema = _config("deit_configs/table8/ema_finetuning.yaml")
     assert _difference(ema, at_384) == {"model.weights_from": "ema"}
     sgd = {"optim.name": "sgd", "optim.nesterov": True, "optim.lr": 8e-3, "optim.weight_decay": 1e-4}
@@ -289,7 +289,7 @@ def test_teacher_is_trained_as_deit(giga: int) -> None:
 def test_transfer_is_what_its_authors_wrote() -> None:
     base = _config("deit_configs/deit_base.yaml")
     cars, inat = (_config(f"deit_configs/transfer/{name}.yaml") for name in ("cars", "inat2018"))
-    shared = {"data.batch_size": 96, "model.weights_from": "model", "optim.lr_batch_size": 0}
+    shared = {"data.batch_size": 96, "model.weights_from": "model", "optim.lr_batch_size": None}
     assert _difference(inat, base) == shared | {"augment.erase": 0.1, "optim.lr": 7.5e-5, "train.epochs": 360}
     small = {"augment.erase": 0.0, "model.drop_path": 0.0, "train.epochs": 1000}
     sgd = {"optim.name": "sgd", "optim.nesterov": True, "optim.lr": 0.01, "optim.weight_decay": 1e-4}
@@ -302,7 +302,7 @@ def test_vit_has_table_9s_numbers() -> None:
     augment = config.augment
     assert (config.optim.weight_decay, config.optim.clip, config.schedule.warmup_epochs) == (0.3, 1.0, 3.4)
     assert (config.model.dropout, config.model.drop_path, augment.label_smoothing, augment.repeats) == (0.1, 0, 0, 1)
-    assert (augment.auto_augment, augment.mixup, augment.cutmix, augment.erase) == ("", 0, 0, 0)
+    assert (augment.auto_augment, augment.mixup, augment.cutmix, augment.erase) == ("", None, None, 0)
 
 
 @pytest.mark.parametrize(
@@ -322,11 +322,11 @@ def test_deit3_has_its_readmes_numbers(name: str, drop_path: float) -> None:
     policy = (augment.auto_augment, augment.color_jitter, augment.repeats, augment.label_smoothing)
     if train.epochs == 800:
         assert policy == ("3a", 0.3, 3, 0)
-        assert (optim.name, optim.weight_decay, optim.clip) == ("lamb", 0.05, 0)
+        assert (optim.name, optim.weight_decay, optim.clip) == ("lamb", 0.05, None)
         assert (train.loss, train.bce_threshold) == ("bce", 0)
     else:
         assert policy == ("rand-m9-mstd0.5-inc1", 0, 1, 0.1)
-        assert (optim.name, optim.weight_decay, optim.clip) == ("adamw", 0.1, 0)
+        assert (optim.name, optim.weight_decay, optim.clip) == ("adamw", 0.1, None)
         assert (train.loss, train.mode) == ("ce", "train")
 
 
@@ -339,7 +339,7 @@ def test_resnet_is_ffcv_imagenets(depth: int, peak: float, weight_decay: float, 
     assert (optim.weight_decay, optim.no_decay) == (weight_decay, "norms")
     assert (schedule.kind, schedule.warmup_epochs, schedule.min_lr, schedule.update) == ("linear", 2, 0, "step")
     assert schedule.warmup_lr == pytest.approx(1e-4 * peak)
-    assert (augment.auto_augment, augment.erase, augment.mixup, augment.cutmix, augment.repeats) == ("", 0, 0, 0, 1)
+    assert (augment.auto_augment, augment.erase, augment.mixup, augment.cutmix, augment.repeats) == ("", 0, None, None, 1)
     assert (augment.label_smoothing, config.model.blurpool, config.model.drop_path) == (0.1, True, 0)
     assert (config.data.eval_resolution, config.eval.flip) == (256, True)
     resolutions = [resolution_of_epoch(config.data, epoch=epoch, epochs=epochs) for epoch in range(epochs)]
@@ -388,5 +388,5 @@ def test_commands_in_docs_are_ones() -> None:
         config, ranks = _parsed(command)
         if "train" in command:
             check_training(config, ranks)
-            assert bool(config.distil.teacher_weights) == (config.distil.kind != "none"), command
+            assert bool(config.distil.teacher_weights) == (config.distil.kind != "off"), command
             assert bool(config.model.weights) == (config.train.mode == "eval" or config.model.weights_from != "auto"), command

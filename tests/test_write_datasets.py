@@ -103,7 +103,7 @@ def test_a_tilde_is_the_home(tmp_path: Path, calls: list[list[str]], monkeypatch
 
 
 def test_options_on_the_command_line_come_before_defaults(tmp_path: Path, calls: list[list[str]]) -> None:
-    options = ["--write.max_resolution=0", "--source.subset=9", "--source.seed", "3", "--write.mode=smart"]
+    options = ["--write.max_resolution=unlimited", "--source.subset=9", "--source.seed", "3", "--write.mode=smart"]
     write_files(tmp_path, {"train/a/1.jpg": b"", "val/a/1.jpg": b""})
     assert script("write_imagenet").main([str(tmp_path), str(tmp_path / "out"), *options]) == 0
     assert [words[4:] for words in calls] == [["--write.jpeg_quality=90", *options]] * 2

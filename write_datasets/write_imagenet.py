@@ -10,7 +10,7 @@ Archives are read where they are: nothing is unpacked. Classes, labels and the o
 
 A JPEG whose longest side is within 500 pixels keeps its pixels exactly: it is passed through, not decoded and encoded
 again. Larger images are scaled down to 500 pixels and encoded as JPEG of quality 90. Other limits and qualities:
---write.max_resolution (0: none), --write.jpeg_quality; `deit-fast write --help` lists all options. --source.subset=N takes
+--write.max_resolution (or unlimited), --write.jpeg_quality; `deit-fast write --help` lists all options. --source.subset=N takes
 N images of each of the two sets, from each class its share.
 """
 

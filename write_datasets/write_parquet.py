@@ -13,7 +13,7 @@ in the files gives, or those of NAMES.txt, one a line; without both, numbers are
 
 A JPEG whose longest side is within 500 pixels keeps its pixels exactly: it is passed through, not decoded and encoded
 again. Larger images are scaled down to 500 pixels and encoded as JPEG of quality 90. Other limits and qualities:
---write.max_resolution (0: none), --write.jpeg_quality; `deit-fast write --help` lists all options. --source.subset=N takes
+--write.max_resolution (or unlimited), --write.jpeg_quality; `deit-fast write --help` lists all options. --source.subset=N takes
 N images of each of the two sets, from each class its share. Shards whose names tell no split are converted by
 `deit-fast write --source.kind=parquet`.
 """

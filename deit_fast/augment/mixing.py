@@ -10,10 +10,10 @@ def mixing_of(augment: AugmentConfig) -> mix.Mixing:
     """The `Mixing` of the options."""
     return mix.mixing(
         augment.mix_mode,
-        mixup=augment.mixup,
-        cutmix=augment.cutmix,
+        mixup=augment.mixup or 0.0,
+        cutmix=augment.cutmix or 0.0,
         probability=augment.mix_probability,
         cutmix_probability=augment.cutmix_probability,
         repeats=augment.repeats,
-        cutmix_minmax=augment.cutmix_minmax if augment.cutmix_minmax != (0.0, 0.0) else None,
+        cutmix_minmax=augment.cutmix_minmax,
     )

@@ -56,7 +56,7 @@ def parse(auto_augment_text: str, color_jitter: float, interpolation: str) -> Po
         group_length, num_choices, deviation = 2, 1, auto.deviation
     elif auto_augment_text:
         wanted = ", ".join(auto_augment.POLICIES)
-        raise UserError(f"augment.auto_augment={auto_augment_text}: want rand-… as in timm, {wanted}, 3a, or nothing")
+        raise UserError(f"augment.auto_augment={auto_augment_text}: want rand-… as in timm, {wanted}, 3a, or off")
     num_steps = group_length * num_choices + (JITTER_STEPS if color_jitter > 0 else 0)
     table = np.array(rows, np.float64).reshape(-1, 5)
     numbers = (group_length, num_choices, with_replacement, deviation, max_magnitude, float(color_jitter), num_steps)

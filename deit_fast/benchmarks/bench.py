@@ -78,7 +78,7 @@ def measured_as(config: RunConfig) -> RunConfig:
     waits for the device."""
     return dataclasses.replace(
         config,
-        data=dataclasses.replace(config.data, start_resolution=0),
+        data=dataclasses.replace(config.data, start_resolution=None),
         train=dataclasses.replace(config.train, log_every=config.bench.steps),
     )
 

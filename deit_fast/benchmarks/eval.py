@@ -12,7 +12,7 @@ from deit_fast.benchmarks.gpu.needs import ForwardNeeds, forward_needs
 from deit_fast.benchmarks.inference import PRECISIONS, Inference, lack_of
 from deit_fast.benchmarks.result import described, device_of
 from deit_fast.benchmarks.step import NUM_CLASSES
-from deit_fast.config import ModelConfig, RunConfig, UserError
+from deit_fast.config import ModelConfig, RunConfig, UserError, in_words
 from deit_fast.model.names import stated, timm_model
 from deit_fast.train.compiler import check_compiler
 from deit_fast.train.dist import joined_world
@@ -97,9 +97,8 @@ def check_lists(config: RunConfig) -> None:
     }  # fmt: skip
     for option, items in lists.items():
         if len(set(items)) < len(items):
-            raise UserError(f"bench.{option}={','.join(map(str, items))}: names one twice; want each once")
-    if not bench.batch_sizes:
-        raise UserError("bench.batch_sizes is empty: want numbers of images, as in --bench.batch_sizes=1,64")
+            got = ",".join(map(str, in_words(f"bench.{option}", items)))
+            raise UserError(f"bench.{option}={got}: names one twice; want each once")
 
 
 def candidates(config: RunConfig) -> list[Candidate]:

@@ -49,8 +49,8 @@ class BetonImages(Source):
 class BenchFiles:
     """The same images as an image folder and as betons, all in a scratch folder; a beton is made when first needed."""
 
-    def __init__(self, scratch: Path, source: SourceConfig | Path, max_images: int, num_workers: int) -> None:
-        """source: what to convert, or a beton; max_images: maximum number, in proportion from each class; 0: all."""
+    def __init__(self, scratch: Path, source: SourceConfig | Path, max_images: int | None, num_workers: int) -> None:
+        """source: what to convert, or a beton; max_images: maximum number, in proportion from each class; None: all."""
         self._scratch = scratch
         self._num_workers = num_workers
         self._betons: dict[tuple[str, int], Path] = {}
@@ -58,7 +58,7 @@ class BenchFiles:
         opened: Source = BetonImages(source) if isinstance(source, Path) else open_source(source)
         try:
             some = opened
-            if 0 < max_images < opened.num_samples:
+            if max_images is not None and max_images < opened.num_samples:
                 some = Subset(opened, stratified(opened.labels, len(opened.classes), max_images, 0))
             self.num_images = some.num_samples
             self.num_bytes = sum(_write(some.read(sample), self._stem(some, sample)) for sample in range(some.num_samples))

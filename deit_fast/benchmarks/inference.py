@@ -61,7 +61,7 @@ class Inference:
             with _products_of(precision):
                 yield from self._rows_of(precision, sizes)
 
-    def _rows_of(self, precision: str, sizes: list[int]) -> Iterator[Row]:
+    def _rows_of(self, precision: str, sizes: list[int | None]) -> Iterator[Row]:
         network: nn.Module | None = None
         seconds_per_image = 0.0  # of the largest batch so far
         for size in sizes:
@@ -96,8 +96,8 @@ class Inference:
             return torch.compile(network, mode=self._train.compile, dynamic=False)  # type: ignore[return-value]
         return network
 
-    def _measured(self, network: nn.Module, precision: str, size: int) -> Row:
-        if size == 0:
+    def _measured(self, network: nn.Module, precision: str, size: int | None) -> Row:
+        if size is None:
             size = self._largest(network, precision)
         images = self._images(precision, size)
         if self._device.type == "cuda":
@@ -141,21 +141,23 @@ class Inference:
         images = images.to(PRECISIONS[precision])
         return images.contiguous(memory_format=torch.channels_last) if self._train.channels_last else images
 
-    def _check_memory(self, precision: str, size: int) -> None:
+    def _check_memory(self, precision: str, size: int | None) -> None:
         """Raises NotMeasured if main memory would not suffice: the process would be killed, while a GPU raises an error."""
         if self._device.type == "cuda":
             return
-        if size == 0:
+        if size is None:
             raise NotMeasured("the largest batch is looked for in a GPU's memory alone")
         values = size * self._needs.peak_values + self._needs.num_parameters
         wanted, free = _MEMORY_MARGIN * values * PRECISIONS[precision].itemsize, free_memory_bytes()
         if wanted > free:
             raise NotMeasured(f"takes about {wanted / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free")
 
-    def _check_time(self, size: int, seconds_per_image: float) -> None:
+    def _check_time(self, size: int | None, seconds_per_image: float) -> None:
         """Raises NotMeasured if the model's time is over, or would be after the minimum number of batches of a row."""
         limit, left = self._bench.limit_seconds, max(0.0, self._seconds_left)
-        wanted = (_NUM_BEFORE + 1) * size * seconds_per_image
+        if limit is None:
+            return
+        wanted = (_NUM_BEFORE + 1) * (size or 0) * seconds_per_image
         if not left:
             raise NotMeasured(f"no time left: bench.limit_seconds={limit:g}")
         if wanted > left:

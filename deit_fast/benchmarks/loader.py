@@ -85,8 +85,8 @@ def _check(config: RunConfig) -> list[str]:
             raise UserError(f"bench.{option}={','.join(given)}: names one twice; want each once")
     if data.batch_size % 2 and (is_mixing(config.augment) or bench.against):
         raise UserError(f"data.batch_size={data.batch_size}: Mixup mixes pairs; want an even number")
-    if bench.threads > _available_cores():
-        raise UserError(f"bench.threads={bench.threads}: want at most the {_available_cores()} cores of this machine, or 0")
+    if bench.threads is not None and bench.threads > _available_cores():
+        raise UserError(f"bench.threads={bench.threads}: want at most the {_available_cores()} cores of this machine, or auto")
     return [part for part in _PARTS if not bench.work or part in bench.work]
 
 

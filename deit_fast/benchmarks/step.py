@@ -156,7 +156,7 @@ def _bare_loss(config: RunConfig, outputs: Any, targets: torch.Tensor, teacher_l
     logits, student = outputs if isinstance(outputs, tuple) else (outputs, outputs)
     if config.train.loss == "bce":
         threshold = config.train.bce_threshold
-        wanted = targets if threshold < 0 else targets.gt(threshold).float()
+        wanted = targets if threshold is None else targets.gt(threshold).float()
         loss = F.binary_cross_entropy_with_logits(logits, wanted)
     else:
         loss = F.cross_entropy(logits, targets)

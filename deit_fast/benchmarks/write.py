@@ -30,7 +30,8 @@ def bench_write(config: RunConfig) -> dict[str, Any]:
     comes first, which also brings the source into the page cache. The time runs from the listing of the source to the synced
     file; ours includes manifest and digests. The betons go to the system's temporary folder and are removed.
     """
-    write = dataclasses.replace(config.write, num_workers=config.write.num_workers or num_cores())
+    num_workers = config.write.num_workers or num_cores()
+    write = dataclasses.replace(config.write, num_workers=num_workers)
     kinds = {
         "as configured": write,
         f"longest side {_RESIZED_SIDE}": dataclasses.replace(write, max_resolution=_RESIZED_SIDE, resize_side="longest"),
@@ -41,7 +42,7 @@ def bench_write(config: RunConfig) -> dict[str, Any]:
         print(_table(name, results[name]))
     return {
         "comparisons": results,
-        "num_workers": write.num_workers,
+        "num_workers": num_workers,
         **described(config),
     }
 
@@ -57,7 +58,7 @@ def _compare(source: SourceConfig, write: WriteConfig, rounds: int) -> dict[str,
             started = time.perf_counter()
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 if kind == "ffcv":
-                    write_with_stock_ffcv(open_source(source), out, write, write.num_workers)
+                    write_with_stock_ffcv(open_source(source), out, write, write.num_workers or 1)
                 else:
                     num_samples = write_beton(source, dataclasses.replace(write, out=str(out)))["num_samples"]
             seconds = time.perf_counter() - started

@@ -10,7 +10,6 @@ from deit_fast.config.checks import (
     check_placement,
     check_ranges,
     check_training,
-    ranges,
     target_top1,
     warnings_of,
 )
@@ -27,6 +26,7 @@ from deit_fast.config.data import (
     eval_resolution,
     is_mixing,
 )
+from deit_fast.config.declared import Declared, as_now, declared, in_words, set_kind, value_now
 from deit_fast.config.options import Decides, Pair, RankError, Triple, UserError, Within, at_home, option
 from deit_fast.config.run import (
     BudgetConfig,
@@ -48,6 +48,7 @@ __all__ = [
     "BudgetConfig",
     "DataConfig",
     "Decides",
+    "Declared",
     "DemoConfig",
     "DistilConfig",
     "EvalConfig",
@@ -71,18 +72,22 @@ __all__ = [
     "VerifyConfig",
     "Within",
     "WriteConfig",
+    "as_now",
     "at_home",
     "check_loading",
     "check_option",
     "check_placement",
     "check_ranges",
     "check_training",
+    "declared",
     "eval_batch_size",
     "eval_crop_ratio",
     "eval_resolution",
+    "in_words",
     "is_mixing",
     "option",
-    "ranges",
+    "set_kind",
     "target_top1",
+    "value_now",
     "warnings_of",
 ]

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import os
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from deit_fast.config.data import AugmentConfig, DataConfig, is_mixing
-from deit_fast.config.options import UserError, Within
+from deit_fast.config.declared import Declared, declared, set_kind
+from deit_fast.config.options import UserError
 from deit_fast.config.run import RunConfig
-
-
-@functools.cache
-def ranges() -> dict[str, Within]:
-    """The range of each option `section.name` that has one."""
-    return {
-        f"{section}.{own.name}": own.metadata["within"]
-        for section, kind in get_type_hints(RunConfig).items()
-        if dataclasses.is_dataclass(kind)
-        for own in dataclasses.fields(kind)
-        if own.metadata["within"] is not None
-    }
 
 
 def check_ranges(config: RunConfig, is_used: Callable[[str], bool] = lambda path: True) -> None:
     """Raises UserError for the first option `section.name` that is_used and outside its range: what, got, wanted."""
-    for path in ranges():
+    for path in declared():
         if is_used(path):
             section, name = path.split(".")
             check_option(path, getattr(getattr(config, section), name))
@@ -37,20 +25,23 @@ def check_ranges(config: RunConfig, is_used: Callable[[str], bool] = lambda path
 
 def check_option(path: str, value: Any) -> None:
     """Raises UserError where a value, of the option's type, is outside the range of `section.name`, which need not have one."""
-    within = ranges().get(path)
-    if within is not None:
-        numbers = value if isinstance(value, tuple) else (value,)
-        if not all(abs(number) < math.inf for number in numbers) or not within.holds(value):
-            raise UserError(f"{path}={value}: want {within.words}")
+    one = declared()[path]
+    if one.within is None or (one.word and value is None):
+        return
+    numbers = tuple(number for number in value if number is not None) if isinstance(value, tuple) else (value,)
+    is_finite = all(abs(number) < math.inf for number in numbers)
+    if not is_finite or not one.within.holds(numbers if isinstance(value, tuple) else value):
+        raise UserError(f"{path}={value}: want {one.within.words}{_or_word(one)}")
 
 
 def check_loading(data: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, seed: int = 0) -> None:
     """Raises UserError for the first argument of a loader that the command line would refuse too."""
     for section, options in (("data", data), ("augment", augment)):
-        for name, hint in get_type_hints(type(options)).items():
-            path, value = f"{section}.{name}", getattr(options, name)
-            if not _is_of(hint, value):
-                raise UserError(f"{path}={value!r}: want {_words_of(hint)}")
+        for own in dataclasses.fields(options):
+            path, value = f"{section}.{own.name}", getattr(options, own.name)
+            one = declared()[path]
+            if not _is_of(one.hint, value):
+                raise UserError(f"{path}={value!r}: want {_words_of(one.kind)}{_or_word(one)}")
             check_option(path, value)
     if not _is_of(int, seed) or not 0 <= seed < 2**63:
         raise UserError(f"seed={seed!r}: want an integer, 0 to 2**63 - 1")
@@ -60,24 +51,31 @@ def check_loading(data: DataConfig, augment: AugmentConfig, *, rank: int, world_
         raise UserError(f"rank={rank!r}: want an integer, 0 to {world_size - 1}, below world_size")
 
 
+def _or_word(one: Declared) -> str:
+    return f", or {one.word}" if one.word else ""
+
+
 def _is_of(hint: Any, value: Any) -> bool:
     """Whether a value has the type of an option's field; paths count as text, NumPy's numbers as numbers."""
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if get_origin(hint) is tuple:
-        kinds = get_args(hint)
+    kind = set_kind(hint)
+    if value is None:
+        return kind is not hint
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
         return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, kinds, value))
-    if hint in (int, float):
-        return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
-    return isinstance(value, (str, os.PathLike) if hint is str else hint)
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return isinstance(value, (str, os.PathLike) if kind is str else kind)
 
 
-def _words_of(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(get_args(hint))}"
-    if get_origin(hint) is tuple:
-        return f"a tuple of {len(get_args(hint))} numbers"
-    return {int: "an integer", float: "a number", bool: "True or False"}.get(hint, "text")
+def _words_of(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        return f"a tuple of {len(get_args(kind))} numbers"
+    return {int: "an integer", float: "a number", bool: "True or False"}.get(kind, "text")
 
 
 def check_training(config: RunConfig, world_size: int) -> None:
@@ -97,9 +95,9 @@ def check_training(config: RunConfig, world_size: int) -> None:
     check_budget(config)
     if data.dtype == "uint8":
         raise UserError("data.dtype=uint8: this trainer needs normalised images; want float32, float16 or bfloat16")
-    if data.start_resolution > data.resolution:
+    if data.start_resolution is not None and data.start_resolution > data.resolution:
         raise UserError(
-            f"data.start_resolution={data.start_resolution}: want 0 to data.resolution={data.resolution} (0: no ramp)"
+            f"data.start_resolution={data.start_resolution}: want at most data.resolution={data.resolution}, or off"
         )
     warmup_epochs = config.schedule.warmup_epochs
     if warmup_epochs >= config.train.epochs:
@@ -107,11 +105,11 @@ def check_training(config: RunConfig, world_size: int) -> None:
     if config.train.loss == "bce" and config.train.bce_threshold == 0 and augment.label_smoothing > 0:
         raise UserError(
             f"augment.label_smoothing={augment.label_smoothing:g}: it makes every target positive, and train.loss=bce counts "
-            "targets above train.bce_threshold=0 as 1; want label smoothing 0, or a higher or negative threshold"
+            "targets above train.bce_threshold=0 as 1; want label smoothing 0, a higher threshold, or off"
         )
-    if config.distil.teacher_weights and config.distil.kind == "none":
+    if config.distil.teacher_weights and config.distil.kind == "off":
         raise UserError(
-            f"distil.teacher_weights={config.distil.teacher_weights}: distil.kind=none uses no teacher; want distil.kind=hard "
+            f"distil.teacher_weights={config.distil.teacher_weights}: distil.kind=off uses no teacher; want distil.kind=hard "
             "or soft, or leave the teacher out"
         )
     if config.train.accumulate > data.batch_size:
@@ -121,7 +119,7 @@ def check_training(config: RunConfig, world_size: int) -> None:
 def check_budget(config: RunConfig) -> None:
     """Raises UserError if a budget lacks an option that it needs."""
     budget, price = config.budget, config.run.dollars_per_hour
-    if budget.dollars != -1 and price == 0:
+    if budget.dollars is not None and price is None:
         raise UserError(f"budget.dollars={budget.dollars:g}: run.dollars_per_hour is not set; want the price per hour")
     if budget.until:
         target_top1(budget.until)

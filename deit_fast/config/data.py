@@ -9,13 +9,13 @@ from typing import Literal
 
 from deit_fast.config.options import (
     ABOVE_0,
+    ALPHA,
     AT_LEAST_0,
     AT_LEAST_1,
     BELOW_1,
     SEED,
     SHARE,
     SIDE,
-    STRENGTH,
     Decides,
     Options,
     Pair,
@@ -48,11 +48,19 @@ class SourceConfig(Options):
     classes: str = path_option(
         "",
         "text file with one class name a line, in the order of the labels, or a folder of class folders; a source with class "
-        "names is put in this order, and one that shares none of them gets these names; a class may have no images",
+        "names is put in this order, and one that shares none of them gets these names; a class may have no images; auto: the "
+        "source's own",
+        unset="auto",
     )
-    image_column: str = option("", "column of a Parquet source that holds images; empty: found by its name or type")
-    label_column: str = option("", "column of a Parquet source that holds labels; empty: found by its name or type")
-    subset: int = option(0, "number of images to take, in proportion from each class, for trials; 0: all", within=AT_LEAST_0)
+    image_column: str = option(
+        "", "column of a Parquet source that holds images; auto: found by its name or type", unset="auto"
+    )
+    label_column: str = option(
+        "", "column of a Parquet source that holds labels; auto: found by its name or type", unset="auto"
+    )
+    subset: int | None = option(
+        None, "number of images to take, in proportion from each class, for trials", unset="all", within=AT_LEAST_1
+    )
     seed: int = option(0, "seed that chooses the images of source.subset", within=SEED)
 
 
@@ -79,8 +87,11 @@ class WriteConfig(Options):
     )
     subsampling: Literal["4:2:0", "4:2:2", "4:4:4"] = option("4:2:0", "chroma subsampling of JPEGs that are encoded anew")
     optimize: bool = option(False, "optimise the Huffman tables of each JPEG: smaller files, slower conversion")
-    max_resolution: int = option(
-        0, "scale images down until the side write.resize_side has at most this many pixels; 0: never", within=AT_LEAST_0
+    max_resolution: int | None = option(
+        None,
+        "scale images down until the side write.resize_side has at most this many pixels; unlimited: never",
+        unset="unlimited",
+        within=AT_LEAST_1,
     )
     max_megapixels: float = option(
         178.95697,
@@ -97,7 +108,7 @@ class WriteConfig(Options):
     on_error: Literal["fail", "skip"] = option(
         "fail", "at a bad file: end the conversion (fail), or leave it out and name it in the manifest (skip)"
     )
-    num_workers: int = option(0, "processes that convert; 0: one for each core", within=AT_LEAST_0)
+    num_workers: int | None = option(None, "processes that convert; auto: one for each core", unset="auto", within=AT_LEAST_1)
     seed: int = option(0, "write.mode=proportion: seed that chooses the images stored as JPEG", within=SEED)
     resume: bool = option(False, "continue an interrupted conversion from its finished parts; the source must be unchanged")
 
@@ -118,8 +129,8 @@ class VerifyConfig(Options):
     DECIDES = Decides.NOTHING
 
     beton: str = path_option("", "beton to check")
-    against: str = path_option("", "source to compare the images with, read with the settings in the manifest; empty: none")
-    num_workers: int = option(0, "processes that check; 0: one for each core", within=AT_LEAST_0)
+    against: str = path_option("", "source to compare the images with, read with the settings in the manifest", unset="off")
+    num_workers: int | None = option(None, "processes that check; auto: one for each core", unset="auto", within=AT_LEAST_1)
 
 
 @dataclass(frozen=True)
@@ -129,25 +140,36 @@ class DataConfig(Options):
     train: str = path_option("", "beton of the training set", decides=Decides.TIME)
     val: str = path_option("", "beton of the validation set", decides=Decides.TIME)
     batch_size: int = option(128, "views in a training batch of one rank", within=AT_LEAST_1, decides=Decides.TIME)
-    eval_batch_size: int = option(
-        0, "images in an evaluation batch of one rank; 0: twice data.batch_size", within=AT_LEAST_0, decides=Decides.TIME
+    eval_batch_size: int | None = option(
+        None,
+        "images in an evaluation batch of one rank; auto: twice data.batch_size",
+        unset="auto",
+        within=AT_LEAST_1,
+        decides=Decides.TIME,
     )
-    resolution: int = option(224, "side of a training view in pixels", within=Within("1 to 4096", lambda v: 1 <= v <= 4096))
-    start_resolution: int = option(
-        0, "side of a training view in pixels at the start; it rises to data.resolution over data.ramp; 0: no ramp", within=SIDE
+    resolution: int = option(224, "side of a training view in pixels", within=SIDE)
+    start_resolution: int | None = option(
+        None,
+        "side of a training view in pixels at the start; it rises to data.resolution over data.ramp; off: no ramp",
+        unset="off",
+        within=SIDE,
     )
     ramp: Pair = option(
         (0.0, 1.0),
         "start and end of the resolution ramp, as fractions of training",
         within=Within("0 <= start < end <= 1", lambda v: 0 <= v[0] < v[1] <= 1),
     )
-    eval_resolution: int = option(
-        0, "side of an evaluation view in pixels; 0: data.resolution (in `eval`: the checkpoint's)", within=SIDE
+    eval_resolution: int | None = option(
+        None,
+        "side of an evaluation view in pixels; auto: data.resolution (in `eval`: the checkpoint's)",
+        unset="auto",
+        within=SIDE,
     )
-    eval_crop_ratio: float = option(
-        0.0,
-        "side of the evaluation crop over the shorter side of the resized image; 0: 0.875 (in `eval`: the checkpoint's)",
-        within=Within("0, or 0.1 to 1", lambda v: v == 0 or 0.1 <= v <= 1),
+    eval_crop_ratio: float | None = option(
+        None,
+        "side of the evaluation crop over the shorter side of the resized image; auto: 0.875 (in `eval`: the checkpoint's)",
+        unset="auto",
+        within=Within("0.1 to 1", lambda v: 0.1 <= v <= 1),
     )
     interpolation: Literal["bicubic", "bilinear", "lanczos", "box", "hamming"] = option(
         "bicubic",
@@ -160,8 +182,11 @@ class DataConfig(Options):
         "float32",
         "dtype of the images in a batch; uint8: grey levels, not normalised, erased or mixed",
     )
-    subset: int = option(
-        0, "number of images to train on, in proportion from each class, chosen by train.seed; 0: all", within=AT_LEAST_0
+    subset: int | None = option(
+        None,
+        "number of images to train on, in proportion from each class, chosen by train.seed",
+        unset="all",
+        within=AT_LEAST_1,
     )
     order: Literal["random", "pages"] = option(
         "random",
@@ -183,10 +208,11 @@ class DataConfig(Options):
         "at a training image that does not decode: end the run (fail), or use the next image and count it (replace)",
         decides=Decides.TIME,
     )
-    num_workers: int = option(
-        0,
-        "threads that prepare batches on one rank; 0: this rank's share of the cores",
-        within=AT_LEAST_0,
+    num_workers: int | None = option(
+        None,
+        "threads that prepare batches on one rank; auto: this rank's share of the cores",
+        unset="auto",
+        within=AT_LEAST_1,
         decides=Decides.TIME,
     )
     batches_ahead: int = option(
@@ -205,7 +231,7 @@ class AugmentConfig(Options):
     )
     repeats: int = option(
         3,
-        "views of each image in a global batch (repeated augmentation); 1: off; views of one image are never mixed with each "
+        "views of each image in a global batch (repeated augmentation); views of one image are never mixed with each "
         "other if a rank's batch has at least twice as many views",
         within=Within("1 to 255", lambda v: 1 <= v <= 255),
     )
@@ -227,11 +253,12 @@ class AugmentConfig(Options):
     flip: float = option(0.5, "probability of a horizontal flip", within=SHARE)
     auto_augment: str = option(
         "rand-m9-mstd0.5-inc1",
-        "policy in timm's notation: rand-..., original..., v0..., or 3a for DeiT III's 3-Augment; empty: none",
+        "policy in timm's notation: rand-..., original..., v0..., or 3a for DeiT III's 3-Augment",
+        unset="off",
     )
     color_jitter: float = option(
         0.0,
-        "after the policy, scale brightness, contrast and saturation by random factors within this distance of 1; 0: off",
+        "after the policy, scale brightness, contrast and saturation by random factors within this distance of 1",
         within=AT_LEAST_0,
     )
     erase: float = option(0.25, "probability that a box of a view is erased (random erasing)", within=SHARE)
@@ -239,12 +266,13 @@ class AugmentConfig(Options):
         "pixel",
         "fill of the erased box: normal noise for each value (pixel) or each channel (rand), or 0, the mean (const)",
     )
-    mixup: float = option(0.8, "alpha of Mixup's Beta(alpha, alpha); 0: no Mixup", within=STRENGTH)
-    cutmix: float = option(1.0, "alpha of CutMix's Beta(alpha, alpha); 0: no CutMix", within=STRENGTH)
-    cutmix_minmax: Pair = option(
-        (0.0, 0.0),
-        "range of the sides of CutMix's box, as shares of the view's, drawn uniformly instead of by a Beta; 0, 0: off",
-        within=Within("0 <= low <= high < 1", lambda v: 0 <= v[0] <= v[1] < 1),
+    mixup: float | None = option(0.8, "alpha of Mixup's Beta(alpha, alpha)", unset="off", within=ALPHA)
+    cutmix: float | None = option(1.0, "alpha of CutMix's Beta(alpha, alpha)", unset="off", within=ALPHA)
+    cutmix_minmax: Pair | None = option(
+        None,
+        "range of the sides of CutMix's box, as shares of the view's, drawn uniformly instead of by a Beta",
+        unset="off",
+        within=Within("0 <= low <= high < 1 and high above 0", lambda v: 0 <= v[0] <= v[1] < 1 and v[1] > 0),
     )
     mix_mode: Literal["batch", "pair", "elem"] = option(
         "batch",
@@ -270,8 +298,8 @@ class AugmentConfig(Options):
 
 def is_mixing(augment: AugmentConfig) -> bool:
     """Whether any batch can come out mixed."""
-    cuts = augment.cutmix > 0 or augment.cutmix_minmax != (0.0, 0.0)
-    return augment.mix_probability > 0 and (augment.mixup > 0 or cuts)
+    kinds = augment.mixup, augment.cutmix, augment.cutmix_minmax
+    return augment.mix_probability > 0 and any(kind is not None for kind in kinds)
 
 
 def eval_batch_size(data: DataConfig) -> int:

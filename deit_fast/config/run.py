@@ -14,8 +14,8 @@ from deit_fast.config.options import (
     AT_LEAST_0,
     AT_LEAST_1,
     BELOW_1,
+    BETWEEN,
     FACTOR,
-    LIMIT,
     SEED,
     SHARE,
     Decides,
@@ -37,7 +37,8 @@ class ModelConfig(Options):
     weights: str = path_option(
         "",
         "file of weights to start from: a checkpoint of deit_fast, timm or DeiT's code, or safetensors; position embeddings "
-        "are interpolated to the resolution, and a head for other classes is replaced; empty: random weights",
+        "are interpolated to the resolution, and a head for other classes is replaced; off: random weights",
+        unset="off",
         decides=Decides.TIME,
     )
     weights_from: Literal["auto", "model", "ema"] = option(
@@ -69,8 +70,8 @@ class ModelConfig(Options):
 class DistilConfig(Options):
     """Distillation from a teacher, through the distillation token if the model has one."""
 
-    kind: Literal["none", "hard", "soft"] = option(
-        "none", "none; hard: the teacher's top-1 class is the label; soft: the student matches the teacher's softmax"
+    kind: Literal["off", "hard", "soft"] = option(
+        "off", "hard: the teacher's top-1 class is the label; soft: the student matches the teacher's softmax"
     )
     teacher: str = option("regnety_160", "teacher's architecture, by its name in timm; the paper uses RegNetY-16GF")
     teacher_weights: str = path_option(
@@ -100,22 +101,23 @@ class OptimConfig(Options):
     lr: float = option(
         5e-4, "peak learning rate for a global batch of optim.lr_batch_size views", within=ABOVE_0, decides=Decides.WEIGHTS
     )
-    lr_batch_size: int = option(
+    lr_batch_size: int | None = option(
         512,
-        "multiply the learning rate by (global batch size / this); 0: do not scale it",
-        within=AT_LEAST_0,
+        "multiply the learning rate by (global batch size / this); off: do not scale it",
+        unset="off",
+        within=AT_LEAST_1,
         decides=Decides.WEIGHTS,
     )
     weight_decay: float = option(
         0.05, "weight decay of the parameters that optim.no_decay does not exempt", within=AT_LEAST_0, decides=Decides.WEIGHTS
     )
-    no_decay: Literal["code", "paper", "norms", "none"] = option(
+    no_decay: Literal["code", "paper", "norms", "off"] = option(
         "code",
         "parameters without weight decay: code (DeiT's): 1-D ones, biases, pos_embed, cls_token; paper: dist_token too; norms "
-        "(ffcv-imagenet): those of normalisation only; none: all parameters decay",
+        "(ffcv-imagenet): those of normalisation only; off: all parameters decay",
     )
     layer_decay: float = option(
-        1.0, "layer-wise learning rate decay: factor from each layer to the one below it; 1: off", within=FACTOR
+        1.0, "layer-wise learning rate decay: factor from each layer to the one below it", within=FACTOR
     )
     betas: Pair = option(
         (0.9, 0.999),
@@ -126,7 +128,7 @@ class OptimConfig(Options):
     eps: float = option(1e-8, "AdamW's and LAMB's epsilon", within=ABOVE_0, decides=Decides.WEIGHTS)
     momentum: float = option(0.9, "SGD's momentum", within=BELOW_1, decides=Decides.WEIGHTS)
     nesterov: bool = option(False, "Nesterov's momentum for SGD, as timm's `sgd` has it")
-    clip: float = option(0.0, "limit of gradient clipping; 0: off, as in DeiT", within=AT_LEAST_0)
+    clip: float | None = option(None, "limit of gradient clipping; off: as in DeiT", unset="off", within=ABOVE_0)
     clip_mode: Literal["norm", "value", "adaptive"] = option(
         "norm", "clip the norm of all gradients, each value, or each unit's gradient norm over its weight norm (Brock 2021)"
     )
@@ -166,10 +168,11 @@ class TrainConfig(Options):
         "off", "torch.compile mode", decides=Decides.TIME
     )
     loss: Literal["ce", "bce"] = option("ce", "cross-entropy with soft targets (DeiT), or binary cross-entropy (DeiT III)")
-    bce_threshold: float = option(
+    bce_threshold: float | None = option(
         0.0,
-        "binary cross-entropy: targets above this count as 1, others as 0 (DeiT III: 0); negative: targets stay soft",
-        within=Within("below 1", lambda v: v < 1),
+        "binary cross-entropy: targets above this count as 1, others as 0 (DeiT III: 0); off: targets stay soft",
+        unset="off",
+        within=BELOW_1,
         decides=Decides.WEIGHTS,
     )
     mode: Literal["train", "eval"] = option(
@@ -182,7 +185,9 @@ class TrainConfig(Options):
         decides=Decides.TIME,
     )
     gradient_compression: Literal["off", "bf16"] = option("off", "format in which ranks exchange gradients; off: float32")
-    ema_decay: float = option(0.99996, "decay of the exponential moving average of the weights; 0: no average", within=BELOW_1)
+    ema_decay: float | None = option(
+        0.99996, "decay of the exponential moving average of the weights; off: no average", unset="off", within=BETWEEN
+    )
     ema_warmup: bool = option(False, "let the decay rise as (1 + updates) / (10 + updates), up to train.ema_decay")
     log_every: int = option(
         50,
@@ -196,14 +201,22 @@ class TrainConfig(Options):
     checkpoint_every: int = option(
         1, "epochs between two checkpoints; the last epoch always leaves one", within=AT_LEAST_1, decides=Decides.TIME
     )
-    checkpoint_steps: int = option(
-        0, "also write a checkpoint every so many steps within an epoch; 0: none", within=AT_LEAST_0, decides=Decides.TIME
+    checkpoint_steps: int | None = option(
+        None,
+        "also write a checkpoint every so many steps within an epoch",
+        unset="off",
+        within=AT_LEAST_1,
+        decides=Decides.TIME,
     )
     keep_last: int = option(
         2, "number of newest checkpoints to keep, beside the best one", within=AT_LEAST_1, decides=Decides.TIME
     )
-    keep_every: int = option(
-        0, "epochs between checkpoints that are kept for good; 0: none", within=AT_LEAST_0, decides=Decides.TIME
+    keep_every: int | None = option(
+        None,
+        "epochs between checkpoints that are kept for good; off: none is",
+        unset="off",
+        within=AT_LEAST_1,
+        decides=Decides.TIME,
     )
     resume: bool = option(
         False,
@@ -233,9 +246,11 @@ class RunSection(Options):
 
     DECIDES = Decides.NOTHING
 
-    dir: str = path_option("", "folder of the run: configuration, log, checkpoints; empty: a new one, runs/NAME-DATE-TIME")
-    dollars_per_hour: float = option(
-        0.0, "price per hour of all the run's machines together, to show its cost; 0: not known", within=AT_LEAST_0
+    dir: str = path_option(
+        "", "folder of the run: configuration, log, checkpoints; auto: a new one, runs/NAME-DATE-TIME", unset="auto"
+    )
+    dollars_per_hour: float | None = option(
+        None, "price per hour of all the run's machines together, to show its cost", unset="off", within=ABOVE_0
     )
     tensorboard: bool = option(False, "write the logged values as TensorBoard events too, to run.dir/tensorboard")
 
@@ -246,9 +261,15 @@ class BudgetConfig(Options):
 
     DECIDES = Decides.NOTHING
 
-    hours: float = option(-1.0, "wall-clock hours of all sessions, each from process start to end; -1: no limit", within=LIMIT)
-    dollars: float = option(-1.0, "the same limit in dollars, at run.dollars_per_hour; -1: no limit", within=LIMIT)
-    until: str = option("", "end at the first evaluation that reaches this, e.g. top1=79.8 (percent, of the better weights)")
+    hours: float | None = option(
+        None, "wall-clock hours of all sessions, each from process start to end", unset="unlimited", within=ABOVE_0
+    )
+    dollars: float | None = option(
+        None, "the same limit in dollars, at run.dollars_per_hour", unset="unlimited", within=ABOVE_0
+    )
+    until: str = option(
+        "", "end at the first evaluation that reaches this, e.g. top1=79.8 (percent, of the better weights)", unset="off"
+    )
     longer: bool = option(True, "with hours or dollars: train more than train.epochs if the budget allows it")
     seconds: float = option(
         20.0,
@@ -259,19 +280,21 @@ class BudgetConfig(Options):
 
 @dataclass(frozen=True)
 class SlurmConfig(Options):
-    """Submission of a training run to SLURM, through submitit; without slurm.nodes it runs here."""
+    """Submission of a training run to SLURM, through submitit; with slurm.nodes off it runs here."""
 
     DECIDES = Decides.NOTHING
 
-    nodes: int = option(0, "nodes of the job; 0: no job, train here", within=AT_LEAST_0)
-    gpus_per_node: int = option(8, "GPUs and ranks on each node; 0: one rank on the CPU", within=AT_LEAST_0)
+    nodes: int | None = option(None, "nodes of the job; off: no job, train here", unset="off", within=AT_LEAST_1)
+    gpus_per_node: int = option(8, "GPUs on each node, one rank for each; with 0, one rank on the CPU", within=AT_LEAST_0)
     cpus_per_gpu: int = option(12, "CPU cores for each rank", within=AT_LEAST_1)
-    memory_gb: int = option(0, "memory of each node in GB; 0: the partition's default", within=AT_LEAST_0)
+    memory_gb: int | None = option(
+        None, "memory of each node in GB; auto: the partition's default", unset="auto", within=AT_LEAST_1
+    )
     hours: float = option(72.0, "time limit of the job in hours", within=ABOVE_0)
-    partition: str = option("", "partition; empty: the cluster's default")
-    account: str = option("", "account; empty: the user's default")
-    qos: str = option("", "quality of service; empty: the default")
-    constraint: str = option("", "features that nodes must have; empty: none")
+    partition: str = option("", "partition; auto: the cluster's default", unset="auto")
+    account: str = option("", "account; auto: the user's default", unset="auto")
+    qos: str = option("", "quality of service; auto: the default", unset="auto")
+    constraint: str = option("", "features that nodes must have", unset="off")
     signal_seconds: int = option(
         120, "seconds before the time limit at which the run writes a checkpoint and is requeued", within=AT_LEAST_1
     )

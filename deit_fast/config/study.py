@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from deit_fast.config.options import ABOVE_0, AT_LEAST_0, AT_LEAST_1, LIMIT, SIDE, Decides, Options, Within, option, path_option
+from deit_fast.config.options import ABOVE_0, AT_LEAST_1, SIDE, Decides, Options, Within, option, path_option
 
 
 @dataclass(frozen=True)
@@ -14,14 +14,20 @@ class PlanConfig(Options):
 
     DECIDES = Decides.NOTHING
 
-    gpus: int = option(0, "predict for this many GPUs on one node; 0: for as many ranks as `plan` runs on", within=AT_LEAST_0)
+    gpus: int | None = option(
+        None,
+        "predict for this many GPUs on one node; auto: for as many ranks as `plan` runs on",
+        unset="auto",
+        within=AT_LEAST_1,
+    )
     seconds: float = option(90.0, "approximate seconds of measuring", within=Within("5 to 3600", lambda v: 5 <= v <= 3600))
     prices: str = path_option(
         "",
         "YAML of prices per hour, to list the run's cost at each; prices.yaml comes with the package; "
-        "empty: run.dollars_per_hour only",
+        "off: run.dollars_per_hour only",
+        unset="off",
     )
-    figure: str = path_option("", "PNG for a figure of the stages; empty: beside --out, if that is given")
+    figure: str = path_option("", "PNG for a figure of the stages; auto: beside --out, if that is given", unset="auto")
 
 
 @dataclass(frozen=True)
@@ -32,19 +38,24 @@ class SweepConfig(Options):
 
     file: str = path_option("", "YAML of the sweep: `base`, `options`, and what varies as `grid`, `list` or `random`")
     dir: str = path_option(
-        "", "folder of the sweep, with a run in it for each point; empty: runs/NAME, with the name of the sweep's file"
+        "",
+        "folder of the sweep, with a run in it for each point; auto: runs/NAME, with the name of the sweep's file",
+        unset="auto",
     )
     dry_run: bool = option(False, "print the points with their predicted hours and dollars; train none")
     retry: bool = option(False, "retry points that failed")
-    at_once: int = option(
-        0,
-        "runs at the same time, one GPU for each; 0: as many as there are GPUs, else 1; with slurm: jobs at once, 0: all",
-        within=AT_LEAST_0,
+    at_once: int | None = option(
+        None,
+        "runs at the same time, one GPU for each, or jobs with slurm; auto: as many as there are GPUs, else 1; with slurm: all",
+        unset="auto",
+        within=AT_LEAST_1,
     )
     where: Literal["here", "slurm"] = option("here", "here: on this machine; slurm: one job for each point, through submitit")
-    hours: float = option(-1.0, "budget of all points together, in hours of their processes; -1: no limit", within=LIMIT)
-    dollars: float = option(
-        -1.0, "budget of all points together in dollars, at run.dollars_per_hour; -1: no limit", within=LIMIT
+    hours: float | None = option(
+        None, "budget of all points together, in hours of their processes", unset="unlimited", within=ABOVE_0
+    )
+    dollars: float | None = option(
+        None, "budget of all points together in dollars, at run.dollars_per_hour", unset="unlimited", within=ABOVE_0
     )
 
 
@@ -69,41 +80,48 @@ class BenchConfig(Options):
     seconds: float = option(
         3.0, "loader, eval: seconds for one measurement: minimum for loader, target for eval", within=ABOVE_0
     )
-    against: tuple[str, ...] = option((), "loader: rivals to measure beside ours: timm, ffcv (stock FFCV), dali")
+    against: tuple[str, ...] = option((), "loader: rivals to measure beside ours: timm, ffcv (stock FFCV), dali", unset="off")
     work: tuple[str, ...] = option(
         (),
         "loader: what to measure: stages and threads, with the options of data and augment; recipe3, recipe1, crop, raw and "
-        "evaluation, with DeiT's; empty: all",
+        "evaluation, with DeiT's",
+        unset="all",
     )
-    threads: int = option(
-        0,
-        "loader: largest number of threads; ours runs with 1, 2, 4 ... up to it, rivals with it; 0: one for each core",
-        within=AT_LEAST_0,
+    threads: int | None = option(
+        None,
+        "loader: largest number of threads; ours runs with 1, 2, 4 ... up to it, rivals with it; auto: one for each core",
+        unset="auto",
+        within=AT_LEAST_1,
     )
-    images: int = option(
+    images: int | None = option(
         2048,
-        "loader, fidelity: largest number of images, in proportion from each class; 0: all; fidelity without source.path: "
-        "number of random images",
-        within=AT_LEAST_0,
+        "loader, fidelity: largest number of images, in proportion from each class; fidelity without source.path: number of "
+        "random images",
+        unset="all",
+        within=AT_LEAST_1,
     )
-    chart: str = path_option("", "loader: PNG for a chart of the result; empty: beside --out, if that is given")
-    markdown: str = path_option("", "fidelity: Markdown file to write the table to; empty: none")
+    chart: str = path_option("", "loader: PNG for a chart of the result; auto: beside --out, if that is given", unset="auto")
+    markdown: str = path_option("", "fidelity: Markdown file to write the table to", unset="off")
     models: tuple[str, ...] = option(
-        (), "eval: names of the models to measure; empty: those that DeiT's paper compares, and CaiT"
+        (), "eval: names of the models to measure; auto: those that DeiT's paper compares, and CaiT", unset="auto"
     )
-    batch_sizes: tuple[int, ...] = option(
+    batch_sizes: tuple[int | None, ...] = option(
         (1, 64, 256),
-        "eval: batch sizes, one row each; 0: the largest power of two that fits into the GPU's memory",
-        within=Within("each >= 0", lambda v: all(x >= 0 for x in v)),
+        "eval: batch sizes, one row each; auto: the largest power of two that fits into the GPU's memory",
+        unset="auto",
+        within=Within("each >= 1", lambda v: all(x >= 1 for x in v)),
     )
     precisions: tuple[str, ...] = option(
-        (), "eval: fp32, tf32, bf16, fp16, for weights and images alike; empty: fp32, and bf16 on a GPU"
+        (), "eval: fp32, tf32, bf16, fp16, for weights and images alike; auto: fp32, and bf16 on a GPU", unset="auto"
     )
-    resolution: int = option(0, "eval: side of the images in pixels; 0: the model's own, from timm", within=SIDE)
-    limit_seconds: float = option(
+    resolution: int | None = option(
+        None, "eval: side of the images in pixels; auto: the model's own, from timm", unset="auto", within=SIDE
+    )
+    limit_seconds: float | None = option(
         30.0,
-        "eval: seconds for all rows of a model; rows that would exceed them are left out, with the reason; 0: no limit",
-        within=AT_LEAST_0,
+        "eval: seconds for all rows of a model; rows that would exceed them are left out, with the reason",
+        unset="unlimited",
+        within=ABOVE_0,
     )
 
 
@@ -114,11 +132,13 @@ class ReportConfig(Options):
     DECIDES = Decides.NOTHING
 
     runs: tuple[str, ...] = path_option((), "what to report on: folders of runs or sweeps, and JSON results of bench")
-    html: str = path_option("", "page to write; empty: report.html in the first run's folder")
-    published: tuple[str, ...] = option((), "published figures to draw beside them, marked as such: paper, ffcv-imagenet")
-    images: str = path_option("", "folder for each figure as PNG; empty: none")
-    markdown: str = path_option("", "Markdown file for the tables; empty: none")
-    csv: str = path_option("", "CSV file for the table of runs; empty: none")
+    html: str = path_option("", "page to write; auto: report.html in the first run's folder", unset="auto")
+    published: tuple[str, ...] = option(
+        (), "published figures to draw beside them, marked as such: paper, ffcv-imagenet", unset="off"
+    )
+    images: str = path_option("", "folder for each figure as PNG", unset="off")
+    markdown: str = path_option("", "Markdown file for the tables", unset="off")
+    csv: str = path_option("", "CSV file for the table of runs", unset="off")
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def _for_the_rest(config: RunConfig, counts: RunCounts, seconds: dict[str, float
         saved = seconds["evaluation"] * (1 - 1 / min(counts.num_evaluations, 4))
         found.append((saved, f"fewer evaluations: train.eval_every={4 * config.train.eval_every}"))
     if config.train.ema_decay:
-        found.append((seconds["evaluation"] / 2, "evaluating one set of weights, without an average: train.ema_decay=0"))
+        found.append((seconds["evaluation"] / 2, "evaluating one set of weights, without an average: train.ema_decay=off"))
     if counts.num_checkpoints > 1:
         every = 4 * config.train.checkpoint_every
         found.append((0.75 * seconds["checkpoint"], f"fewer checkpoints: train.checkpoint_every={every}"))

@@ -33,10 +33,14 @@ _FITTED = (("train", "epochs"), ("schedule", "warmup_epochs"), ("schedule", "dec
 def limit_seconds(config: RunConfig) -> float:
     """Wall-clock seconds that the budget leaves a run, in all its sessions; infinite without one."""
     budget = config.budget
-    limit = math.inf if budget.hours == -1 else 3600 * budget.hours
-    if budget.dollars != -1:
-        limit = min(limit, 3600 * budget.dollars / config.run.dollars_per_hour)
-    return limit
+    limit = math.inf if budget.hours is None else 3600 * budget.hours
+    return limit if budget.dollars is None else min(limit, 3600 * budget.dollars / price_of(config))
+
+
+def price_of(config: RunConfig) -> float:
+    """Dollars per hour of a run whose budget is in dollars, which needs a price."""
+    assert config.run.dollars_per_hour is not None
+    return config.run.dollars_per_hour
 
 
 def stretched(config: RunConfig, epochs: int) -> RunConfig:
@@ -121,8 +125,8 @@ def _most_that_fit(seconds_of: Callable[[int], float], limit: float, most: int) 
 
 def _too_small(config: RunConfig, seconds: float) -> str:
     given, hours = config.budget, seconds / 3600
-    if given.dollars != -1 and limit_seconds(config) < 3600 * (given.hours if given.hours != -1 else math.inf):
-        least = math.ceil(100 * hours * config.run.dollars_per_hour) / 100
+    if given.dollars is not None and (given.hours is None or limit_seconds(config) < 3600 * given.hours):
+        least = math.ceil(100 * hours * price_of(config)) / 100
         return f"budget.dollars={given.dollars:g}: one epoch and an evaluation do not fit; want at least {least:.2f}"
     least = math.ceil(1e4 * hours) / 1e4
     return f"budget.hours={given.hours:g}: one epoch and an evaluation do not fit; want at least {least:.4f}"

@@ -114,7 +114,7 @@ def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -
     check_training(config, world_size_of_environment())
     if world_size_of_environment() > 1:
         raise UserError("plan: measures one rank; start it without torchrun, and set plan.gpus to the number of GPUs")
-    if config.budget.hours != -1 or config.budget.dollars != -1:
+    if (config.budget.hours, config.budget.dollars) != (None, None):
         raise UserError("plan: a budget decides on the epochs itself; leave budget.hours and budget.dollars out")
     with joined_world(config.train.device) as world:
         trainer = Trainer(placed(config, world)[0], world)

@@ -23,7 +23,7 @@ class Price:
     gpus: int = 0
 
 
-def read_prices(file: str, dollars_per_hour: float) -> list[Price]:
+def read_prices(file: str, dollars_per_hour: float | None) -> list[Price]:
     """The prices of a file, `machine: {on_demand: 2.16, spot: 0.9, gpus: 8}` each, after run.dollars_per_hour if that is known.
 
     Raises UserError, in one line with the machine, for a file that cannot be read, a price that is missing or not a positive

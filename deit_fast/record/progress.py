@@ -27,7 +27,7 @@ class Progress:
         first_step: Steps that earlier sessions have done: where this one goes on.
         epochs: Epochs of the whole run.
         global_batch_size: Views in a step, of all ranks together.
-        dollars_per_hour: Price of all machines; 0: not known, and not shown.
+        dollars_per_hour: Price of all machines; None: not shown.
         earlier_seconds: What the run took before now, earlier sessions and this one's set-up; for the price.
         is_shown: Whether this process shows anything: on rank 0 alone.
         file: Where the bar is; None: stderr.
@@ -41,7 +41,7 @@ class Progress:
         first_step: int,
         epochs: int,
         global_batch_size: int,
-        dollars_per_hour: float = 0.0,
+        dollars_per_hour: float | None = None,
         earlier_seconds: float = 0.0,
         is_shown: bool = True,
         file: TextIO | None = None,
@@ -86,8 +86,7 @@ class Progress:
         left = self._seconds_left()
         if left is not None:
             parts += [f"about {_clock_time(left)} left"]
-        if self._dollars_per_hour:
-            parts += [self._dollars()]
+        parts += self._dollars()
         self.say(", ".join(parts))
 
     def say(self, text: str) -> None:
@@ -110,10 +109,13 @@ class Progress:
         steps_left = self._total_steps - self._first_step - self._num_steps
         return seconds_left(self._num_steps - 1, steps_left, self._now() - self._first_done)
 
-    def _dollars(self) -> str:
+    def _dollars(self) -> list[str]:
+        """The cost so far and, if it can be told, at the end; nothing without a price."""
+        if self._dollars_per_hour is None:
+            return []
         seconds, left = self._seconds(), self._seconds_left()
         expected = "" if left is None else f" of about ${dollars(seconds + left, self._dollars_per_hour):,.2f}"
-        return f"${dollars(seconds, self._dollars_per_hour):,.2f}{expected}"
+        return [f"${dollars(seconds, self._dollars_per_hour):,.2f}{expected}"]
 
     def _fields(self) -> dict[str, Any]:
         """What the bar shows beside tqdm's own fields."""
@@ -124,8 +126,7 @@ class Progress:
             self._measured = now, self._num_steps
         left = self._seconds_left()
         figures = [] if self._images_per_second is None else [f"{self._images_per_second:,.0f} images/s"]
-        if self._dollars_per_hour:
-            figures += [self._dollars()]
+        figures += self._dollars()
         if not math.isnan(self._lr):
             figures += [f"loss {self._loss:.4g}", f"lr {self._lr:.2g}"]  # a narrow terminal cuts from the right
         return {

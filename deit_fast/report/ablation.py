@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from deit_fast.config import in_words
 from deit_fast.record.runs import by_dotted_name
 from deit_fast.report.contents import RUN
 from deit_fast.report.inputs import ReportedRun
@@ -92,7 +93,7 @@ def _option(value: Any) -> Any:
 def _compared(one: ReportedRun) -> dict[str, Any]:
     """What two runs may differ in, by dotted name; a dictionary among the options, as model.options, is taken apart."""
     config, record = one.run.config, one.run.record
-    options = {n: config[n] for n in config if n.partition(".")[0] in _SECTIONS and n not in _LEFT_OUT}
+    options = {n: in_words(n, config[n]) for n in config if n.partition(".")[0] in _SECTIONS and n not in _LEFT_OUT}
     machine = {name: value for name, value in (record.get("hardware") or {}).items() if name != "memory_bytes"}
     started = {name: one.run.start.get(name) for name in ("world_size", "device", "amp")}
     beside = {"machine": machine, "versions": record.get("versions") or {}, "commit": record.get("git_commit"), "on": started}

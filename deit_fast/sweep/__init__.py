@@ -59,7 +59,7 @@ def sweep(
         if left and section.where == "slurm":
             make_executor(left[0].config)  # refuses where there is no such cluster
         say(f"{name}: {len(points)} points, {len(left)} to run, in {folder}")
-        has_budget = (section.hours, section.dollars) != (-1, -1)
+        has_budget = (section.hours, section.dollars) != (None, None)
         if has_budget and left:
             say("predicts what they will take")
         predicted = predictions(left, predict or _plan, functools.partial(_keep, folder)) if has_budget else {}

@@ -98,7 +98,7 @@ class Budget:
             point.name: spent.get(point.name, 0.0)
         }
         for unit, limit in self._limits.items():
-            if limit != -1 and cost(seconds, points, unit) > limit:
+            if limit is not None and cost(seconds, points, unit) > limit:
                 so_far, then = cost(before, points, unit), cost(seconds, points, unit)
                 return f"sweep.{unit}={limit:g}: {so_far:.3g} {unit} are spent, and would be {then:.3g} after {point.name}"
         return ""
@@ -106,14 +106,14 @@ class Budget:
 
 def cost(seconds: Mapping[str, float], points: Sequence[Point], unit: str) -> float:
     """Hours or dollars of points, from their seconds by name."""
-    prices = {point.name: point.config.run.dollars_per_hour if unit == "dollars" else 1.0 for point in points}
+    prices = {point.name: (point.config.run.dollars_per_hour or 0.0) if unit == "dollars" else 1.0 for point in points}
     return sum(dollars(seconds.get(name, 0.0), price) for name, price in prices.items())
 
 
 def check_prices(sweep: SweepConfig, points: Sequence[Point]) -> None:
     """Raises UserError for a budget in dollars where a point has no price."""
     for point in points:
-        if sweep.dollars != -1 and not point.config.run.dollars_per_hour:
+        if sweep.dollars is not None and not point.config.run.dollars_per_hour:
             raise UserError(f"sweep.dollars={sweep.dollars:g}: run.dollars_per_hour is not set: want the price per hour")
 
 

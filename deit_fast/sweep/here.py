@@ -40,8 +40,8 @@ class Share:
     num_cores: int
 
 
-def shares(points: Sequence[Point], at_once: int) -> list[Share]:
-    """Divides this machine among the processes that run at once; 0: one for each GPU, else one.
+def shares(points: Sequence[Point], at_once: int | None) -> list[Share]:
+    """Divides this machine among the processes that run at once; None: one for each GPU, else one.
 
     Raises UserError if there are GPUs, but fewer than processes."""
     gpus = _gpus(points)

@@ -74,7 +74,7 @@ def _check(point: Point, sweep: SweepConfig, file: Path) -> None:
 
 def _of_run(config: RunConfig, sweep: SweepConfig, folder: Path) -> RunConfig:
     """The configuration of a point's run, which resumes from its checkpoints."""
-    nodes = max(1, config.slurm.nodes) if sweep.where == "slurm" else 0
+    nodes = config.slurm.nodes or 1 if sweep.where == "slurm" else None
     return dataclasses.replace(
         config,
         run=dataclasses.replace(config.run, dir=str(folder)),

@@ -25,7 +25,7 @@ def clipped_parameters(config: OptimConfig, model: nn.Module) -> list[nn.Paramet
 
 @torch.no_grad()
 def clip_gradients(config: OptimConfig, parameters: Iterable[nn.Parameter]) -> None:
-    """Limit the gradients in place to optim.clip, as optim.clip_mode says; 0: leave them. Nothing waits for the device.
+    """Limit the gradients in place to optim.clip, as optim.clip_mode says; off: leave them. Nothing waits for the device.
 
     norm: all gradients are scaled so that their common norm is at most the limit. value: each number is clamped to
     -limit to limit. adaptive: each unit's gradient is scaled so that its norm is at most limit times that of its weights,
@@ -35,7 +35,7 @@ def clip_gradients(config: OptimConfig, parameters: Iterable[nn.Parameter]) -> N
     the modes norm, value and agc.
     """
     parameters = [parameter for parameter in parameters if parameter.grad is not None]
-    if config.clip == 0 or not parameters:  # PyTorch's clip_grad_value_ raises where there is no gradient
+    if config.clip is None or not parameters:  # PyTorch's clip_grad_value_ raises where there is no gradient
         return
     if config.clip_mode == "norm":
         torch.nn.utils.clip_grad_norm_(parameters, config.clip)

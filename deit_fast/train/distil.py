@@ -20,7 +20,7 @@ def distillation_loss(
 
     Raises UserError if the teacher's number of classes is another.
     """
-    assert config.kind != "none"
+    assert config.kind != "off"
     if logits.shape != teacher_logits.shape:
         raise UserError(
             f"distil.teacher={config.teacher}: gives {teacher_logits.shape[-1]} classes, the model has {logits.shape[-1]}; "

@@ -61,18 +61,16 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
     trained = _read(config)
     # the view is the one that training evaluated, unless this command was told otherwise
     view = trained.view
-    data = dataclasses.replace(
-        config.data,
-        eval_resolution=config.data.eval_resolution or view["eval_resolution"],
-        eval_crop_ratio=config.data.eval_crop_ratio or view["eval_crop_ratio"],
-        interpolation=view["interpolation"],
-    )
+    resolution: int = config.data.eval_resolution or view["eval_resolution"]
+    crop_ratio: float = config.data.eval_crop_ratio or view["eval_crop_ratio"]
+    seen = {"eval_resolution": resolution, "eval_crop_ratio": crop_ratio, "interpolation": view["interpolation"]}
+    data = dataclasses.replace(config.data, **seen)
     augment = dataclasses.replace(config.augment, mean=tuple(view["mean"]), std=tuple(view["std"]))
     with joined_world(config.train.device) as world:
         loader = eval_loader(data, augment, rank=world.rank, world_size=world.world_size, device=world.device)
         try:
             labels, remarks = _labels_of(trained, loader.beton, config.eval.checkpoint)
-            model = create_model(trained.model, num_classes=trained.num_classes, resolution=data.eval_resolution)
+            model = create_model(trained.model, num_classes=trained.num_classes, resolution=resolution)
             remarks += fit_weights(model, trained.weights, path=config.eval.checkpoint)
             model = model.to(world.device).eval()
             if config.train.channels_last:
@@ -86,7 +84,7 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         finally:
             loader.close()
         if world.is_main:
-            view_line = f"{data.eval_resolution} pixels of {round(data.eval_resolution / data.eval_crop_ratio)}"
+            view_line = f"{resolution} pixels of {round(resolution / crop_ratio)}"
             print(_line(trained, model, [view_line, *remarks], config.eval, result))
     return {
         **result,
@@ -94,8 +92,8 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         "flip": config.eval.flip,
         "heads": config.eval.heads,
         "fusion": config.eval.fusion,
-        "eval_resolution": data.eval_resolution,
-        "eval_crop_ratio": data.eval_crop_ratio,
+        "eval_resolution": resolution,
+        "eval_crop_ratio": crop_ratio,
         "checkpoint": config.eval.checkpoint,
         "val": data.val,
     }

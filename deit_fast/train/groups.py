@@ -30,7 +30,7 @@ def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, An
     - norms: weights and biases of normalisation layers, by the layers' type. ffcv-imagenet means these, but takes the
       parameters with "bn" in their name, which misses the normalisation of torchvision's shortcuts ("downsample.1").
       The classifier's bias is decayed.
-    - none: no parameter.
+    - off: no parameter.
 
     lr_scale is optim.layer_decay to the power of the number of layers above, counted as timm's group_matcher() has them:
     patches and embeddings are the lowest layer, the heads the highest.
@@ -54,7 +54,7 @@ def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, An
 
 def _exempt(rule: str, model: nn.Module) -> set[str]:
     """Names of the parameters without weight decay by a rule of optim.no_decay."""
-    if rule == "none":
+    if rule == "off":
         return set()
     if rule == "norms":
         return {

@@ -129,9 +129,9 @@ def step_name(step: int) -> str:
     return f"step-{step:08d}.pt"
 
 
-def kept_name(epochs_done: int, keep_every: int) -> str:
+def kept_name(epochs_done: int, keep_every: int | None) -> str:
     """File name of the checkpoint after a number of whole epochs, if train.keep_every keeps it for good; else empty."""
-    is_kept = keep_every > 0 and epochs_done > 0 and epochs_done % keep_every == 0
+    is_kept = keep_every is not None and epochs_done > 0 and epochs_done % keep_every == 0
     return f"epoch-{epochs_done:04d}.pt" if is_kept else ""
 
 
@@ -166,7 +166,7 @@ def load_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
         raise UserError(f"{error}; there is none before it: start a new run") from None
 
 
-def mend_names(folder: Path, content: dict[str, Any], path: Path, keep_every: int) -> None:
+def mend_names(folder: Path, content: dict[str, Any], path: Path, keep_every: int | None) -> None:
     """Gives the newest checkpoint the names that a kill left missing, and removes half-written files.
 
     content: of the newest checkpoint, at least place, step and best_step."""

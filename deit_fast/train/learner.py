@@ -66,7 +66,7 @@ class Learner:
 
     def _create_teacher(self) -> Teacher | None:
         config = self.config
-        if config.distil.kind == "none":
+        if config.distil.kind == "off":
             return None
         teacher = create_teacher(
             config.distil,

@@ -29,7 +29,7 @@ class Objective(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, a float32 scalar, and (2,) float32 without gradient: the loss, and the number of correct decisions.
 
-        images (B, 3, H, W); targets (B, C) float32 soft targets; teacher_logits (B, C) where distil.kind is not none. A
+        images (B, 3, H, W); targets (B, C) float32 soft targets; teacher_logits (B, C) where distil.kind is not off. A
         decision is correct if the highest logit is that of the highest target.
         """
         if teacher_logits is not None and self._has_token:

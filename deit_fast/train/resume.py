@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deit_fast.config import Decides, RunConfig, UserError
+from deit_fast.config import Decides, RunConfig, UserError, in_words
 from deit_fast.record.run import read_json
 from deit_fast.train.dist import World
 
@@ -74,7 +74,8 @@ def check_same_run(
         section, name = key.split(".")
         theirs = content["config"].get(section, {}).get(name, ours)  # older checkpoints do not have every option
         if theirs != ours:
-            raise UserError(f"checkpoint {path}: of a run with {key}={theirs}, not {ours}; start a new run")
+            had, has = in_words(key, theirs), in_words(key, ours)
+            raise UserError(f"checkpoint {path}: of a run with {key}={had}, not {has}; start a new run")
     _check_same_files(content.get("digests", {}), path, config, digests)
 
 

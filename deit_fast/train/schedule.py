@@ -11,7 +11,7 @@ RESOLUTION_STEP = 32  # a rising resolution moves in steps of so many pixels
 
 def peak_lr(optim: OptimConfig, global_batch_size: int) -> float:
     """The learning rate after the warm-up: optim.lr scaled by the global batch (linear scaling, Goyal et al. 2017)."""
-    if optim.lr_batch_size == 0:
+    if optim.lr_batch_size is None:
         return optim.lr
     return optim.lr * global_batch_size / optim.lr_batch_size
 
@@ -51,7 +51,7 @@ def lr_of_step(schedule: ScheduleConfig, *, peak: float, epochs: int, epoch: int
 
 def resolution_of_epoch(data: DataConfig, *, epoch: int, epochs: int) -> int:
     """Side of a training view in pixels in an epoch: rises linearly over data.ramp in steps of 32, as in ffcv-imagenet."""
-    if data.start_resolution == 0:
+    if data.start_resolution is None:
         return data.resolution
     start, end = data.ramp[0] * epochs, data.ramp[1] * epochs
     if epoch <= start:

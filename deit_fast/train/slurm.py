@@ -39,6 +39,7 @@ def submit(config: RunConfig, words: Sequence[str]) -> dict[str, Any]:
     Raises UserError if the run cannot be submitted, also for options that contradict each other.
     """
     slurm = config.slurm
+    assert slurm.nodes is not None
     check_job(config)
     executor = make_executor(config)
     training = Training(
@@ -62,7 +63,7 @@ def submit(config: RunConfig, words: Sequence[str]) -> dict[str, Any]:
 def words_of_job(words: Sequence[str]) -> list[str]:
     """The command line of the job's ranks: the same without --out and slurm's options, with --train.resume.
 
-    A configuration file may set slurm.nodes too, so the command line sets it to 0 for the ranks.
+    A configuration file may set slurm.nodes too, so the command line sets it to off for the ranks.
     """
     kept = []
     rest = list(words)
@@ -74,7 +75,7 @@ def words_of_job(words: Sequence[str]) -> list[str]:
             kept.append(word)
         elif not equals and rest and not rest[0].startswith("--"):
             rest.pop(0)  # its value
-    return [*kept, "--train.resume", "--slurm.nodes=0"]
+    return [*kept, "--train.resume", "--slurm.nodes=off"]
 
 
 def make_executor(config: RunConfig) -> Any:
@@ -103,7 +104,7 @@ def make_executor(config: RunConfig) -> Any:
         tasks_per_node=1,
         gpus_per_node=slurm.gpus_per_node or None,
         cpus_per_task=cpus,
-        mem_gb=slurm.memory_gb or None,
+        mem_gb=slurm.memory_gb,
         timeout_min=max(1, round(slurm.hours * 60)),
         stderr_to_stdout=True,
         slurm_signal_delay_s=slurm.signal_seconds,
@@ -221,6 +222,7 @@ def torchrun_command(
 def check_job(config: RunConfig) -> None:
     """Raises UserError for errors that would otherwise appear only in the queue, where nobody sees them."""
     slurm = config.slurm
+    assert slurm.nodes is not None
     if not config.run.dir:
         raise UserError(f"slurm.nodes={slurm.nodes}: run.dir is not set: want a folder in which the job can continue")
     if slurm.cluster == "local" and slurm.nodes > 1:

@@ -123,7 +123,7 @@ class TrainStep:
         return nullcontext() if is_last or self._ranks is None else self._ranks.no_sync()
 
     def _update(self) -> None:
-        if self._optim.clip > 0:
+        if self._optim.clip is not None:
             self.scaler.unscale_(self.optimizer)
             clip_gradients(self._optim, self._clipped)
         self.scaler.step(self.optimizer)

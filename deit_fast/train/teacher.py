@@ -76,7 +76,7 @@ def create_teacher(
     """
     path = config.teacher_weights
     if not path:
-        raise UserError("distil.teacher_weights is not set: want the file of the teacher's weights, or distil.kind=none")
+        raise UserError("distil.teacher_weights is not set: want the file of the teacher's weights, or distil.kind=off")
     if config.teacher_compile and compile_mode == "off":
         raise UserError("distil.teacher_compile=true: train.compile is off; want a mode there, or distil.teacher_compile=false")
     content = load_any(path)

@@ -27,7 +27,7 @@ def check_resolutions(model: nn.Module, option: str, sides: Iterable[int], devic
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"{option}: the run has images of {', '.join(map(str, sides))} pixels, and the model does not take {side} "
-                f"({_first_line(error)}); want data.start_resolution and data.eval_resolution of 0, or another model"
+                f"({_first_line(error)}); want data.start_resolution=off and data.eval_resolution=auto, or another model"
             ) from error
     model.train(was_training)
 

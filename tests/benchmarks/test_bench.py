@@ -75,7 +75,7 @@ def test_the_ratio_is_to_the_smaller_of_loader_and_model_in_each_round() -> None
 
 def test_each_figure_trains_on_what_it_says(tiny_run: MakeRun) -> None:  # noqa: F811
     steps, batch_size = 6, 8
-    changes = {"bench.steps": steps, "data.batch_size": batch_size, "data.start_resolution": 16, "train.ema_decay": 0.0}
+    changes = {"bench.steps": steps, "data.batch_size": batch_size, "data.start_resolution": 16, "train.ema_decay": None}
     trainer = Trainer(measured_as(tiny_run(**changes)), World(0, 1, CPU))
     watched = Watched(trainer.step)
     trainer.step = watched  # type: ignore[assignment]

@@ -131,7 +131,7 @@ def test_what_would_not_end_in_time_is_left_out() -> None:
 
 
 def test_what_does_not_fit_or_is_lacking_is_left_out_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = bench_eval(quick(bench__precisions=("tf32", "fp32"), bench__models=(TINY_DEIT,), bench__batch_sizes=(1, 0)))
+    result = bench_eval(quick(bench__precisions=("tf32", "fp32"), bench__models=(TINY_DEIT,), bench__batch_sizes=(1, None)))
     assert result["lacks"] == {"tf32": "the device has no TF32"}
     assert [row["precision"] for row in result["rows"]] == ["fp32"]
     assert "GPU's memory alone" in result["skipped"][0]["reason"]
@@ -174,11 +174,11 @@ def test_one_that_fails_does_not_end_the_others(monkeypatch: pytest.MonkeyPatch)
             "bench.models: deit_tiny_patch16_224: bench.resolution=50: the model's patches of 16x16 pixels do not divide it",
         ),
         (["--bench.precisions=fp8"], "bench.precisions=fp8: fp8 is not known; want some of fp32, tf32, bf16, fp16"),
-        (["--bench.batch_sizes=1,-1"], "bench.batch_sizes=(1, -1): want each >= 0"),
+        (["--bench.batch_sizes=1,-1"], "bench.batch_sizes=(1, -1): want each >= 1, or auto"),
         (["--bench.batch_sizes=1,1"], "bench.batch_sizes=1,1: names one twice; want each once"),
-        (["--bench.batch_sizes="], "bench.batch_sizes is empty"),
-        (["--bench.batch_sizes=many"], "command line: bench.batch_sizes=many: want integers with commas between"),
-        (["--bench.limit_seconds=-1"], "bench.limit_seconds=-1.0: want >= 0"),
+        (["--bench.batch_sizes="], "command line: bench.batch_sizes=: want integers with commas between, or auto"),
+        (["--bench.batch_sizes=many"], "command line: bench.batch_sizes=many: want integers with commas between, or auto"),
+        (["--bench.limit_seconds=-1"], "bench.limit_seconds=-1.0: want above 0, or unlimited"),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,7 +217,7 @@ def test_a_compiled_model_is_measured() -> None:
 
 @pytest.mark.gpu
 def test_on_the_device_the_largest_batch_is_found() -> None:
-    changes = {"train__device": "cuda", "bench__precisions": ("fp32", "tf32", "bf16", "fp16"), "bench__batch_sizes": (0, 2)}
+    changes = {"train__device": "cuda", "bench__precisions": ("fp32", "tf32", "bf16", "fp16"), "bench__batch_sizes": (None, 2)}
     result = bench_eval(quick(**changes, bench__models=(TINY_RESNET,), bench__resolution=256))
     sizes = [row["batch_size"] for row in result["rows"]]
     assert sizes[::2] == [2] * len(sizes[::2])

@@ -176,7 +176,7 @@ def test_images_of_a_source_are_cropped_and_its_jpegs_kept(tmp_path: Path) -> No
     ("words", "message"),
     [
         (["--bench.images=1"], "bench.images=1: want at least 2 random images, or images in source.path"),
-        (["--bench.images=0"], "bench.images=0: want at least 2 random images, or images in source.path"),
+        (["--bench.images=all"], "bench.images=all: want at least 2 random images, or images in source.path"),
         (["--bench.markdown=no/such/page.md"], "bench.markdown=no/such/page.md: want the name of a file in an existing folder"),
     ],
 )

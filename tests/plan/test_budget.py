@@ -93,7 +93,7 @@ def test_a_run_gets_as_many_epochs_as_fit_and_its_plan_is_kept(tiny_run: MakeRun
     assert asked["schedule"]["warmup_epochs"] == pytest.approx(epochs / 400)
     assert summary["stopped"] in ("", "budget")
     assert summary["prediction"]["source"] == "budget"
-    assert sum(summary["seconds"].values()) < 3600 * config.budget.hours + 2
+    assert sum(summary["seconds"].values()) < 10 + 2
     (entry,) = ledger.read(folder.parent)
     assert entry["actual"] == summary["seconds"]
     assert (entry["prediction"] is None) == (summary["stopped"] != "")

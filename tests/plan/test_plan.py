@@ -172,7 +172,7 @@ def test_a_price_that_is_wrong_or_missing_is_one_line(content: str, message: str
 def test_what_stops_a_run_stops_its_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
         ([], "data.train is not set"),
-        (["--run.dollars_per_hour=-1"], "run.dollars_per_hour=-1.0: want >= 0"),
+        (["--run.dollars_per_hour=-1"], "run.dollars_per_hour=-1.0: want above 0, or off"),
         ([f"--plan.prices={tmp_path}/none.yaml"], "cannot be read (No such file or directory)"),
         (["--plan.figure=/nowhere/a.png"], "want the name of a file in an existing folder"),
     ):

@@ -38,7 +38,7 @@ def runs_of(tmp_path: Path) -> Inputs:
     prediction = {"seconds": SECONDS | {"compute": 70.0}, "low": 70.0, "high": 90.0, "source": "plan", "wall_seconds": 80.75}
     folders = [
         make_run(tmp_path / "default", options={"run.dollars_per_hour": 36}),
-        make_run(tmp_path / "none", top1=80, options={"augment.auto_augment": ""}, end={"prediction": prediction}),
+        make_run(tmp_path / "none", top1=80, options={"augment.auto_augment": "off"}, end={"prediction": prediction}),
         make_run(tmp_path / "=a|<b>", top1=60, options={"optim.name": "sgd", "model.options": "depth=2"}),
     ]
     return read_inputs([str(folder) for folder in folders])
@@ -67,12 +67,12 @@ def test_ablation_shows_the_ingredients_that_differ(tmp_path: Path) -> None:
         ({"augment.auto_augment": "3a"}, {"RandAugment": False}),
         ({"augment.cutmix_probability": 0}, {"CutMix": False}),
         ({"augment.cutmix_probability": 1}, {"Mixup": False}),
-        ({"augment.cutmix": 0, "augment.cutmix_probability": 1}, {"CutMix": False}),
-        ({"augment.cutmix": 0, "augment.cutmix_minmax": (0.2, 0.8)}, {}),
+        ({"augment.cutmix": None, "augment.cutmix_probability": 1}, {"CutMix": False}),
+        ({"augment.cutmix": None, "augment.cutmix_minmax": (0.2, 0.8)}, {}),
         ({"augment.mix_probability": 0}, {"CutMix": False, "Mixup": False}),
         ({"augment.erase": 0, "augment.repeats": 1}, {"erasing": False, "repeated augmentation": False}),
         ({"train.mode": "eval", "model.dropout": 0.1}, {"stochastic depth": False}),
-        ({"model.dropout": 0.1, "train.ema_decay": 0}, {"dropout": True, "EMA": False}),
+        ({"model.dropout": 0.1, "train.ema_decay": None}, {"dropout": True, "EMA": False}),
     ],
 )
 def test_ingredients_are_those_that_take_effect(tmp_path: Path, options: dict[str, object], changed: dict[str, object]) -> None:
@@ -87,7 +87,7 @@ def test_differences_are_the_options_that_differ_and_no_others(tmp_path: Path) -
     table = differences_table(runs_of(tmp_path).runs)
     assert table is not None
     assert table.columns == ("#", "Run", "augment.auto_augment", "optim.name", "run.dollars_per_hour", "model.options.depth")
-    assert texts(table)[1] == ["2", "none", "empty", "adamw", "0.0", "–"]
+    assert texts(table)[1] == ["2", "none", "off", "adamw", "off", "–"]
     assert differences_table(runs_of(tmp_path / "b").runs[:1]) is None
 
 

@@ -335,9 +335,9 @@ def test_points_as_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ([], "sweep.file is not set: want the YAML of a sweep"),
         (["gone.yaml"], "command line: cannot read gone.yaml: No such file or directory"),
         (["s.yaml", "--sweep.dollars=3"], "sweep.dollars=3: run.dollars_per_hour is not set: want the price per hour"),
-        (["s.yaml", "--run.dollars_per_hour=-3"], "run.dollars_per_hour=-3.0: want >= 0"),
-        (["s.yaml", "--sweep.hours=0"], "sweep.hours=0.0: want above 0, or -1 for no limit"),
-        (["s.yaml", "--sweep.at_once=-1"], "sweep.at_once=-1: want >= 0"),
+        (["s.yaml", "--run.dollars_per_hour=-3"], "run.dollars_per_hour=-3.0: want above 0, or off"),
+        (["s.yaml", "--sweep.hours=0"], "sweep.hours=0.0: want above 0, or unlimited"),
+        (["s.yaml", "--sweep.at_once=-1"], "sweep.at_once=-1: want >= 1, or auto"),
         (["s.yaml", "--sweep.where=slurm"], "slurm.nodes=1: no sbatch and srun on this machine"),
     ],
 )

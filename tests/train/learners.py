@@ -38,8 +38,8 @@ def small_config(changes: Mapping[str, Any] = MappingProxyType({}), device: torc
     """A configuration without betons; changes as {"section.option": value}."""
     options = {
         "data.batch_size": 12, "data.resolution": 32, "model.name": "deit_tiny_patch16_224", "model.options": TINY,
-        "schedule.warmup_epochs": 0, "train.device": device.type, "train.amp": "off", "train.ema_decay": 0.0,
-        "train.log_every": 50, "optim.lr": 1e-3, "optim.lr_batch_size": 0, **changes,
+        "schedule.warmup_epochs": 0, "train.device": device.type, "train.amp": "off", "train.ema_decay": None,
+        "train.log_every": 50, "optim.lr": 1e-3, "optim.lr_batch_size": None, **changes,
     }  # fmt: skip
     return with_options(options)
 

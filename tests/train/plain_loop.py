@@ -29,9 +29,9 @@ class Plain:
     epochs: int
     steps_per_epoch: int
     warmup_epochs: int
-    ema_decay: float = 0.0
+    ema_decay: float | None = None
     accumulate: int = 1
-    kind: str = "none"  # of distillation: none, hard, soft
+    kind: str = "off"  # of distillation: off, hard, soft
     alpha: float = 0.5
     tau: float = 1.0
     teacher: dict[str, Any] | None = None

@@ -48,7 +48,7 @@ def test_a_validation_set_of_some_classes(
 ) -> None:
     names = ("1", "4", "9")
     val = _some_digits(tmp_path, digits / "val", names)
-    config = tiny_run(**{"data.val": val, "train.ema_decay": 0.0, "data.subset": 256})
+    config = tiny_run(**{"data.val": val, "train.ema_decay": None, "data.subset": 256})
     train(config, [])
     events = read_events(Path(config.run.dir) / "log.jsonl")
     assert [event["message"] for event in events if event["event"] == "classes"] == [f"{val}: has 3 of the 10, found by name"]

@@ -112,8 +112,8 @@ def test_norms_are_found_by_type_in_other_models() -> None:
 
 def test_none_decays_all() -> None:
     model = _model("deit_tiny_distilled_patch16_224")
-    assert _not_decayed(model, no_decay="none") == set()
-    assert len(parameter_groups(OptimConfig(no_decay="none"), model)) == 1
+    assert _not_decayed(model, no_decay="off") == set()
+    assert len(parameter_groups(OptimConfig(no_decay="off"), model)) == 1
 
 
 def test_groups_are_few_and_in_the_models_order() -> None:

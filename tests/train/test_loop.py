@@ -86,8 +86,8 @@ def test_a_convnet_trains_through_the_same_loop(tiny_run: MakeRun) -> None:
         **{
             "model.name": "ghostnet_050", "model.options": {}, "model.blurpool": True, "model.drop_path": 0.1,
             "data.resolution": 64, "data.start_resolution": 32, "data.ramp": (0.0, 0.5), "data.eval_resolution": 32,
-            "augment.repeats": 1, "augment.mixup": 0, "augment.cutmix": 0, "optim.name": "sgd", "optim.lr": 0.1,
-            "schedule.kind": "linear", "train.ema_decay": 0, "eval.flip": True, "data.batch_size": 32, "data.subset": 128,
+            "augment.repeats": 1, "augment.mixup": None, "augment.cutmix": None, "optim.name": "sgd", "optim.lr": 0.1,
+            "schedule.kind": "linear", "train.ema_decay": None, "eval.flip": True, "data.batch_size": 32, "data.subset": 128,
         }
     )  # fmt: skip
     train(config, [])
@@ -168,7 +168,7 @@ def test_resuming_as_another_run_is_refused(
         ({"eval.heads": "class"}, r"eval\.heads=class: the model has one head"),
         (
             {"distil.teacher_weights": "teacher.pth"},
-            r"distil\.teacher_weights=teacher\.pth: distil\.kind=none uses no teacher",
+            r"distil\.teacher_weights=teacher\.pth: distil\.kind=off uses no teacher",
         ),
         ({"model.options": {**TINY, "img_size": 64}}, r"model\.options: img_size=64: the run's images have 32"),
         ({"model.options": {**TINY, "patch_size": 0}}, "timm cannot build it with .*patch_size=0"),

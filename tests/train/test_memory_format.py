@@ -60,7 +60,7 @@ def test_networks_see_images_and_weights_in_the_format_that_is_asked_for(
         **{
             "train.channels_last": channels_last, "distil.kind": "soft", "distil.teacher": "resnet10t",
             "distil.teacher_options": narrow,
-            "distil.teacher_weights": str(tmp_path / "teacher.pth"), "train.ema_decay": 0.0, "data.batch_size": 8,
+            "distil.teacher_weights": str(tmp_path / "teacher.pth"), "train.ema_decay": None, "data.batch_size": 8,
         }
     )  # fmt: skip
     wanted = 2 * ("channels last" if channels_last else "contiguous",)

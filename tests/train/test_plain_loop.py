@@ -65,9 +65,9 @@ def test_the_same_losses_as_a_plain_loop(name: str, tiny_run: MakeRun, tmp_path:
         changes |= {"distil.teacher_weights": str(tmp_path / "teacher.pth")}
     config = tiny_run(
         **{
-            "model.name": architecture, "model.drop_path": 0.0, "train.epochs": 4, "train.ema_decay": 0.0,
+            "model.name": architecture, "model.drop_path": 0.0, "train.epochs": 4, "train.ema_decay": None,
             "schedule.update": "code", "schedule.warmup_epochs": 1, "train.channels_last": False,
-            "optim.lr": 1e-3, "optim.lr_batch_size": 0, "data.batch_size": 16, "data.subset": 160, **changes,
+            "optim.lr": 1e-3, "optim.lr_batch_size": None, "data.batch_size": 16, "data.subset": 160, **changes,
         }
     )  # fmt: skip
     losses, trainer, batches, first = _ours(config)

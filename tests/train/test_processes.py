@@ -132,7 +132,7 @@ def test_a_notice_to_one_of_two_ranks_ends_both_in_a_checkpoint(digits: Path, tm
 def test_two_ranks_are_one_with_the_doubled_batch(digits: Path, tmp_path: Path) -> None:
     """The same losses, and, going on with the other number of ranks, the same again."""
     options = (
-        "--train.epochs=2", "--augment.mixup=0", "--augment.cutmix=0", "--model.drop_path=0",
+        "--train.epochs=2", "--augment.mixup=off", "--augment.cutmix=off", "--model.drop_path=0",
         "--train.checkpoint_steps=10", "--train.keep_last=3",
     )  # fmt: skip
     one = Session(_arguments(digits, tmp_path / "one", "--data.batch_size=64", *options), tmp_path / "one.txt")

@@ -27,7 +27,7 @@ MakeRun = Callable[..., RunConfig]
 Finished = tuple[RunConfig, dict[str, Any]]
 DISTILLED = "deit_tiny_distilled_patch16_224"
 SLIM = {"channels": [16, 24, 32, 40]}  # of a ResNet's four stages
-ONE_EPOCH = {"train.epochs": 1, "schedule.warmup_epochs": 0.0, "train.ema_decay": 0.0}
+ONE_EPOCH = {"train.epochs": 1, "schedule.warmup_epochs": 0.0, "train.ema_decay": None}
 # a rate that no float32 weight feels: a run that ends with the weights that it began with
 STILL = {**ONE_EPOCH, "optim.lr": 1e-30, "schedule.min_lr": 0.0, "schedule.warmup_lr": 0.0, "data.subset": 64}
 

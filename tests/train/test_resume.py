@@ -179,7 +179,7 @@ def no_room_at_step_11(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_room_at_step_11")
 def test_a_best_checkpoint_that_was_not_written_is_not_the_best(tiny_run: MakeRun, tmp_path: Path) -> None:
-    frozen = {"optim.lr": 1e-12, "schedule.warmup_lr": 0.0, "schedule.min_lr": 0.0, "train.ema_decay": 0.0}
+    frozen = {"optim.lr": 1e-12, "schedule.warmup_lr": 0.0, "schedule.min_lr": 0.0, "train.ema_decay": None}
     summary = train(_short(tiny_run, tmp_path / "run", **frozen), [])  # both epochs are as good
     best = load_checkpoint(tmp_path / "run" / str(summary["checkpoint"]))
     assert best["step"] == best["best_step"] == summary["best_step"] == 2 * STEPS

@@ -115,7 +115,7 @@ def test_linear_schedule_is_ffcv_imagenets_iteration_by_iteration() -> None:
 
 def test_peak_is_scaled_by_the_global_batch() -> None:
     assert schedule.peak_lr(OptimConfig(lr=5e-4, lr_batch_size=512), 1024) == pytest.approx(1e-3)
-    assert schedule.peak_lr(OptimConfig(lr=0.5, lr_batch_size=0), 1024) == 0.5
+    assert schedule.peak_lr(OptimConfig(lr=0.5, lr_batch_size=None), 1024) == 0.5
 
 
 def test_resolution_of_ffcv_imagenets_16_epochs() -> None:

@@ -80,7 +80,7 @@ def test_job_without_gpus(cluster: Path) -> None:
     ],
 )
 def test_ranks_train_with_the_same_words(words: list[str], kept: list[str]) -> None:
-    assert slurm.words_of_job(words) == [*kept, "--train.resume", "--slurm.nodes=0"]
+    assert slurm.words_of_job(words) == [*kept, "--train.resume", "--slurm.nodes=off"]
 
 
 def test_ranks_of_a_job_asked_for_in_a_file_do_not_submit_another(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def _mixed(material: Material, generator: np.random.Generator, kind: int, target
     for views in _batches(material):
         count, height, width = views.shape[:3]
         alpha = _RECIPE.mixup if kind == mix.MIXUP else _RECIPE.cutmix
+        assert alpha is not None
         lam, seed = float(generator.beta(alpha, alpha)), int(generator.integers(2**32))
         labels = generator.integers(0, _NUM_CLASSES, count)
         with seeded(seed):

@@ -19,7 +19,7 @@ from deit_fast.benchmarks.fidelity import batches, crops, device_jpegs, jpegs, o
 from deit_fast.benchmarks.fidelity.material import Material, Pair, Row, random_material, source_material
 from deit_fast.benchmarks.fidelity.older_pillow import rows_first
 from deit_fast.benchmarks.result import described
-from deit_fast.config import RunConfig, UserError
+from deit_fast.config import RunConfig, UserError, in_words
 from deit_fast.cores import num_cores
 from deit_fast.record.run import versions, write_bytes
 
@@ -78,11 +78,12 @@ def bench_fidelity(config: RunConfig) -> dict[str, Any]:
     path = _check(config)
     num_workers = num_cores()
     with tempfile.TemporaryDirectory(prefix="deit_fast-bench-") as scratch:
-        how = (config.bench.images, config.train.seed, num_workers)
+        count, how = config.bench.images, (config.train.seed, num_workers)
         if config.source.path:
-            material = source_material(Path(scratch), config.source, *how)
+            material = source_material(Path(scratch), config.source, count, *how)
         else:
-            material = random_material(Path(scratch), *how)
+            assert count is not None
+            material = random_material(Path(scratch), count, *how)
         if len(material.images) < 2:
             raise UserError(f"source.path={config.source.path}: want at least 2 images")
         sections: list[dict[str, Any]] = []
@@ -147,8 +148,9 @@ def _differences(pairs: Iterator[Pair]) -> dict[str, Any]:
 
 def _check(config: RunConfig) -> Path | None:
     """Where the page goes. Raises UserError for options that do not fit."""
-    if not config.source.path and config.bench.images < 2:
-        raise UserError(f"bench.images={config.bench.images}: want at least 2 random images, or images in source.path")
+    if not config.source.path and (config.bench.images or 0) < 2:
+        got = in_words("bench.images", config.bench.images)
+        raise UserError(f"bench.images={got}: want at least 2 random images, or images in source.path")
     if not config.bench.markdown:
         return None
     path = Path(config.bench.markdown)

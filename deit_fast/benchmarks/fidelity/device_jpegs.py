@@ -25,7 +25,7 @@ from deit_fast.kernels.decode import STORED_LENGTH
 
 _RESOLUTION = 64
 _IMAGES_AT_ONCE = 64
-_PLAIN = AugmentConfig(device="gpu", auto_augment="", erase=0, mixup=0, cutmix=0)
+_PLAIN = AugmentConfig(device="gpu", auto_augment="", erase=0, mixup=None, cutmix=None)
 
 
 def lack_of_decoder() -> str:

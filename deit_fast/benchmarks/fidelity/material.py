@@ -71,14 +71,14 @@ def random_material(folder: Path, count: int, seed: int, num_workers: int) -> Ma
     return _with_beton(folder, seed, images, jpegs, num_workers)
 
 
-def source_material(folder: Path, source: SourceConfig, count: int, seed: int, num_workers: int) -> Material:
+def source_material(folder: Path, source: SourceConfig, count: int | None, seed: int, num_workers: int) -> Material:
     """`count` random boxes cut out of a source's images, up to 320 pixels wide and high; of so many images at most, from each
-    class its share; 0: one box of each image. JPEGs are the source's own, those of other images are made."""
+    class its share; None: one box of each image. JPEGs are the source's own, those of other images are made."""
     generator = np.random.Generator(np.random.Philox(key=[seed, 0]))
     opened: Source = open_source(source)
     try:
         some = opened
-        if 0 < count < opened.num_samples:
+        if count is not None and count < opened.num_samples:
             some = Subset(opened, stratified(opened.labels, len(opened.classes), count, seed))
         images, jpegs = [], []
         for sample in range(some.num_samples):
@@ -86,7 +86,7 @@ def source_material(folder: Path, source: SourceConfig, count: int, seed: int, n
             pixels = _decoded(stored) if isinstance(stored, bytes) else stored
             is_rgb_jpeg = isinstance(stored, bytes) and stored.startswith(_JPEG) and _mode(stored) == "RGB"
             jpegs.append(stored if isinstance(stored, bytes) and is_rgb_jpeg else _encoded(generator, pixels))
-            images += [_box(generator, pixels) for _ in range(sample, max(count, some.num_samples), some.num_samples)]
+            images += [_box(generator, pixels) for _ in range(sample, max(count or 0, some.num_samples), some.num_samples)]
     finally:
         opened.close()
     return _with_beton(folder, seed, images, jpegs, num_workers)

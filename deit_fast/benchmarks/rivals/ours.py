@@ -50,7 +50,7 @@ def ours_evaluating(data: DataConfig, augment: AugmentConfig) -> System:
 
 def _only_crop_and_flip(data: DataConfig, augment: AugmentConfig) -> tuple[DataConfig, AugmentConfig]:
     """Configurations that give views as they are after crop and flip, and labels as they are."""
-    plain = dataclasses.replace(augment, auto_augment="", erase=0.0, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
+    plain = dataclasses.replace(augment, auto_augment="", erase=0.0, mixup=None, cutmix=None, label_smoothing=0.0)
     return dataclasses.replace(data, dtype="uint8"), plain
 
 

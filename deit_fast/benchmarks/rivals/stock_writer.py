@@ -37,7 +37,7 @@ def write_with_stock_ffcv(source: Source, out: Path, config: WriteConfig, num_wo
     """
     image = RGBImageField(
         write_mode=config.mode,
-        max_resolution=config.max_resolution or None,
+        max_resolution=config.max_resolution,
         jpeg_quality=config.jpeg_quality,
         compress_probability=config.jpeg_share,
     )

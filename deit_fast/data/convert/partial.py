@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ffcv.types import ALLOC_TABLE_TYPE
 
-from deit_fast.config import UserError
+from deit_fast.config import UserError, in_words
 from deit_fast.data.convert.parts import PartsFile
 from deit_fast.data.convert.workers import map_unordered
 from deit_fast.data.format import layout
@@ -114,8 +114,9 @@ class PartialBeton:
             for name in sorted({*then, *now}):
                 if then.get(name) != now.get(name):
                     parts.close()
+                    was, is_now = (in_words(f"{section}.{name}", of.get(name)) for of in (then, now))
                     raise UserError(
-                        f"{self.path}: cannot be resumed: {section}.{name} was {then.get(name)!r} and is {now.get(name)!r}; "
+                        f"{self.path}: cannot be resumed: {section}.{name} was {was!r} and is {is_now!r}; "
                         f"use the settings and the source of then, or delete it and {self.parts_path.name}"
                     )
 

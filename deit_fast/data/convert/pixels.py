@@ -175,9 +175,10 @@ def stored_size(width: int, height: int, config: WriteConfig) -> tuple[int, int]
     The aspect is kept: the other side is rounded to the nearest pixel, at least 1.
     """
     side = max(width, height) if config.resize_side == "longest" else min(width, height)
-    if not 0 < config.max_resolution < side:
+    limit = config.max_resolution
+    if limit is None or limit >= side:
         return width, height
-    return max(1, round(width * config.max_resolution / side)), max(1, round(height * config.max_resolution / side))
+    return max(1, round(width * limit / side)), max(1, round(height * limit / side))
 
 
 def resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:

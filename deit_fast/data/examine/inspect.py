@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deit_fast.config import InspectConfig, UserError, WriteConfig
+from deit_fast.config import InspectConfig, UserError, WriteConfig, in_words
 from deit_fast.data.format.beton import JPEG_MODE, Beton, manifest_path, open_beton, read_manifest
 from deit_fast.data.format.files import printable
 from deit_fast.data.format.index import Index, read_index
@@ -184,8 +184,8 @@ def _manifest_rows(manifest: dict[str, Any] | None) -> list[tuple[str, str]]:
 def _settings_shown(settings: dict[str, Any]) -> str:
     """The settings that differ from the defaults."""
     defaults = dataclasses.asdict(WriteConfig())
-    changed = [f"{name}={value}" for name, value in settings.items() if name != "out" and defaults.get(name) != value]
-    return ", ".join(changed) or "the defaults"
+    changed = {name: value for name, value in settings.items() if name != "out" and defaults.get(name) != value}
+    return ", ".join(f"{name}={in_words(f'write.{name}', value)}" for name, value in changed.items()) or "the defaults"
 
 
 def _odd_rows(manifest: dict[str, Any]) -> list[tuple[str, str]]:

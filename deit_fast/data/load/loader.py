@@ -31,8 +31,8 @@ def num_threads(config: DataConfig, world_size: int) -> int:
 
     Raises UserError if more are asked for than Numba can start."""
     available = numba.config.NUMBA_NUM_THREADS
-    if config.num_workers > available:
-        raise UserError(f"data.num_workers={config.num_workers}: want at most the {available} cores of this machine, or 0")
+    if config.num_workers is not None and config.num_workers > available:
+        raise UserError(f"data.num_workers={config.num_workers}: want at most the {available} cores of this machine, or auto")
     local_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
     return config.num_workers or max(1, min(available, num_cores()) // local_ranks)
 

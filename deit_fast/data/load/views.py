@@ -117,8 +117,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.is_training and self.data.dtype == "uint8" and (is_mixing(self.augment) or self.augment.erase > 0):
             raise UserError(
-                "data.dtype=uint8: images are neither mixed nor erased; set augment.mixup, augment.cutmix and augment.erase "
-                "to 0"
+                "data.dtype=uint8: images are neither mixed nor erased; want augment.mix_probability=0 and augment.erase=0"
             )
 
     @property

@@ -95,7 +95,7 @@ def _no_thread_stays() -> Iterator[None]:
 
 
 def test_training_views_equal_pillow(beton: Path) -> None:
-    plain = AugmentConfig(auto_augment="", erase=0, mixup=0, cutmix=0, label_smoothing=0)
+    plain = AugmentConfig(auto_augment="", erase=0, mixup=None, cutmix=None, label_smoothing=0)
     loader = _train(beton, augment=plain)
     loader.set_epoch(2)
     for batch in loader:
@@ -150,7 +150,7 @@ def test_same_batches_for_any_number_of_threads_and_again(jpeg_beton: Path) -> N
 
 
 def test_same_views_for_any_number_of_ranks(jpeg_beton: Path) -> None:
-    plain = AugmentConfig(mixup=0, cutmix=0)
+    plain = AugmentConfig(mixup=None, cutmix=None)
 
     def views(world_size: int) -> dict[tuple[int, int], bytes]:
         shown = {}

@@ -64,16 +64,16 @@ def _loaders(beton: Path, data: dict[str, Any], augment: dict[str, Any], place: 
         ({"batch_size": "8"}, "data.batch_size='8': want an integer"),
         ({"batch_size": True}, "data.batch_size=True: want an integer"),
         ({"batch_size": None}, "data.batch_size=None: want an integer"),
-        ({"eval_batch_size": -1}, "data.eval_batch_size=-1: want >= 0"),
+        ({"eval_batch_size": -1}, "data.eval_batch_size=-1: want >= 1, or auto"),
         ({"resolution": 0}, "data.resolution=0: want 1 to 4096"),
         ({"resolution": 10**6}, "data.resolution=1000000: want 1 to 4096"),
         ({"resolution": 10**400}, f"data.resolution={10**400}: want 1 to 4096"),
-        ({"eval_resolution": -1}, "data.eval_resolution=-1: want 0 to 4096"),
+        ({"eval_resolution": -1}, "data.eval_resolution=-1: want 1 to 4096, or auto"),
         ({"eval_crop_ratio": float("nan")}, "data.eval_crop_ratio=nan: want 0, or 0.1 to 1"),
-        ({"num_workers": -1}, "data.num_workers=-1: want >= 0"),
+        ({"num_workers": -1}, "data.num_workers=-1: want >= 1, or auto"),
         ({"batches_ahead": 0}, "data.batches_ahead=0: want 1 to 1000"),
         ({"batches_ahead": 10**9}, "data.batches_ahead=1000000000: want 1 to 1000"),
-        ({"subset": -1}, "data.subset=-1: want >= 0"),
+        ({"subset": -1}, "data.subset=-1: want >= 1, or all"),
         ({"window_gb": 0.0}, "data.window_gb=0.0: want above 0, up to 1e6"),
         ({"dtype": "int8"}, "data.dtype='int8': want one of float32, float16, bfloat16, uint8"),
         ({"interpolation": "nearest"}, "data.interpolation='nearest': want one of bicubic, "),
@@ -150,7 +150,7 @@ def test_epochs_steps_and_resolutions(beton: Path) -> None:
 def test_numbers_of_numpy_and_paths_are_welcome(beton: Path) -> None:
     data = {"train": beton, "val": beton, "batch_size": np.int64(8), "window_gb": 4}
     places = {"seed": np.uint32(3), "rank": np.int64(0), "world_size": np.int32(1)}
-    loaders = _loaders(beton, data, {"flip": np.float32(0.5), "mixup": 0}, places)
+    loaders = _loaders(beton, data, {"flip": np.float32(0.5), "mixup": None}, places)
     assert sum(len(batch.samples) for batch in loaders["train"]()) == NUM_IMAGES
     assert sum(len(batch.samples) for batch in loaders["eval"]()) == NUM_IMAGES
 

@@ -19,7 +19,7 @@ from tests.data.stored import stored_images
 from tests.pillows import resized, with_shorter_side
 
 CPU = torch.device("cpu")
-PLAIN = AugmentConfig(repeats=1, flip=0, auto_augment="", erase=0, mixup=0, cutmix=0, label_smoothing=0)
+PLAIN = AugmentConfig(repeats=1, flip=0, auto_augment="", erase=0, mixup=None, cutmix=None, label_smoothing=0)
 SIDE = 32
 
 

@@ -122,7 +122,7 @@ def test_loader_replaces_and_counts_mutated_images(tmp_path: Path, capfd: pytest
     beton = open_beton(path)
     assert read_index(beton) is not None
     config = DataConfig(train=str(path), batch_size=100, resolution=RESOLUTION, num_workers=2, on_error="replace")
-    plain = AugmentConfig(repeats=1, crop_scale=(1.0, 1.0), flip=0, auto_augment="", erase=0, mixup=0, cutmix=0)
+    plain = AugmentConfig(repeats=1, crop_scale=(1.0, 1.0), flip=0, auto_augment="", erase=0, mixup=None, cutmix=None)
     loader = train_loader(config, plain, seed=0, rank=0, world_size=1, device=torch.device("cpu"))
     shown = [sample for batch in loader for sample in batch.samples.tolist()]
     assert len(shown) == NUM_IMAGES

@@ -18,7 +18,7 @@ from deit_fast.data.load.views import CpuViews
 from tests.data.image_folders import convert, make_images
 
 RECIPE = AugmentConfig()
-UNMIXED = AugmentConfig(mixup=0, cutmix=0)  # mixing draws partners within a rank, so it depends on their number
+UNMIXED = AugmentConfig(mixup=None, cutmix=None)  # mixing draws partners within a rank, so it depends on their number
 EPOCH = 2
 
 

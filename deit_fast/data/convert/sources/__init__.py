@@ -25,7 +25,7 @@ def open_source(config: SourceConfig) -> Source:
     source = _open(config)
     if config.classes and config.kind not in SHARDS:  # these look up their labels themselves
         source = Renamed(source, read_class_names(Path(config.classes)), config.classes)
-    if config.subset == 0:
+    if config.subset is None:
         return source
     if config.subset > source.num_samples:
         raise UserError(f"source.subset={config.subset}: want at most {source.num_samples}, the images of {config.path}")

@@ -35,7 +35,7 @@ from tests.kernels.cuda.devices import on_devices
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
 NUM_IMAGES = 16
 SIDE, SMALLER = (6, 5) if cuda.SIMULATED else (12, 9)  # of views
-PLAIN = AugmentConfig(auto_augment="", erase=0, mixup=0, cutmix=0)
+PLAIN = AugmentConfig(auto_augment="", erase=0, mixup=None, cutmix=None)
 # nvJPEG's chroma is not libjpeg's: by how many grey levels views differ at most, and on average
 NVJPEG_MOST, NVJPEG_MEAN = 80, 1.5
 
@@ -303,7 +303,7 @@ def test_large_batches_are_the_cpus(large_betons: dict[str, Path], where: str) -
     """From the same decoded pixels: raw ones, or those that the CPU decoded."""
     augment = AugmentConfig(color_jitter=0.3, repeats=4)
     for mode in ["raw"] if where == "gpu gpu" else ["raw", "jpg"]:
-        options = {"resolution": 224, "batch_size": 256, "num_workers": 0}
+        options = {"resolution": 224, "batch_size": 256, "num_workers": None}
         ours = _batches(_loader(large_betons[mode], "cuda", augment, where=where, **options), 4)
         of_cpu = _batches(_loader(large_betons[mode], "cuda", augment, where="cpu cpu", **options), 4)
         _compare(ours, of_cpu, augment, levels=1.0)
@@ -311,7 +311,7 @@ def test_large_batches_are_the_cpus(large_betons: dict[str, Path], where: str) -
 
 @pytest.mark.gpu
 def test_large_jpegs_are_nearly_the_cpus(large_betons: dict[str, Path]) -> None:
-    options = {"resolution": 224, "batch_size": 256, "num_workers": 0}
+    options = {"resolution": 224, "batch_size": 256, "num_workers": None}
     loader = _loader(large_betons["jpg"], "cuda", PLAIN, where="gpu gpu", **options)
     ours = _batches(loader)
     of_cpu = _batches(_loader(large_betons["jpg"], "cuda", PLAIN, where="cpu cpu", **options))
@@ -325,7 +325,7 @@ def test_large_jpegs_are_nearly_the_cpus(large_betons: dict[str, Path]) -> None:
 @pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
 def test_batches_stay_whole_while_their_consumer_is_behind(large_betons: dict[str, Path], where: str) -> None:
     """What a stream still reads is not written over: not by the next batches, nor by nvJPEG."""
-    options = {"resolution": 128, "batch_size": 64, "num_workers": 0, "batches_ahead": 1}
+    options = {"resolution": 128, "batch_size": 64, "num_workers": None, "batches_ahead": 1}
     loader = _loader(large_betons["jpg"], "cuda", PLAIN, where=where, **options)
     at_once = [batch.images.double().sum().item() for batch in loader]
     later = []
