@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import psutil
 
-from deit_fast.config import RunConfig, UserError
+from deit_fast.config import RunConfig, UserError, as_now
 from deit_fast.cores import num_cores
 from deit_fast.record.log import EventLog, as_json
 from deit_fast.record.tensorboard import FOLDER as TENSORBOARD
@@ -113,7 +113,7 @@ def read_run(folder: Path | str) -> dict[str, Any]:
     run = read_json(path)
     if run.get("format") != FORMAT or not isinstance(run.get("sessions"), list):
         raise UserError(f"{path}: not a run of format {FORMAT}, which this version of deit_fast reads")
-    return run
+    return {**run, "config": as_now(run["config"])} if "config" in run else run
 
 
 def read_json(path: Path | str) -> dict[str, Any]:

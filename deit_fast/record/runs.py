@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from deit_fast.config import UserError
+from deit_fast.config import UserError, value_now
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import read_events
 from deit_fast.record.run import read_json, read_run
@@ -170,7 +170,7 @@ def _newest_config(record: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a run's newest session by dotted name."""
     config = by_dotted_name(record.get("config") or {})
     changes = record["sessions"][-1].get("changes", {}) if record["sessions"] else {}
-    return config | {name[7:]: value for name, value in changes.items() if name.startswith("config.")}
+    return config | {name[7:]: value_now(name[7:], value) for name, value in changes.items() if name.startswith("config.")}
 
 
 def by_dotted_name(values: dict[str, Any], above: str = "") -> dict[str, Any]:

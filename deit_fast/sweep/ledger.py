@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import psutil
 
-from deit_fast.config import UserError
+from deit_fast.config import UserError, in_words, value_now
 from deit_fast.record.log import EventLog, read_events
 from deit_fast.record.run import read_json, write_bytes, write_json
 from deit_fast.sweep.options import configuration
@@ -148,7 +148,7 @@ def check_same_sweep(folder: Path, points: Sequence[Point]) -> None:
     if not (folder / SWEEP).exists():
         return
     had = read_json(folder / SWEEP)
-    shared = had.get("shared") or {}
+    shared = {option: in_words(option, value_now(option, value)) for option, value in (had.get("shared") or {}).items()}
     ours = {point.name: point for point in points}
     for name, options in (had.get("points") or {}).items():
         if name not in ours:

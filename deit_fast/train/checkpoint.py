@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from deit_fast.config import ModelConfig, UserError
+from deit_fast.config import ModelConfig, UserError, as_now
 from deit_fast.record.run import replacing
 
 FORMAT = 2
@@ -80,7 +80,7 @@ def load_checkpoint(path: Path | str) -> dict[str, Any]:
     content = _load(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"checkpoint {path}: not a deit_fast checkpoint of format {FORMAT}")
-    return content
+    return {**content, "config": as_now(content["config"])} if "config" in content else content
 
 
 def load_any(path: Path | str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from deit_fast.config import as_now
 from deit_fast.data.format.files import write_at
 from deit_fast.data.format.part import Part
 
@@ -42,7 +43,7 @@ class PartsFile:
             file.close()
             return None
         parts = cls.__new__(cls)
-        parts.path, parts.settings, parts._file = path, json.loads(settings), file
+        parts.path, parts.settings, parts._file = path, as_now(json.loads(settings)), file
         parts._first = parts._end = file.tell()
         for _ in parts:
             parts._end = file.tell()

@@ -21,7 +21,7 @@ from ffcv.types import (
 from ffcv.utils import decode_null_terminated_string, is_power_of_2
 from numpy.typing import NDArray
 
-from deit_fast.config import UserError
+from deit_fast.config import UserError, as_now
 
 MANIFEST_FORMAT = 2
 _MANIFEST_FORMATS = (1, 2)  # that can be read: 1 has no digests and no word on single images
@@ -212,6 +212,9 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
         raise UserError(f"{manifest}: is not JSON: {error}; move it away, or convert the beton again") from error
     if not isinstance(content, dict) or content.get("format") not in _MANIFEST_FORMATS:
         raise UserError(f"{manifest}: is no manifest of format {MANIFEST_FORMAT}; move it away, or convert again")
+    for key, section in (("source", "source"), ("settings", "write")):
+        if key in content:
+            content[key] = as_now({section: content[key]})[section]
     return content
 
 
