@@ -169,7 +169,7 @@ def test_images_of_a_source_are_cropped_and_its_jpegs_kept(tmp_path: Path) -> No
     assert len({image.shape for image in material.images}) > 3
     assert [Image.open(io.BytesIO(jpeg)).size for jpeg in material.jpegs] == [(400, 350), (400, 350), (20, 40)]
     assert material.jpegs[2] == (folder / "cat" / "small.jpg").read_bytes()
-    assert len(source_material(tmp_path / "all", SourceConfig(path=str(folder)), 0, 0, 1).images) == 3
+    assert len(source_material(tmp_path / "all", SourceConfig(path=str(folder)), None, 0, 1).images) == 3
 
 
 @pytest.mark.parametrize(

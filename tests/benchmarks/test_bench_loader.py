@@ -39,7 +39,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def setting(images: Path, scratch: Path) -> Setting:
-    return Setting(BenchFiles(scratch, SourceConfig(path=str(images)), 0, 1), batch_size=4, resolution=32, num_cores=1, seed=0)
+    return Setting(BenchFiles(scratch, SourceConfig(path=str(images)), None, 1), batch_size=4, resolution=32, num_cores=1, seed=0)
 
 
 @pytest.mark.slow
@@ -87,8 +87,8 @@ def test_what_the_rivals_get_is_what_was_given(images: Path, tmp_path: Path) -> 
     """Files taken out of a beton are those that went in; each writer's beton is made once."""
     wanted = sorted(path.read_bytes() for path in images.rglob("*.jpg"))
     convert(images, tmp_path / "set.beton", mode="jpg")
-    from_folder = BenchFiles(tmp_path / "one", SourceConfig(path=str(images)), 0, 1)
-    from_beton = BenchFiles(tmp_path / "two", tmp_path / "set.beton", 0, 1)
+    from_folder = BenchFiles(tmp_path / "one", SourceConfig(path=str(images)), None, 1)
+    from_beton = BenchFiles(tmp_path / "two", tmp_path / "set.beton", None, 1)
     assert sorted(path.read_bytes() for path in from_folder.folder.rglob("*.jpg")) == wanted
     assert from_folder.num_bytes == sum(map(len, wanted))
     pixels = [
@@ -110,7 +110,7 @@ def test_pngs_stay_pngs_and_a_subset_has_its_share_of_each_class(tmp_path: Path)
 def test_raw_pixels_are_no_files(images: Path, tmp_path: Path) -> None:
     convert(images, tmp_path / "raw.beton", mode="raw")
     with pytest.raises(UserError, match="holds raw pixels"):
-        BenchFiles(tmp_path / "files", tmp_path / "raw.beton", 0, 1)
+        BenchFiles(tmp_path / "files", tmp_path / "raw.beton", None, 1)
 
 
 def test_stages_of_a_beton_of_raw_pixels_have_no_decoding(images: Path, tmp_path: Path) -> None:

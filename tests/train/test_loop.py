@@ -173,7 +173,7 @@ def test_resuming_as_another_run_is_refused(
         ({"model.options": {**TINY, "img_size": 64}}, r"model\.options: img_size=64: the run's images have 32"),
         ({"model.options": {**TINY, "patch_size": 0}}, "timm cannot build it with .*patch_size=0"),
         ({"model.blurpool": True}, r"model\.blurpool: VisionTransformer has no strided convolution"),
-        ({"data.start_resolution": 64}, r"data\.start_resolution=64: want 0 to data\.resolution=32"),
+        ({"data.start_resolution": 64}, r"data\.start_resolution=64: want at most data\.resolution=32, or off"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(tiny_run: MakeRun, changes: dict[str, object], message: str) -> None:

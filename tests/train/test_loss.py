@@ -23,10 +23,10 @@ def test_cross_entropy_is_timms() -> None:
     torch.testing.assert_close(soft_cross_entropy(logits, targets), SoftTargetCrossEntropy()(logits, targets))
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.2, -1.0])
-def test_binary_cross_entropy_is_timms(threshold: float) -> None:
+@pytest.mark.parametrize("threshold", [0.0, 0.2, None])
+def test_binary_cross_entropy_is_timms(threshold: float | None) -> None:
     logits, targets = _mixed()
-    timms = BinaryCrossEntropy(smoothing=0, target_threshold=None if threshold < 0 else threshold)
+    timms = BinaryCrossEntropy(smoothing=0, target_threshold=threshold)
     torch.testing.assert_close(binary_cross_entropy(logits, targets, threshold), timms(logits, targets))
 
 

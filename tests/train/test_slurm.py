@@ -88,7 +88,7 @@ def test_ranks_of_a_job_asked_for_in_a_file_do_not_submit_another(tmp_path: Path
     file.write_text("slurm: {nodes: 4}\nrun: {dir: runs/big}\n")
     words = ["--config-file", str(file), "--train.epochs=7"]
     asked, ranks = parse("train", words), parse("train", slurm.words_of_job(words))
-    assert (asked.slurm.nodes, ranks.slurm.nodes) == (4, 0)
+    assert (asked.slurm.nodes, ranks.slurm.nodes) == (4, None)
     assert ranks.train.resume
     assert (ranks.run, ranks.train.epochs) == (asked.run, 7)
 
@@ -113,7 +113,7 @@ def test_torchrun_of_each_node_meets_on_the_first() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--run.dir="], "run.dir is not set"),
+        (["--run.dir=auto"], "run.dir is not set"),
         (["--run.dir=run", "--slurm.nodes=2", "--slurm.cluster=local"], "slurm.cluster=local has one node"),
         (["--run.dir=run", "--slurm.hours=0.01"], "slurm.signal_seconds=120: want less than slurm.hours"),
         (["--run.dir=run", "--data.val="], "data.val is not set"),

@@ -132,7 +132,7 @@ def test_the_limit_of_pixels_is_the_same_however_an_image_is_read(kind: str) -> 
         content = encoded(PICTURE, kind)
     modes: tuple[Literal["jpg", "raw", "smart"], ...] = ("jpg", "raw", "smart")
     for mode in modes:
-        for resolution in (0, 20):
+        for resolution in (None, 20):
             for with_histograms in (False, True):
                 fits = WriteConfig(mode=mode, max_resolution=resolution, max_megapixels=64 * 48 / 1e6)
                 assert Converter(fits).convert(0, "x", content, with_histograms).width == (resolution or 64)

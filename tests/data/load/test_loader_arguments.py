@@ -69,7 +69,7 @@ def _loaders(beton: Path, data: dict[str, Any], augment: dict[str, Any], place: 
         ({"resolution": 10**6}, "data.resolution=1000000: want 1 to 4096"),
         ({"resolution": 10**400}, f"data.resolution={10**400}: want 1 to 4096"),
         ({"eval_resolution": -1}, "data.eval_resolution=-1: want 1 to 4096, or auto"),
-        ({"eval_crop_ratio": float("nan")}, "data.eval_crop_ratio=nan: want 0, or 0.1 to 1"),
+        ({"eval_crop_ratio": float("nan")}, "data.eval_crop_ratio=nan: want 0.1 to 1, or auto"),
         ({"num_workers": -1}, "data.num_workers=-1: want >= 1, or auto"),
         ({"batches_ahead": 0}, "data.batches_ahead=0: want 1 to 1000"),
         ({"batches_ahead": 10**9}, "data.batches_ahead=1000000000: want 1 to 1000"),
