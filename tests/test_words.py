@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 import pytest
 
-from deit_fast.cli import COMMANDS, help_text, parse
+from deit_fast.cli import help_text, parse
 from deit_fast.config import (
     AugmentConfig,
     BenchConfig,
@@ -23,6 +23,7 @@ from deit_fast.config import (
     set_kind,
     value_now,
 )
+from tests.commands.every import every_command
 
 WORDS = {"off", "auto", "unlimited", "all"}
 WITH_WORD = {key: one for key, one in declared().items() if one.word}
@@ -33,13 +34,15 @@ NO_DEFAULT = {
 }  # fmt: skip
 
 
-def command_of(key: str) -> str:
-    return next(name for name, command in COMMANDS.items() if command.has(key))
+def command_of(key: str) -> list[str]:
+    """The words of a command that takes an option."""
+    return next(words.split() for words, command in every_command().items() if command.has(key))
 
 
 def read(key: str, *words: str) -> Any:
     section, name = key.split(".")
-    return getattr(getattr(parse(command_of(key), words), section), name)
+    command, *kind = command_of(key)
+    return getattr(getattr(parse(command, [*kind, *words]), section), name)
 
 
 def error(key: str, *words: str) -> str:
@@ -118,7 +121,8 @@ def test_zero_is_a_number_like_others_only_where_it_never_was_a_word() -> None:
 
 @pytest.mark.parametrize("key", WITH_WORD)
 def test_help_shows_the_word(key: str) -> None:
-    text = " ".join(help_text(command_of(key), everything=True).split())
+    command, *kind = command_of(key)
+    text = " ".join(help_text(command, kind, everything=True).split())
     one = WITH_WORD[key]
     (row,) = re.findall(rf" --{re.escape(key)} .*?\[([^\]]*); default: ([^\]]*)\]", text)
     assert row[0].endswith(f", or {one.word}")

@@ -31,7 +31,7 @@ def bench_write(config: RunConfig) -> dict[str, Any]:
     file; ours includes manifest and digests. The betons go to the system's temporary folder and are removed.
     """
     num_workers = config.write.num_workers or num_cores()
-    write = dataclasses.replace(config.write, num_workers=num_workers)
+    write = dataclasses.replace(config.write, num_workers=num_workers, resume=False)
     kinds = {
         "as configured": write,
         f"longest side {_RESIZED_SIDE}": dataclasses.replace(write, max_resolution=_RESIZED_SIDE, resize_side="longest"),

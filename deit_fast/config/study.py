@@ -66,60 +66,52 @@ class BenchConfig(Options):
     DECIDES = Decides.NOTHING
 
     kind: Literal["train", "step", "eval", "gpu", "write", "loader", "fidelity"] = option(
-        "train",
-        "train: images per second of the loader alone, of training steps alone, and of both together; step: time of our "
-        "training step over that of a bare PyTorch loop, on synthetic batches; eval: images per second of inference, by model; "
-        "gpu: the GPU's peak rates, and how near training comes to them; write: images per second of conversion, beside stock "
-        "FFCV's writer; loader: views per second of the data path, by stage, by threads, and beside other loaders; fidelity: "
-        "how far views differ from Pillow's and timm's",
+        "train", "what to measure; `deit-fast bench --help` says what each kind is"
     )
-    steps: int = option(30, "train, step, gpu: steps in one measurement", within=AT_LEAST_1)
+    steps: int = option(30, "steps in one measurement", within=AT_LEAST_1)
     rounds: int = option(
         5, "measurements of each figure, interleaved (eval: one after another); the median is reported", within=AT_LEAST_1
     )
-    seconds: float = option(
-        3.0, "loader, eval: seconds for one measurement: minimum for loader, target for eval", within=ABOVE_0
-    )
-    against: tuple[str, ...] = option((), "loader: rivals to measure beside ours: timm, ffcv (stock FFCV), dali", unset="off")
+    seconds: float = option(3.0, "seconds for one measurement: minimum for loader, target for eval", within=ABOVE_0)
+    against: tuple[str, ...] = option((), "rivals to measure beside ours: timm, ffcv (stock FFCV), dali", unset="off")
     work: tuple[str, ...] = option(
         (),
-        "loader: what to measure: stages and threads, with the options of data and augment; recipe3, recipe1, crop, raw and "
+        "what to measure: stages and threads, with the options of data and augment; recipe3, recipe1, crop, raw and "
         "evaluation, with DeiT's",
         unset="all",
     )
     threads: int | None = option(
         None,
-        "loader: largest number of threads; ours runs with 1, 2, 4 ... up to it, rivals with it; auto: one for each core",
+        "largest number of threads; ours runs with 1, 2, 4 ... up to it, rivals with it; auto: one for each core",
         unset="auto",
         within=AT_LEAST_1,
     )
     images: int | None = option(
         2048,
-        "loader, fidelity: largest number of images, in proportion from each class; fidelity without source.path: number of "
-        "random images",
+        "largest number of images, in proportion from each class; fidelity without source.path: number of random images",
         unset="all",
         within=AT_LEAST_1,
     )
-    chart: str = path_option("", "loader: PNG for a chart of the result; auto: beside --out, if that is given", unset="auto")
-    markdown: str = path_option("", "fidelity: Markdown file to write the table to", unset="off")
+    chart: str = path_option("", "PNG for a chart of the result; auto: beside --out, if that is given", unset="auto")
+    markdown: str = path_option("", "Markdown file to write the table to", unset="off")
     models: tuple[str, ...] = option(
-        (), "eval: names of the models to measure; auto: those that DeiT's paper compares, and CaiT", unset="auto"
+        (), "names of the models to measure; auto: those that DeiT's paper compares, and CaiT", unset="auto"
     )
     batch_sizes: tuple[int | None, ...] = option(
         (1, 64, 256),
-        "eval: batch sizes, one row each; auto: the largest power of two that fits into the GPU's memory",
+        "batch sizes, one row each; auto: the largest power of two that fits into the GPU's memory",
         unset="auto",
         within=Within("each >= 1", lambda v: all(x >= 1 for x in v)),
     )
     precisions: tuple[str, ...] = option(
-        (), "eval: fp32, tf32, bf16, fp16, for weights and images alike; auto: fp32, and bf16 on a GPU", unset="auto"
+        (), "precisions of weights and images: fp32, tf32, bf16, fp16; auto: fp32, and bf16 on a GPU", unset="auto"
     )
     resolution: int | None = option(
-        None, "eval: side of the images in pixels; auto: the model's own, from timm", unset="auto", within=SIDE
+        None, "side of the images in pixels; auto: the model's own, from timm", unset="auto", within=SIDE
     )
     limit_seconds: float | None = option(
         30.0,
-        "eval: seconds for all rows of a model; rows that would exceed them are left out, with the reason",
+        "seconds for all rows of a model; rows that would exceed them are left out, with the reason",
         unset="unlimited",
         within=ABOVE_0,
     )

@@ -39,7 +39,9 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def setting(images: Path, scratch: Path) -> Setting:
-    return Setting(BenchFiles(scratch, SourceConfig(path=str(images)), None, 1), batch_size=4, resolution=32, num_cores=1, seed=0)
+    return Setting(
+        BenchFiles(scratch, SourceConfig(path=str(images)), None, 1), batch_size=4, resolution=32, num_cores=1, seed=0
+    )
 
 
 @pytest.mark.slow
