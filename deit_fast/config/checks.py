@@ -11,8 +11,10 @@ from typing import Any, Literal, get_args, get_origin
 
 from deit_fast.config.data import AugmentConfig, DataConfig, is_mixing
 from deit_fast.config.declared import Declared, declared, set_kind
-from deit_fast.config.options import UserError
+from deit_fast.config.options import Options, UserError
 from deit_fast.config.run import RunConfig
+
+_OF_TRAINING = ("data", "augment", "model", "distil", "optim", "schedule", "train", "run", "budget")
 
 
 def check_ranges(config: RunConfig, is_used: Callable[[str], bool] = lambda path: True) -> None:
@@ -36,19 +38,24 @@ def check_option(path: str, value: Any) -> None:
 
 def check_loading(data: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, seed: int = 0) -> None:
     """Raises UserError for the first argument of a loader that the command line would refuse too."""
-    for section, options in (("data", data), ("augment", augment)):
-        for own in dataclasses.fields(options):
-            path, value = f"{section}.{own.name}", getattr(options, own.name)
-            one = declared()[path]
-            if not _is_of(one.hint, value):
-                raise UserError(f"{path}={value!r}: want {_words_of(one.kind)}{_or_word(one)}")
-            check_option(path, value)
+    check_sections(data=data, augment=augment)
     if not _is_of(int, seed) or not 0 <= seed < 2**63:
         raise UserError(f"seed={seed!r}: want an integer, 0 to 2**63 - 1")
     if not _is_of(int, world_size) or world_size < 1:
         raise UserError(f"world_size={world_size!r}: want an integer, 1 or more")
     if not _is_of(int, rank) or not 0 <= rank < world_size:
         raise UserError(f"rank={rank!r}: want an integer, 0 to {world_size - 1}, below world_size")
+
+
+def check_sections(**sections: Options) -> None:
+    """Raises UserError for the first option of sections made in Python that the command line would refuse too."""
+    for section, options in sections.items():
+        for own in dataclasses.fields(options):  # type: ignore[arg-type]
+            path, value = f"{section}.{own.name}", getattr(options, own.name)
+            one = declared()[path]
+            if not _is_of(one.hint, value):
+                raise UserError(f"{path}={value!r}: want {_words_of(one.kind)}{_or_word(one)}")
+            check_option(path, value)
 
 
 def _or_word(one: Declared) -> str:
@@ -65,6 +72,8 @@ def _is_of(hint: Any, value: Any) -> bool:
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, kinds, value))
+    if get_origin(kind) is dict:
+        return isinstance(value, dict)
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
     return isinstance(value, (str, os.PathLike) if kind is str else kind)
@@ -75,11 +84,13 @@ def _words_of(kind: Any) -> str:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:
         return f"a tuple of {len(get_args(kind))} numbers"
-    return {int: "an integer", float: "a number", bool: "True or False"}.get(kind, "text")
+    names = {int: "an integer", float: "a number", bool: "True or False", dict: "a dictionary"}
+    return names.get(get_origin(kind) or kind, "text")
 
 
 def check_training(config: RunConfig, world_size: int) -> None:
-    """Raises UserError if the sections of a training run contradict each other on world_size ranks."""
+    """Raises UserError for a bad option of a training run, and if sections contradict each other on world_size ranks."""
+    check_sections(**{section: getattr(config, section) for section in _OF_TRAINING})
     data, augment = config.data, config.augment
     for name in ("train", "val"):
         if not getattr(data, name):

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from deit_fast.augment.cropping import eval_cropping, train_cropping
 from deit_fast.augment.mixing import mixing_of
 from deit_fast.augment.policy import fill_of, policy_of
-from deit_fast.config import AugmentConfig
+from deit_fast.config import AugmentConfig, check_sections
 from deit_fast.data.load.decode import MAX_DENOMINATOR, Images, Scratch, open_images
 from deit_fast.data.load.threading_layer import check_threads
 from deit_fast.data.load.views import IMAGE_DTYPES
@@ -149,6 +149,7 @@ class AugmentViews(Operation):
 
     def __init__(self, augment: AugmentConfig, seed: int, interpolation: str = "bicubic", *, num_workers: int = 0) -> None:
         super().__init__()
+        check_sections(augment=augment)
         self._policy = policy_of(augment, interpolation)
         self._seed = np.uint64(seed)
         self._fill = fill_of(augment)
@@ -190,6 +191,7 @@ class Finish(Operation):
     def __init__(self, augment: AugmentConfig, seed: int | None, dtype: str = "float32", *, num_workers: int = 0) -> None:
         super().__init__()
         self._seed = np.uint64(seed or 0)
+        check_sections(augment=augment)
         mixing = mixing_of(augment)
         self._mixing = mixing if seed is not None else mixing._replace(probability=0.0)
         self._erase_probability = 0.0 if seed is None else float(augment.erase)
@@ -240,6 +242,7 @@ class SoftTargets(Operation):
         super().__init__()
         self._resolution = resolution
         self._num_classes = num_classes
+        check_sections(augment=augment)
         self._smoothing = augment.label_smoothing
         self._seed = np.uint64(seed)
         self._mixing = mixing_of(augment)

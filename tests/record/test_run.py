@@ -12,9 +12,10 @@ import numpy
 import pytest
 import torch
 
-from deit_fast.config import ModelConfig, RunConfig, TrainConfig, UserError
+from deit_fast.config import ModelConfig, OptimConfig, RunConfig, TrainConfig, UserError
 from deit_fast.record import run as record
-from deit_fast.record.log import read_events
+from deit_fast.record.log import EventLog, read_events
+from deit_fast.record.runs import load_run
 
 COMMAND = ["deit-fast", "train", "--model.name=deit_tiny_patch16_224"]
 CONFIG = RunConfig(model=ModelConfig(name="deit_tiny_patch16_224"))
@@ -97,6 +98,24 @@ def test_resumed_run_keeps_its_first_session_and_notes_what_changed(tmp_path: Pa
     changes = {name: value for name, value in both["sessions"][1]["changes"].items() if name != "git_commit"}
     assert changes == {"config.train.epochs": 400, "config.train.resume": True}
     assert [event["epoch"] for event in read_events(tmp_path / "log.jsonl")] == [0, 7]
+
+
+def test_a_run_of_a_version_without_words_goes_on_unchanged(tmp_path: Path) -> None:
+    record.open_run(tmp_path, CONFIG, COMMAND, resume=False).close()
+    old = json.loads((tmp_path / "run.json").read_text())
+    old["config"]["optim"] |= {"clip": 0.0, "no_decay": "none"}
+    old["config"]["budget"] |= {"hours": -1.0, "dollars": -1.0}
+    old["sessions"][0]["changes"] = {"config.augment.cutmix_minmax": [0.0, 0.0], "config.train.keep_every": 0}
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    with EventLog(tmp_path / "log.jsonl") as log:
+        log.write("start", epoch=0)
+    config = load_run(tmp_path).config
+    assert (config["optim.clip"], config["optim.no_decay"], config["budget.hours"]) == (None, "off", None)
+    assert (config["augment.cutmix_minmax"], config["train.keep_every"]) == (None, None)
+    off = dataclasses.replace(CONFIG, optim=OptimConfig(no_decay="off"))
+    with record.open_run(tmp_path, off, COMMAND, resume=True):
+        changes = record.read_run(tmp_path)["sessions"][1]["changes"]
+    assert not [name for name in changes if name.startswith("config.")]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 2, "sessions": []}', '{"format": 1}'])

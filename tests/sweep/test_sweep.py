@@ -139,6 +139,18 @@ def test_points_are_added_and_nothing_else(tmp_path: Path, out: Path) -> None:
     assert len(names) == 5 and len(set(names)) == 5
 
 
+def test_a_sweep_of_a_version_without_words_goes_on(tmp_path: Path, out: Path) -> None:
+    file, off = make_file(tmp_path, [1]), "--optim.lr_batch_size=off"
+    run(file, out, off)
+    described = json.loads((out / "sweep.json").read_text())
+    assert described["shared"]["optim.lr_batch_size"] == "off"
+    described["shared"]["optim.lr_batch_size"] = 0
+    (out / "sweep.json").write_text(json.dumps(described))
+    run(file, out, off)
+    with pytest.raises(UserError, match=r'optim\.lr_batch_size was "off", and is its default; points may only be added'):
+        run(file, out)
+
+
 def test_an_option_that_only_some_points_set_is_no_change(tmp_path: Path, out: Path) -> None:
     file = make_file(tmp_path, [1], "list: [{train.epochs: 9, train.seed: 2}]")
     run(file, out, "--train.log_every=7")

@@ -1,13 +1,15 @@
 """Checkpoints that are missing, damaged or of something else are refused in one line; none is ever half-written."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from deit_fast.config import UserError
+from deit_fast.config import AugmentConfig, OptimConfig, RunConfig, UserError
 from deit_fast.train.checkpoint import link_checkpoint, load_any, load_checkpoint, load_weights, save_checkpoint
+from deit_fast.train.resume import check_same_run
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -16,6 +18,21 @@ def test_round_trip(tmp_path: Path) -> None:
     content = load_checkpoint(path)
     assert torch.equal(content["state_dict"]["a"], torch.arange(3))
     assert (content["pair"], content["name"]) == ((1.0, 2.0), None)
+
+
+def test_a_checkpoint_of_a_version_without_words_is_of_the_same_run(tmp_path: Path) -> None:
+    path, config = tmp_path / "last.pt", RunConfig(augment=AugmentConfig(mixup=None), optim=OptimConfig(no_decay="off"))
+    old = config.as_dict()
+    old["augment"] |= {"mixup": 0.0, "cutmix_minmax": (0.0, 0.0)}
+    old["optim"] |= {"clip": 0.0, "no_decay": "none"}
+    old["distil"] |= {"kind": "none"}
+    old["data"] |= {"subset": 0, "eval_crop_ratio": 0.0, "start_resolution": 0}
+    save_checkpoint(path, {"config": old, "global_batch_size": 8})
+    content = load_checkpoint(path)
+    assert content["config"] == config.as_dict()
+    check_same_run(content, path, config, 8, 1, {})
+    with pytest.raises(UserError, match=r"of a run with augment\.mixup=off, not 0\.8; start a new run"):
+        check_same_run(content, path, replace(config, augment=AugmentConfig()), 8, 1, {})
 
 
 def test_best_stays_when_last_is_replaced(tmp_path: Path) -> None:

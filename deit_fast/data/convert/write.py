@@ -20,7 +20,7 @@ import numpy as np
 import PIL
 
 import deit_fast
-from deit_fast.config import SourceConfig, UserError, WriteConfig
+from deit_fast.config import SourceConfig, UserError, WriteConfig, check_sections
 from deit_fast.cores import num_cores
 from deit_fast.data.convert.conversion import Conversion, convert_parts, estimated_bytes
 from deit_fast.data.convert.partial import PartialBeton
@@ -49,6 +49,7 @@ def write_beton(source_config: SourceConfig, config: WriteConfig) -> dict[str, A
     user can mend, and WorkerError, naming the image, for a defect in a worker.
     """
     started = time.perf_counter()
+    check_sections(source=source_config, write=config)
     out = _output_path(config)
     source = open_source(source_config)
     for warning in source.accounts().warnings:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from deit_fast.config import UserError, VerifyConfig
+from deit_fast.config import UserError, VerifyConfig, check_sections
 from deit_fast.cores import num_cores
 from deit_fast.data.convert.progress import Progress
 from deit_fast.data.convert.workers import map_unordered
@@ -54,6 +54,7 @@ def check_beton(config: VerifyConfig) -> dict[str, Any]:
     possible; `compared`: number of samples compared with the source, by bytes converted again and by pixels.
     """
     started = time.perf_counter()
+    check_sections(verify=config)
     if not config.beton:
         raise UserError("verify.beton is not set: want the beton to check")
     beton = open_beton(Path(config.beton))

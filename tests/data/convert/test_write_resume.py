@@ -154,6 +154,15 @@ def test_killed_between_the_two_names(source: Path, whole: tuple[bytes, float], 
         shutil.rmtree(again)
 
 
+def test_settings_of_a_version_without_words_are_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "set.beton.partial.parts"
+    PartsFile(path, {"write": {"max_resolution": 0, "mode": "raw"}, "versions": {"ffcv": "1"}}).close()
+    parts = PartsFile.reopen(path)
+    assert parts is not None
+    assert parts.settings == {"write": {"max_resolution": None, "mode": "raw"}, "versions": {"ffcv": "1"}}
+    parts.close()
+
+
 def test_another_source_is_not_gone_on_with(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "set.beton"
     interrupted(source, out)

@@ -15,10 +15,11 @@ from ffcv.types import ALLOC_TABLE_TYPE, HeaderType
 from ffcv.writer import MIN_PAGE_SIZE, DatasetWriter
 from PIL import Image
 
-from deit_fast.config import UserError, VerifyConfig
+from deit_fast.config import InspectConfig, UserError, VerifyConfig
+from deit_fast.data.examine.inspect import inspect_beton
 from deit_fast.data.examine.verify import check_beton, verify_beton
 from deit_fast.data.format import layout
-from deit_fast.data.format.beton import manifest_path, open_beton
+from deit_fast.data.format.beton import manifest_path, open_beton, read_manifest
 from deit_fast.data.format.index import metadata_end, read_index
 from tests.data.image_folders import convert, make_images, make_images_with_bad_ones, smooth_image
 from tests.scale import SCALE
@@ -241,6 +242,16 @@ def test_a_manifest_of_another_beton_is_found(tiny: Path, tmp_path: Path) -> Non
         ((sample, what),) = check(path)
         assert sample is None
         assert re.search(message, what)
+
+
+def test_a_manifest_of_a_version_without_words_is_understood(tiny: Path, source: Path, tmp_path: Path) -> None:
+    path = copy(tiny, tmp_path)
+    manifest = json.loads(manifest_path(path).read_text())
+    manifest["source"] |= {"subset": 0}
+    manifest["settings"] |= {"max_resolution": 0}
+    manifest_path(path).write_text(json.dumps(manifest))
+    assert check(path, source) == check(tiny, source) == []
+    assert inspect_beton(InspectConfig(beton=str(path)))["manifest"] == read_manifest(tiny)
 
 
 def test_a_lost_index_is_missed(tiny: Path, tmp_path: Path) -> None:
