@@ -214,7 +214,9 @@ def typed(key: str, given: Given) -> Any:
     except (ValueError, OverflowError, yaml.YAMLError):
         remedy = " in quotes" if one.kind is str and given.value != "" else ""  # only unquoted YAML is anything but text
         if get_origin(one.kind) is Literal:
-            remedy = f"; {nearest(str(given.value), get_args(one.kind))}"
+            names = get_args(one.kind)
+            meant = "off" if given.value == "none" and "off" in names else str(given.value)  # its name in earlier versions
+            remedy = f"; {nearest(meant, names)}"
         raise UserError(f"{given.origin}: {key}={shown(given.value)}: want {wanted(key)}{remedy}") from None
 
 

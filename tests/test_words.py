@@ -114,6 +114,11 @@ def test_what_stood_for_the_word_is_refused_and_the_word_named(key: str, tmp_pat
         assert error(key, in_yaml(tmp_path, key, f"[{text}]" if "," in text else text)).endswith(f", or {one.word}")
 
 
+@pytest.mark.parametrize(("key", "names"), [("distil.kind", "off, hard, soft"), ("optim.no_decay", "code, paper, norms, off")])
+def test_none_is_off_where_names_stand(key: str, names: str) -> None:
+    assert error(key, f"--{key}=none") == f"command line: {key}=none: want one of {names}; nearest: off"
+
+
 def test_zero_is_a_number_like_others_only_where_it_never_was_a_word() -> None:
     numbers = {key: old_numbers(one) for key, one in WITH_WORD.items() if one.within is not None and not has_words_inside(one)}
     assert {key for key, values in numbers.items() if len(values) == 1} == {"train.bce_threshold"}
