@@ -212,12 +212,14 @@ def typed(key: str, given: Given) -> Any:
     try:
         return one.unset if _is_word(one.word, given) and one.unset is not None else convert(one.hint, given, one.word)
     except (ValueError, OverflowError, yaml.YAMLError):
-        remedy = " in quotes" if one.kind is str and given.value != "" else ""  # only unquoted YAML is anything but text
+        want, remedy = wanted(key), ""
+        if one.kind is str and given.value != "":  # only unquoted YAML is anything but text
+            want = want.replace("text", "text in quotes", 1)
         if get_origin(one.kind) is Literal:
             names = get_args(one.kind)
             meant = "off" if given.value == "none" and "off" in names else str(given.value)  # its name in earlier versions
             remedy = f"; {nearest(meant, names)}"
-        raise UserError(f"{given.origin}: {key}={shown(given.value)}: want {wanted(key)}{remedy}") from None
+        raise UserError(f"{given.origin}: {key}={shown(given.value)}: want {want}{remedy}") from None
 
 
 def _is_word(word: str, given: Given) -> bool:

@@ -88,6 +88,6 @@ def value_now(path: str, value: Any) -> Any:
         return "off"
     numbers = value if isinstance(value, list | tuple) and value else (value,)
     are_numbers = all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
-    if one.word and one.within is not None and are_numbers and not one.within.holds(value):
-        return one.unset
+    if one.kind is not one.hint and one.within is not None and are_numbers and not one.within.holds(value):
+        return None
     return value
