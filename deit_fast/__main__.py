@@ -166,7 +166,7 @@ def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]
 
             return plan(config)
         case "eval":
-            from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
+            from deit_fast.train.evaluate import evaluate_checkpoint
 
             return evaluate_checkpoint(config)
         case "bench":

@@ -26,10 +26,10 @@ from deit_fast.data.load.loader import Batch
 from deit_fast.model.heads import head_logits, is_distilled
 from deit_fast.record.clock import Clock
 from deit_fast.train import optim
-from deit_fast.train.clip import clipped_parameters
 from deit_fast.train.dist import World, joined_world, world_size_of_environment
 from deit_fast.train.learner import Learner
-from deit_fast.train.prefetch import memory_format
+from deit_fast.train.optim import clipped_parameters
+from deit_fast.train.step import memory_format
 from deit_fast.train.stop import Stop
 
 NUM_CLASSES = 1000

@@ -4,22 +4,61 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.output import droppable_output
 from deit_fast.record.clock import Clock
-from deit_fast.train import keeper
-from deit_fast.train.dist import joined_world, world_size_of_environment
-from deit_fast.train.folder import folder_of_run
-from deit_fast.train.journal import Journal
-from deit_fast.train.planning import Planning
-from deit_fast.train.resume import check_same_place, former_summary, resumes
+from deit_fast.train import run_folder
+from deit_fast.train.dist import World, joined_world, world_size_of_environment
+from deit_fast.train.journal import Journal, Tally
+from deit_fast.train.run_folder import check_same_place, folder_of_run, former_summary, resumes
 from deit_fast.train.stop import BUDGET, Stop
-from deit_fast.train.tally import Tally
 from deit_fast.train.trainer import Trainer
+
+
+class Planning(Protocol):
+    """The plan, the placement and the budget of one run, on one rank. `settle` comes first.
+
+    target: top-1 in percent at which the run may end; above 100 where there is none.
+    """
+
+    target: float
+
+    @property
+    def placement(self) -> list[str]:
+        """Lines on where images are decoded and augmented, if that was left open."""
+        ...
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the rest of the budget suffices only for an evaluation and a checkpoint."""
+        ...
+
+    def settle(self, world: World, clock: Clock, folder: Path, content: Mapping[str, Any] | None) -> RunConfig:
+        """The run's configuration with all automatic options decided: as in a checkpoint's content, or now.
+
+        Raises UserError if the budget is too small, or views cannot be made anywhere.
+        """
+        ...
+
+    def begin(self, steps_per_epoch: int, *, is_first: bool) -> list[str]:
+        """Called before the first step, or the first after a checkpoint. Gives lines to print."""
+        ...
+
+    def epoch_done(self, epoch: int, is_evaluated: bool, is_whole: bool) -> list[str]:
+        """Called after an epoch (from 0). is_whole: this session did all of it, with evaluation and checkpoint. Gives lines."""
+        ...
+
+    def end(self, summary: dict[str, Any], num_sessions: int) -> list[str]:
+        """Called at the end of the run with its summary, which is kept for later plans. Gives lines to print."""
+        ...
+
+    def result(self) -> dict[str, Any]:
+        """Entries of the summary about the prediction; none if there was no prediction."""
+        ...
 
 
 @droppable_output()
@@ -29,7 +68,7 @@ def train(config: RunConfig, planning: Planning, command: Sequence[str] = ()) ->
     check_training(config, world_size_of_environment())
     is_resumed = resumes(config)
     with joined_world(config.train.device) as world, Stop(world) as stop, folder_of_run(config, world) as folder:
-        found = keeper.load_newest(folder / "checkpoints") if is_resumed else None
+        found = run_folder.load_newest(folder / "checkpoints") if is_resumed else None
         check_same_place(world.gather(found and found[1].name), folder)
         config = planning.settle(world, clock, folder, found and found[0])
         trainer = Trainer(config, world, starts_anew=found is None)
@@ -104,7 +143,7 @@ class Run:
         try:
             if self._taken_up is not None and self._world.is_main:  # now that no other process has the folder
                 place, path = self._taken_up
-                keeper.mend_names(path.parent, place, path, self._config.train.keep_every)
+                run_folder.mend_names(path.parent, place, path, self._config.train.keep_every)
             self._begin()
             while self._epoch < self._config.train.epochs:
                 is_whole = self._steps == 0
@@ -206,7 +245,7 @@ class Run:
             images_per_second=self._tally.images_per_second,
             top1={weights: result["top1"] for weights, result in results.items()},
         )
-        kept_name = keeper.kept_name(epoch + 1, train.keep_every)
+        kept_name = run_folder.kept_name(epoch + 1, train.keep_every)
         is_due = self._is_last_epoch or is_best or bool(kept_name) or (epoch + 1) % train.checkpoint_every == 0
         self._epoch, self._steps = epoch + 1, 0
         self._tally.begin_epoch()
@@ -266,7 +305,7 @@ class Run:
             f"stopped by {reason} at epoch {self._epoch + 1}, step {self._steps}; go on with --train.resume "
             f"--run.dir={self._journal.folder}"
         )
-        return {"stopped": reason, **place, "checkpoint": f"checkpoints/{keeper.LAST}"}
+        return {"stopped": reason, **place, "checkpoint": f"checkpoints/{run_folder.LAST}"}
 
     def _end_early(self, reason: str, is_evaluated: bool = False) -> dict[str, Any]:
         """Ends a run that has spent its budget or reached its target, with an evaluated checkpoint of this place."""
@@ -294,7 +333,7 @@ class Run:
             "seconds": seconds,
             **self._best,
             "weights_sha256": digests[0],
-            "checkpoint": f"checkpoints/{keeper.BEST}",  # in the folder of the run
+            "checkpoint": f"checkpoints/{run_folder.BEST}",  # in the folder of the run
             **self._planning.result(),
         }
         self._journal.finish(summary)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -12,11 +13,12 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from deit_fast.config import OptimConfig, TrainConfig
-from deit_fast.train.clip import clip_gradients, clipped_parameters
+from deit_fast.config import OptimConfig, TrainConfig, UserError
+from deit_fast.data.load.loader import Batch
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
 from deit_fast.train.objective import Objective
+from deit_fast.train.optim import clip_gradients, clipped_parameters
 
 _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -189,3 +191,46 @@ def _seed_of_step(seed: int, epoch: int, step: int, rank: int) -> int:
     """A 63-bit seed from the run's seed and the place of the step."""
     digest = hashlib.blake2b(f"{seed} {epoch} {step} {rank}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
+
+
+def check_dtype(dtype: str, amp: str) -> None:
+    """Raises UserError if a model in a precision (off, bf16 or fp16) cannot take images of a dtype (data.dtype)."""
+    if dtype == "uint8" or (dtype != "float32" and amp == "off"):
+        raise UserError(f"data.dtype={dtype}: want float32 without mixed precision; or set train.amp to bf16 or fp16")
+
+
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """Memory format of images for train.channels_last."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def on_device(batches: Iterable[Batch], device: torch.device, *, channels_last: bool) -> Generator[Batch, None, None]:
+    """The batches as they come, their images in the memory format of train.channels_last; on CUDA their copies run on a
+    stream of their own.
+
+    The trainer only queues its kernels, so that it asks for batch n + 1 while the device is at step n: the copy, on another
+    stream, does not wait for that step to end. The stream of the trainer waits for the copy.
+    """
+    wanted = memory_format(channels_last)
+    if device.type != "cuda":
+        for batch in batches:
+            yield _laid_out(batch, wanted)
+        return
+    copies = torch.cuda.Stream(device)
+    iterator = iter(batches)
+    while True:
+        with torch.cuda.stream(copies):
+            made = next(iterator, None)
+            if made is None:
+                return
+            batch = _laid_out(made, wanted)
+        compute = torch.cuda.current_stream(device)
+        compute.wait_stream(copies)
+        for tensor in (batch.images, batch.targets):
+            tensor.record_stream(compute)  # its memory is given to another batch only after the step that reads it
+        yield batch
+
+
+def _laid_out(batch: Batch, wanted: torch.memory_format) -> Batch:
+    """The batch with its images in a memory format; a copy only where that is not the loaders', which is channels-last."""
+    return dataclasses.replace(batch, images=batch.images.contiguous(memory_format=wanted))

@@ -19,7 +19,7 @@ from deit_fast.data.load.loader import eval_loader
 from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
-from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
+from deit_fast.train.evaluate import evaluate_checkpoint
 from tests.tiny_runs import TINY
 
 MakeRun = Callable[..., RunConfig]

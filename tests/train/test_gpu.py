@@ -18,7 +18,7 @@ from deit_fast.data.load.loader import Batch
 from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
-from deit_fast.train.prefetch import on_device
+from deit_fast.train.step import on_device
 from deit_fast.train.trainer import Trainer
 from tests.train.learners import CPU, STEPS, copied_weights, distilling, random_batch, small_learner
 

@@ -16,7 +16,7 @@ from deit_fast.plan.training import train
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
-from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
+from deit_fast.train.evaluate import evaluate_checkpoint
 from tests.tiny_runs import TINY, tiny_config
 
 MakeRun = Callable[..., RunConfig]

@@ -20,7 +20,7 @@ from deit_fast.config import RunConfig
 from deit_fast.plan.placement import training_rate
 from deit_fast.plan.probe import probe
 from deit_fast.train.dist import World
-from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
+from deit_fast.train.evaluate import evaluate_checkpoint
 from deit_fast.train.trainer import Trainer
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from deit_fast.config import RunConfig, UserError
 from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
-from deit_fast.train.resume import check_same_place
+from deit_fast.train.run_folder import check_same_place
 from deit_fast.train.stop import SIGNALS
 from deit_fast.train.trainer import Trainer
 from tests.tiny_runs import tiny_config
@@ -174,7 +174,7 @@ def no_room_at_step_11(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(28, "No space left on device")
         save_checkpoint(path, content)
 
-    monkeypatch.setattr("deit_fast.train.keeper.save_checkpoint", save)
+    monkeypatch.setattr("deit_fast.train.run_folder.save_checkpoint", save)
 
 
 @pytest.mark.usefixtures("no_room_at_step_11")
@@ -205,7 +205,7 @@ def test_names_that_a_kill_left_undone_are_mended(
     folder = tmp_path / "run"
     config = _short(tiny_run, folder, **{"train.resume": True, "train.keep_every": 1})
     with monkeypatch.context() as patch:
-        patch.setattr("deit_fast.train.keeper.link_checkpoint", be_killed)
+        patch.setattr("deit_fast.train.run_folder.link_checkpoint", be_killed)
         with pytest.raises(KeyboardInterrupt):
             train(config, [])
     checkpoints = folder / "checkpoints"
