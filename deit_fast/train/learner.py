@@ -115,8 +115,7 @@ class Learner:
 
     def train_on(self, batch: Batch, epoch: int, step: int) -> None:
         """One step of an epoch, at its learning rate."""
-        optim.set_lr(self.optimizer, self.lr(epoch, step))
-        self.step(batch.images, batch.targets, epoch, step)
+        self.step(batch, epoch, step, self.lr(epoch, step))
 
 
 def check_compiler(mode: str, device: torch.device) -> None:
