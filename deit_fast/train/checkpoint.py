@@ -38,6 +38,7 @@ _UNREADABLE = (  # what PyTorch raises for a file with wrong bytes; OSError: for
     RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError, zipfile.BadZipFile,
 )  # fmt: skip
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+Digests = Mapping[str, Mapping[str, str]]  # of what a file holds, by the option that names it, and what is digested
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -201,9 +202,6 @@ def _describe(name: str, options: dict[str, Any], num_classes: int) -> str:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:300] if lines else type(error).__name__
-
-
-Digests = Mapping[str, Mapping[str, str]]  # of what a file holds, by the option that names it, and what is digested
 
 
 def check_same_run(

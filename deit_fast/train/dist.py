@@ -17,9 +17,13 @@ from torch.distributed.rendezvous import rendezvous
 
 from deit_fast.config import RankError, UserError
 from deit_fast.cores import num_cores
-from deit_fast.train.rendezvous import PATIENCE, VARIABLE, choose_interface, launch_of_environment, new_part_of
+from deit_fast.train.rendezvous import GLOO_INTERFACE, PATIENCE, choose_interface, launch_of_environment, new_part_of
 
 Result = TypeVar("Result")
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_MOST = 2**31 - 1  # bytes; an int
+_TOP_PAD = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -146,16 +150,11 @@ def _gloos_errors_in_one_line() -> Iterator[None]:
     except RuntimeError as error:
         if "gloo" not in str(error).lower():
             raise
+        interface = os.environ.get(GLOO_INTERFACE, "")
         raise RankError(
-            f"the ranks cannot connect by gloo ({str(error).splitlines()[0]}), by {VARIABLE}={os.environ.get(VARIABLE, '')}; "
-            f"want {VARIABLE} set on each node to the interface by which other nodes reach it, as `ip address` lists them"
+            f"the ranks cannot connect by gloo ({str(error).splitlines()[0]}), by {GLOO_INTERFACE}={interface}; "
+            f"want {GLOO_INTERFACE} set on each node to the interface by which other nodes reach it, as `ip address` lists them"
         ) from error
-
-
-# glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-_MOST = 2**31 - 1  # bytes; an int
-_TOP_PAD = 64 << 20
 
 
 def keep_freed_memory() -> bool:

@@ -28,6 +28,9 @@ from deit_fast.train.checkpoint import load_any
 from deit_fast.train.dist import World, joined_world
 from deit_fast.train.step import autocast, check_dtype, on_device, resolve_amp
 
+_HEADS = {"both": "both heads", "class": "class head", "distillation": "distillation head"}
+_FUSIONS = {"code": "mean of logits", "paper": "sum of softmaxes"}
+
 
 class Decision:
     """Logits by which a model decides; for two heads, as eval.heads and eval.fusion say."""
@@ -103,10 +106,6 @@ def num_batches(loader: Loader) -> int:
     order = loader.order
     assert isinstance(order, EvalOrder)
     return EvalOrder(order.num_samples, order.batch_size, 0, order.world_size).steps_per_epoch
-
-
-_HEADS = {"both": "both heads", "class": "class head", "distillation": "distillation head"}
-_FUSIONS = {"code": "mean of logits", "paper": "sum of softmaxes"}
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from deit_fast.output import dropped_output, reason_of
 from deit_fast.record.progress import Progress
 from deit_fast.record.run import RunRecord, open_run
 from deit_fast.train import run_folder
-from deit_fast.train.run_folder import Keeper, check_room
+from deit_fast.train.run_folder import Keeper, check_disk_space
 from deit_fast.train.step import Window
 from deit_fast.train.trainer import Trainer
+
+_SUMS = ("loss_sum", "correct_sum", "wall_seconds")
 
 
 class Journal:
@@ -32,7 +34,7 @@ class Journal:
             stale = run_folder.step_files(self._keeper.folder)
             if stale and not is_resumed and not (folder / "run.json").exists():
                 raise UserError(f"run.dir={folder}: holds {stale[-1].name} of another run; choose another --run.dir")
-            check_room(folder, trainer.model, trainer.average, trainer.config)
+            check_disk_space(folder, trainer.model, trainer.average, trainer.config)
             return open_run(folder, trainer.config, command, is_resumed)
 
         self._record = self._world.only_on_main(opened)
@@ -180,9 +182,6 @@ class Journal:
         self._note_dropped_output()
         if self._record is not None:
             self._record.close()
-
-
-_SUMS = ("loss_sum", "correct_sum", "wall_seconds")
 
 
 class Tally:

@@ -15,6 +15,13 @@ from deit_fast.config import OptimConfig, UserError
 from deit_fast.model.heads import head_tensors
 from deit_fast.train.lamb import Lamb
 
+NUM_MOMENTS = {"adamw": 2, "lamb": 2, "sgd": 1}  # tensors that an optimiser keeps beside each parameter
+_NORMS = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+    nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RmsNorm,
+)  # fmt: skip
+_LEAST_WEIGHT_NORM = 1e-3  # so that units of zeros can start to move (Brock et al., arXiv 2102.06171, section 4.1)
+
 
 def create_optimizer(config: OptimConfig, model: nn.Module, lr: float) -> torch.optim.Optimizer:
     """The optimiser of the model's parameters that train, at a learning rate that the schedule sets anew.
@@ -54,12 +61,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-_NORMS = (
-    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
-    nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RmsNorm,
-)  # fmt: skip
 
 
 def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, Any]]:
@@ -132,9 +133,6 @@ def _lr_scales(layer_decay: float, model: nn.Module) -> dict[str, float]:
             f"optim.layer_decay={layer_decay:g}: timm tells no layers of {type(model).__name__} apart (group_matcher); want 1"
         )
     return {name: layer_decay ** (highest - layer) for name, layer in layers.items()}
-
-
-_LEAST_WEIGHT_NORM = 1e-3  # so that units of zeros can start to move (Brock et al., arXiv 2102.06171, section 4.1)
 
 
 def clipped_parameters(config: OptimConfig, model: nn.Module) -> list[nn.Parameter]:

@@ -31,6 +31,11 @@ from deit_fast.config import RankError
 if TYPE_CHECKING:  # a sweep reads the environment, and does not wait for PyTorch
     from torch._C._distributed_c10d import Store
 
+PATIENCE = timedelta(minutes=30)  # as long as PyTorch's process groups wait for their ranks
+_PAUSE = 0.01  # seconds
+GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
+_SIOCGIFADDR = 0x8915  # of Linux: the IPv4 address of an interface
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -83,10 +88,6 @@ def _number(name: str, default: int, least: int = 0) -> int:
     return int(text)
 
 
-PATIENCE = timedelta(minutes=30)  # as long as PyTorch's process groups wait for their ranks
-_PAUSE = 0.01  # seconds
-
-
 def new_part_of(store: Store, rank: int, world_size: int, patience: timedelta = PATIENCE) -> Store:
     """The part of a store that the world_size ranks of one start share, and no earlier start wrote to.
 
@@ -126,10 +127,6 @@ def _pause(deadline: float, awaited: str) -> None:
     time.sleep(_PAUSE)
 
 
-VARIABLE = "GLOO_SOCKET_IFNAME"
-_SIOCGIFADDR = 0x8915  # of Linux: the IPv4 address of an interface
-
-
 def choose_interface(store: Store, launch: Launch, patience: timedelta) -> None:
     """Set GLOO_SOCKET_IFNAME if ranks are on several nodes and this host's name leads only to itself.
 
@@ -140,7 +137,7 @@ def choose_interface(store: Store, launch: Launch, patience: timedelta) -> None:
     master = _routable_address(os.environ["MASTER_ADDR"])
     # on rank 0's own node its name may lead to loopback too: the others say by which address they know it
     store.set(f"master of {launch.rank}", master)
-    if VARIABLE in os.environ or not _is_loopback(_address_of_host()):
+    if GLOO_INTERFACE in os.environ or not _is_loopback(_address_of_host()):
         return
     known = [master]
     if not master:
@@ -151,7 +148,7 @@ def choose_interface(store: Store, launch: Launch, patience: timedelta) -> None:
     for address in known:
         interface = interfaces.get(_own_address_towards(address))
         if interface is not None:
-            os.environ[VARIABLE] = interface
+            os.environ[GLOO_INTERFACE] = interface
             return
 
 

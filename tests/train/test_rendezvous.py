@@ -16,7 +16,7 @@ from torch._C._distributed_c10d import HashStore, Store
 from deit_fast.__main__ import main
 from deit_fast.config import RankError
 from deit_fast.train import rendezvous
-from deit_fast.train.rendezvous import VARIABLE, Launch, choose_interface, launch_of_environment, new_part_of
+from deit_fast.train.rendezvous import GLOO_INTERFACE, Launch, choose_interface, launch_of_environment, new_part_of
 
 _NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _WHOLE = dict(zip(_NAMES, ("5", "8", "1", "4", "a", "29500"), strict=True))
@@ -133,12 +133,12 @@ from deit_fast.config import UserError
 from deit_fast.train.dist import joined_world
 for number, (master, interface) in enumerate({{meetings}}):
     os.environ.update(MASTER_ADDR=master, MASTER_PORT=str(29511 + number))
-    os.environ.pop("{VARIABLE}", None)
+    os.environ.pop("{GLOO_INTERFACE}", None)
     if interface:
-        os.environ["{VARIABLE}"] = interface
+        os.environ["{GLOO_INTERFACE}"] = interface
     try:
         with joined_world("cpu") as world:
-            print(world.gather(os.environ.get("{VARIABLE}")), flush=True)
+            print(world.gather(os.environ.get("{GLOO_INTERFACE}")), flush=True)
     except UserError as error:
         sys.exit(print(error) or 1)
 """
@@ -173,7 +173,7 @@ def test_two_nodes_whose_names_lead_to_themselves(tmp_path: Path) -> None:
     assert [of_rank[:2] for of_rank in lines] == [["['first', 'second']"] * 2] * 2
     said = "".join(line for of_rank in lines for line in of_rank[2:])
     assert "the ranks cannot connect by gloo (Gloo connectFullMesh failed" in said
-    assert f"by {VARIABLE}=lo; want {VARIABLE} set on each node" in said
+    assert f"by {GLOO_INTERFACE}=lo; want {GLOO_INTERFACE} set on each node" in said
 
 
 @pytest.mark.parametrize(
@@ -193,10 +193,10 @@ def test_it_is_chosen_only_where_the_hosts_name_leads_to_itself(
     monkeypatch.setattr(rendezvous, "_interfaces", lambda: changes.get("cards", {"10.9.0.1": "card"}))
     monkeypatch.setattr(rendezvous, "_own_address_towards", {"10.9.0.1": "10.9.0.1"}.get)
     monkeypatch.setenv("MASTER_ADDR", "127.0.1.1")
-    monkeypatch.setenv(VARIABLE, changes.get("set", ""))  # and is as it was after the test
+    monkeypatch.setenv(GLOO_INTERFACE, changes.get("set", ""))  # and is as it was after the test
     if "set" not in changes:
-        monkeypatch.delenv(VARIABLE)
+        monkeypatch.delenv(GLOO_INTERFACE)
     store = HashStore()
     store.set("master of 1", "10.9.0.1")  # as the other node knows this one
     choose_interface(store, changes.get("launch", Launch(0, 2, 0, 1)), timedelta(seconds=5))
-    assert os.environ.get(VARIABLE) == wanted
+    assert os.environ.get(GLOO_INTERFACE) == wanted
