@@ -22,7 +22,7 @@ _SPREAD = 0.05  # of the logarithm of actual over predicted seconds, of predicti
 
 
 class RunPlanning:
-    """The plan, the placement and the budget of a run: a `train.loop.Planning`. Every rank has one; only rank 0 knows of
+    """The plan, the placement and the budget of a run: a `train.planning.Planning`. Every rank has one; only rank 0 knows of
     the ledger, where a plan is found by what was asked for, before placement and budget decided on some of it."""
 
     def __init__(self, asked: RunConfig) -> None:

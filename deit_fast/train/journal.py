@@ -1,4 +1,4 @@
-"""Records what a run does: its folder, events, checkpoints, and lines on the terminal."""
+"""Records what a run does: its events, losses and checkpoints, in its folder and as lines on the terminal."""
 
 from __future__ import annotations
 
@@ -185,10 +185,13 @@ class Journal:
 
 
 class Tally:
-    """Sums over the steps of the current epoch. `sums` are stored in checkpoints."""
+    """Adds up the losses of steps, logs steps and epochs, and stops the run at a loss that is not finite.
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    `sums`: over the steps of the current epoch; they are stored in checkpoints.
+    """
+
+    def __init__(self, trainer: Trainer, journal: Journal) -> None:
+        self._trainer, self._journal = trainer, journal
         self.sums: dict[str, float] = dict.fromkeys(_SUMS, 0.0)
         self._logged: Mapping[str, float] = {}  # seconds by kind, in the epoch events of this session
 
@@ -206,7 +209,7 @@ class Tally:
         """Starts the sums of another epoch."""
         self.sums = dict.fromkeys(_SUMS, 0.0)
 
-    def read(self, journal: Journal, epoch: int, steps_done: int) -> None:
+    def read(self, epoch: int, steps_done: int) -> None:
         """Read the losses since the last read, if any, and log them. Raises UserError if one is not finite.
 
         epoch: the current one, with steps_done steps done.
@@ -216,18 +219,18 @@ class Tally:
             return
         window = trainer.step.read()
         if window.first_bad is not None:
-            self._end_for_loss(journal, window, epoch, steps_done - window.num_steps + window.first_bad)
+            self._end_for_loss(window, epoch, steps_done - window.num_steps + window.first_bad)
         self.sums["loss_sum"] += window.loss * window.num_steps
         self.sums["correct_sum"] += window.top1 / 100 * window.num_steps * trainer.global_batch_size
         lr, last = trainer.lr(epoch, steps_done - 1), epoch * trainer.steps_per_epoch + steps_done - 1
-        journal.event("step", epoch=epoch, step=last, loss=window.loss, top1=window.top1, lr=lr)
-        journal.progress.loss(window.loss, lr)
+        self._journal.event("step", epoch=epoch, step=last, loss=window.loss, top1=window.top1, lr=lr)
+        self._journal.progress.loss(window.loss, lr)
 
-    def log_epoch(self, journal: Journal, epoch: int, seconds: Mapping[str, float]) -> None:
+    def log_epoch(self, epoch: int, seconds: Mapping[str, float]) -> None:
         """Logs an epoch after all its steps were read. seconds: of this session so far, by kind."""
         trainer = self._trainer
         images = trainer.images_per_epoch
-        journal.event(
+        self._journal.event(
             "epoch",
             epoch=epoch,
             steps=trainer.steps_per_epoch,
@@ -244,17 +247,17 @@ class Tally:
         )
         self._logged = seconds
 
-    def _end_for_loss(self, journal: Journal, window: Window, epoch: int, step: int) -> None:
+    def _end_for_loss(self, window: Window, epoch: int, step: int) -> None:
         """Raises UserError on every rank, after logging the samples of the step."""
         trainer = self._trainer
         lr = trainer.lr(epoch, step)
         here = trainer.samples_of_step(epoch, step) if window.bad_here else None
         samples = {str(rank): sorted(set(found)) for rank, found in enumerate(trainer.world.gather(here)) if found is not None}
-        journal.event("not_finite", epoch=epoch, step=step, loss=window.loss, lr=lr, samples=samples)
+        self._journal.event("not_finite", epoch=epoch, step=step, loss=window.loss, lr=lr, samples=samples)
         rank, found = next(iter(samples.items()))
         few = ", ".join(map(str, found[:8])) + (f" and {len(found) - 8} more (in log.jsonl)" if len(found) > 8 else "")
         raise UserError(
             f"the loss is not finite at epoch {epoch + 1}, step {step + 1}, learning rate {lr:.3g}, on rank "
-            f"{rank}, samples {few}; {journal.last_good()}; try a smaller optim.lr, more schedule.warmup_epochs, "
+            f"{rank}, samples {few}; {self._journal.last_good()}; try a smaller optim.lr, more schedule.warmup_epochs, "
             "model.attention_dtype=float32, or train.amp=off"
         )
