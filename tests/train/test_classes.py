@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,8 @@ from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.evaluate import evaluate_checkpoint
-from tests.tiny_runs import TINY
-
-MakeRun = Callable[..., RunConfig]
-CPU = torch.device("cpu")
+from tests.tiny_runs import TINY, MakeRun
+from tests.train.learners import CPU
 
 
 def _some_digits(folder: Path, images: Path, wanted: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """The same learning: a script around timm and PyTorch and our trainer, on the same batches from the same weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,8 @@ from deit_fast.config import RunConfig
 from deit_fast.train.dist import World
 from deit_fast.train.trainer import Trainer
 from tests.test_rooms import imported
-from tests.tiny_runs import TINY
+from tests.tiny_runs import TINY, MakeRun
 
-MakeRun = Callable[..., RunConfig]
 Batch = tuple[torch.Tensor, torch.Tensor]  # images, soft targets
 Weights = dict[str, torch.Tensor]
 

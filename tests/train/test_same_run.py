@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,9 @@ from deit_fast.plan.training import train
 from deit_fast.record import run as record
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
-from tests.tiny_runs import TINY
+from tests.tiny_runs import TINY, MakeRun
 from tests.train.learners import TEACHER
 
-MakeRun = Callable[..., RunConfig]
 Finished = tuple[RunConfig, dict[str, Any]]
 
 
