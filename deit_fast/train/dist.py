@@ -91,7 +91,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def num_compute_threads() -> int:
+def _num_compute_threads() -> int:
     """Threads with which PyTorch computes on the CPU on this rank: OMP_NUM_THREADS where set, else its share of the cores.
 
     FFCV sets PyTorch to one thread when it is imported, so the number has to be stated."""
@@ -107,7 +107,7 @@ def joined_world(device_name: str) -> Iterator[World]:
     launch = launch_of_environment()
     rank, world_size = launch.rank, launch.world_size
     device = choose_device(device_name, launch.local_rank)
-    torch.set_num_threads(num_compute_threads())
+    torch.set_num_threads(_num_compute_threads())
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:

@@ -91,12 +91,12 @@ class Learner:
         epochs = range(train.epochs)
         sides = {schedule.resolution_of_epoch(data, epoch=epoch, epochs=train.epochs) for epoch in epochs}
         name = f"model.name={self.config.model.name}"
-        check_resolutions(self.model, name, {*sides, eval_resolution(data), data.resolution}, device)
+        _check_resolutions(self.model, name, {*sides, eval_resolution(data), data.resolution}, device)
         if self.teacher is not None:
             teacher = f"distil.teacher={self.config.distil.teacher}"
-            check_resolutions(self.teacher.model, teacher, {*sides, data.resolution}, device)
+            _check_resolutions(self.teacher.model, teacher, {*sides, data.resolution}, device)
         self.set_mode()
-        check_single_image(self.model, smallest_piece(data.batch_size, train.accumulate), min(sides), device)
+        _check_single_image(self.model, smallest_piece(data.batch_size, train.accumulate), min(sides), device)
 
     def set_mode(self) -> None:
         """Put the model into its training mode, by train.mode."""
@@ -136,7 +136,7 @@ def check_compiler(mode: str, device: torch.device) -> None:
         )
 
 
-def check_resolutions(model: nn.Module, option: str, sides: Iterable[int], device: torch.device) -> None:
+def _check_resolutions(model: nn.Module, option: str, sides: Iterable[int], device: torch.device) -> None:
     """Raises UserError if a model does not take images of each of the sides, in pixels. option: names the model in the error.
 
     Nothing is tried if there is only one side: models are built for it."""
@@ -156,7 +156,7 @@ def check_resolutions(model: nn.Module, option: str, sides: Iterable[int], devic
     model.train(was_training)
 
 
-def check_single_image(model: nn.Module, piece: int, side: int, device: torch.device) -> None:
+def _check_single_image(model: nn.Module, piece: int, side: int, device: torch.device) -> None:
     """Raises UserError if a model cannot train on a piece of one image, because of its batch statistics.
 
     piece: images in the smallest piece of a batch; side: the smallest in pixels. With one image and one pixel a channel has one

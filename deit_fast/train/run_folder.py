@@ -141,7 +141,7 @@ class Keeper:
 
     def _write(self, content: dict[str, Any], epoch: int, step: int, names: list[str]) -> None:
         started = time.perf_counter()
-        path = self.folder / step_name(step)
+        path = self.folder / _step_name(step)
         error = ""
         try:
             save_checkpoint(path, content)
@@ -217,7 +217,7 @@ class _Snapshot:
         return buffer.copy_(tensor.detach(), non_blocking=True)
 
 
-def step_name(step: int) -> str:
+def _step_name(step: int) -> str:
     """File name of the checkpoint after a number of steps of a run."""
     return f"step-{step:08d}.pt"
 
@@ -272,7 +272,7 @@ def mend_names(folder: Path, content: dict[str, Any], path: Path, keep_every: in
         part.unlink()
 
 
-def checkpoint_bytes(model: nn.Module, average: WeightAverage | None, optimizer_name: str) -> int:
+def _checkpoint_bytes(model: nn.Module, average: WeightAverage | None, optimizer_name: str) -> int:
     """Bytes of one checkpoint: weights, average and the optimiser's moments, without the kilobytes around them."""
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
@@ -285,7 +285,7 @@ def check_disk_space(folder: Path, model: nn.Module, average: WeightAverage | No
     folder: the run's, which need not exist yet."""
     train = config.train
     num_kept = train.epochs // train.keep_every if train.keep_every else 0
-    size = checkpoint_bytes(model, average, config.optim.name)
+    size = _checkpoint_bytes(model, average, config.optim.name)
     there = {path.stat().st_ino: path.stat().st_size for path in (folder / "checkpoints").glob("*.pt")}
     wanted = size * (train.keep_last + 2 + num_kept) - sum(there.values())
     free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
