@@ -214,7 +214,7 @@ def test_name_of_another_option() -> None:
         create_model(ModelConfig(name="regnety_16"), num_classes=7, resolution=224, option="distil.teacher")
 
 
-def _rates(model: nn.Module) -> list[tuple[float, float]]:
+def _rates_of_branches(model: nn.Module) -> list[tuple[float, float]]:
     """Drop probability of the attention's and of the MLP's branch, block by block."""
     return [
         (getattr(block.drop_path1, "drop_prob", 0.0), getattr(block.drop_path2, "drop_prob", 0.0))
@@ -228,8 +228,8 @@ def test_rates_rise_linearly_with_depth(name: str, drop_path: float) -> None:
     with on_meta():
         ours = create_model(ModelConfig(name=name, drop_path=drop_path), num_classes=10, resolution=224)
         theirs = timm.create_model(name, drop_path_rate=drop_path)
-    rates = _rates(ours)
-    assert rates == _rates(theirs)
+    rates = _rates_of_branches(ours)
+    assert rates == _rates_of_branches(theirs)
     # DeiT's models.py, through timm: from 0 at the first block to drop_path at the last, both branches alike
     want = np.linspace(0, drop_path, len(rates))
     np.testing.assert_allclose(rates, np.stack([want, want], axis=1), atol=1e-7)
