@@ -81,9 +81,8 @@ class Process:
     def __init__(self, point: Point, ledger: Ledger, share: Share) -> None:
         self.point = point
         self.started = time.monotonic()
-        config = ledger.write_config(point)
-        stdout, self._stderr = ledger.output_files(point)
-        words = [f"--config-file={config}", "--train.resume", f"--run.dir={point.folder}"]
+        words = [f"--config-file={ledger.write_config(point)}", "--train.resume", f"--run.dir={point.folder}"]
+        stdout, self._stderr = (ledger.folder / f"{point.name}.{ending}" for ending in ("log", "err"))
         environment = {**os.environ, VARIABLE: str(share.num_cores)}
         if share.gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = share.gpu
