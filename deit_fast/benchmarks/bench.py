@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
-
 from deit_fast.benchmarks.interleave import interleaved, spread, summary, wait_for, wait_for_rest
 from deit_fast.benchmarks.result import described, setting_of, title
 from deit_fast.benchmarks.step import FIRST_STEPS, synthetic_batch
@@ -109,7 +107,7 @@ def before_and_rates(trainer: Trainer, steps: int, rounds: int) -> tuple[dict[st
     batches = _endless(trainer)
     before = {"first_batch": seconds_of(lambda: next(batches), 1)}
     synthetic = synthetic_batch(trainer.config, device, trainer.num_classes)
-    cached = itertools.cycle([_copy(next(batches)) for _ in range(_NUM_CACHED)])
+    cached = itertools.cycle([next(batches).copy() for _ in range(_NUM_CACHED)])
     optim.set_lr(trainer.optimizer, trainer.lr(0, 0))
     # read after each: a trainer may be made for fewer steps between readings
     before["first_steps"] = sum(seconds_of(lambda: train_on(synthetic), 1) for _ in range(FIRST_STEPS))
@@ -144,12 +142,6 @@ def rates_result(rates: dict[str, list[float]]) -> dict[str, Any]:
         "rounds": rates,
         "ratio": summary([both / limit for both, limit in zip(rates["both"], limits, strict=True)]),
     }
-
-
-def _copy(batch: Batch) -> Batch:
-    """A copy of a batch that can be kept; the loader reuses the memory of its own."""
-    images = batch.images.clone(memory_format=torch.preserve_format)
-    return Batch(images, batch.targets.clone(), batch.samples, batch.views)
 
 
 def _endless(trainer: Trainer) -> Iterator[Batch]:

@@ -23,6 +23,7 @@ from deit_fast.benchmarks.stages import STAGES, on_one_thread, stage_input
 from deit_fast.config import DataConfig, RunConfig, UserError, is_mixing
 from deit_fast.data.format.beton import open_beton
 from deit_fast.data.load.loader import num_threads
+from deit_fast.record.picture import picture_to_write
 from deit_fast.record.run import write_bytes
 
 OURS = "deit_fast"
@@ -42,7 +43,7 @@ def bench_loader(config: RunConfig) -> dict[str, Any]:
     stages and threads run on data.train itself if it is given. Raises UserError for options that do not fit.
     """
     parts = _check(config)
-    chart = _chart_path(config)
+    chart = picture_to_write("bench.chart", config.bench.chart, config.out)
     rivals, left_out = _installed(config.bench.against)
     num_cores = config.bench.threads or _available_cores()
     result: dict[str, Any] = {"stages": {}, "threads": {}, "works": {}, "left_out": left_out, "num_cores": num_cores}
@@ -92,15 +93,6 @@ def _check(config: RunConfig) -> list[str]:
 
 def _available_cores() -> int:
     return num_threads(DataConfig(), 1)
-
-
-def _chart_path(config: RunConfig) -> Path | None:
-    if not config.bench.chart:
-        return Path(config.out).with_suffix(".png") if config.out else None
-    path = Path(config.bench.chart)
-    if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"bench.chart={config.bench.chart}: want the name of a file in an existing folder")
-    return path
 
 
 def _installed(names: tuple[str, ...]) -> tuple[dict[str, Callable[[Work, Setting], System]], dict[str, str]]:

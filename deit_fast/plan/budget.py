@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,12 @@ def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple
     def seconds_of(epochs: int) -> dict[str, float]:
         return predicted_seconds(counts_of(stretched(config, epochs), steps_per_epoch), probes, setup)[0]
 
+    def seconds_after_setup(epochs: int) -> float:
+        return sum(seconds_of(epochs).values()) - setup
+
     most = _MOST_EPOCHS if config.budget.longer else config.train.epochs
-    found = _most_that_fit(lambda number: sum(seconds_of(number).values()) - setup, _SHARE * (limit - setup), most)
+    # the largest number of epochs that fits; 0: not even one
+    found = bisect.bisect_right(range(1, most + 1), _SHARE * (limit - setup), key=seconds_after_setup)
     # each rank has measured for itself
     epochs, seconds = world.gather((found, seconds_of(max(found, 1))))[0]
     if epochs == 0:
@@ -105,18 +110,6 @@ def _least(config: RunConfig, limit: float, seconds: float) -> float:
     others = seconds - _measuring_seconds(config, limit)
     enough = others / (1 - _MEASURING)
     return _MARGIN * (others + _measuring_seconds(config, enough))
-
-
-def _most_that_fit(seconds_of: Callable[[int], float], limit: float, most: int) -> int:
-    """The largest number up to `most` whose seconds_of, an increasing function, is within the limit; 0 if there is none."""
-    fits, too_many = 0, most + 1
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if seconds_of(middle) <= limit:
-            fits = middle
-        else:
-            too_many = middle
-    return fits
 
 
 def _too_small(config: RunConfig, seconds: float) -> str:

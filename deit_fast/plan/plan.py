@@ -28,6 +28,7 @@ from deit_fast.plan.run_counts import RunCounts, counts_of
 from deit_fast.plan.scale import scaled
 from deit_fast.plan.table import table
 from deit_fast.record.clock import process_seconds
+from deit_fast.record.picture import picture_to_write
 from deit_fast.record.run import hardware, versions, write_bytes
 from deit_fast.train.dist import joined_world, world_size_of_environment
 from deit_fast.train.trainer import Trainer
@@ -62,7 +63,7 @@ def plan(config: RunConfig) -> dict[str, Any]:
     runs = _runs_folder(config)
     entries = ledger.read(runs)
     machine = ledger.machine_of(hardware())
-    figure = _figure_path(config)
+    figure = picture_to_write("plan.figure", config.plan.figure, config.out)
     measured = measure(config, report=print)
     gpus = config.plan.gpus or measured.world_size
     earlier = ledger.outcomes(entries, machine)
@@ -177,14 +178,3 @@ def _cost(price: Price, prediction: Prediction, gpus: int) -> dict[str, Any]:
 def _runs_folder(config: RunConfig) -> Path:
     """The folder that holds the folder of the run."""
     return Path(config.run.dir).absolute().parent if config.run.dir else Path("runs")
-
-
-def _figure_path(config: RunConfig) -> Path | None:
-    """Path of the figure. Raises UserError if it cannot be written there."""
-    name = config.plan.figure or (str(Path(config.out).with_suffix(".png")) if config.out else "")
-    if not name:
-        return None
-    path = Path(name)
-    if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"plan.figure={name}: want the name of a file in an existing folder")
-    return path

@@ -21,6 +21,7 @@ from deit_fast.benchmarks.fidelity.older_pillow import rows_first
 from deit_fast.benchmarks.result import described
 from deit_fast.config import RunConfig, UserError
 from deit_fast.cores import num_cores
+from deit_fast.record.picture import file_to_write
 from deit_fast.record.run import versions, write_bytes
 
 
@@ -75,7 +76,9 @@ def bench_fidelity(config: RunConfig) -> dict[str, Any]:
     Prints the table, and writes it as Markdown to bench.markdown if that is given. Raises UserError, in one line, if a
     difference is larger than is wanted; nothing is written then.
     """
-    path = _check(config)
+    if not config.source.path and config.bench.images < 2:
+        raise UserError(f"bench.images={config.bench.images}: want at least 2 random images, or images in source.path")
+    path = file_to_write("bench.markdown", config.bench.markdown) if config.bench.markdown else None
     num_workers = num_cores()
     with tempfile.TemporaryDirectory(prefix="deit_fast-bench-") as scratch:
         how = (config.bench.images, config.train.seed, num_workers)
@@ -143,18 +146,6 @@ def _differences(pairs: Iterator[Pair]) -> dict[str, Any]:
         "mean": total / max(num_values, 1),
         "share_different": num_different / max(num_values, 1),
     }
-
-
-def _check(config: RunConfig) -> Path | None:
-    """Where the page goes. Raises UserError for options that do not fit."""
-    if not config.source.path and config.bench.images < 2:
-        raise UserError(f"bench.images={config.bench.images}: want at least 2 random images, or images in source.path")
-    if not config.bench.markdown:
-        return None
-    path = Path(config.bench.markdown)
-    if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"bench.markdown={config.bench.markdown}: want the name of a file in an existing folder")
-    return path
 
 
 def _plain(number: float, digits: int = 2) -> str:
