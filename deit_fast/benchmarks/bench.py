@@ -29,18 +29,9 @@ _NUM_CACHED = 4
 
 
 def bench(config: RunConfig) -> dict[str, Any]:
-    """`deit-fast bench`: images per second over all ranks, each figure the median of bench.rounds interleaved measurements.
+    """`deit-fast bench`: images per second over all ranks of each of KINDS, as docs/benchmarks.md describes them.
 
-    data: batches are taken from the loader and discarded. compute: training steps on one synthetic batch on the device. cached:
-    on a few batches of the loader, kept on the device. both: on batches as they come from the loader, end to end. `ratio` is
-    both over the smaller of data and compute, by round. A round of each comes first and does not count.
-
-    `before_seconds` has the time before the first round: set_up (loaders, model), first_batch (compiling or loading the data
-    path, and filling its queues), first_steps (with train.compile: compiling). `compile_seconds` is the time of the first steps
-    beyond the later rate, None without train.compile.
-
-    The loader runs through as many epochs as needed, without stopping between measurements. If the resolution grows during
-    training, all is measured at the last one.
+    The loader runs through as many epochs as needed, without stopping between measurements.
     """
     check_training(config, world_size_of_environment())
     with joined_world(config.train.device) as world:
@@ -81,14 +72,10 @@ def measured_as(config: RunConfig) -> RunConfig:
     )
 
 
-def measure_rates(trainer: Trainer, steps: int, rounds: int) -> dict[str, list[float]]:
-    """Images per second of each of KINDS in each round, by measurements of a number of steps; the trainer's train.log_every
-    must be at least that number."""
-    return before_and_rates(trainer, steps, rounds)[1]
-
-
 def before_and_rates(trainer: Trainer, steps: int, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Seconds of the first_batch and of the first_steps, and what `measure_rates` gives."""
+    """Seconds of the first_batch and of the first_steps, and images per second of each of KINDS in each round.
+
+    A measurement takes `steps` steps; the trainer's train.log_every must be at least that number."""
     device, counter = trainer.world.device, itertools.count()
 
     def train_on(batch: Batch) -> None:

@@ -23,6 +23,7 @@ from deit_fast.config import RunConfig, UserError
 from deit_fast.cores import num_cores
 from deit_fast.record.picture import file_to_write
 from deit_fast.record.run import versions, write_bytes
+from deit_fast.record.text_table import text_table
 
 
 @dataclass(frozen=True)
@@ -173,16 +174,9 @@ def _cells(section: Section, found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _text_table(section: Section, rows: list[dict[str, Any]]) -> list[str]:
-    cells = [_cells(section, row) for row in rows]
-    exceeded = ["" if row["is_met"] else "   MORE THAN WANTED" for row in rows]
-    table = [_COLUMNS, *cells]
-    widths = [max(len(line[column]) for line in table) for column in range(len(_COLUMNS))]
-    aligned = []
-    for line, remark in zip(table, ["", *exceeded], strict=True):
-        left = [line[column].ljust(widths[column]) for column in (0, 1)]
-        right = [line[column].rjust(widths[column]) for column in range(2, len(_COLUMNS))]
-        aligned.append("  " + "  ".join([*left, *right]) + remark)
-    return [f"{section.title} ({section.unit})", *aligned]
+    cells = [(*_cells(section, row), "" if row["is_met"] else "MORE THAN WANTED") for row in rows]
+    lines = text_table([(*_COLUMNS, ""), *cells], "<<>>>>><")
+    return [f"{section.title} ({section.unit})", *(f"  {line}" for line in lines)]
 
 
 def _versions() -> dict[str, str | None]:
