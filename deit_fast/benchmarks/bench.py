@@ -86,8 +86,7 @@ def before_and_rates(trainer: Trainer, steps: int, rounds: int) -> tuple[dict[st
         started = time.perf_counter()
         for _ in range(count):
             work()
-        if trainer.step.num_unread:
-            trainer.step.read()
+        trainer.step.wait()
         wait_for(device)
         return time.perf_counter() - started
 

@@ -49,14 +49,12 @@ def training_rate(config: RunConfig, world: World) -> float:
 
         for number in range(_FIRST_STEPS):
             train_on(number)
-        if learner.step.num_unread:
-            learner.step.read()  # waits for the device
+        learner.step.wait()
         num_steps, started = 0, time.perf_counter()
         while num_steps == 0 or time.perf_counter() - started < _SECONDS:
             train_on(num_steps)
             num_steps += 1
-        if learner.step.num_unread:
-            learner.step.read()
+        learner.step.wait()
         return num_steps * config.data.batch_size / (time.perf_counter() - started)
     finally:
         loader.close()

@@ -180,10 +180,6 @@ class _Probe:
         if trainer.step.num_unread >= trainer.config.train.log_every:
             trainer.step.read()
 
-    def _read(self) -> None:
-        if self._trainer.step.num_unread:
-            self._trainer.step.read()  # waits for the device
-
     def _warm_up(self, resolution: int) -> tuple[float, float]:
         """Measures the first step at a resolution and the next two; sets the steps of a round from them."""
         first = self._round(resolution, 1)[1]
@@ -210,7 +206,7 @@ class _Probe:
                     break
                 clock.switch("data_wait")
             clock.switch("compute")
-            self._read()
+            self._trainer.step.wait()
             seconds = clock.seconds()
         return num_steps, seconds["compute"], seconds["data_wait"]
 
@@ -228,7 +224,7 @@ class _Probe:
         started = time.perf_counter()
         for _ in range(self._counts[resolution]):
             self._train_on(self._kept)
-        self._read()
+        self._trainer.step.wait()
         return ((time.perf_counter() - started) / self._counts[resolution],)
 
     def _evaluation(self) -> tuple[float]:

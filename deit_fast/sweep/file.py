@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deit_fast.config import UserError
-from deit_fast.option_values import COMMAND_LINE, Given, bases, nearest, plain, read_file, read_nested, shown
+from deit_fast.option_values import COMMAND_LINE, HINTS, Given, bases, nearest, plain, read_file, read_nested, shown
 from deit_fast.sweep.draw import KINDS, draw_of
-from deit_fast.sweep.options import ALL, TRAINING
+from deit_fast.sweep.options import TRAINING
 
 MAX_POINTS = 10_000
 _PARTS = ("base", "options", "grid", "list", "random")
@@ -45,7 +45,7 @@ def read_sweep_file(path: Path) -> SweepFile:
     shared: Options = {}
     if "base" in parts:
         for base in bases(plain(parts["base"]).value, parts["base"].origin):
-            shared |= read_file(path.parent / base, ALL, parts["base"].origin)
+            shared |= read_file(path.parent / base, HINTS, parts["base"].origin)
     if "options" in parts:
         shared |= _options(parts["options"])
     points = _grid(parts["grid"]) if "grid" in parts else []

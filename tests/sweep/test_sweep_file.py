@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from deit_fast.cli import parse, read_call
 from deit_fast.commands import COMMANDS
 from deit_fast.config import RunConfig, SweepConfig, UserError
+from deit_fast.option_values import HINTS
 from deit_fast.sweep.file import read_sweep_file
-from deit_fast.sweep.options import ALL, TRAINING
+from deit_fast.sweep.options import TRAINING
 from deit_fast.sweep.points import Point, as_file, point_name, points_of
 
 PROJECT = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ def error(folder: Path, text: str, *words: str, where: str = "here", data: str =
 
 
 def test_options_of_points_are_those_of_train() -> None:
-    assert list(TRAINING) == [name for name in ALL if COMMANDS["train"].has(name)]
+    assert list(TRAINING) == [name for name in HINTS if COMMANDS["train"].has(name)]
 
 
 def test_grid_is_the_product_with_the_last_axis_fastest(tmp_path: Path) -> None:

@@ -65,8 +65,7 @@ def step_rate(config: RunConfig, world: World, name: str) -> dict[str, Any]:
         started = time.perf_counter()
         for _ in range(count):
             step()
-        if learner.step.num_unread:
-            learner.step.read()  # waits for the device
+        learner.step.wait()
         return time.perf_counter() - started
 
     first_seconds = seconds_of(FIRST_STEPS)
