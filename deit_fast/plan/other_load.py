@@ -36,6 +36,6 @@ def _counted() -> tuple[float, float, float] | None:
     try:
         times, ours = psutil.cpu_times(percpu=True), os.sched_getaffinity(0)
         busy = sum(sum(core[:_NUM_KINDS]) - core.idle - core.iowait for at, core in enumerate(times) if at in ours)
-    except (OSError, AttributeError):
+    except OSError:
         return None
     return time.perf_counter(), busy, time.process_time()

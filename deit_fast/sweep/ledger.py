@@ -127,10 +127,14 @@ def is_finished(point: Point) -> bool:
 
 def check_same_sweep(folder: Path, points: Sequence[Point]) -> None:
     """Raises UserError if a folder holds anything but these points or some of them."""
+
+    def refusal(why: str) -> UserError:
+        return UserError(f"sweep.dir={folder}: {why}; choose another --sweep.dir")
+
     if (folder / "run.json").exists():
-        raise UserError(f"sweep.dir={folder}: holds a run; choose another --sweep.dir")
+        raise refusal("holds a run")
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"sweep.dir={folder}: is not a folder; choose another --sweep.dir")
+        raise refusal("is not a folder")
     if not (folder / SWEEP).exists():
         return
     had = read_json(folder / SWEEP)
@@ -138,26 +142,14 @@ def check_same_sweep(folder: Path, points: Sequence[Point]) -> None:
     ours = {point.name: point for point in points}
     for name, options in (had.get("points") or {}).items():
         if name not in ours:
-            raise _changed(folder, f"point {name} is gone from it")
+            raise refusal(f"the sweep there was another: point {name} is gone from it; points may only be added")
         now = configuration(ours[name].config)
         for option in sorted({*shared, *now} - set(options)):
-            if shared.get(option) != now.get(option) and _decides(option):
-                raise _changed(folder, f"{option} was {_shown(shared.get(option))}, and is {_shown(now.get(option))}")
-
-
-def _changed(folder: Path, how: str) -> UserError:
-    return UserError(
-        f"sweep.dir={folder}: the sweep there was another: {how}; points may only be added; choose another --sweep.dir"
-    )
-
-
-def _shown(value: Any) -> str:
-    return "its default" if value is None else json.dumps(value)
-
-
-def _decides(option: str) -> bool:
-    """Whether an option identifies a sweep; where it runs and at what price does not."""
-    return option.partition(".")[0] not in ("run", "slurm")
+            before, after = shared.get(option), now.get(option)
+            may_change = option.startswith(("run.", "slurm."))  # where it runs and at what price identifies no sweep
+            if before != after and not may_change:
+                was, is_now = ("its default" if value is None else json.dumps(value) for value in (before, after))
+                raise refusal(f"the sweep there was another: {option} was {was}, and is {is_now}; points may only be added")
 
 
 def _shared(points: Sequence[Point]) -> dict[str, Any]:

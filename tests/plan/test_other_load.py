@@ -26,7 +26,10 @@ def test_idle_time_guests_other_cores_and_this_process_are_left_out(monkeypatch:
 
 
 def test_a_kernel_that_does_not_say_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("os.sched_getaffinity")
+    def unknown(percpu: bool) -> None:
+        raise FileNotFoundError("/proc/stat")
+
+    monkeypatch.setattr(psutil, "cpu_times", unknown)
     with OtherLoad() as load:
         pass
     assert load.cores is None
