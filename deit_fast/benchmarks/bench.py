@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import time
@@ -65,11 +64,7 @@ def bench(config: RunConfig) -> dict[str, Any]:
 def measured_as(config: RunConfig) -> RunConfig:
     """The configuration for measuring steps: one resolution, and losses read only after a measurement, so that nothing else
     waits for the device."""
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, start_resolution=0),
-        train=dataclasses.replace(config.train, log_every=config.bench.steps),
-    )
+    return config.changed({"data.start_resolution": 0, "train.log_every": config.bench.steps})
 
 
 def before_and_rates(trainer: Trainer, steps: int, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:

@@ -28,7 +28,7 @@ _MOST_EPOCHS = 65535
 _RESERVE = 1.5  # seconds, beside an evaluation: a checkpoint, and the end of the process
 
 # what a budget changes, which a resumed run takes from its checkpoint
-_FITTED = (("train", "epochs"), ("schedule", "warmup_epochs"), ("schedule", "decay_epochs"))
+_FITTED = ("train.epochs", "schedule.warmup_epochs", "schedule.decay_epochs")
 
 
 def limit_seconds(config: RunConfig) -> float:
@@ -42,23 +42,17 @@ def limit_seconds(config: RunConfig) -> float:
 
 def stretched(config: RunConfig, epochs: int) -> RunConfig:
     """The configuration with another number of epochs, and its whole schedule scaled in proportion."""
-    factor = epochs / config.train.epochs
-    schedule = dataclasses.replace(
-        config.schedule,
-        warmup_epochs=config.schedule.warmup_epochs * factor,
-        decay_epochs=config.schedule.decay_epochs * factor,
-    )
-    return dataclasses.replace(config, schedule=schedule, train=dataclasses.replace(config.train, epochs=epochs))
+    factor, schedule = epochs / config.train.epochs, config.schedule
+    warmup, decay = schedule.warmup_epochs * factor, schedule.decay_epochs * factor
+    return config.changed(dict(zip(_FITTED, (epochs, warmup, decay), strict=True)))
 
 
 def with_schedule_of(config: RunConfig, content: Mapping[str, Any]) -> RunConfig:
     """The configuration with the epochs and the schedule of a checkpoint, if a budget decided on them."""
     if math.isinf(limit_seconds(config)):
         return config
-    for section, name in _FITTED:
-        changed = dataclasses.replace(getattr(config, section), **{name: content["config"][section][name]})
-        config = dataclasses.replace(config, **{section: changed})
-    return config
+    sections = content["config"]
+    return config.changed({key: sections[section][name] for key in _FITTED for section, name in [key.split(".")]})
 
 
 def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple[RunConfig, Prediction | None]:

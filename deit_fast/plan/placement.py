@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import time
@@ -70,8 +69,7 @@ def _endless(loader: Loader, device: torch.device, channels_last: bool) -> Itera
 
 def with_places(config: RunConfig, places: Places) -> RunConfig:
     """The configuration with data.decode and augment.device as they are in `places`."""
-    data = dataclasses.replace(config.data, decode=places[0])
-    return dataclasses.replace(config, data=data, augment=dataclasses.replace(config.augment, device=places[1]))
+    return config.changed({"data.decode": places[0], "augment.device": places[1]})
 
 
 def with_placement_of(config: RunConfig, content: Mapping[str, Any]) -> RunConfig:

@@ -99,7 +99,7 @@ def plan(config: RunConfig) -> dict[str, Any]:
 
 def predict(config: RunConfig, seconds: float = 20.0) -> Prediction:
     """Predicts what a run will take, by measuring for about that many seconds. Prints and writes nothing."""
-    config = dataclasses.replace(config, plan=dataclasses.replace(config.plan, seconds=seconds))
+    config = config.changed({"plan.seconds": seconds})
     with redirect_stdout(StringIO()):
         measured = measure(config)
     earlier = ledger.outcomes(ledger.read(_runs_folder(config)), ledger.machine_of(hardware()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,13 +19,7 @@ def config_of(given: Mapping[str, Given]) -> RunConfig:
     """The configuration with these options and all others at their defaults; ranges are not checked.
 
     Raises UserError for the first value of a wrong type, with where it came from."""
-    changed: dict[str, dict[str, Any]] = {}
-    for key, value in given.items():
-        section, name = key.split(".")
-        changed.setdefault(section, {})[name] = typed(key, HINTS[key], value)
-    defaults = RunConfig()
-    sections = {section: dataclasses.replace(getattr(defaults, section), **values) for section, values in changed.items()}
-    return dataclasses.replace(defaults, **sections)
+    return RunConfig().changed({key: typed(key, HINTS[key], value) for key, value in given.items()})
 
 
 def value_of(config: RunConfig, key: str) -> Any:

@@ -75,13 +75,8 @@ def _check(point: Point, sweep: SweepConfig, file: Path) -> None:
 def _of_run(config: RunConfig, sweep: SweepConfig, folder: Path) -> RunConfig:
     """The configuration of a point's run, which resumes from its checkpoints."""
     nodes = max(1, config.slurm.nodes) if sweep.where == "slurm" else 0
-    return dataclasses.replace(
-        config,
-        run=dataclasses.replace(config.run, dir=str(folder)),
-        train=dataclasses.replace(config.train, resume=True),
-        slurm=dataclasses.replace(config.slurm, nodes=nodes),
-        sweep=SweepConfig(),
-    )
+    config = dataclasses.replace(config, sweep=SweepConfig())
+    return config.changed({"run.dir": str(folder), "train.resume": True, "slurm.nodes": nodes})
 
 
 def _line(options: Options) -> str:

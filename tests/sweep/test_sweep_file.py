@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any
@@ -255,15 +254,10 @@ def test_names_are_safe_and_differ(texts: list[str]) -> None:
 @given(train=TEXTS.filter(str.isprintable), lr=st.floats(1e-300, 1e300), ramp=st.floats(0, 0.9), depth=st.integers())
 def test_a_points_file_is_its_configuration(tmp_path_factory: Any, train: str, lr: float, ramp: float, depth: int) -> None:
     """Texts that look like numbers or words of YAML, floats to the last bit."""
-    config = RunConfig()
-    config = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, train=train, val="off", ramp=(ramp, 1.0)),
-        optim=dataclasses.replace(config.optim, lr=lr),
-        model=dataclasses.replace(config.model, options={"depth": depth, "name": train, "a": [None, {"b": 1e-5}]}),
-        train=dataclasses.replace(config.train, amp="off", resume=True),
-        run=dataclasses.replace(config.run, dir="1e-3"),
-    )
+    options = {"depth": depth, "name": train, "a": [None, {"b": 1e-5}]}
+    data = {"data.train": train, "data.val": "off", "data.ramp": (ramp, 1.0)}
+    config = RunConfig().changed({**data, "optim.lr": lr, "model.options": options, "train.amp": "off", "train.resume": True})
+    config = config.changed({"run.dir": "1e-3"})
     file = tmp_path_factory.getbasetemp() / "point.yaml"
     file.write_text(as_file(Point("p", {}, config)), encoding="utf-8")
     assert parse("train", ["--config-file", str(file)]) == config
