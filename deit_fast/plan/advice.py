@@ -54,7 +54,7 @@ def _steps(
     memory = torch.cuda.max_memory_allocated() / torch.cuda.mem_get_info()[1] if on_gpu else 1.0
     start = round(0.7 * data.resolution / 32) * 32
     compute, evaluation, checkpoint = (seconds[kind] for kind in ("compute", "evaluation", "checkpoint"))
-    rows = [
+    rows = [  # whether it applies, the seconds that it saves at most, and what to do
         (num_threads < cores, waited * (1 - num_threads / cores),
          f"more workers: data.num_workers={cores}, and it has {num_threads}"),
         (has_gpu and data.decode == "cpu", waited,
