@@ -19,11 +19,10 @@ from fastargs.validation import Checker
 
 from deit_fast.commands import COMMANDS, Call, Command, Group
 from deit_fast.config import RunConfig, UserError, at_home, check_ranges, ranges
-from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, nearest, read_file, shown, typed, wanted
+from deit_fast.option_values import BOOLEANS, COMMAND_LINE, HINTS, Given, nearest, read_file, shown, typed, wanted
 from deit_fast.shipped import shipped
 
 _SECTIONS: dict[str, Any] = {n: hint for n, hint in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(hint)}
-_HINTS = {f"{section}.{n}": hint for section, cls in _SECTIONS.items() for n, hint in get_type_hints(cls).items()}
 _COMMON = {  # options of every command that are not part of a section: placeholder and meaning
     "config-file": (
         "FILE.yaml",
@@ -53,7 +52,7 @@ def read_call(words: Sequence[str]) -> Call:
     on_line, files, out = _split(entry, argv)
     given: dict[str, Given] = {}
     for file in files:
-        given |= read_file(shipped(at_home(file)), _HINTS, COMMAND_LINE)
+        given |= read_file(shipped(at_home(file)), HINTS, COMMAND_LINE)
     given |= on_line
     name, command = _chosen(name, entry, given)
     for key in on_line:
@@ -69,7 +68,7 @@ def _chosen(name: str, entry: Command | Group, given: Mapping[str, Given]) -> tu
     if isinstance(entry, Command):
         return name, entry
     key = entry.positional
-    kind = typed(key, _HINTS[key], given[key]) if key in given else _default_kind(entry)
+    kind = typed(key, HINTS[key], given[key]) if key in given else _default_kind(entry)
     return f"{name} {kind}", entry.kinds[kind]
 
 
@@ -180,7 +179,7 @@ def _placeholder(positional: str) -> str:
     """Placeholder for words without dashes: RUN... if there may be several, else the option's name; empty if there are none."""
     if not positional:
         return ""
-    return "RUN..." if get_origin(_HINTS[positional]) is tuple else positional.partition(".")[2].upper()
+    return "RUN..." if get_origin(HINTS[positional]) is tuple else positional.partition(".")[2].upper()
 
 
 def _default(value: Any) -> str:
@@ -223,7 +222,7 @@ def _registry() -> Config:
         params = {}
         for field in dataclasses.fields(cls):
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-            checker = _Typed(f"{section}.{field.name}", _HINTS[f"{section}.{field.name}"])
+            checker = _Typed(f"{section}.{field.name}", HINTS[f"{section}.{field.name}"])
             params[field.name] = Param(checker, field.metadata["help"], default)
         Section(section, (cls.__doc__ or "").rstrip("."), config_descriptor=registry).params(**params)
     return registry
@@ -246,9 +245,9 @@ def _split(taken: Command | Group, argv: Sequence[str]) -> tuple[dict[str, Given
         if name == f"--{key}":
             key = short.get(key, key)
             name = f"--{key}"
-        hint = _HINTS.get(key, str if key in ("config-file", "out") else None)
+        hint = HINTS.get(key, str if key in ("config-file", "out") else None)
         if hint is None or name != f"--{key}":
-            raise UserError(f"{COMMAND_LINE}: unknown option {shown(name)}; {nearest(key, [*_HINTS, *_COMMON])}")
+            raise UserError(f"{COMMAND_LINE}: unknown option {shown(name)}; {nearest(key, [*HINTS, *_COMMON])}")
         if not equals and hint is bool and (not words or words[-1].lower() not in BOOLEANS):
             value = "true"
         elif not equals:
@@ -266,7 +265,7 @@ def _split(taken: Command | Group, argv: Sequence[str]) -> tuple[dict[str, Given
     if runs and taken.positional in given:
         raise UserError(f"{COMMAND_LINE}: {taken.positional} is given twice: as an option and as {shown(runs[0])}")
     if runs:
-        if get_origin(_HINTS[taken.positional]) is tuple:
+        if get_origin(HINTS[taken.positional]) is tuple:
             given[taken.positional] = Given(runs, COMMAND_LINE)
         elif len(runs) == 1:
             given[taken.positional] = Given(runs[0], COMMAND_LINE)

@@ -10,16 +10,23 @@ import difflib
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-from deit_fast.config import UserError, at_home
+from deit_fast.config import RunConfig, UserError, at_home
 
 COMMAND_LINE = "command line"
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+# the type of each option `section.name`
+HINTS: dict[str, Any] = {
+    f"{section}.{name}": hint
+    for section, cls in get_type_hints(RunConfig).items()
+    if is_dataclass(cls)
+    for name, hint in get_type_hints(cls).items()
+}
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 

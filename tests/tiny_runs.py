@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,12 +21,7 @@ TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
 def with_options(options: Mapping[str, Any]) -> RunConfig:
     """The default configuration but for options, given as {"section.option": value}."""
-    config = RunConfig()
-    for key, value in options.items():
-        section, name = key.split(".")
-        changed = dataclasses.replace(getattr(config, section), **{name: value})
-        config = dataclasses.replace(config, **{section: changed})
-    return config
+    return RunConfig().changed(options)
 
 
 @functools.cache

@@ -168,6 +168,11 @@ class TrainStep:
         """Number of steps since the last read."""
         return self._num_unread
 
+    def wait(self) -> None:
+        """Waits for the device to do all steps so far; their results are read, and dropped."""
+        if self._num_unread:
+            self.read()
+
     def read(self) -> Window:
         """Results of the steps since the last read, at least one, over all ranks. Waits for the device."""
         assert self._num_unread, "nothing to read"
