@@ -18,11 +18,10 @@ from fastargs.validation import Checker
 
 from deit_fast.commands import COMMANDS, Call, Command, Group
 from deit_fast.config import RunConfig, UserError, at_home, check_ranges, declared, in_words
-from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, accepted, nearest, read_file, shown, typed, wanted
+from deit_fast.option_values import BOOLEANS, COMMAND_LINE, HINTS, Given, accepted, nearest, read_file, shown, typed, wanted
 from deit_fast.shipped import shipped
 
 _SECTIONS: dict[str, Any] = {n: hint for n, hint in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(hint)}
-_HINTS = {key: one.hint for key, one in declared().items()}
 _COMMON = {  # options of every command that are not part of a section: placeholder and meaning
     "config-file": (
         "FILE.yaml",
@@ -52,7 +51,7 @@ def read_call(words: Sequence[str]) -> Call:
     on_line, files, out = _split(entry, argv)
     given: dict[str, Given] = {}
     for file in files:
-        given |= read_file(shipped(at_home(file)), _HINTS, COMMAND_LINE)
+        given |= read_file(shipped(at_home(file)), HINTS, COMMAND_LINE)
     given |= on_line
     name, command = _chosen(name, entry, given)
     for key in on_line:
@@ -177,7 +176,7 @@ def _placeholder(positional: str) -> str:
     """Placeholder for words without dashes: RUN... if there may be several, else the option's name; empty if there are none."""
     if not positional:
         return ""
-    return "RUN..." if get_origin(_HINTS[positional]) is tuple else positional.partition(".")[2].upper()
+    return "RUN..." if get_origin(HINTS[positional]) is tuple else positional.partition(".")[2].upper()
 
 
 def _default(key: str) -> str:
@@ -244,9 +243,9 @@ def _split(taken: Command | Group, argv: Sequence[str]) -> tuple[dict[str, Given
         if name == f"--{key}":
             key = short.get(key, key)
             name = f"--{key}"
-        hint = _HINTS.get(key, str if key in ("config-file", "out") else None)
+        hint = HINTS.get(key, str if key in ("config-file", "out") else None)
         if hint is None or name != f"--{key}":
-            raise UserError(f"{COMMAND_LINE}: unknown option {shown(name)}; {nearest(key, [*_HINTS, *_COMMON])}")
+            raise UserError(f"{COMMAND_LINE}: unknown option {shown(name)}; {nearest(key, [*HINTS, *_COMMON])}")
         if not equals and hint is bool and (not words or words[-1].lower() not in BOOLEANS):
             value = "true"
         elif not equals:
@@ -264,7 +263,7 @@ def _split(taken: Command | Group, argv: Sequence[str]) -> tuple[dict[str, Given
     if runs and taken.positional in given:
         raise UserError(f"{COMMAND_LINE}: {taken.positional} is given twice: as an option and as {shown(runs[0])}")
     if runs:
-        if get_origin(_HINTS[taken.positional]) is tuple:
+        if get_origin(HINTS[taken.positional]) is tuple:
             given[taken.positional] = Given(runs, COMMAND_LINE)
         elif len(runs) == 1:
             given[taken.positional] = Given(runs[0], COMMAND_LINE)

@@ -20,6 +20,7 @@ from deit_fast.config import UserError, at_home, declared, set_kind
 
 COMMAND_LINE = "command line"
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+HINTS: dict[str, Any] = {key: one.hint for key, one in declared().items()}  # the type of each option `section.name`
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -83,3 +84,10 @@ def dropped_output() -> dict[str, OSError | ValueError]:
 def reason_of(error: OSError | ValueError) -> str:
     """Why a stream could not be written, in words."""
     return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """What the block prints is dropped."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield

@@ -38,9 +38,15 @@ UNBOUNDED = {"augment.mean"}  # numbers that may be anything finite, which the r
 
 
 def changed(path: str, value: Any) -> RunConfig:
-    section, name = path.split(".")
-    config = RunConfig()
-    return replace(config, **{section: replace(getattr(config, section), **{name: value})})
+    return RunConfig().changed({path: value})
+
+
+def test_changed_options_are_those_named_and_no_others() -> None:
+    config = RunConfig().changed({"train.epochs": 7, "train.seed": 3, "data.val": "a"})
+    assert (config.train.epochs, config.train.seed, config.data.val) == (7, 3, "a")
+    assert config.changed({"train.epochs": 300, "train.seed": 0, "data.val": ""}) == RunConfig()
+    with pytest.raises(TypeError):
+        config.changed({"train.epoch": 7})
 
 
 def test_every_option_says_what_it_means() -> None:
@@ -170,12 +176,8 @@ def test_odd_batches_are_fine_unless_mixed_in_pairs(augment: AugmentConfig, mixe
 def test_users_of_deit_b_are_warned_of_what_cost_others_accuracy(
     model: ModelConfig, epochs: int, global_batch_size: int, warmup_epochs: float, is_warned: bool
 ) -> None:
-    config = replace(
-        TRAINABLE,
-        model=model,
-        train=replace(TRAINABLE.train, epochs=epochs),
-        schedule=replace(TRAINABLE.schedule, warmup_epochs=warmup_epochs),
-    )
+    config = replace(TRAINABLE, model=model)
+    config = config.changed({"train.epochs": epochs, "schedule.warmup_epochs": warmup_epochs})
     found = warnings_of(config, global_batch_size)
     assert len(found) == is_warned
     assert all("78 to 79 %" in line for line in found)

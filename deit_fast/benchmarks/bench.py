@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import torch
 
 from deit_fast.benchmarks.interleave import interleaved, spread, summary, wait_for, wait_for_rest
 from deit_fast.benchmarks.result import described, setting_of, title
@@ -17,7 +14,6 @@ from deit_fast.benchmarks.step import FIRST_STEPS, synthetic_batch
 from deit_fast.config import RunConfig, check_training
 from deit_fast.data.load.loader import Batch
 from deit_fast.plan.placement import placed
-from deit_fast.train import optim
 from deit_fast.train.dist import joined_world, world_size_of_environment
 from deit_fast.train.trainer import Trainer
 
@@ -31,18 +27,9 @@ _NUM_CACHED = 4
 
 
 def bench(config: RunConfig) -> dict[str, Any]:
-    """`deit-fast bench`: images per second over all ranks, each figure the median of bench.rounds interleaved measurements.
+    """`deit-fast bench`: images per second over all ranks of each of KINDS, as docs/benchmarks.md describes them.
 
-    data: batches are taken from the loader and discarded. compute: training steps on one synthetic batch on the device. cached:
-    on a few batches of the loader, kept on the device. both: on batches as they come from the loader, end to end. `ratio` is
-    both over the smaller of data and compute, by round. A round of each comes first and does not count.
-
-    `before_seconds` has the time before the first round: set_up (loaders, model), first_batch (compiling or loading the data
-    path, and filling its queues), first_steps (with train.compile: compiling). `compile_seconds` is the time of the first steps
-    beyond the later rate, None without train.compile.
-
-    The loader runs through as many epochs as needed, without stopping between measurements. If the resolution grows during
-    training, all is measured at the last one.
+    The loader runs through as many epochs as needed, without stopping between measurements.
     """
     check_training(config, world_size_of_environment())
     with joined_world(config.train.device) as world:
@@ -76,41 +63,31 @@ def bench(config: RunConfig) -> dict[str, Any]:
 def measured_as(config: RunConfig) -> RunConfig:
     """The configuration for measuring steps: one resolution, and losses read only after a measurement, so that nothing else
     waits for the device."""
-    return dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, start_resolution=None),
-        train=dataclasses.replace(config.train, log_every=config.bench.steps),
-    )
-
-
-def measure_rates(trainer: Trainer, steps: int, rounds: int) -> dict[str, list[float]]:
-    """Images per second of each of KINDS in each round, by measurements of a number of steps; the trainer's train.log_every
-    must be at least that number."""
-    return before_and_rates(trainer, steps, rounds)[1]
+    return config.changed({"data.start_resolution": None, "train.log_every": config.bench.steps})
 
 
 def before_and_rates(trainer: Trainer, steps: int, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Seconds of the first_batch and of the first_steps, and what `measure_rates` gives."""
-    device, counter = trainer.world.device, itertools.count()
+    """Seconds of the first_batch and of the first_steps, and images per second of each of KINDS in each round.
+
+    A measurement takes `steps` steps; the trainer's train.log_every must be at least that number."""
+    device, counter, lr = trainer.world.device, itertools.count(), trainer.lr(0, 0)
 
     def train_on(batch: Batch) -> None:
-        trainer.step(batch.images, batch.targets, 0, next(counter))
+        trainer.step(batch, 0, next(counter), lr)
 
     def seconds_of(work: Callable[[], object], count: int) -> float:
         wait_for(device)
         started = time.perf_counter()
         for _ in range(count):
             work()
-        if trainer.step.num_unread:
-            trainer.step.read()
+        trainer.step.wait()
         wait_for(device)
         return time.perf_counter() - started
 
     batches = _endless(trainer)
     before = {"first_batch": seconds_of(lambda: next(batches), 1)}
     synthetic = synthetic_batch(trainer.config, device, trainer.num_classes)
-    cached = itertools.cycle([_copy(next(batches)) for _ in range(_NUM_CACHED)])
-    optim.set_lr(trainer.optimizer, trainer.lr(0, 0))
+    cached = itertools.cycle([next(batches).copy() for _ in range(_NUM_CACHED)])
     # read after each: a trainer may be made for fewer steps between readings
     before["first_steps"] = sum(seconds_of(lambda: train_on(synthetic), 1) for _ in range(FIRST_STEPS))
 
@@ -144,12 +121,6 @@ def rates_result(rates: dict[str, list[float]]) -> dict[str, Any]:
         "rounds": rates,
         "ratio": summary([both / limit for both, limit in zip(rates["both"], limits, strict=True)]),
     }
-
-
-def _copy(batch: Batch) -> Batch:
-    """A copy of a batch that can be kept; the loader reuses the memory of its own."""
-    images = batch.images.clone(memory_format=torch.preserve_format)
-    return Batch(images, batch.targets.clone(), batch.samples, batch.views)
 
 
 def _endless(trainer: Trainer) -> Iterator[Batch]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from deit_fast.record.picture import png
 
 _COLORS = {"deit_fast": "#1f6fb2", "timm": "#d9730d", "ffcv": "#8a8f98", "dali": "#5b9a4b"}
 _LABELS = {"deit_fast": "deit_fast", "timm": "timm and DataLoader", "ffcv": "stock FFCV", "dali": "DALI on the CPU"}
@@ -38,9 +39,7 @@ def bench_png(result: dict[str, Any]) -> bytes:
         axes.invert_yaxis()
         axes.margins(x=0.3, y=0.02)
     figure.text(0.995, 0.005, result["hardware"]["cpu"], ha="right", va="bottom", fontsize=7, color="gray", parse_math=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _cores(count: int) -> str:

@@ -10,12 +10,12 @@ import torch
 
 from deit_fast.benchmarks.gpu.needs import ForwardNeeds, forward_needs
 from deit_fast.benchmarks.inference import PRECISIONS, Inference, lack_of
-from deit_fast.benchmarks.result import described, device_of
+from deit_fast.benchmarks.result import check_names, described, device_of
 from deit_fast.benchmarks.step import NUM_CLASSES
-from deit_fast.config import ModelConfig, RunConfig, UserError, in_words
+from deit_fast.config import ModelConfig, RunConfig, UserError
 from deit_fast.model.names import stated, timm_model
-from deit_fast.train.compiler import check_compiler
 from deit_fast.train.dist import joined_world
+from deit_fast.train.learner import check_compiler
 
 # what DeiT's paper compares, at the resolutions that it states, and CaiT
 MODELS = (
@@ -49,19 +49,15 @@ class Candidate:
 
 
 def bench_eval(config: RunConfig) -> dict[str, Any]:
-    """`deit-fast bench eval`: images per second of models in evaluation mode, a row for each precision and batch size.
+    """`deit-fast bench eval`: images per second of models in evaluation mode, as docs/benchmarks.md describes them.
 
-    A model repeatedly classifies one batch of noise on the device, with weights and images in the row's dtype and, with
-    train.channels_last, in that memory format; train.compile compiles it. There are bench.rounds measurements, each of about
-    bench.seconds (less if bench.limit_seconds requires it) and of at least one batch. Two batches, the first of which compiles,
-    come first and do not count. Models are measured one after the other, since memory does not hold all. Images have
-    bench.resolution pixels a side, or what timm states for the model's weights; data.resolution is ignored. The configuration's
-    model options apply only to the model of that name.
-
-    `rows` has the measurements, `skipped` what was not measured, with the reason, `lacks` the precisions missing on the device.
-    Raises UserError for options that do not fit, before anything is measured.
+    Models are measured one after the other, since memory does not hold all. Raises UserError for options that do not fit,
+    before anything is measured.
     """
-    check_lists(config)
+    bench = config.bench
+    check_names("precisions", bench.precisions, tuple(PRECISIONS))
+    check_names("models", bench.models)
+    check_names("batch_sizes", bench.batch_sizes)
     found = candidates(config)
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, Any]] = []
@@ -70,8 +66,8 @@ def bench_eval(config: RunConfig) -> dict[str, Any]:
             raise UserError("bench eval: measures one device; start it without torchrun")
         check_compiler(config.train.compile, world.device)
         setting = {"device": world.device.type, "threads": torch.get_num_threads(), **described(config)}
-        print(f"inference, medians of {config.bench.rounds} rounds, compile {config.train.compile}, {device_of(setting)}")
-        precisions = config.bench.precisions or (("fp32", "bf16") if world.device.type == "cuda" else ("fp32",))
+        print(f"inference, medians of {bench.rounds} rounds, compile {config.train.compile}, {device_of(setting)}")
+        precisions = bench.precisions or (("fp32", "bf16") if world.device.type == "cuda" else ("fp32",))
         lacks = {precision: lack for precision in precisions if (lack := lack_of(precision, world.device))}
         for precision, lack in lacks.items():
             print(f"{precision}: left out: {lack}")
@@ -83,22 +79,6 @@ def bench_eval(config: RunConfig) -> dict[str, Any]:
                 (skipped if "reason" in row else rows).append(row)
                 print(line_of(row), flush=True)
     return {"rows": rows, "skipped": skipped, "lacks": lacks, **setting}
-
-
-def check_lists(config: RunConfig) -> None:
-    """Raises UserError if one of bench's lists has a repeated or unknown name."""
-    bench = config.bench
-    for name in bench.precisions:
-        if name not in PRECISIONS:
-            given = ",".join(bench.precisions)
-            raise UserError(f"bench.precisions={given}: {name} is not known; want some of {', '.join(PRECISIONS)}")
-    lists: dict[str, tuple[Any, ...]] = {
-        "models": bench.models, "batch_sizes": bench.batch_sizes, "precisions": bench.precisions
-    }  # fmt: skip
-    for option, items in lists.items():
-        if len(set(items)) < len(items):
-            got = ",".join(map(str, in_words(f"bench.{option}", items)))
-            raise UserError(f"bench.{option}={got}: names one twice; want each once")
 
 
 def candidates(config: RunConfig) -> list[Candidate]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +14,11 @@ from PIL import Image
 from deit_fast.benchmarks.rivals.stock_writer import write_with_stock_ffcv
 from deit_fast.config import SourceConfig, UserError, WriteConfig
 from deit_fast.data.convert.sources import open_source
-from deit_fast.data.convert.sources.base import Source, Subset
+from deit_fast.data.convert.sources.base import Source, at_most
 from deit_fast.data.convert.write import write_beton
 from deit_fast.data.format.beton import JPEG_MODE, open_beton
 from deit_fast.data.format.files import read_at
-from deit_fast.data.format.subset import stratified
+from deit_fast.output import silent
 
 Writer = Literal["deit_fast", "ffcv"]
 _PNG = b"\x89PNG"
@@ -55,16 +55,11 @@ class BenchFiles:
         self._num_workers = num_workers
         self._betons: dict[tuple[str, int], Path] = {}
         self.folder = scratch / "images"
-        opened: Source = BetonImages(source) if isinstance(source, Path) else open_source(source)
-        try:
-            some = opened
-            if max_images is not None and max_images < opened.num_samples:
-                some = Subset(opened, stratified(opened.labels, len(opened.classes), max_images, 0))
+        with closing(BetonImages(source) if isinstance(source, Path) else open_source(source)) as opened:
+            some = at_most(opened, max_images)
             self.num_images = some.num_samples
             self.num_bytes = sum(_write(some.read(sample), self._stem(some, sample)) for sample in range(some.num_samples))
             self.num_classes = len(np.unique(some.labels))
-        finally:
-            opened.close()
 
     def _stem(self, source: Source, sample: int) -> Path:
         folder = self.folder / f"{source.labels[sample]:06}"
@@ -79,7 +74,7 @@ class BenchFiles:
             kind = {"mode": "raw", "max_resolution": raw_side} if raw_side else {"mode": "jpg"}
             write = WriteConfig(out=str(path), num_workers=self._num_workers, **kind)
             source = SourceConfig(path=str(self.folder))
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            with silent():
                 if writer == "ffcv":
                     self.beton("deit_fast", raw_side)  # meets images that do not decode, for which FFCV would wait for ever
                     write_with_stock_ffcv(open_source(source), path, write, self._num_workers)

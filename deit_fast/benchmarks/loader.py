@@ -8,7 +8,7 @@ import functools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,16 @@ from typing import Any
 from deit_fast.benchmarks.chart import bench_png
 from deit_fast.benchmarks.files import BenchFiles
 from deit_fast.benchmarks.interleave import interleaved, spread, summary
-from deit_fast.benchmarks.result import described
+from deit_fast.benchmarks.result import check_names, described
 from deit_fast.benchmarks.rivals.common import WORKS, NotInstalled, Setting, System, Work, views_per_second
 from deit_fast.benchmarks.rivals.ours import open_ours, ours_evaluating, ours_training
 from deit_fast.benchmarks.stages import STAGES, on_one_thread, stage_input
 from deit_fast.config import DataConfig, RunConfig, UserError, is_mixing
 from deit_fast.data.format.beton import open_beton
 from deit_fast.data.load.loader import num_threads
+from deit_fast.record.picture import picture_to_write
 from deit_fast.record.run import write_bytes
+from deit_fast.record.text_table import text_table
 
 OURS = "deit_fast"
 RIVALS = {"timm": "timm_rival", "ffcv": "ffcv_rival", "dali": "dali_rival"}
@@ -31,18 +33,13 @@ _PARTS = ("stages", "threads", *WORKS)
 
 
 def bench_loader(config: RunConfig) -> dict[str, Any]:
-    """`deit-fast bench loader`: figures of the parts in bench.work, each the median of bench.rounds interleaved measurements.
-
-    stages: each stage of the path on one core, on images in memory. threads: training batches with config.augment, and
-    evaluation batches, with 1, 2, 4 ... threads. The works of `rivals.common`: DeiT's recipe and parts of it, ours beside each
-    rival of bench.against that supports them, all on the same images and number of cores. Batches are discarded. A round of
-    each comes first and does not count, nor do batches prepared while the clock stood still.
+    """`deit-fast bench loader`: figures of the parts in bench.work, as docs/benchmarks.md describes them.
 
     Images come from source.path or data.train; the files for the works are made from them in the system's temporary folder.
     stages and threads run on data.train itself if it is given. Raises UserError for options that do not fit.
     """
     parts = _check(config)
-    chart = _chart_path(config)
+    chart = picture_to_write("bench.chart", config.bench.chart, config.out)
     rivals, left_out = _installed(config.bench.against)
     num_cores = config.bench.threads or _available_cores()
     result: dict[str, Any] = {"stages": {}, "threads": {}, "works": {}, "left_out": left_out, "num_cores": num_cores}
@@ -77,12 +74,8 @@ def _check(config: RunConfig) -> list[str]:
     if bool(config.source.path) == bool(data.train):
         got = "both are set" if data.train else "neither is set"
         raise UserError(f"source.path and data.train: {got}: want an image folder (source.path) or a beton (data.train)")
-    for option, given, known in (("against", bench.against, tuple(RIVALS)), ("work", bench.work, _PARTS)):
-        for name in given:
-            if name not in known:
-                raise UserError(f"bench.{option}={','.join(given)}: {name} is not known; want some of {', '.join(known)}")
-        if len(set(given)) < len(given):
-            raise UserError(f"bench.{option}={','.join(given)}: names one twice; want each once")
+    check_names("against", bench.against, tuple(RIVALS))
+    check_names("work", bench.work, _PARTS)
     if data.batch_size % 2 and (is_mixing(config.augment) or bench.against):
         raise UserError(f"data.batch_size={data.batch_size}: Mixup mixes pairs; want an even number")
     if bench.threads is not None and bench.threads > _available_cores():
@@ -92,15 +85,6 @@ def _check(config: RunConfig) -> list[str]:
 
 def _available_cores() -> int:
     return num_threads(DataConfig(), 1)
-
-
-def _chart_path(config: RunConfig) -> Path | None:
-    if not config.bench.chart:
-        return Path(config.out).with_suffix(".png") if config.out else None
-    path = Path(config.bench.chart)
-    if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"bench.chart={config.bench.chart}: want the name of a file in an existing folder")
-    return path
 
 
 def _installed(names: tuple[str, ...]) -> tuple[dict[str, Callable[[Work, Setting], System]], dict[str, str]]:
@@ -199,30 +183,33 @@ def _compare(
 
 
 def _stages_table(stages: dict[str, Any]) -> str:
-    lines = ["stages, one core"]
-    for name, found in stages.items():
-        rate = f"{found['views_per_second']:10,.0f} views/s {found['milliseconds_per_view']:8.3f} ms a view"
-        lines.append(f"  {name:22}{rate}   ({spread(found['rounds'])})")
-    return "\n".join(lines)
+    rows = [_row(name, found, f"{found['milliseconds_per_view']:.3f} ms a view") for name, found in stages.items()]
+    return _table("stages, one core", rows)
 
 
 def _threads_table(threads: dict[str, Any]) -> str:
-    lines = ["whole path"]
-    for kind, counts in threads.items():
-        for count, found in counts.items():
-            what = f"{kind}, {count} thread{'s' * (count != '1')}"
-            lines.append(f"  {what:22}{found['views_per_second']:10,.0f} views/s   ({spread(found['rounds'])})")
-    return "\n".join(lines)
+    rows = [
+        _row(f"{kind}, {count} thread{'s' * (count != '1')}", found)
+        for kind, counts in threads.items()
+        for count, found in counts.items()
+    ]
+    return _table("whole path", rows)
 
 
-def _work_table(found: dict[str, Any]) -> str:
-    lines = [found["title"]]
-    for name, system in found["systems"].items():
-        line = f"  {name:22}{system['views_per_second']:10,.0f} views/s   ({spread(system['rounds'])})"
-        if system["lacks"]:
-            line += f"   without {system['lacks']};"
-        if name in found["ratios"]:
-            ratio = found["ratios"][name]
-            line += f"   ours is {ratio['median']:.2f} times as fast ({ratio['min']:.2f} to {ratio['max']:.2f})"
-        lines.append(line)
-    return "\n".join(lines)
+def _work_table(work: dict[str, Any]) -> str:
+    rows = []
+    for name, system in work["systems"].items():
+        remarks = [f"without {system['lacks']}"] if system["lacks"] else []
+        if name in work["ratios"]:
+            ratio = work["ratios"][name]
+            remarks.append(f"ours is {ratio['median']:.2f} times as fast ({ratio['min']:.2f} to {ratio['max']:.2f})")
+        rows.append((*_row(name, system), "; ".join(remarks)))
+    return _table(work["title"], rows)
+
+
+def _row(name: str, found: dict[str, Any], *more: str) -> tuple[str, ...]:
+    return (f"  {name}", f"{found['views_per_second']:,.0f} views/s", *more, f"({spread(found['rounds'])})")
+
+
+def _table(title: str, rows: Sequence[tuple[str, ...]]) -> str:
+    return "\n".join([title, *text_table(rows, "<>" + "<" * (len(rows[0]) - 2))])

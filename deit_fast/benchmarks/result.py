@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from deit_fast.config import RunConfig
+from deit_fast.config import RunConfig, UserError, in_words
 from deit_fast.record.run import hardware, versions
 from deit_fast.train.learner import Learner
 
@@ -14,6 +15,16 @@ from deit_fast.train.learner import Learner
 def described(config: RunConfig) -> dict[str, Any]:
     """Facts that every kind of bench records beside its figures."""
     return {"kind": config.bench.kind, "config": config.as_dict(), "hardware": hardware(), "versions": versions()}
+
+
+def check_names(option: str, given: Sequence[object], known: Sequence[str] = ()) -> None:
+    """Raises UserError where a list of an option of bench has a name that is not known, or one twice. known: empty: all are."""
+    text = f"bench.{option}={','.join(map(str, in_words(f'bench.{option}', tuple(given))))}"
+    for name in given:
+        if known and name not in known:
+            raise UserError(f"{text}: {name} is not known; want some of {', '.join(known)}")
+    if len(set(given)) < len(given):
+        raise UserError(f"{text}: names one twice; want each once")
 
 
 def setting_of(learner: Learner) -> dict[str, Any]:

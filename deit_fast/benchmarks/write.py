@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 import statistics
 import tempfile
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,8 @@ from deit_fast.config import RunConfig, SourceConfig, WriteConfig
 from deit_fast.cores import num_cores
 from deit_fast.data.convert.sources import open_source
 from deit_fast.data.convert.write import write_beton
+from deit_fast.output import silent
+from deit_fast.record.text_table import text_table
 
 _RESIZED_SIDE = 256  # pixels, the longest side of the second comparison
 
@@ -26,9 +26,8 @@ _RESIZED_SIDE = 256  # pixels, the longest side of the second comparison
 def bench_write(config: RunConfig) -> dict[str, Any]:
     """`deit-fast bench write`: whole conversions with the options of write, and with a longest side of 256 pixels.
 
-    Each figure is the median of bench.rounds conversions, ours and stock FFCV's in turns. One uncounted conversion of each
-    comes first, which also brings the source into the page cache. The time runs from the listing of the source to the synced
-    file; ours includes manifest and digests. The betons go to the system's temporary folder and are removed.
+    The time runs from the listing of the source to the synced file; ours includes manifest and digests. The uncounted first
+    conversions bring the source into the page cache. The betons go to the system's temporary folder and are removed.
     """
     num_workers = config.write.num_workers or num_cores()
     write = dataclasses.replace(config.write, num_workers=num_workers, resume=False)
@@ -56,7 +55,7 @@ def _compare(source: SourceConfig, write: WriteConfig, rounds: int) -> dict[str,
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "set.beton"
             started = time.perf_counter()
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            with silent():
                 if kind == "ffcv":
                     write_with_stock_ffcv(open_source(source), out, write, write.num_workers or 1)
                 else:
@@ -78,8 +77,9 @@ def _compare(source: SourceConfig, write: WriteConfig, rounds: int) -> dict[str,
 
 
 def _table(name: str, result: dict[str, Any]) -> str:
-    lines = [f"{name}: {result['num_images']:,} images"]
-    for kind, values in result["rounds"].items():
-        size = f"{result['file_bytes'][kind] / 1e6:,.1f} MB"
-        lines.append(f"  {kind:10} {result['images_per_second'][kind]:8,.0f} images/s   ({spread(values)})   {size}")
-    return "\n".join([*lines, f"  {result['ratio']:.2f} times stock FFCV's"])
+    rows = [
+        (kind, f"{rate:,.0f} images/s", f"({spread(result['rounds'][kind])})", f"{result['file_bytes'][kind] / 1e6:,.1f} MB")
+        for kind, rate in result["images_per_second"].items()
+    ]
+    lines = [*text_table(rows, "<><>"), f"{result['ratio']:.2f} times stock FFCV's"]
+    return "\n  ".join([f"{name}: {result['num_images']:,} images", *lines])

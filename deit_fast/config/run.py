@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -327,6 +328,15 @@ class RunConfig(Options):
     report: ReportConfig = field(default_factory=ReportConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
     out: str = path_option("", "JSON file to write the result to; empty: none")
+
+    def changed(self, options: Mapping[str, Any]) -> RunConfig:
+        """The configuration with other values of options, as {"section.name": value}."""
+        sections: dict[str, dict[str, Any]] = {}
+        for key, value in options.items():
+            section, name = key.split(".")
+            sections.setdefault(section, {})[name] = value
+        changed = {section: dataclasses.replace(getattr(self, section), **values) for section, values in sections.items()}
+        return dataclasses.replace(self, **changed)
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain dictionary of every section, as stored in JSON and checkpoints."""

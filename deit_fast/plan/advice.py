@@ -39,59 +39,38 @@ def advice(config: RunConfig, counts: RunCounts, probes: Probes, prediction: Pre
         batch = config.data.batch_size
         loader, model = batch / max(probes.loader.mean, 1e-9), batch / probes.model.mean
         line += f"; {loader:,.0f} views/s come, and the model could take {model:,.0f}"
-    found = [
-        *_for_data(config, lost, num_threads),
-        *_for_compute(config, seconds["compute"]),
-        *_for_the_rest(config, counts, seconds),
-    ]
     least = max(_LEAST_SECONDS, _WORTH_IT * prediction.wall_seconds)
-    worth = sorted((one for one in found if one[0] >= least), reverse=True)
+    worth = sorted((one for one in _steps(config, counts, seconds, lost, num_threads) if one[0] >= least), reverse=True)
     return {"limits": limits, "line": line, "steps": [{"saves_at_most": most, "what": what} for most, what in worth]}
 
 
-def _for_data(config: RunConfig, waited: float, num_threads: int) -> list[tuple[float, str]]:
-    data, augment = config.data, config.augment
-    found = []
-    cores = num_cores()
-    if num_threads < cores:
-        found.append((waited * (1 - num_threads / cores), f"more workers: data.num_workers={cores}, and it has {num_threads}"))
-    if torch.cuda.is_available() and data.decode == "cpu":
-        found.append((waited, "decoding and augmentation on the GPU: data.decode=auto, augment.device=auto"))
-    if augment.repeats < 3:
-        found.append((waited * (1 - augment.repeats / 3), "decoding once for several views: augment.repeats=3"))
-    sides = 1.15 * data.resolution  # of a short side: crops are seldom enlarged then
-    found.append((waited / 2, f"a smaller beton: images written with a shorter side of {sides:.0f} pixels or a little more"))
-    return found
-
-
-def _for_compute(config: RunConfig, seconds: float) -> list[tuple[float, str]]:
-    found = []
-    on_gpu = torch.cuda.is_available() and config.train.device != "cpu"
-    if on_gpu and config.train.compile == "off":
-        found.append(((1 - _COMPILED) * seconds, "compiling: train.compile=default"))
-    if on_gpu and config.train.amp == "off":
-        found.append((seconds / 2, "mixed precision: train.amp=bf16"))
-    if on_gpu:
-        total = torch.cuda.mem_get_info()[1]
-        if torch.cuda.max_memory_allocated() < 0.4 * total:
-            found.append(
-                (0.1 * seconds, f"a larger batch: {torch.cuda.max_memory_allocated() / total:.0%} of the memory is used")
-            )
-    if not config.data.start_resolution and config.data.resolution > 96:
-        start = round(0.7 * config.data.resolution / 32) * 32
-        saved = seconds * (1 - start**2 / config.data.resolution**2) / 2
-        found.append((saved, f"progressive resolution, where accuracy allows it: data.start_resolution={start}"))
-    return found
-
-
-def _for_the_rest(config: RunConfig, counts: RunCounts, seconds: dict[str, float]) -> list[tuple[float, str]]:
-    found = []
-    if counts.num_evaluations > 1:
-        saved = seconds["evaluation"] * (1 - 1 / min(counts.num_evaluations, 4))
-        found.append((saved, f"fewer evaluations: train.eval_every={4 * config.train.eval_every}"))
-    if config.train.ema_decay:
-        found.append((seconds["evaluation"] / 2, "evaluating one set of weights, without an average: train.ema_decay=off"))
-    if counts.num_checkpoints > 1:
-        every = 4 * config.train.checkpoint_every
-        found.append((0.75 * seconds["checkpoint"], f"fewer checkpoints: train.checkpoint_every={every}"))
-    return found
+def _steps(
+    config: RunConfig, counts: RunCounts, seconds: dict[str, float], waited: float, num_threads: int
+) -> list[tuple[float, str]]:
+    """What can be done about a run, with the most seconds that each can save. waited: seconds lost to the data path."""
+    data, train, repeats, cores = config.data, config.train, config.augment.repeats, num_cores()
+    has_gpu = torch.cuda.is_available()
+    on_gpu = has_gpu and train.device != "cpu"
+    memory = torch.cuda.max_memory_allocated() / torch.cuda.mem_get_info()[1] if on_gpu else 1.0
+    start = round(0.7 * data.resolution / 32) * 32
+    compute, evaluation, checkpoint = (seconds[kind] for kind in ("compute", "evaluation", "checkpoint"))
+    rows = [  # whether it applies, the seconds that it saves at most, and what to do
+        (num_threads < cores, waited * (1 - num_threads / cores),
+         f"more workers: data.num_workers={cores}, and it has {num_threads}"),
+        (has_gpu and data.decode == "cpu", waited,
+         "decoding and augmentation on the GPU: data.decode=auto, augment.device=auto"),
+        (repeats < 3, waited * (1 - repeats / 3), "decoding once for several views: augment.repeats=3"),
+        (True, waited / 2,  # crops are seldom enlarged then
+         f"a smaller beton: images written with a shorter side of {1.15 * data.resolution:.0f} pixels or a little more"),
+        (on_gpu and train.compile == "off", (1 - _COMPILED) * compute, "compiling: train.compile=default"),
+        (on_gpu and train.amp == "off", compute / 2, "mixed precision: train.amp=bf16"),
+        (memory < 0.4, 0.1 * compute, f"a larger batch: {memory:.0%} of the memory is used"),
+        (not data.start_resolution and data.resolution > 96, compute * (1 - start**2 / data.resolution**2) / 2,
+         f"progressive resolution, where accuracy allows it: data.start_resolution={start}"),
+        (counts.num_evaluations > 1, evaluation * (1 - 1 / min(counts.num_evaluations, 4)),
+         f"fewer evaluations: train.eval_every={4 * train.eval_every}"),
+        (bool(train.ema_decay), evaluation / 2, "evaluating one set of weights, without an average: train.ema_decay=off"),
+        (counts.num_checkpoints > 1, 0.75 * checkpoint,
+         f"fewer checkpoints: train.checkpoint_every={4 * train.checkpoint_every}"),
+    ]  # fmt: skip
+    return [(most, what) for applies, most, what in rows if applies]

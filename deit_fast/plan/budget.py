@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ _MOST_EPOCHS = 65535
 _RESERVE = 1.5  # seconds, beside an evaluation: a checkpoint, and the end of the process
 
 # what a budget changes, which a resumed run takes from its checkpoint
-_FITTED = (("train", "epochs"), ("schedule", "warmup_epochs"), ("schedule", "decay_epochs"))
+_FITTED = ("train.epochs", "schedule.warmup_epochs", "schedule.decay_epochs")
 
 
 def limit_seconds(config: RunConfig) -> float:
@@ -45,23 +46,17 @@ def price_of(config: RunConfig) -> float:
 
 def stretched(config: RunConfig, epochs: int) -> RunConfig:
     """The configuration with another number of epochs, and its whole schedule scaled in proportion."""
-    factor = epochs / config.train.epochs
-    schedule = dataclasses.replace(
-        config.schedule,
-        warmup_epochs=config.schedule.warmup_epochs * factor,
-        decay_epochs=config.schedule.decay_epochs * factor,
-    )
-    return dataclasses.replace(config, schedule=schedule, train=dataclasses.replace(config.train, epochs=epochs))
+    factor, schedule = epochs / config.train.epochs, config.schedule
+    warmup, decay = schedule.warmup_epochs * factor, schedule.decay_epochs * factor
+    return config.changed(dict(zip(_FITTED, (epochs, warmup, decay), strict=True)))
 
 
 def with_schedule_of(config: RunConfig, content: Mapping[str, Any]) -> RunConfig:
     """The configuration with the epochs and the schedule of a checkpoint, if a budget decided on them."""
     if math.isinf(limit_seconds(config)):
         return config
-    for section, name in _FITTED:
-        changed = dataclasses.replace(getattr(config, section), **{name: content["config"][section][name]})
-        config = dataclasses.replace(config, **{section: changed})
-    return config
+    sections = content["config"]
+    return config.changed({key: sections[section][name] for key in _FITTED for section, name in [key.split(".")]})
 
 
 def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple[RunConfig, Prediction | None]:
@@ -88,8 +83,12 @@ def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple
     def seconds_of(epochs: int) -> dict[str, float]:
         return predicted_seconds(counts_of(stretched(config, epochs), steps_per_epoch), probes, setup)[0]
 
+    def seconds_after_setup(epochs: int) -> float:
+        return sum(seconds_of(epochs).values()) - setup
+
     most = _MOST_EPOCHS if config.budget.longer else config.train.epochs
-    found = _most_that_fit(lambda number: sum(seconds_of(number).values()) - setup, _SHARE * (limit - setup), most)
+    # the largest number of epochs that fits; 0: not even one
+    found = bisect.bisect_right(range(1, most + 1), _SHARE * (limit - setup), key=seconds_after_setup)
     # each rank has measured for itself
     epochs, seconds = world.gather((found, seconds_of(max(found, 1))))[0]
     if epochs == 0:
@@ -109,18 +108,6 @@ def _least(config: RunConfig, limit: float, seconds: float) -> float:
     others = seconds - _measuring_seconds(config, limit)
     enough = others / (1 - _MEASURING)
     return _MARGIN * (others + _measuring_seconds(config, enough))
-
-
-def _most_that_fit(seconds_of: Callable[[int], float], limit: float, most: int) -> int:
-    """The largest number up to `most` whose seconds_of, an increasing function, is within the limit; 0 if there is none."""
-    fits, too_many = 0, most + 1
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if seconds_of(middle) <= limit:
-            fits = middle
-        else:
-            too_many = middle
-    return fits
 
 
 def _too_small(config: RunConfig, seconds: float) -> str:

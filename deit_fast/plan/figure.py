@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from deit_fast.record.picture import png
 
 _STAGES = {"loader": "loader alone", "model": "model alone", "both": "training, end to end"}
 _COLORS = {
@@ -22,9 +23,7 @@ def plan_png(result: dict[str, Any]) -> bytes:
     _draw_stages(stages, result["step_seconds"])
     _draw_whole(whole, result["prediction"]["seconds"])
     figure.text(0.995, 0.005, result["machine"], ha="right", va="bottom", fontsize=7, color="gray", parse_math=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _draw_stages(axes: Axes, seconds: dict[str, float]) -> None:

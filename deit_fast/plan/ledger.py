@@ -36,7 +36,6 @@ class Outcome:
     """
 
     run: str
-    machine: str
     prediction: Prediction
     actual: dict[str, float]
     first_epoch_extra: float
@@ -113,7 +112,7 @@ def outcomes(entries: Sequence[Mapping[str, Any]], machine: str) -> list[Outcome
             continue
         prediction = prediction_of(entry["prediction"])
         if prediction.measured:
-            found.append(Outcome(entry["run"], machine, prediction, dict(entry["actual"]), entry["first_epoch_extra"]))
+            found.append(Outcome(entry["run"], prediction, dict(entry["actual"]), entry["first_epoch_extra"]))
     return found[-_NEWEST:]
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from types import TracebackType
 
-_STAT = Path("/proc/stat")
-_IDLE = (3, 4)  # fields of a core's line: idle, and waiting for a disk
-_GUEST = 8  # from here on: counted among the user's time already
+import psutil
+
+_NUM_KINDS = 8  # of a core's times; those behind them, of guests, are counted among the user's already
 
 
 class OtherLoad:
@@ -35,17 +34,8 @@ class OtherLoad:
 def _counted() -> tuple[float, float, float] | None:
     """Seconds of wall-clock time, of busy time on all cores of this process, and of CPU time of this process."""
     try:
-        text = _STAT.read_text()
+        times, ours = psutil.cpu_times(percpu=True), os.sched_getaffinity(0)
+        busy = sum(sum(core[:_NUM_KINDS]) - core.idle - core.iowait for at, core in enumerate(times) if at in ours)
     except OSError:
         return None
-    return time.perf_counter(), busy_seconds(text, os.sched_getaffinity(0)), time.process_time()
-
-
-def busy_seconds(text: str, cores: set[int]) -> float:
-    """Total busy seconds of these cores, from a text as in /proc/stat."""
-    ticks = 0
-    for line in text.splitlines():
-        name, *fields = line.split()
-        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
-            ticks += sum(int(field) for at, field in enumerate(fields[:_GUEST]) if at not in _IDLE)
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return time.perf_counter(), busy, time.process_time()

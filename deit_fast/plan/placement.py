@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import time
@@ -17,7 +16,7 @@ from deit_fast.data.load.loader import Batch, Loader, train_loader
 from deit_fast.data.load.placement import check_device
 from deit_fast.train.dist import World
 from deit_fast.train.learner import Learner
-from deit_fast.train.prefetch import on_device
+from deit_fast.train.step import on_device
 
 Place = Literal["cpu", "gpu", "auto"]
 Places = tuple[Place, Place]  # data.decode, augment.device
@@ -49,14 +48,12 @@ def training_rate(config: RunConfig, world: World) -> float:
 
         for number in range(_FIRST_STEPS):
             train_on(number)
-        if learner.step.num_unread:
-            learner.step.read()  # waits for the device
+        learner.step.wait()
         num_steps, started = 0, time.perf_counter()
         while num_steps == 0 or time.perf_counter() - started < _SECONDS:
             train_on(num_steps)
             num_steps += 1
-        if learner.step.num_unread:
-            learner.step.read()
+        learner.step.wait()
         return num_steps * config.data.batch_size / (time.perf_counter() - started)
     finally:
         loader.close()
@@ -72,8 +69,7 @@ def _endless(loader: Loader, device: torch.device, channels_last: bool) -> Itera
 
 def with_places(config: RunConfig, places: Places) -> RunConfig:
     """The configuration with data.decode and augment.device as they are in `places`."""
-    data = dataclasses.replace(config.data, decode=places[0])
-    return dataclasses.replace(config, data=data, augment=dataclasses.replace(config.augment, device=places[1]))
+    return config.changed({"data.decode": places[0], "augment.device": places[1]})
 
 
 def with_placement_of(config: RunConfig, content: Mapping[str, Any]) -> RunConfig:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, UserError, check_training
+from deit_fast.data.load.order import TrainOrder, steps_per_epoch
 from deit_fast.plan import ledger
 from deit_fast.plan.advice import advice
 from deit_fast.plan.figure import plan_png
@@ -28,6 +29,7 @@ from deit_fast.plan.run_counts import RunCounts, counts_of
 from deit_fast.plan.scale import scaled
 from deit_fast.plan.table import table
 from deit_fast.record.clock import process_seconds
+from deit_fast.record.picture import picture_to_write
 from deit_fast.record.run import hardware, versions, write_bytes
 from deit_fast.train.dist import joined_world, world_size_of_environment
 from deit_fast.train.trainer import Trainer
@@ -40,9 +42,7 @@ class Measured:
     setup: seconds until its first step. watts: of a GPU; None: not reported. other_cores: that others kept busy meanwhile."""
 
     config: RunConfig  # with the places that were decided
-    world_size: int
     num_samples: int
-    steps_per_epoch: int
     num_threads: int
     gradient_bytes: int
     setup: float
@@ -60,27 +60,26 @@ def plan(config: RunConfig) -> dict[str, Any]:
     """
     prices = read_prices(config.plan.prices, config.run.dollars_per_hour)
     runs = _runs_folder(config)
-    entries = ledger.read(runs)
     machine = ledger.machine_of(hardware())
-    figure = _figure_path(config)
+    earlier = ledger.outcomes(ledger.read(runs), machine)
+    figure = picture_to_write("plan.figure", config.plan.figure, config.out)
     measured = measure(config, report=print)
-    gpus = config.plan.gpus or measured.world_size
-    earlier = ledger.outcomes(entries, machine)
-    counts, seconds, error = predicted(measured, gpus)
-    prediction = ledger.corrected(seconds, error, earlier, "plan")
+    gpus = config.plan.gpus or 1
+    counts, prediction = predicted(measured, gpus, earlier)
+    by_part = rates(measured)
     result = {
         "prediction": prediction.as_dict(),
         "hours": prediction.wall_seconds / 3600,
         "epochs_per_day": 86400 * counts.epochs / prediction.wall_seconds,
         "gpus": gpus,
-        "is_extrapolated": gpus != measured.world_size,
+        "is_extrapolated": gpus != 1,
         "costs": [_cost(price, prediction, gpus) for price in prices],
         "kilowatt_hours": None if measured.watts is None else gpus * measured.watts * prediction.wall_seconds / 3.6e6,
         "other_cores": measured.other_cores,
         "shape": dataclasses.asdict(counts),
         "probes": dataclasses.asdict(measured.probes),
-        "images_per_second": rates(measured),
-        "step_seconds": {kind: measured.config.data.batch_size / rate for kind, rate in rates(measured).items()},
+        "images_per_second": by_part,
+        "step_seconds": {part: measured.config.data.batch_size / rate for part, rate in by_part.items()},
         "advice": advice(measured.config, counts, measured.probes, prediction, measured.num_threads),
         "earlier": [{"run": run.run, "ratio": run.ratio} for run in earlier],
         "machine": machine,
@@ -94,18 +93,17 @@ def plan(config: RunConfig) -> dict[str, Any]:
         print(f"figure: {figure}")
     if not result["is_extrapolated"]:
         runs.mkdir(parents=True, exist_ok=True)
-        ledger.append_plan(runs, config, measured.world_size, machine, prediction)
+        ledger.append_plan(runs, config, 1, machine, prediction)
     return result
 
 
 def predict(config: RunConfig, seconds: float = 20.0) -> Prediction:
     """Predicts what a run will take, by measuring for about that many seconds. Prints and writes nothing."""
-    config = dataclasses.replace(config, plan=dataclasses.replace(config.plan, seconds=seconds))
+    config = config.changed({"plan.seconds": seconds})
     with redirect_stdout(StringIO()):
         measured = measure(config)
     earlier = ledger.outcomes(ledger.read(_runs_folder(config)), ledger.machine_of(hardware()))
-    _, by_kind, error = predicted(measured, config.plan.gpus or measured.world_size)
-    return ledger.corrected(by_kind, error, earlier, "plan")
+    return predicted(measured, config.plan.gpus or 1, earlier)[1]
 
 
 def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -> Measured:
@@ -123,12 +121,12 @@ def measure(config: RunConfig, report: Callable[[str], None] = lambda _: None) -
             report(f"measuring for about {config.plan.seconds:.0f} seconds")
             with PowerMeter(world.device) as meter, OtherLoad() as others:
                 probes = probe(trainer, Path(config.run.dir or "runs"), config.plan.seconds)
+            order = trainer.train_loader.order
+            assert isinstance(order, TrainOrder)
             parameters = [parameter for parameter in trainer.model.parameters() if parameter.requires_grad]
             return Measured(
                 config=trainer.config,
-                world_size=world.world_size,
-                num_samples=trainer.train_loader.order.num_samples,
-                steps_per_epoch=trainer.steps_per_epoch,
+                num_samples=len(order.samples),
                 num_threads=trainer.train_loader.num_workers,
                 gradient_bytes=sum(parameter.numel() * parameter.element_size() for parameter in parameters),
                 setup=setup,
@@ -146,15 +144,14 @@ def _imported_seconds() -> float:
     return process_seconds()
 
 
-def predicted(measured: Measured, gpus: int) -> tuple[RunCounts, dict[str, float], float]:
-    """RunCounts of the run on a number of GPUs, its seconds by kind as measured, and the standard error of their sum."""
-    probes, steps_per_epoch = measured.probes, measured.steps_per_epoch
-    if gpus != measured.world_size:
-        probes, steps_per_epoch = scaled(
-            measured.config, probes, gpus, measured.num_samples, measured.num_threads, measured.gradient_bytes
-        )
-    counts = counts_of(measured.config, steps_per_epoch)
-    return counts, *predicted_seconds(counts, probes, measured.setup)
+def predicted(measured: Measured, gpus: int, earlier: Sequence[ledger.Outcome]) -> tuple[RunCounts, Prediction]:
+    """Counts of the run on a number of GPUs, and its prediction, corrected by earlier runs of the machine."""
+    config, probes = measured.config, measured.probes
+    if gpus != 1:
+        probes = scaled(config, probes, gpus, measured.num_threads, measured.gradient_bytes)
+    counts = counts_of(config, steps_per_epoch(measured.num_samples, config.data.batch_size, gpus))
+    seconds, error = predicted_seconds(counts, probes, measured.setup)
+    return counts, ledger.corrected(seconds, error, earlier, "plan")
 
 
 def rates(measured: Measured) -> dict[str, float]:
@@ -177,14 +174,3 @@ def _cost(price: Price, prediction: Prediction, gpus: int) -> dict[str, Any]:
 def _runs_folder(config: RunConfig) -> Path:
     """The folder that holds the folder of the run."""
     return Path(config.run.dir).absolute().parent if config.run.dir else Path("runs")
-
-
-def _figure_path(config: RunConfig) -> Path | None:
-    """Path of the figure. Raises UserError if it cannot be written there."""
-    name = config.plan.figure or (str(Path(config.out).with_suffix(".png")) if config.out else "")
-    if not name:
-        return None
-    path = Path(name)
-    if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"plan.figure={name}: want the name of a file in an existing folder")
-    return path

@@ -47,23 +47,16 @@ def read_prices(file: str, dollars_per_hour: float | None) -> list[Price]:
 
 
 def _prices_of(where: str, machine: str, fields: Any) -> list[Price]:
-    if not isinstance(fields, dict):
-        raise UserError(f"{where}: want on_demand or spot, in dollars an hour")
-    unknown = [str(name) for name in fields if name not in (*_KINDS, "gpus")]
-    if unknown:
-        raise UserError(f"{where}: {unknown[0]} is unknown; want on_demand, spot and gpus")
-    gpus = fields.get("gpus", 0)
-    if not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < 0:
-        raise UserError(f"{where}: gpus={gpus}: want a number of GPUs")
-    found = []
-    for kind in _KINDS:
-        if kind not in fields:
-            continue
-        value = fields[kind]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or value <= 0:
-            raise UserError(f"{where}: {kind}={value}: want dollars an hour, above 0")
-        found.append(Price(f"{machine}, {kind.replace('_', ' ')}", float(value), gpus))
-    if not found:
+    fields = fields if isinstance(fields, dict) else {}
+    for name, value in fields.items():
+        if name not in (*_KINDS, "gpus"):
+            raise UserError(f"{where}: {name} is unknown; want on_demand, spot and gpus")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if name == "gpus" and not (is_number and isinstance(value, int) and value >= 0):
+            raise UserError(f"{where}: gpus={value}: want a number of GPUs")
+        if name in _KINDS and not (is_number and value > 0):
+            raise UserError(f"{where}: {name}={value}: want dollars an hour, above 0")
+    kinds = [kind for kind in _KINDS if kind in fields]
+    if not kinds:
         raise UserError(f"{where}: has no price; want on_demand or spot, in dollars an hour")
-    return found
+    return [Price(f"{machine}, {kind.replace('_', ' ')}", float(fields[kind]), fields.get("gpus", 0)) for kind in kinds]

@@ -16,14 +16,12 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from deit_fast.data.load.loader import Batch
 from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import Clock
 from deit_fast.train.evaluate import num_batches
-from deit_fast.train.keeper import Keeper
-from deit_fast.train.prefetch import on_device
+from deit_fast.train.run_folder import Keeper
+from deit_fast.train.step import on_device
 from deit_fast.train.trainer import Trainer
 
 _ROUND_SECONDS = 1.0  # of steps, at least, where an epoch has so many
@@ -89,6 +87,10 @@ def probe(trainer: Trainer, folder: Path, seconds: float) -> Probes:
     return _Probe(trainer, seconds).run(folder)
 
 
+Task = int | str  # training at a resolution, or another part of a run by its name
+Tasks = dict[Task, Callable[[], tuple[float, ...]]]  # a round of each, which gives the seconds of its parts
+
+
 class _Probe:
     """Rounds of each task, in turns, so that all meet the same machine; more of what takes more of the run."""
 
@@ -97,8 +99,7 @@ class _Probe:
         self._seconds = seconds
         self._epochs, self._places = itertools.count(), itertools.count()
         self._kept: Batch | None = None
-        self._first_batch: float | None = None
-        self._epoch_starts: list[float] = []
+        self._epoch_starts: list[float] = []  # the first is that of the process
         self._counts: dict[int, int] = {}  # steps of a round, by resolution
         self._num_evaluated_batches = _MIN_EVAL_BATCHES  # in a round, of each weights
 
@@ -110,61 +111,51 @@ class _Probe:
         started = time.perf_counter()
         trainer.compile_evaluation()
         compile_evaluation = time.perf_counter() - started
-        one_evaluation = self._agreed(self._evaluation())
+        one_evaluation = self._agreed(*self._evaluation())
         if one_evaluation < _LONGEST_EVALUATION * self._seconds:
             self._num_evaluated_batches = num_batches(trainer.eval_loader)
 
-        waits: dict[int, list[float]] = {side: [] for side in sides}
-        computes: dict[int, list[float]] = {side: [] for side in sides}
-        others: dict[str, list[float]] = {"loader": [], "model": [], "evaluation": []}
-
-        def train(side: int) -> None:
-            num_steps, compute, wait = self._round(side, self._counts[side])
-            waits[side].append(wait / max(num_steps - 1, 1))
-            computes[side].append(compute / num_steps)
-
-        tasks: dict[str | int, Callable[[], None]] = {side: functools.partial(train, side) for side in sides}
-        tasks |= {
-            "evaluation": lambda: others["evaluation"].append(self._evaluation()),
-            "loader": lambda: others["loader"].append(self._loader(sides[0])),
-            "model": lambda: others["model"].append(self._model(sides[0])),
-        }
-        taking: dict[str | int, float] = {"evaluation": counts.num_evaluations * one_evaluation}
+        taking: dict[Task, float] = {"evaluation": counts.num_evaluations * one_evaluation}
         for side, epochs in counts.epochs_at.items():
             nearest = side_of(sides, side)
             taking[nearest] = taking.get(nearest, 0.0) + epochs * counts.steps_per_epoch * first[nearest][1]
-        self._in_turns(tasks, taking)
+        tasks: Tasks = {
+            "evaluation": self._evaluation,
+            "loader": functools.partial(self._loader, sides[0]),
+            "model": functools.partial(self._model, sides[0]),
+        }
+        training: Tasks = {side: functools.partial(self._training, side) for side in sides}
+        measured = self._in_turns(training | tasks, taking)
 
         checkpoint, write = self._checkpoint(folder)
-        assert self._first_batch is not None
+        (evaluation,), (loader,), (model,) = (measured[name] for name in tasks)
         steps = {}
         for side in sides:
-            compute = Measured(tuple(computes[side]))
-            steps[side] = Steps(max(0.0, first[side][0] - compute.mean), Measured(tuple(waits[side])), compute)
-        starts = Measured(tuple(self._epoch_starts))
-        loader, model, evaluation = (Measured(tuple(others[name])) for name in ("loader", "model", "evaluation"))
-        return Probes(steps, self._first_batch, starts, loader, model, evaluation, compile_evaluation, checkpoint, write)
+            wait, compute = measured[side]
+            steps[side] = Steps(max(0.0, first[side][0] - compute.mean), wait, compute)
+        first_batch, *epoch_starts = self._epoch_starts
+        starts = Measured(tuple(epoch_starts))
+        return Probes(steps, first_batch, starts, loader, model, evaluation, compile_evaluation, checkpoint, write)
 
-    def _in_turns(self, tasks: dict[str | int, Callable[[], None]], taking: dict[str | int, float]) -> None:
+    def _in_turns(self, tasks: Tasks, taking: dict[Task, float]) -> dict[Task, list[Measured]]:
         """Does each task at least a few times, and then, until time is up, the one furthest behind its share of the time.
 
-        taking: approximate seconds of the run for which a task stands.
+        taking: approximate seconds of the run for which a task stands. Gives what was measured of each value of each task.
         """
         total = sum(taking.values())
         shares = {name: max(_LEAST_SHARE, taking.get(name, 0.0) / total) for name in tasks}
         spent = dict.fromkeys(tasks, 0.0)
-        rounds = dict.fromkeys(tasks, 0)
+        rounds: dict[Task, list[tuple[float, ...]]] = {name: [] for name in tasks}
         began = time.perf_counter()
         while True:
-            behind = sorted(tasks, key=lambda name: (rounds[name] >= _MIN_ROUNDS, spent[name] / shares[name]))
-            is_over = time.perf_counter() - began > self._seconds and min(rounds.values()) >= _MIN_ROUNDS
-            name, is_over = self._world.gather((behind[0], is_over))[0]
+            behind = min(tasks, key=lambda name: (len(rounds[name]) >= _MIN_ROUNDS, spent[name] / shares[name]))
+            is_over = time.perf_counter() - began > self._seconds and min(map(len, rounds.values())) >= _MIN_ROUNDS
+            name, is_over = self._world.gather((behind, is_over))[0]
             if is_over:
-                return
+                return {name: [Measured(values) for values in zip(*of, strict=True)] for name, of in rounds.items()}
             started = time.perf_counter()
-            tasks[name]()
+            rounds[name].append(tasks[name]())
             spent[name] += time.perf_counter() - started
-            rounds[name] += 1
 
     def _agreed(self, value: float) -> float:
         """Rank 0's value on every rank, so that all do the same number of steps."""
@@ -180,11 +171,7 @@ class _Probe:
         with contextlib.closing(on_device(loader, self._world.device, channels_last=channels_last)) as batches:
             for number, batch in enumerate(batches):
                 if number == 0:
-                    waited = time.perf_counter() - started
-                    if self._first_batch is None:
-                        self._first_batch = waited
-                    else:
-                        self._epoch_starts.append(waited)
+                    self._epoch_starts.append(time.perf_counter() - started)
                 yield batch
 
     def _train_on(self, batch: Batch) -> None:
@@ -192,10 +179,6 @@ class _Probe:
         trainer.train_on(batch, 0, next(self._places) % trainer.steps_per_epoch)
         if trainer.step.num_unread >= trainer.config.train.log_every:
             trainer.step.read()
-
-    def _read(self) -> None:
-        if self._trainer.step.num_unread:
-            self._trainer.step.read()  # waits for the device
 
     def _warm_up(self, resolution: int) -> tuple[float, float]:
         """Measures the first step at a resolution and the next two; sets the steps of a round from them."""
@@ -205,50 +188,46 @@ class _Probe:
         self._counts[resolution] = max(_MIN_STEPS, math.ceil(_ROUND_SECONDS / one))
         return first, one
 
+    def _training(self, resolution: int) -> tuple[float, float]:
+        """Seconds of a step of training: the wait for its batch, and the rest."""
+        num_steps, compute, wait = self._round(resolution, self._counts[resolution])
+        return wait / max(num_steps - 1, 1), compute / num_steps
+
     def _round(self, resolution: int, count: int) -> tuple[int, float, float]:
         """(steps, seconds of computing, seconds of waiting for all batches but the first) of the first steps of an epoch."""
-        clock: Clock | None = None
-        num_steps = 0
         with contextlib.closing(self._batches(resolution)) as batches:
-            for batch in batches:
-                if clock is None:
-                    self._keep(batch)
-                    clock = Clock(time.perf_counter())
+            first = next(batches)
+            self._kept = self._kept or first.copy()
+            clock = Clock(time.perf_counter())
+            for num_steps, batch in enumerate(itertools.chain([first], batches), start=1):
                 clock.switch("compute")
                 self._train_on(batch)
-                num_steps += 1
                 if num_steps == count:
                     break
                 clock.switch("data_wait")
-            assert clock is not None
             clock.switch("compute")
-            self._read()
+            self._trainer.step.wait()
             seconds = clock.seconds()
         return num_steps, seconds["compute"], seconds["data_wait"]
 
-    def _keep(self, batch: Batch) -> None:
-        if self._kept is None:  # a copy: the memory of a batch is used again for a later one
-            images = batch.images.clone(memory_format=torch.preserve_format)
-            self._kept = Batch(images, batch.targets.clone(), batch.samples, batch.views)
-
-    def _loader(self, resolution: int) -> float:
+    def _loader(self, resolution: int) -> tuple[float]:
         """Seconds of a step's batch from the loader alone."""
         with contextlib.closing(self._batches(resolution)) as batches:
             next(batches)
             started = time.perf_counter()
             taken = sum(1 for _ in itertools.islice(batches, self._counts[resolution]))
-            return (time.perf_counter() - started) / max(taken, 1)
+            return ((time.perf_counter() - started) / max(taken, 1),)
 
-    def _model(self, resolution: int) -> float:
+    def _model(self, resolution: int) -> tuple[float]:
         """Seconds of a step on a batch that is already on the device."""
         assert self._kept is not None
         started = time.perf_counter()
         for _ in range(self._counts[resolution]):
             self._train_on(self._kept)
-        self._read()
-        return (time.perf_counter() - started) / self._counts[resolution]
+        self._trainer.step.wait()
+        return ((time.perf_counter() - started) / self._counts[resolution],)
 
-    def _evaluation(self) -> float:
+    def _evaluation(self) -> tuple[float]:
         """Seconds of one evaluation of all weights; extrapolated if only the first batches are evaluated."""
         trainer = self._trainer
         all_batches, wanted = num_batches(trainer.eval_loader), self._num_evaluated_batches
@@ -260,10 +239,10 @@ class _Probe:
 
         started = time.perf_counter()
         if trainer.evaluate(enough) is not None:
-            return time.perf_counter() - started
+            return (time.perf_counter() - started,)
         trainer.set_mode()
         each = (done[-1] - done[0]) / (len(done) - 1)
-        return trainer.num_evaluated * (done[0] - started + each * (all_batches - 1))
+        return (trainer.num_evaluated * (done[0] - started + each * (all_batches - 1)),)
 
     def _checkpoint(self, folder: Path) -> tuple[Measured, float]:
         """Seconds for which the run waits for a checkpoint, and seconds of writing it in the background."""

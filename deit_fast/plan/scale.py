@@ -12,17 +12,14 @@ import dataclasses
 
 from deit_fast.config import RunConfig
 from deit_fast.cores import num_cores
-from deit_fast.data.load.order import steps_per_epoch
 from deit_fast.plan.probe import Measured, Probes
 
 BUS_BYTES_PER_SECOND = 200e9  # between GPUs of one node over NVLink: assumed, not measured; over PCIe it is much less
 BACKWARD_SHARE = 2 / 3
 
 
-def scaled(
-    config: RunConfig, probes: Probes, gpus: int, num_samples: int, num_threads: int, gradient_bytes: int
-) -> tuple[Probes, int]:
-    """(what would be measured on each of so many ranks, steps of their epochs). num_threads: of the measured loader."""
+def scaled(config: RunConfig, probes: Probes, gpus: int, num_threads: int, gradient_bytes: int) -> Probes:
+    """What would be measured on each of so many ranks. num_threads: of the measured loader."""
     sent = 2 * (gpus - 1) / gpus * gradient_bytes * (0.5 if config.train.gradient_compression == "bf16" else 1.0)
     exchange = sent / BUS_BYTES_PER_SECOND
     slower = num_threads / min(num_threads, max(1, num_cores() // gpus))
@@ -33,8 +30,7 @@ def scaled(
         wait = max(measured.wait.mean * slower, loader - compute.mean)
         steps[side] = dataclasses.replace(measured, compute=compute, wait=_plus(measured.wait, wait - measured.wait.mean))
     evaluation = Measured(tuple(value / gpus for value in probes.evaluation.values))
-    scaled_probes = dataclasses.replace(probes, steps=steps, evaluation=evaluation)
-    return scaled_probes, steps_per_epoch(num_samples, config.data.batch_size, gpus)
+    return dataclasses.replace(probes, steps=steps, evaluation=evaluation)
 
 
 def _plus(measured: Measured, seconds: float) -> Measured:

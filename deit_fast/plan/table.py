@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from deit_fast.record.text_table import text_table
+
 _QUIET_CORES = 0.15  # that others may keep busy without a word
 
 
@@ -38,8 +40,7 @@ def table(result: dict[str, Any]) -> str:
         )
     if result["is_extrapolated"]:
         rows.append(("a model", f"{result['gpus']} GPUs were not measured: one was, and the others are assumed to be its like"))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}   {value}" for name, value in rows)
+    return "\n".join(text_table(rows, "<<", gap=3 * " "))
 
 
 def _cost_line(cost: dict[str, Any]) -> str:

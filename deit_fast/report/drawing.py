@@ -16,6 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
+from deit_fast.record.picture import png
+
 PUBLISHED, INK = "#8a8f98", "#1b1f24"
 _WIDTH = 4.6  # inches of a figure: as many as a phone shows at the size of its text
 _LARGE = 60_000  # bytes of an SVG, of thousands of points
@@ -47,13 +49,6 @@ class Drawing:
         if len(content) > _LARGE:
             kind, content = min((kind, content), ("png", png(self.figure)), key=lambda one: len(one[1]))
         return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def new_figure(height: float, *titles: str) -> tuple[Figure, list[Axes]]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import ReportConfig, UserError
+from deit_fast.record.picture import png
 from deit_fast.record.run import write_bytes
 from deit_fast.report.contents import csv_rows
 from deit_fast.report.curves import curves_figure
-from deit_fast.report.drawing import png
 from deit_fast.report.inputs import read_inputs
 from deit_fast.report.page import chapters, file_name, page
 from deit_fast.report.published import published_figures

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,18 +10,16 @@ from typing import Any
 from deit_fast.config import RunConfig, SweepConfig, UserError
 from deit_fast.option_values import Given
 from deit_fast.output import droppable_output
-from deit_fast.plan.ledger import append_plan, machine_of
 from deit_fast.plan.prediction import Prediction
-from deit_fast.record.run import hardware
 from deit_fast.shipped import shipped
 from deit_fast.sweep.costs import Budget, Predict, check_prices, predictions, table, totals
 from deit_fast.sweep.file import read_sweep_file
 from deit_fast.sweep.here import Process, Share, shares
 from deit_fast.sweep.jobs import Job
-from deit_fast.sweep.ledger import Ledger, check_same_sweep, is_finished, read_attempts
+from deit_fast.sweep.ledger import Ledger, check_same_sweep, is_finished, open_ledger, read_attempts
 from deit_fast.sweep.points import Point, points_of
-from deit_fast.sweep.runner import Attempt, Outcome, Runner, say, to_run
-from deit_fast.train.launch import launch_of_environment
+from deit_fast.sweep.runner import Attempt, Runner, say, to_run
+from deit_fast.train.rendezvous import launch_of_environment
 from deit_fast.train.slurm import make_executor
 
 __all__ = ["sweep"]
@@ -54,35 +51,31 @@ def sweep(
     places: list[Share | None] = [None] * (section.at_once or len(points))  # of jobs
     if section.where == "here":
         places = [*shares(points, section.at_once)]
-    with Ledger(folder, name, file.varied, points) as ledger:
+    with open_ledger(folder, name, file.varied, points) as ledger:
         left = to_run(ledger, section.retry)
         if left and section.where == "slurm":
             make_executor(left[0].config)  # refuses where there is no such cluster
         say(f"{name}: {len(points)} points, {len(left)} to run, in {folder}")
-        has_budget = (section.hours, section.dollars) != (None, None)
-        if has_budget and left:
-            say("predicts what they will take")
-        predicted = predictions(left, predict or _plan, functools.partial(_keep, folder)) if has_budget else {}
-        budget = Budget(section, predicted) if has_budget else None
+        budget = None
+        if (section.hours, section.dollars) != (None, None):
+            if left:
+                say("predicts what they will take")
+            budget = Budget(section, predictions(left, predict or _plan, folder))
 
         def start(point: Point, place: int) -> Attempt:
             share = places[place]
             return Job(point, ledger) if share is None else Process(point, ledger, share)
 
-        outcome = Runner(ledger, start, len(places), budget).run(left)
-        return _result(name, ledger, outcome, words)
+        runner = Runner(ledger, start, len(places), budget)
+        runner.run(left)
+        return _result(name, ledger, runner, words)
 
 
-def _plan(config: RunConfig) -> Any:
+def _plan(config: RunConfig) -> Prediction:
     """The prediction of `plan`, imported only when needed: it loads all that a run needs."""
     from deit_fast.plan.plan import predict
 
     return predict(config)
-
-
-def _keep(folder: Path, config: RunConfig, prediction: Prediction) -> None:
-    """Adds a prediction to the ledger in the folder above the run's, where the run looks for it."""
-    append_plan(folder, config, 1, machine_of(hardware()), prediction)
 
 
 def _dry_run(name: str, folder: Path, points: Sequence[Point], section: SweepConfig, predict: Predict) -> dict[str, Any]:
@@ -90,42 +83,40 @@ def _dry_run(name: str, folder: Path, points: Sequence[Point], section: SweepCon
     attempts = read_attempts(folder)
     states = {point.name: "finished" for point in points if is_finished(point)}
     if not section.retry:
-        failed = {point.name: "failed" for point in points if attempts.last(point) == "failed"}
-        states = failed | states
+        states = {point.name: "failed" for point in points if attempts.last(point) == "failed"} | states
     predicted = predictions(points, predict)
-    for line in table(points, predicted, states):
-        say(line)
-    rows = [
-        {
-            "point": point.name, "options": point.options, "status": states.get(point.name, "to run"),
-            "seconds": predicted[point.name].seconds, "low": predicted[point.name].low, "high": predicted[point.name].high,
-        }
-        for point in points
-    ]  # fmt: skip
+    print("\n".join(table(points, predicted, states)))
+    rows = []
+    for point in points:
+        one = predicted[point.name]
+        seconds, low, high = (one.wall_seconds, one.low, one.high) if isinstance(one, Prediction) else (None, 0.0, 0.0)
+        state = states.get(point.name, "to run")
+        named = {"point": point.name, "options": point.options, "status": state}
+        rows.append({**named, "seconds": seconds, "low": low, "high": high})
     return {"name": name, "dir": str(folder), "points": rows, "to_run": totals(points, predicted, states)}
 
 
-def _result(name: str, ledger: Ledger, outcome: Outcome, words: Sequence[str]) -> dict[str, Any]:
+def _result(name: str, ledger: Ledger, runner: Runner, words: Sequence[str]) -> dict[str, Any]:
     """The result for JSON; also prints how to continue. Raises UserError if points failed, now or in earlier sweeps."""
     again = shlex.join(["deit-fast", "sweep", *words])
     failed = [point.name for point in ledger.points if not is_finished(point) and ledger.attempts.last(point) == "failed"]
     num_finished = sum(map(is_finished, ledger.points))
-    if outcome.stopped_by:
-        say(f"stopped by {outcome.stopped_by} with {num_finished} of {len(ledger.points)} points finished; go on with: {again}")
-        if outcome.stopped_by == "SIGINT":
+    if runner.stopped_by:
+        say(f"stopped by {runner.stopped_by} with {num_finished} of {len(ledger.points)} points finished; go on with: {again}")
+        if runner.stopped_by == "SIGINT":
             raise KeyboardInterrupt
-    elif outcome.refusal:
-        say(f"{len(outcome.not_started)} point(s) not started: {outcome.refusal}; go on with a larger budget: {again}")
-    if failed and not outcome.stopped_by:
-        one_line = f"{len(failed)} of {len(ledger.points)} points failed: {', '.join(failed)}"
-        raise UserError(f"{one_line}; --sweep.retry tries them again")
+    elif runner.refusal:
+        say(f"{len(runner.not_started)} point(s) not started: {runner.refusal}; go on with a larger budget: {again}")
+    if failed and not runner.stopped_by:
+        counted = f"{len(failed)} of {len(ledger.points)} points failed"
+        raise UserError(f"{counted}: {', '.join(failed)}; --sweep.retry tries them again")
     return {
         "name": name,
         "dir": str(ledger.folder),
         "num_points": len(ledger.points),
         "num_finished": num_finished,
         "failed": failed,
-        "not_started": [point.name for point in outcome.not_started],
-        "stopped_by": outcome.stopped_by or None,
-        "refusal": outcome.refusal or None,
+        "not_started": [point.name for point in runner.not_started],
+        "stopped_by": runner.stopped_by or None,
+        "refusal": runner.refusal or None,
     }

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deit_fast.config import UserError
-from deit_fast.option_values import COMMAND_LINE, Given, bases, nearest, plain, read_file, read_nested, shown
-from deit_fast.sweep.draw import KINDS, Draw, draw_of
-from deit_fast.sweep.options import ALL, TRAINING
+from deit_fast.option_values import COMMAND_LINE, HINTS, Given, bases, nearest, plain, read_file, read_nested, shown
+from deit_fast.sweep.draw import KINDS, draw_of
+from deit_fast.sweep.options import TRAINING
 
 MAX_POINTS = 10_000
 _PARTS = ("base", "options", "grid", "list", "random")
+_OF_RANDOM = ("count", "seed", "options")
 _OWN = ("run.dir", "train.resume")  # what a sweep sets itself
+_VARIABLE = [name for name in TRAINING if name not in _OWN]
+_SECTIONS = list(dict.fromkeys(name.partition(".")[0] for name in TRAINING))
 
 Options = dict[str, Given]  # by "section.name"
 
@@ -39,18 +41,14 @@ def read_sweep_file(path: Path) -> SweepFile:
     """Reads a sweep's file and its bases. Raises UserError for what is wrong in it, with its line."""
     root = read_nested(path, COMMAND_LINE)
     parts = _mapping(root, f"{root.origin}: want {', '.join(_PARTS[:-1])} or {_PARTS[-1]}")
-    for name, part in parts.items():
-        if name not in _PARTS:
-            raise UserError(f"{part.origin}: unknown part {shown(name)} of a sweep; {nearest(name, _PARTS)}")
+    _check_names(parts, _PARTS, "part {} of a sweep")
     shared: Options = {}
     if "base" in parts:
         for base in bases(plain(parts["base"]).value, parts["base"].origin):
-            shared |= read_file(path.parent / base, ALL, parts["base"].origin)
+            shared |= read_file(path.parent / base, HINTS, parts["base"].origin)
     if "options" in parts:
         shared |= _options(parts["options"])
-    points: list[Options] = []
-    if "grid" in parts:
-        points += _grid(parts["grid"])
+    points = _grid(parts["grid"]) if "grid" in parts else []
     if "list" in parts:
         points += [_options(entry) for entry in _items(parts["list"], "a list of points, each as {section.option: value}")]
     if "random" in parts:
@@ -68,6 +66,12 @@ def _mapping(given: Given, problem: str) -> dict[str, Given]:
     return given.value
 
 
+def _check_names(entries: dict[str, Given], known: Sequence[str], what: str) -> None:
+    for name, given in entries.items():
+        if name not in known:
+            raise UserError(f"{given.origin}: unknown {what.format(shown(name))}; {nearest(name, known)}")
+
+
 def _items(given: Given, wanted: str) -> list[Given]:
     if not isinstance(given.value, list) or not given.value:
         raise UserError(f"{given.origin}: want {wanted}")
@@ -78,55 +82,39 @@ def _options(given: Given) -> Options:
     """Options as `section: {option: value}` or `section.option: value`."""
     if given.value in (None, {}):
         return {}
-    entries = _mapping(given, f"{given.origin}: want options, as in `section: {{option: value}}`")
-    sections = {name.partition(".")[0]: None for name in TRAINING}
     options: Options = {}
-    for name, value in entries.items():
-        if "." in name:
-            _add(options, name, value)
-            continue
-        if name not in sections:
-            raise UserError(f"{value.origin}: unknown section {shown(name)}; {nearest(name, sections)}")
-        problem = f"{value.origin}: {name}: want options below it, as in `{name}: {{option: value}}`"
-        for option, below in _mapping(value, problem).items():
-            _add(options, f"{name}.{option}", below)
+    for name, value in _mapping(given, f"{given.origin}: want options, as in `section: {{option: value}}`").items():
+        below = {name: value}
+        if "." not in name:
+            _check_names(below, _SECTIONS, "section {}")
+            problem = f"{value.origin}: {name}: want options below it, as in `{name}: {{option: value}}`"
+            below = {f"{name}.{option}": one for option, one in _mapping(value, problem).items()}
+        for option, one in below.items():
+            _check_option(option, one.origin)
+            if option in options:
+                raise UserError(f"{one.origin}: {option} stands twice: want it once")
+            options[option] = plain(one)
     return options
 
 
-def _add(options: Options, name: str, value: Given) -> None:
-    check_name(name, value.origin)
-    if name in options:
-        raise UserError(f"{value.origin}: {name} stands twice: want it once")
-    options[name] = plain(value)
-
-
-def check_name(name: str, origin: str) -> None:
+def _check_option(name: str, origin: str) -> None:
     """Raises UserError for a name that is no option of a training run, or an option that the sweep sets itself."""
-    known = [option for option in TRAINING if option not in _OWN]
     if name in _OWN:
         raise UserError(f"{origin}: {name} is set by the sweep, for each point: leave it out")
-    if name not in known:
-        raise UserError(f"{origin}: unknown option {shown(name)}; {nearest(name, known)}")
-
-
-def _axis(name: str, origin: str) -> tuple[str, ...]:
-    """The options of an axis: one, or several that vary together, with + between."""
-    options = tuple(name.split("+"))
-    for option in options:
-        check_name(option, origin)
-    if len(set(options)) < len(options):
-        raise UserError(f"{origin}: {name}: an option stands twice: want it once")
-    return options
+    _check_names({name: Given(None, origin)}, _VARIABLE, "option {}")
 
 
 def _axes(part: Given, what: str) -> dict[tuple[str, ...], Given]:
-    """Axes of a grid or a sample, and the value of each."""
+    """Axes of a grid or a sample, each the options that vary together (with + between), and the value of each."""
     axes: dict[tuple[str, ...], Given] = {}
+    seen = set()
     for name, value in _mapping(part, f"{part.origin}: want {what}").items():
-        axis = _axis(name, value.origin)
+        axis = tuple(name.split("+"))
         for option in axis:
-            if any(option in other for other in axes):
-                raise UserError(f"{value.origin}: {option} stands in two axes: want it in one")
+            _check_option(option, value.origin)
+            if option in seen:
+                raise UserError(f"{value.origin}: {option} stands in two axes, or twice in one: want it once")
+            seen.add(option)
         axes[axis] = value
     return axes
 
@@ -136,10 +124,8 @@ def _settings(axis: tuple[str, ...], value: Given) -> Options:
     if len(axis) == 1:
         return {axis[0]: plain(value)}
     if not isinstance(value.value, list) or len(value.value) != len(axis):
-        got = shown(plain(value).value)
-        raise UserError(
-            f"{value.origin}: {'+'.join(axis)}={got}: want a list of {len(axis)} values, one for each of the options"
-        )
+        got = f"{'+'.join(axis)}={shown(plain(value).value)}"
+        raise UserError(f"{value.origin}: {got}: want a list of {len(axis)} values, one for each of the options")
     return {option: plain(item) for option, item in zip(axis, value.value, strict=True)}
 
 
@@ -155,42 +141,35 @@ def _grid(part: Given) -> list[Options]:
     return [_merged(settings) for settings in itertools.product(*axes)]
 
 
-def _merged(settings: tuple[Options, ...]) -> Options:
+def _merged(settings: Iterable[Options]) -> Options:
     return {name: value for one in settings for name, value in one.items()}
 
 
 def _random(part: Given) -> list[Options]:
-    """A random sample: point i is a function of (seed, i) and the axes, so a larger count adds points and changes none."""
-    entries = _mapping(part, f"{part.origin}: want count, seed and options")
-    for name, value in entries.items():
-        if name not in ("count", "seed", "options"):
-            raise UserError(f"{value.origin}: unknown {shown(name)} of random; {nearest(name, ('count', 'seed', 'options'))}")
+    """A random sample: point i is a function of (seed, i) and the axes, so a larger count adds points and changes none.
+
+    Raises UserError if the axes seem to have fewer different points.
+    """
+    entries = _mapping(part, f"{part.origin}: want {', '.join(_OF_RANDOM[:-1])} and {_OF_RANDOM[-1]}")
+    _check_names(entries, _OF_RANDOM, "{} of random")
     count = _integer(entries.get("count"), part, "random: count", 1, MAX_POINTS)
     seed = _integer(entries.get("seed", Given(0, part.origin)), part, "random: seed", 0, 2**63 - 1)
     if "options" not in entries:
-        raise UserError(
-            f"{part.origin}: random has no options: want what is drawn, as in `optim.lr: {{uniform: [1e-4, 1e-3]}}`"
-        )
+        wanted = "want what is drawn, as in `optim.lr: {uniform: [1e-4, 1e-3]}`"
+        raise UserError(f"{part.origin}: random has no options: {wanted}")
     axes = _axes(entries["options"], f"options that are drawn, each by one of {', '.join(KINDS)}")
     draws = {axis: draw_of("+".join(axis), given) for axis, given in axes.items()}
-    return list(itertools.islice(_sample(draws, seed, part), count))
-
-
-def _sample(draws: dict[tuple[str, ...], Draw], seed: int, part: Given) -> Iterator[Options]:
-    """An endless stream of distinct points. Raises UserError if the axes seem to have no more of them."""
-    seen: list[dict[str, Any]] = []
-    index = 0
-    while True:
+    points: dict[str, Options] = {}
+    for index in range(count):
         for trial in range(100):
-            settings = _merged(tuple(_settings(axis, draw.at(f"{seed}/{index}/{trial}")) for axis, draw in draws.items()))
-            values = {name: given.value for name, given in settings.items()}
-            if values not in seen:
+            settings = _merged(_settings(axis, draw(f"{seed}/{index}/{trial}")) for axis, draw in draws.items())
+            content = repr([given.value for given in settings.values()])
+            if content not in points:
                 break
         else:
-            raise UserError(f"{part.origin}: random: hardly more than {len(seen)} different points: want a smaller count")
-        seen.append(values)
-        index += 1
-        yield settings
+            raise UserError(f"{part.origin}: random: hardly more than {len(points)} different points: want a smaller count")
+        points[content] = settings
+    return list(points.values())
 
 
 def _integer(given: Given | None, part: Given, name: str, low: int, high: int) -> int:

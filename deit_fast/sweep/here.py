@@ -19,7 +19,7 @@ from deit_fast.sweep.ledger import Ledger, is_finished
 from deit_fast.sweep.points import Point
 
 _TAIL = 65536  # bytes at the end of what a process printed in which its error is looked for
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_PR_SET_PDEATHSIG = 1  # of prctl
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def shares(points: Sequence[Point], at_once: int | None) -> list[Share]:
         raise UserError(
             f"sweep.at_once={count}: each run has a GPU of its own, and there are {len(gpus)}: want at most that many"
         )
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    cores = sorted(os.sched_getaffinity(0))
     divided = [tuple(cores[len(cores) * i // count : len(cores) * (i + 1) // count]) for i in range(count)]
     # fewer cores than processes: they share all of them
     busy = max(1, num_cores() // count)
@@ -81,9 +81,8 @@ class Process:
     def __init__(self, point: Point, ledger: Ledger, share: Share) -> None:
         self.point = point
         self.started = time.monotonic()
-        config = ledger.write_config(point)
-        stdout, self._stderr = ledger.output_files(point)
-        words = [f"--config-file={config}", "--train.resume", f"--run.dir={point.folder}"]
+        words = [f"--config-file={ledger.write_config(point)}", "--train.resume", f"--run.dir={point.folder}"]
+        stdout, self._stderr = (ledger.folder / f"{point.name}.{ending}" for ending in ("log", "err"))
         environment = {**os.environ, VARIABLE: str(share.num_cores)}
         if share.gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = share.gpu
@@ -125,17 +124,15 @@ class Process:
 def _bound_to(sweep: int, cores: tuple[int, ...]) -> Callable[[], None]:
     """Runs first in a new process: makes it die with the sweep, and binds it to its cores."""
     # looked up here: between fork and exec there may be locks of other threads that nobody opens any more
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    libc = ctypes.CDLL(None)
 
     def bind() -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        if libc is not None:
-            libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
         if os.getppid() != sweep:  # which died before that
             os._exit(1)
-        if cores and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(0, cores)
 
     return bind
 

@@ -16,7 +16,7 @@ from deit_fast.config import SlurmConfig
 from deit_fast.sweep.here import Ended, error_line
 from deit_fast.sweep.ledger import Ledger, is_finished
 from deit_fast.sweep.points import Point
-from deit_fast.train.slurm import FOLDER, submit
+from deit_fast.train.slurm import FOLDER, kill_all, submit
 
 _SECONDS_OF_GRACE = 15.0  # in which a result may reach a file system of several machines
 _POLL_SECONDS = 5.0  # submitit asks the cluster itself seldom enough, but looks for a file each time
@@ -73,11 +73,7 @@ class Job:
         """Kills the job at once; SLURM does this by itself if a cancelled job continues."""
         if self._slurm.cluster != "local":
             return self.stop()
-        with contextlib.suppress(psutil.NoSuchProcess):
-            controller = psutil.Process(int(self._id))
-            for process in [*controller.children(recursive=True), controller]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+        kill_all(int(self._id))
         return None
 
 

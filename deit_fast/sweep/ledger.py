@@ -6,15 +6,17 @@ DIR/POINT.yaml its configuration, DIR/POINT.log and DIR/POINT.err its output.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import re
 import socket
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import psutil
@@ -31,46 +33,38 @@ _PATIENCE = 60.0  # seconds for processes to end whose sweep was killed
 Status = Literal["finished", "failed"]
 
 
+class Attempts:
+    """The ended attempts in points.jsonl, by their points."""
+
+    def __init__(self) -> None:
+        self._events: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Adds an attempt that ended."""
+        self._events[str(event.get("point"))].append(event)
+
+    def last(self, point: Point) -> str | None:
+        """End of the last attempt at a point; None: there was none."""
+        attempts = self._events[point.name]
+        return attempts[-1].get("status") if attempts else None
+
+    def seconds(self, point: Point) -> float:
+        """Seconds that the attempts at a point took, as far as the sweep saw them."""
+        return sum(event.get("wall_seconds") or 0.0 for event in self._events[point.name])
+
+
+@dataclass(frozen=True)
 class Ledger:
-    """The folder of a sweep, locked against other sweeps. Must be closed; use it with `with`.
+    """The folder of a sweep, locked against other sweeps.
 
     lock_file: the descriptor that holds the lock. A process that inherits it holds the lock too, as long as it lives.
     """
 
-    def __init__(self, folder: Path, name: str, varied: Sequence[str], points: Sequence[Point]) -> None:
-        """Makes the folder, or continues in it.
-
-        Raises UserError, and writes nothing, if the folder is not this sweep's, or another sweep is running in it."""
-        check_same_sweep(folder, points)
-        self.folder = folder
-        self.points = list(points)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.lock_file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise UserError(f"sweep.dir={folder}: cannot be written ({error.strerror}); choose another --sweep.dir") from None
-        try:
-            _lock(self.lock_file, folder)
-            check_same_sweep(folder, points)  # another may have ended since
-            self._log = EventLog(folder / POINTS)
-            self._write(name, varied)
-        except BaseException:
-            os.close(self.lock_file)
-            raise
-        self.attempts = read_attempts(folder)
-        for point in points:  # finished when the sweep no longer lived to say so
-            if is_finished(point) and self.attempts.last(point) != "finished":
-                self.record(point, "finished")
-
-    def _write(self, name: str, varied: Sequence[str]) -> None:
-        described = {
-            "name": name,
-            "options": list(varied),
-            "num_points": len(self.points),
-            "points": {point.name: point.options for point in self.points},
-            "shared": _shared(self.points),
-        }
-        write_json(self.folder / SWEEP, described)
+    folder: Path
+    points: Sequence[Point]
+    attempts: Attempts
+    lock_file: int
+    log: EventLog
 
     def write_config(self, point: Point) -> Path:
         """Writes the configuration of a point's run as a file for --config-file; gives its path."""
@@ -78,50 +72,42 @@ class Ledger:
         write_bytes(path, as_file(point).encode())
         return path
 
-    def output_files(self, point: Point) -> tuple[Path, Path]:
-        """Files for the output of a point's process: stdout, stderr."""
-        return self.folder / f"{point.name}.log", self.folder / f"{point.name}.err"
-
-    def record(self, point: Point, status: Status, error: str = "", wall_seconds: float | None = None) -> None:
-        """Adds the end of an attempt. wall_seconds: how long it took, seen from outside; None: not seen."""
-        fields: dict[str, Any] = {"point": point.name, "options": point.options, "status": status}
-        if error:
-            fields["error"] = error
-        if wall_seconds is not None:
-            fields["wall_seconds"] = wall_seconds
-        self._log.write("point", **fields)
-        self.attempts.add({"status": status, **fields})
-
-    def close(self) -> None:
-        """Lets others sweep in the folder."""
-        self._log.close()
-        os.close(self.lock_file)
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
+    def record(self, point: Point, status: Status, **more: Any) -> None:
+        """Adds the end of an attempt. more: error; wall_seconds, how long it took, seen from outside."""
+        fields = {"point": point.name, "options": point.options, "status": status, **more}
+        self.log.write("point", **fields)
+        self.attempts.add(fields)
 
 
-@dataclass
-class Attempts:
-    """The ended attempts in points.jsonl, by the name of their point."""
+@contextlib.contextmanager
+def open_ledger(folder: Path, name: str, varied: Sequence[str], points: Sequence[Point]) -> Iterator[Ledger]:
+    """Makes the folder of a sweep, or continues in it.
 
-    by_point: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-
-    def add(self, event: dict[str, Any]) -> None:
-        """Adds an attempt that ended."""
-        self.by_point.setdefault(str(event.get("point")), []).append(event)
-
-    def last(self, point: Point) -> str | None:
-        """End of the last attempt at a point; None: there was none."""
-        attempts = self.by_point.get(point.name)
-        return attempts[-1].get("status") if attempts else None
-
-    def seconds(self, point: Point) -> float:
-        """Seconds that the attempts at a point took, as far as the sweep saw them."""
-        return sum(event.get("wall_seconds") or 0.0 for event in self.by_point.get(point.name, []))
+    Raises UserError if the folder is not this sweep's, or another sweep is running in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock_file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"sweep.dir={folder}: cannot be written ({error.strerror}); choose another --sweep.dir") from None
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, lock_file)
+        _lock(lock_file, folder)
+        check_same_sweep(folder, points)  # another may have ended since the sweep's own check
+        log = stack.enter_context(EventLog(folder / POINTS))
+        described = {
+            "name": name,
+            "options": varied,
+            "num_points": len(points),
+            "points": {point.name: point.options for point in points},
+            "shared": _shared(points),
+        }
+        write_json(folder / SWEEP, described)
+        ledger = Ledger(folder, points, read_attempts(folder), lock_file, log)
+        for point in points:  # finished when the sweep no longer lived to say so
+            if is_finished(point) and ledger.attempts.last(point) != "finished":
+                ledger.record(point, "finished")
+        yield ledger
 
 
 def read_attempts(folder: Path) -> Attempts:
@@ -141,10 +127,14 @@ def is_finished(point: Point) -> bool:
 
 def check_same_sweep(folder: Path, points: Sequence[Point]) -> None:
     """Raises UserError if a folder holds anything but these points or some of them."""
+
+    def refusal(why: str) -> UserError:
+        return UserError(f"sweep.dir={folder}: {why}; choose another --sweep.dir")
+
     if (folder / "run.json").exists():
-        raise UserError(f"sweep.dir={folder}: holds a run; choose another --sweep.dir")
+        raise refusal("holds a run")
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"sweep.dir={folder}: is not a folder; choose another --sweep.dir")
+        raise refusal("is not a folder")
     if not (folder / SWEEP).exists():
         return
     had = read_json(folder / SWEEP)
@@ -152,26 +142,14 @@ def check_same_sweep(folder: Path, points: Sequence[Point]) -> None:
     ours = {point.name: point for point in points}
     for name, options in (had.get("points") or {}).items():
         if name not in ours:
-            raise _changed(folder, f"point {name} is gone from it")
+            raise refusal(f"the sweep there was another: point {name} is gone from it; points may only be added")
         now = configuration(ours[name].config)
         for option in sorted({*shared, *now} - set(options)):
-            if shared.get(option) != now.get(option) and _decides(option):
-                raise _changed(folder, f"{option} was {_shown(shared.get(option))}, and is {_shown(now.get(option))}")
-
-
-def _changed(folder: Path, how: str) -> UserError:
-    return UserError(
-        f"sweep.dir={folder}: the sweep there was another: {how}; points may only be added; choose another --sweep.dir"
-    )
-
-
-def _shown(value: Any) -> str:
-    return "its default" if value is None else json.dumps(value)
-
-
-def _decides(option: str) -> bool:
-    """Whether an option identifies a sweep; where it runs and at what price does not."""
-    return option.partition(".")[0] not in ("run", "slurm")
+            before, after = shared.get(option), now.get(option)
+            may_change = option.startswith(("run.", "slurm."))  # where it runs and at what price identifies no sweep
+            if before != after and not may_change:
+                was, is_now = ("its default" if value is None else json.dumps(value) for value in (before, after))
+                raise refusal(f"the sweep there was another: {option} was {was}, and is {is_now}; points may only be added")
 
 
 def _shared(points: Sequence[Point]) -> dict[str, Any]:
@@ -182,7 +160,7 @@ def _shared(points: Sequence[Point]) -> dict[str, Any]:
     return {name: value for name, value in shared.items() if name != "run.dir"}
 
 
-def _lock(file: int, folder: Path, pause: Callable[[float], None] = time.sleep) -> None:
+def _lock(file: int, folder: Path) -> None:
     """Locks a file and writes the holder into it. Does nothing on file systems without locks.
 
     Raises UserError if another sweep holds the lock, or processes of a killed sweep do not release it."""
@@ -191,6 +169,7 @@ def _lock(file: int, folder: Path, pause: Callable[[float], None] = time.sleep) 
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
         except BlockingIOError:
             holder = os.pread(file, 1000, 0).decode(errors="replace").strip()
             if _may_live(holder) or time.monotonic() > deadline:
@@ -198,21 +177,17 @@ def _lock(file: int, folder: Path, pause: Callable[[float], None] = time.sleep) 
                     f"sweep.dir={folder}: another sweep ({holder or 'of an unknown process'}), or a run that it left, is still "
                     "running in it; wait for its end, or choose another --sweep.dir"
                 ) from None
-            if not is_said:
-                print("waits for the end of runs that a killed sweep left behind", flush=True)
-                is_said = True
-            pause(0.1)
         except OSError:
             break
-        else:
-            break
+        if not is_said:
+            print("waits for the end of runs that a killed sweep left behind", flush=True)
+            is_said = True
+        time.sleep(0.1)
     os.ftruncate(file, 0)
     os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
 def _may_live(holder: str) -> bool:
     """Whether the process that wrote itself into a lock may still be there."""
-    words = holder.split()
-    if len(words) != 4 or not words[1].isdecimal() or words[3] != socket.gethostname():
-        return True
-    return psutil.pid_exists(int(words[1]))
+    ours = re.fullmatch(rf"process (\d+) on {re.escape(socket.gethostname())}", holder)
+    return ours is None or psutil.pid_exists(int(ours[1]))

@@ -1,33 +1,17 @@
-"""Converts options by "section.name" to the configuration of a training run, and back."""
+"""The options of a training run, by "section.name", and their values in a configuration."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
-from deit_fast.config import RunConfig, declared, in_words
-from deit_fast.option_values import Given, typed
+from deit_fast.config import RunConfig, in_words
+from deit_fast.option_values import HINTS
 from deit_fast.record.log import as_json
 
 _SECTIONS = ("data", "augment", "model", "distil", "optim", "schedule", "train", "run", "budget", "slurm")
 _OF_EVAL = ("eval.flip", "eval.heads", "eval.fusion")
 
-ALL = tuple(declared())  # what a configuration file may state
-TRAINING = tuple(name for name in ALL if name.partition(".")[0] in _SECTIONS or name in _OF_EVAL)  # what `train` takes
-
-
-def config_of(given: Mapping[str, Given]) -> RunConfig:
-    """The configuration with these options and all others at their defaults; ranges are not checked.
-
-    Raises UserError for the first value of a wrong type, with where it came from."""
-    changed: dict[str, dict[str, Any]] = {}
-    for key, value in given.items():
-        section, name = key.split(".")
-        changed.setdefault(section, {})[name] = typed(key, value)
-    defaults = RunConfig()
-    sections = {section: dataclasses.replace(getattr(defaults, section), **values) for section, values in changed.items()}
-    return dataclasses.replace(defaults, **sections)
+TRAINING = tuple(name for name in HINTS if name.partition(".")[0] in _SECTIONS or name in _OF_EVAL)  # what `train` takes
 
 
 def value_of(config: RunConfig, key: str) -> Any:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, SweepConfig, UserError, check_ranges, check_training
-from deit_fast.option_values import COMMAND_LINE, Given
+from deit_fast.option_values import COMMAND_LINE, Given, typed
 from deit_fast.record.log import as_json
 from deit_fast.sweep.file import Options, SweepFile
-from deit_fast.sweep.options import TRAINING, config_of, configuration, value_of
+from deit_fast.sweep.options import TRAINING, configuration, value_of
 from deit_fast.train.slurm import check_job
 
 BASE = "base"  # name of the point that sets nothing
@@ -50,7 +50,7 @@ def points_of(file: SweepFile, given: Mapping[str, Given], sweep: SweepConfig, f
     shared = file.shared | {name: value for name, value in given.items() if name in taken}
     points: dict[str, Point] = {}
     for options in file.points:
-        config = config_of(shared | options)
+        config = RunConfig().changed({key: typed(key, value) for key, value in (shared | options).items()})
         values = {name: value_of(config, name) for name in TRAINING if name in options}
         name = point_name(values)
         if name in points:
@@ -75,13 +75,8 @@ def _check(point: Point, sweep: SweepConfig, file: Path) -> None:
 def _of_run(config: RunConfig, sweep: SweepConfig, folder: Path) -> RunConfig:
     """The configuration of a point's run, which resumes from its checkpoints."""
     nodes = config.slurm.nodes or 1 if sweep.where == "slurm" else None
-    return dataclasses.replace(
-        config,
-        run=dataclasses.replace(config.run, dir=str(folder)),
-        train=dataclasses.replace(config.train, resume=True),
-        slurm=dataclasses.replace(config.slurm, nodes=nodes),
-        sweep=SweepConfig(),
-    )
+    config = dataclasses.replace(config, sweep=SweepConfig())
+    return config.changed({"run.dir": str(folder), "train.resume": True, "slurm.nodes": nodes})
 
 
 def _line(options: Options) -> str:

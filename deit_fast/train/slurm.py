@@ -168,7 +168,7 @@ class Training:
                 time.sleep(1.0)
             if not _has_ended(torchrun):
                 print(f"no end within {self.patience_seconds:g} s of the notice: ranks are killed", flush=True)
-                _kill_all(torchrun)
+                kill_all(torchrun)
         fresh = Training(self.words, self.num_nodes, self.ranks_per_node, self.max_restarts, self.patience_seconds)
         return DelayedSubmission(fresh)
 
@@ -255,7 +255,7 @@ def _has_ended(process_id: int) -> bool:
     return status == psutil.STATUS_ZOMBIE
 
 
-def _kill_all(process_id: int) -> None:
+def kill_all(process_id: int) -> None:
     """Kills a process and all its descendants."""
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process_id)

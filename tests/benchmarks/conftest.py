@@ -1,4 +1,4 @@
-"""While a kind of bench runs from the command line, every option that it reads must be one that it takes."""
+"""Fixtures of small runs; and while a kind of bench runs from the command line, all options that it reads are ones it takes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 
 from deit_fast.commands import COMMANDS, Call, Command, Group
 from tests.benchmarks.reads import not_taken, options_read
+from tests.tiny_runs import digits, tiny_run
+
+__all__ = ["digits", "tiny_run"]
 
 
 def checked(kind: Command) -> Command:

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from deit_fast.__main__ import main
-from deit_fast.benchmarks.bench import KINDS, bench, measure_rates, measured_as, rates_result
+from deit_fast.benchmarks.bench import KINDS, before_and_rates, bench, measured_as, rates_result
 from deit_fast.config import RunConfig
+from deit_fast.data.load.loader import Batch
 from deit_fast.train.dist import World
 from deit_fast.train.step import TrainStep
 from deit_fast.train.trainer import Trainer
-from tests.tiny_runs import TINY, digits, tiny_run  # noqa: F401
+from tests.tiny_runs import TINY
 from tests.train.learners import CPU
 
 MakeRun = Callable[..., RunConfig]
@@ -29,18 +30,16 @@ class Watched:
         self._step = step
         self.images: list[torch.Tensor] = []
 
-    def __call__(self, images: torch.Tensor, *others: Any) -> None:
-        self.images.append(images.clone())
-        self._step(images, *others)
+    def __call__(self, batch: Batch, *others: Any) -> None:
+        self.images.append(batch.images.clone())
+        self._step(batch, *others)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._step, name)
 
 
 def test_the_command_gives_four_figures_and_what_came_before(
-    digits: Path,  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "bench.json"
     options = ",".join(f"{name}={value}" for name, value in TINY.items())
@@ -73,14 +72,14 @@ def test_the_ratio_is_to_the_smaller_of_loader_and_model_in_each_round() -> None
     assert result["images_per_second"] == {"data": 8.0, "compute": 8.0, "cached": 1.0, "both": 4.0}
 
 
-def test_each_figure_trains_on_what_it_says(tiny_run: MakeRun) -> None:  # noqa: F811
+def test_each_figure_trains_on_what_it_says(tiny_run: MakeRun) -> None:
     steps, batch_size = 6, 8
     changes = {"bench.steps": steps, "data.batch_size": batch_size, "data.start_resolution": 16, "train.ema_decay": None}
     trainer = Trainer(measured_as(tiny_run(**changes)), World(0, 1, CPU))
     watched = Watched(trainer.step)
     trainer.step = watched  # type: ignore[assignment]
     try:
-        rates = measure_rates(trainer, steps, rounds=1)
+        rates = before_and_rates(trainer, steps, rounds=1)[1]
     finally:
         trainer.close()
     assert {tuple(images.shape) for images in watched.images} == {(batch_size, 3, 32, 32)}  # of the last resolution alone
@@ -100,7 +99,7 @@ def num_distinct(batches: list[torch.Tensor]) -> int:
 
 
 @pytest.mark.slow
-def test_compilation_is_counted_apart(tiny_run: MakeRun) -> None:  # noqa: F811
+def test_compilation_is_counted_apart(tiny_run: MakeRun) -> None:
     changes = {"bench.steps": 2, "bench.rounds": 1, "data.batch_size": 8, "train.compile": "default"}
     changes["model.options"] = {**TINY, "depth": 1}
     result = bench(tiny_run(**changes))

@@ -20,14 +20,14 @@ from deit_fast.config import ModelConfig, RunConfig, UserError
 from deit_fast.plan.placement import PLACES, named
 from deit_fast.train.dist import World
 from tests.benchmarks.reads import not_taken, options_read
-from tests.tiny_runs import TINY, digits, tiny_run  # noqa: F401
+from tests.tiny_runs import TINY
 from tests.train.learners import CPU, small_config
 
 NAME = "deit_tiny_patch16_224"
 
 
 @pytest.mark.slow
-def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny_run(**{"bench.steps": 2, "bench.rounds": 2, "data.batch_size": 16, "model.drop_path": 0.0})
     world, limit = World(0, 1, CPU), time.monotonic() + 100
     with options_read(config) as read:
@@ -74,14 +74,8 @@ def test_what_cannot_be_measured_is_skipped_with_its_reason() -> None:
     assert run_parts({"run a": no_memory}, time.monotonic() - 1) == {"run a": {"skipped": "no time left"}}
     config, world = small_config({"bench.steps": 1}), World(0, 1, CPU)
     parts = device_parts(config, world) | model_parts(config, world, (NAME,))
-    reasons = {
-        name: run_parts({name: parts[name]}, time.monotonic() + 100)[name] for name in ("decode", "places", f"run {NAME}")
-    }
-    assert reasons == {
-        "decode": {"skipped": "data.train is not set: no beton to decode"},
-        "places": {"skipped": "data.train is not set: no beton to train from"},
-        f"run {NAME}": {"skipped": "data.train is not set: no beton to train from"},
-    }
+    results = run_parts({name: parts[name] for name in ("decode", "places", f"run {NAME}")}, time.monotonic() + 100)
+    assert all(result["skipped"].startswith("data.train is not set: no beton") for result in results.values())
 
 
 def test_runs_take_the_fastest_place_that_is_allowed() -> None:

@@ -49,11 +49,10 @@ def test_the_newest_plan_of_the_same_run_on_the_same_machine_is_found(tmp_path: 
 def test_the_key_is_that_of_what_decides_the_time() -> None:
     config = RunConfig()
     key = ledger.key_of(config, 1)
-    assert ledger.key_of(replace(config, run=replace(config.run, dir="elsewhere")), 1) == key
-    assert ledger.key_of(replace(config, train=replace(config.train, resume=True)), 1) == key
+    assert ledger.key_of(config.changed({"run.dir": "elsewhere", "train.resume": True}), 1) == key
     assert ledger.key_of(config, 2) != key
-    assert ledger.key_of(replace(config, data=replace(config.data, batch_size=7)), 1) != key
-    assert ledger.key_of(replace(config, train=replace(config.train, epochs=7)), 1) != key
+    assert ledger.key_of(config.changed({"data.batch_size": 7}), 1) != key
+    assert ledger.key_of(config.changed({"train.epochs": 7}), 1) != key
 
 
 def test_a_machine_is_its_processor_cores_and_gpus() -> None:

@@ -16,43 +16,23 @@ from deit_fast.plan.advice import advice
 from deit_fast.plan.plan import plan, predict
 from deit_fast.plan.prediction import Prediction
 from deit_fast.plan.prices import Price, read_prices
-from deit_fast.plan.probe import Measured, Probes, Steps
 from deit_fast.plan.run_counts import RunCounts
 from deit_fast.plan.scale import BUS_BYTES_PER_SECOND, scaled
 from deit_fast.plan.table import clock_time, table
 from deit_fast.record.clock import KINDS
-from tests.tiny_runs import digits, tiny_run, with_options  # noqa: F401
+from tests.plan.made_up import probes
+from tests.tiny_runs import with_options
 
 MakeRun = Callable[..., RunConfig]
 
 
-def always(seconds: float) -> Measured:
-    return Measured((seconds, seconds))
-
-
-def probes(wait: float = 0.0, compute: float = 1.0, loader: float = 0.2) -> Probes:
-    return Probes(
-        steps={32: Steps(5.0, always(wait), always(compute))},
-        first_batch=2.0, epoch_start=always(0.5), loader=always(loader), model=always(compute), evaluation=always(8.0),
-        compile_evaluation=0.0, checkpoint=always(0.25), write=1.0,
-    )  # fmt: skip
-
-
 def test_a_plan_is_printed_drawn_and_found_by_its_run(
-    tiny_run: MakeRun,  # noqa: F811
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    tiny_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prices = tmp_path / "prices.yaml"
     prices.write_text("eight GPUs: {on_demand: 20, spot: 8.5, gpus: 8}\n")
-    config = tiny_run(
-        **{
-            "plan.seconds": 1.0,
-            "plan.prices": str(prices),
-            "run.dollars_per_hour": 2.16,
-            "plan.figure": str(tmp_path / "a.png"),
-        }
-    )
+    options = {"plan.seconds": 1.0, "plan.prices": str(prices), "plan.figure": str(tmp_path / "a.png")}
+    config = tiny_run(**options, **{"run.dollars_per_hour": 2.16})
     result = plan(config)
     said = capsys.readouterr().out
     assert result["hours"] == pytest.approx(sum(result["prediction"]["seconds"].values()) / 3600)
@@ -78,20 +58,17 @@ def test_a_plan_is_printed_drawn_and_found_by_its_run(
 
 
 @pytest.mark.slow
-def test_several_gpus_are_a_model_and_kept_nowhere(
-    tiny_run: MakeRun,  # noqa: F811
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    config = tiny_run(**{"plan.seconds": 1.0, "plan.gpus": 4})
+def test_several_gpus_are_a_model_and_kept_nowhere(tiny_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny_run(**{"plan.seconds": 1.0, "plan.gpus": 4, "data.subset": 640})
     result = plan(config)
     assert result["is_extrapolated"]
-    assert result["shape"]["steps_per_epoch"] == 1438 // (4 * 64)
+    assert result["shape"]["steps_per_epoch"] == 640 // (4 * 64)
     assert "4 GPUs were not measured" in capsys.readouterr().out
     assert ledger.read(Path(config.run.dir).parent) == []
 
 
 @pytest.mark.slow
-def test_a_prediction_alone_writes_nothing(tiny_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_a_prediction_alone_writes_nothing(tiny_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny_run()
     prediction = predict(config, seconds=1.0)
     assert prediction.source == "plan"
@@ -104,13 +81,12 @@ def test_ranks_exchange_gradients_and_share_the_cores(monkeypatch: pytest.Monkey
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
     config = with_options({"data.batch_size": 10})
     gradient_bytes = int(2.0 * BUS_BYTES_PER_SECOND)
-    found, steps = scaled(config, probes(), 8, num_samples=1000, num_threads=16, gradient_bytes=gradient_bytes)
-    assert steps == 12
+    found = scaled(config, probes(), 8, num_threads=16, gradient_bytes=gradient_bytes)
     exchange = 2 * 7 / 8 * 2.0
     assert found.steps[32].compute.mean == pytest.approx(1.0 + exchange - 2 / 3)
     assert found.steps[32].wait.mean == 0.0  # 2 threads of 16 take 1.6 seconds, and the step takes longer
     assert found.evaluation.mean == pytest.approx(1.0)
-    quick, _ = scaled(config, probes(), 8, num_samples=1000, num_threads=16, gradient_bytes=0)
+    quick = scaled(config, probes(), 8, num_threads=16, gradient_bytes=0)
     assert quick.steps[32].wait.mean == pytest.approx(0.6)
     assert quick.steps[32].compute.mean == pytest.approx(1.0)
 
@@ -148,13 +124,13 @@ def test_prices_are_read(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("a: {on_demand: -2}", "a: on_demand=-2: want dollars an hour, above 0"),
-        ("a: {on_demand: 0}", "a: on_demand=0: want dollars an hour, above 0"),
-        ("a: {spot: much}", "a: spot=much: want dollars an hour, above 0"),
-        ("a: {spot: .nan}", "a: spot=nan: want dollars an hour, above 0"),
+        ("a: {on_demand: 0}", "a: on_demand=0: want dollars"),
+        ("a: {spot: much}", "a: spot=much: want dollars"),
+        ("a: {spot: .nan}", "a: spot=nan: want dollars"),
         ("a: {gpus: 8}", "a: has no price; want on_demand or spot, in dollars an hour"),
         ("a: {spot: 1, gpus: many}", "a: gpus=many: want a number of GPUs"),
         ("a: {sport: 1}", "a: sport is unknown; want on_demand, spot and gpus"),
-        ("a: 3", "a: want on_demand or spot, in dollars an hour"),
+        ("a: 3", "a: has no price; want on_demand or spot"),
         ("", "want `machine: {on_demand: DOLLARS, spot: DOLLARS, gpus: NUMBER}` for each machine"),
         ("a: [", "not YAML"),
     ],

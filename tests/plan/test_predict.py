@@ -8,64 +8,41 @@ import pytest
 
 from deit_fast.plan.outlook import Outlook
 from deit_fast.plan.predict import predicted_seconds
-from deit_fast.plan.probe import Measured, Probes, Steps, resolutions_to_measure
+from deit_fast.plan.probe import Measured, Steps, resolutions_to_measure
 from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import KINDS
+from tests.plan.made_up import always, probes
 from tests.tiny_runs import with_options
 
-
-def always(seconds: float) -> Measured:
-    return Measured((seconds, seconds))
-
-
-PROBES = Probes(
-    steps={32: Steps(first=5.0, wait=always(0.1), compute=always(1.0))},
-    first_batch=2.0, epoch_start=always(0.5), loader=always(0.2), model=always(0.9), evaluation=always(7.0),
-    compile_evaluation=3.0, checkpoint=always(0.25), write=1.0,
-)  # fmt: skip
+PROBES = probes(wait=0.1)
+SHORT = with_options({"train.epochs": 4, "train.eval_every": 2, "data.resolution": 32})
+RISING = with_options({"train.epochs": 20, "data.resolution": 192, "data.start_resolution": 128, "data.ramp": (0.0, 1.0)})
 
 
-def test_the_shape_counts_epochs_evaluations_and_checkpoints() -> None:
+def test_epochs_evaluations_and_checkpoints_are_counted() -> None:
     config = with_options({"train.epochs": 10, "train.eval_every": 4, "train.checkpoint_every": 3, "train.checkpoint_steps": 5})
-    shape = counts_of(config, 11)
-    assert (shape.epochs, shape.num_evaluations) == (10, 3)  # after 4, 8, 10
-    assert shape.num_checkpoints == 4 + 10 * 2  # after 3, 6, 9, 10, and steps 5 and 10 of each
+    counts = counts_of(config, 11)
+    assert (counts.epochs, counts.num_evaluations) == (10, 3)  # after 4, 8, 10
+    assert counts.num_checkpoints == 4 + 10 * 2  # after 3, 6, 9, 10, and steps 5 and 10 of each
     assert counts_of(config, 11, first_epoch=8).num_evaluations == 1
-    rising = with_options({"train.epochs": 20, "data.resolution": 192, "data.start_resolution": 128, "data.ramp": (0.0, 1.0)})
-    sides = counts_of(rising, 1).epochs_at
+    sides = counts_of(RISING, 1).epochs_at
     assert sorted(sides) == [128, 160, 192]
     assert sum(sides.values()) == 20
 
 
-def test_a_run_is_the_sum_of_its_parts() -> None:
-    config = with_options({"train.epochs": 4, "train.eval_every": 2, "data.resolution": 32})
-    seconds, error = predicted_seconds(counts_of(config, 10), PROBES, setup=3.0)
-    assert seconds == pytest.approx(
-        {
-            "setup": 3.0,
-            "compile": 2.0 + 5.0 + 3.0,
-            "data_wait": 4 * 9 * 0.1 + 3 * 0.5,
-            "compute": 40.0,
-            "evaluation": 14.0,
-            "checkpoint": 4 * 0.25 + 1.0,
-            "other": 0.0,
-        }
-    )
-    assert set(seconds) == set(KINDS)
-    assert error == 0.0
-
-
-def test_scatter_of_the_parts_is_that_of_the_sum() -> None:
+def test_a_run_is_the_sum_of_its_parts_and_of_their_scatter() -> None:
+    seconds, error = predicted_seconds(counts_of(SHORT, 10), PROBES, setup=3.0)
+    assert list(seconds) == list(KINDS)
+    training = {"data_wait": 4 * 9 * 0.1 + 3 * 0.5, "compute": 40.0}
+    others = {"setup": 3.0, "compile": 2.0 + 5.0 + 3.0, "evaluation": 16.0, "checkpoint": 4 * 0.25 + 1.0, "other": 0.0}
+    assert (seconds, error) == (pytest.approx(training | others), 0.0)
     noisy = dataclasses.replace(PROBES, evaluation=Measured((6.0, 8.0)))
-    config = with_options({"train.epochs": 4, "train.eval_every": 2, "data.resolution": 32})
-    assert predicted_seconds(counts_of(config, 10), noisy, 3.0)[1] == pytest.approx(2 * 1.0)
+    assert predicted_seconds(counts_of(SHORT, 10), noisy, 3.0)[1] == pytest.approx(2 * 1.0)
     assert Measured((4.0,)).error == pytest.approx(0.4)
 
 
 def test_checkpoints_that_take_longer_than_what_lies_between_are_waited_for() -> None:
-    slow = dataclasses.replace(PROBES, write=100.0)
-    config = with_options({"train.epochs": 4, "train.eval_every": 2, "data.resolution": 32})
-    seconds, _ = predicted_seconds(counts_of(config, 10), slow, 3.0)
+    seconds, _ = predicted_seconds(counts_of(SHORT, 10), dataclasses.replace(PROBES, write=100.0), 3.0)
     between = (seconds["compute"] + seconds["data_wait"] + seconds["evaluation"]) / 4
     assert seconds["checkpoint"] == pytest.approx(4 * (0.25 + 100 - between) + 100)
 
@@ -74,11 +51,10 @@ def test_resolutions_between_lie_on_a_line_over_their_pixels() -> None:
     assert resolutions_to_measure({128, 160, 192}) == [192, 128, 160]
     assert resolutions_to_measure({224}) == [224]
     steps = {side: Steps(0.0, always(0.0), always(1e-4 * side**2 + 0.5)) for side in (128, 192)}
-    probes = dataclasses.replace(PROBES, steps=steps)
-    config = with_options({"train.epochs": 20, "data.resolution": 192, "data.start_resolution": 128, "data.ramp": (0.0, 1.0)})
-    shape = counts_of(config, 1)
-    wanted = sum(epochs * (1e-4 * side**2 + 0.5) for side, epochs in shape.epochs_at.items())
-    assert predicted_seconds(shape, probes, 0.0)[0]["compute"] == pytest.approx(wanted)
+    counts = counts_of(RISING, 1)
+    wanted = sum(epochs * (1e-4 * side**2 + 0.5) for side, epochs in counts.epochs_at.items())
+    seconds, _ = predicted_seconds(counts, dataclasses.replace(PROBES, steps=steps), 0.0)
+    assert seconds["compute"] == pytest.approx(wanted)
 
 
 def test_what_is_left_goes_on_as_the_newest_epochs_did() -> None:

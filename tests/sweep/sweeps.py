@@ -7,6 +7,7 @@ its starts and ends there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -115,15 +116,13 @@ def lines(folder: Path, name: str) -> list[list[str]]:
 
 def alive(process_ids: Sequence[int]) -> list[int]:
     """Those processes that are still there and not just waiting for their status to be read."""
-    return [pid for pid in process_ids if psutil.pid_exists(pid) and _status(pid) != psutil.STATUS_ZOMBIE]
+    return [pid for pid in process_ids if _is_alive(pid)]
 
 
-def _status(pid: int) -> str:
-    try:
-        status: str = psutil.Process(pid).status()
-    except psutil.NoSuchProcess:
-        return psutil.STATUS_ZOMBIE
-    return status
+def _is_alive(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def wait_for(is_so: Callable[[], object], seconds: float = 60) -> None:

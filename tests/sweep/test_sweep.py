@@ -126,12 +126,10 @@ def test_points_are_added_and_nothing_else(tmp_path: Path, out: Path) -> None:
         assert content == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
         return str(caught.value)
 
-    ending = "; points may only be added; choose another --sweep.dir"
-    first = f"sweep.dir={out}: the sweep there was another: "
-    assert refusal(make_file(tmp_path, [1, 3])) == f"{first}point train.seed=2 is gone from it{ending}"
+    assert "point train.seed=2 is gone from it" in refusal(make_file(tmp_path, [1, 3]))
     file = make_file(tmp_path, [1, 2, 3])
-    assert refusal(file, "--train.epochs=7") == f"{first}train.epochs was its default, and is 7{ending}"
-    assert refusal(file, "--data.train=c") == f'{first}data.train was "a", and is "c"{ending}'
+    assert "train.epochs was its default, and is 7" in refusal(file, "--train.epochs=7")
+    assert 'data.train was "a", and is "c"' in refusal(file, "--data.train=c")
     # where and at what price it runs may change
     run(make_file(tmp_path, [3, 2, 1], "list: [{}, {train.epochs: 9}]"), out, "--run.dollars_per_hour=3")
     names = [name for name, *_ in attempts(out)]
@@ -158,25 +156,21 @@ def test_an_option_that_only_some_points_set_is_no_change(tmp_path: Path, out: P
     assert len(attempts(out)) == 2
 
 
-@pytest.mark.parametrize("what", ["a run", "a file", "no sweep.json", "a broken line"])
-def test_folders_that_are_no_sweeps(tmp_path: Path, out: Path, what: str) -> None:
-    out.mkdir()
-    file = make_file(tmp_path, [1])
-    if what == "a run":
-        (out / "run.json").write_text("{}")
-        message = "holds a run"
-    elif what == "a file":
-        out.rmdir()
-        out.write_text("")
-        message = "is not a folder"
-    elif what == "no sweep.json":
-        (out / "sweep.json").write_text("[")
-        message = "sweep.json: broken: want a JSON object"
-    else:
-        (out / "points.jsonl").write_text('{"event": "point"}\nbroken\n{"event": "point"}\n')
-        message = "points.jsonl: line 2 is broken"
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.json", "{}", "holds a run"),
+        ("", "", "is not a folder"),
+        ("sweep.json", "[", "sweep.json: broken"),
+        ("points.jsonl", '{"event": "point"}\nbroken\n{"event": "point"}\n', "points.jsonl: line 2 is broken"),
+    ],
+)
+def test_folders_that_are_no_sweeps(tmp_path: Path, out: Path, name: str, content: str, message: str) -> None:
+    path = out / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
     with pytest.raises(UserError, match=message):
-        run(file, out)
+        run(make_file(tmp_path, [1]), out)
     assert not (out / "train.seed=1").exists()
 
 
@@ -201,9 +195,7 @@ def test_each_run_has_a_gpu_of_its_own(tmp_path: Path, out: Path, monkeypatch: p
     assert {start[1] for start in starts} == {"3", "GPU-5"}
     if NUM_CORES > 1:
         assert not set(starts[0][2].split(",")) & set(starts[1][2].split(","))
-    with pytest.raises(
-        UserError, match=r"^sweep.at_once=3: each run has a GPU of its own, and there are 2: want at most that many$"
-    ):
+    with pytest.raises(UserError, match=r"^sweep.at_once=3: each run has a GPU of its own, and there are 2"):
         run(file, out, "--sweep.at_once=3")
 
 
@@ -222,42 +214,42 @@ class Oracle:
         return Prediction({"compute": seconds}, 0.9 * seconds, 1.1 * seconds)
 
 
-EPOCHS = "options: {data: {train: a, val: b}, train: {device: cpu, seed: 1}, schedule.warmup_epochs: 0}\n"
+def epochs_file(folder: Path, epochs: list[int], more: str = "", seed: int = 1) -> str:
+    """A sweep with a point for each number of epochs."""
+    options = f"{{data: {{train: a, val: b}}, train: {{device: cpu, seed: {seed}}}, schedule.warmup_epochs: 0}}"
+    path = folder / "s.yaml"
+    path.write_text(f"options: {options}\ngrid: {{train.epochs: {epochs}{more}}}\n")
+    return str(path)
 
 
 def test_dry_run_says_what_it_costs_and_leaves_nothing(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "s.yaml"
-    file.write_text(EPOCHS + "grid: {train.epochs: [10, 20, 30], optim.lr: [0.1, 0.2]}")
+    file = epochs_file(tmp_path, [10, 20, 30], ", optim.lr: [0.1, 0.2]")
     oracle = Oracle(30)
-    result = run(str(file), out, "--dry-run", "--run.dollars_per_hour=2", predict=oracle)
+    result = run(file, out, "--dry-run", "--run.dollars_per_hour=2", predict=oracle)
     assert not out.exists()
     assert oracle.asked == [10, 20, 30]  # a rate takes no time
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert printed[1] == ["optim.lr=0.1,train.epochs=10", "0.100", "0.090", "0.110", "0.200"]
     assert printed[-2] == ["optim.lr=0.2,train.epochs=30", "–", "–", "–", "–", "no", "such", "beton"]
-    assert printed[-1][:5] == ["total", "to", "run", "0.600", "–"]
+    assert printed[-1][:7] == ["total", "to", "run", "0.600", "–", "–", "1.200"]
     assert result["to_run"] == {"hours": pytest.approx(0.6), "dollars": pytest.approx(1.2), "num_points": 6, "num_unknown": 2}
 
     # half of it done, the rest is what a dry run adds up
-    out.mkdir()
-    for rate in (0.1, 0.2):
-        folder = out / f"optim.lr={rate},train.epochs=10"
-        folder.mkdir()
-        (folder / "summary.json").write_text("{}")
-    assert run(str(file), out, "--dry-run", predict=oracle)["to_run"]["hours"] == pytest.approx(0.4)
-    assert sorted(path.name for path in out.iterdir()) == ["optim.lr=0.1,train.epochs=10", "optim.lr=0.2,train.epochs=10"]
+    done = [f"optim.lr={rate},train.epochs=10" for rate in (0.1, 0.2)]
+    for name in done:
+        (out / name).mkdir(parents=True)
+        (out / name / "summary.json").write_text("{}")
+    assert run(file, out, "--dry-run", predict=oracle)["to_run"]["hours"] == pytest.approx(0.4)
+    assert sorted(path.name for path in out.iterdir()) == done
 
 
 @pytest.mark.parametrize("budget", ["--sweep.hours=0.35", "--sweep.dollars=1.05"])
 def test_what_does_not_fit_the_budget_is_not_started(
     tmp_path: Path, out: Path, budget: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "s.yaml"
-    file.write_text(EPOCHS + "grid: {train.epochs: [10, 30, 5, 4]}")
     words = (budget, "--run.dollars_per_hour=3")
-    result = run(str(file), out, *words, predict=Oracle())
     # 10 is predicted to take 0.1 hours, 30 0.3: they took none, so 10, 30 and 5 fit one after the other; 4 as well
-    assert result["num_finished"] == 4
+    assert run(epochs_file(tmp_path, [10, 30, 5, 4]), out, *words, predict=Oracle())["num_finished"] == 4
     capsys.readouterr()
     kept = ledger.read(out)  # where each run looks for what was predicted of it
     assert [(entry["epochs"], entry["prediction"]["wall_seconds"]) for entry in kept] == [
@@ -265,44 +257,41 @@ def test_what_does_not_fit_the_budget_is_not_started(
     ]
     assert ledger.planned(kept, kept[1]["key"], ledger.machine_of(hardware())) is not None
 
-    file.write_text(EPOCHS + "grid: {train.epochs: [10, 30, 5, 4, 40, 2]}")
-    result = run(str(file), out, *words, predict=Oracle())
+    result = run(epochs_file(tmp_path, [10, 30, 5, 4, 40, 2]), out, *words, predict=Oracle())
     assert result["not_started"] == ["train.epochs=40", "train.epochs=2"]
     assert not (out / "train.epochs=2").exists()
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "not started" in line]
     assert line.startswith(f"2 point(s) not started: {budget[2:]}: ")
-    assert "go on with a larger budget: deit-fast sweep" in line
+    assert "deit-fast sweep" in line
 
 
 def test_budget_counts_what_was_spent_and_what_runs(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The second run would not fit beside what is predicted of the first, and does when that took less."""
-    file = tmp_path / "s.yaml"
-    file.write_text(EPOCHS.replace("seed: 1", "seed: 300") + "grid: {train.epochs: [10, 20]}")
-    run(str(file), out, "--sweep.at_once=2", "--sweep.hours=0.25", predict=Oracle())
+    file = epochs_file(tmp_path, [10, 20], seed=300)
+    run(file, out, "--sweep.at_once=2", "--sweep.hours=0.25", predict=Oracle())
     said = [line.split()[2] for line in capsys.readouterr().out.splitlines() if line.startswith("point ")]
     assert said == ["starts", "finished,", "starts", "finished,"]
 
-    file.write_text(EPOCHS.replace("seed: 1", "seed: 300") + "grid: {train.epochs: [10, 20, 16, 15]}")
+    file = epochs_file(tmp_path, [10, 20, 16, 15], seed=300)
     folder = out / "train.epochs=10"
     (folder / "summary.json").write_text('{"wall_seconds": 1.0}')
     (folder / "run.json").write_text(json.dumps({"format": 1, "sessions": [{"started": "2026-01-01T00:00:00+00:00"}]}))
     (folder / "log.jsonl").write_text('{"event": "end", "time": 1767226200.0}\n')  # 10 minutes of that day
-    result = run(str(file), out, "--sweep.hours=0.32", predict=Oracle())
+    result = run(file, out, "--sweep.hours=0.32", predict=Oracle())
     assert result["not_started"] == ["train.epochs=16", "train.epochs=15"]  # 1/6 of an hour, and 0.16 hours
-    assert run(str(file), out, "--sweep.hours=0.34", predict=Oracle())["num_finished"] == 4
+    assert run(file, out, "--sweep.hours=0.34", predict=Oracle())["num_finished"] == 4
 
 
 def test_without_a_prediction_a_point_takes_as_long_as_the_longest(tmp_path: Path, out: Path) -> None:
-    file = tmp_path / "s.yaml"
-    file.write_text(EPOCHS + "grid: {train.epochs: [10, 20, 30]}")
-    assert run(str(file), out, "--sweep.hours=0.001", predict=Oracle(10, 20, 30))["num_finished"] == 3
+    file = epochs_file(tmp_path, [10, 20, 30])
+    assert run(file, out, "--sweep.hours=0.001", predict=Oracle(10, 20, 30))["num_finished"] == 3
     log = out / "points.jsonl"
     events = read_events(log)
     events[0]["wall_seconds"] = 1800
     log.write_text("".join(json.dumps(event) + "\n" for event in events))
-    file.write_text(EPOCHS + "grid: {train.epochs: [10, 20, 30, 40]}")
-    assert run(str(file), out, "--sweep.hours=0.9", predict=Oracle(40))["not_started"] == ["train.epochs=40"]
-    assert run(str(file), out, "--sweep.hours=1.1", predict=Oracle(40))["not_started"] == []
+    file = epochs_file(tmp_path, [10, 20, 30, 40])
+    assert run(file, out, "--sweep.hours=0.9", predict=Oracle(40))["not_started"] == ["train.epochs=40"]
+    assert run(file, out, "--sweep.hours=1.1", predict=Oracle(40))["not_started"] == []
 
 
 SBATCH = """#!/bin/sh
@@ -345,9 +334,9 @@ def test_points_as_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "sweep.file is not set: want the YAML of a sweep"),
+        ([], "sweep.file is not set"),
         (["gone.yaml"], "command line: cannot read gone.yaml: No such file or directory"),
-        (["s.yaml", "--sweep.dollars=3"], "sweep.dollars=3: run.dollars_per_hour is not set: want the price per hour"),
+        (["s.yaml", "--sweep.dollars=3"], "sweep.dollars=3: run.dollars_per_hour is not set"),
         (["s.yaml", "--run.dollars_per_hour=-3"], "run.dollars_per_hour=-3.0: want above 0, or off"),
         (["s.yaml", "--sweep.hours=0"], "sweep.hours=0.0: want above 0, or unlimited"),
         (["s.yaml", "--sweep.at_once=-1"], "sweep.at_once=-1: want >= 1, or auto"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ from hypothesis import strategies as st
 from deit_fast.cli import parse, read_call
 from deit_fast.commands import COMMANDS
 from deit_fast.config import RunConfig, SweepConfig, UserError
+from deit_fast.option_values import HINTS
 from deit_fast.sweep.file import read_sweep_file
-from deit_fast.sweep.options import ALL, TRAINING
+from deit_fast.sweep.options import TRAINING
 from deit_fast.sweep.points import Point, as_file, point_name, points_of
 
 PROJECT = Path(__file__).parents[2]
+BOUNDS = "random: {{count: 9, options: {{{}}}}}"
 DATA = "options:\n  data: {train: a.beton, val: b.beton}\n"
 
 
@@ -41,7 +42,7 @@ def error(folder: Path, text: str, *words: str, where: str = "here", data: str =
 
 
 def test_options_of_points_are_those_of_train() -> None:
-    assert list(TRAINING) == [name for name in ALL if COMMANDS["train"].has(name)]
+    assert list(TRAINING) == [name for name in HINTS if COMMANDS["train"].has(name)]
 
 
 def test_grid_is_the_product_with_the_last_axis_fastest(tmp_path: Path) -> None:
@@ -130,88 +131,72 @@ def test_what_wins_over_what(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "wanted"),
     [
-        ("", "s.yaml:1: want base, options, grid, list or random"),
-        ("[1]", "s.yaml:1: want base, options, grid, list or random"),
-        ("options: {}", "s.yaml:1: no points: want grid, list or random, or several of them"),
-        ("gird: {}", "s.yaml:1: unknown part gird of a sweep; nearest: grid"),
-        ("grid:\n  model.nam: [a]", "s.yaml:2: unknown option model.nam; nearest: model.name"),
-        ("grid:\n  lr: [1]", "s.yaml:2: unknown option lr; nearest: optim.lr"),
-        ("grid:\n  model: [a]", "s.yaml:2: unknown option model; nearest: model."),
-        ("grid:\n  bench.steps: [1]", "s.yaml:2: unknown option bench.steps; nearest: "),
-        ("grid:\n  sweep.hours: [1]", "s.yaml:2: unknown option sweep.hours; nearest: "),
-        ("grid:\n  run.dir: [a]", "s.yaml:2: run.dir is set by the sweep, for each point: leave it out"),
-        ("options:\n  train:\n    resume: true", "s.yaml:3: train.resume is set by the sweep, for each point: leave it out"),
-        ("options: {modle: {a: 1}}", "s.yaml:1: unknown section modle; nearest: model"),
-        ("options: {model: tiny}", "s.yaml:1: model: want options below it, as in `model: {option: value}`"),
-        ("options: {train.epochs: 3, train: {epochs: 3}}", "s.yaml:1: train.epochs stands twice: want it once"),
-        ("grid:\n  train.epochs: 3", "s.yaml:2: want a list of values of train.epochs"),
-        ("grid:\n  train.epochs: []", "s.yaml:2: want a list of values of train.epochs"),
-        ("grid:\n  train.epochs:\n  - 6\n  - few", "s.yaml:4: train.epochs=few: want an integer"),
-        ("grid: {train.amp: [bf17]}", "s.yaml:1: train.amp=bf17: want one of auto, off, bf16, fp16; nearest: bf16"),
-        ("grid:\n  data.train+data.val: [[a, b], [c]]",
-         "s.yaml:2: data.train+data.val=['c']: want a list of 2 values, one for each of the options"),
-        ("grid: {data.train+data.train: [[a, b]]}", "s.yaml:1: data.train+data.train: an option stands twice: want it once"),
-        ("grid: {data.train+data.val: [[a, b]], data.val: [c]}", "s.yaml:1: data.val stands in two axes: want it in one"),
-        ("grid: {train.seed: [1], train.seed: [2]}", "s.yaml:1: train.seed stands twice: want it once"),
-        ("list: {train.epochs: 3}", "s.yaml:1: want a list of points, each as {section.option: value}"),
-        ("list:\n- 3", "s.yaml:2: want options, as in `section: {option: value}`"),
-        ("random: {count: 3}", "s.yaml:1: random has no options: want what is drawn, as in "
-         "`optim.lr: {uniform: [1e-4, 1e-3]}`"),
-        ("random: {options: {optim.lr: {uniform: [0, 1]}}}", "s.yaml:1: random: count: want an integer from 1 to 10000"),
-        ("random:\n  count: 0", "s.yaml:2: random: count=0: want an integer from 1 to 10000"),
-        ("random:\n  sed: 0", "s.yaml:2: unknown sed of random; nearest: seed"),
-        ("random: {count: 1, options: {optim.lr: [1, 2]}}",
-         "s.yaml:1: optim.lr=[1, 2]: want how it is drawn, as in {uniform: [0, 1]}; "
-         "of uniform, log_uniform, int_uniform, choice"),
-        ("random: {count: 1, options: {optim.lr: {normal: [1, 2]}}}",
-         "s.yaml:1: optim.lr: unknown way normal to draw; nearest: "),
-        ("random: {count: 1, options: {optim.lr: {log_uniform: [0, 2]}}}",
-         "s.yaml:1: optim.lr: log_uniform=[0, 2]: want two numbers [LOW, HIGH], LOW < HIGH, LOW above 0"),
-        ("random: {count: 1, options: {optim.lr: {uniform: [2, 1]}}}",
-         "s.yaml:1: optim.lr: uniform=[2, 1]: want two numbers [LOW, HIGH], LOW < HIGH"),
-        ("random: {count: 1, options: {train.epochs: {int_uniform: [1.5, 2]}}}",
-         "s.yaml:1: train.epochs: int_uniform=[1.5, 2]: want two integers [LOW, HIGH], LOW < HIGH"),
-        ("random: {count: 1, options: {train.epochs: {choice: []}}}",
-         "s.yaml:1: train.epochs: want choice: [VALUE, VALUE, ...]"),
-        ("random: {count: 9, options: {train.epochs: {int_uniform: [6, 8]}}}",
-         "s.yaml:1: random: hardly more than 3 different points: want a smaller count"),
-        ("grid: {train.seed: [1]\n", "s.yaml:2: "),
-        ("base: gone.yaml\ngrid: {train.seed: [1]}", "s.yaml:1: cannot read gone.yaml: No such file or directory"),
-        ("base: [3]\ngrid: {train.seed: [1]}", "s.yaml:1: base=[3]: want a file name or a list of them"),
+        ("", "1: want base, options, grid, list or random"),
+        ("[1]", "1: want base, options, grid, list or random"),
+        ("options: {}", "1: no points: want grid, list or random"),
+        ("gird: {}", "1: unknown part gird of a sweep; nearest: grid"),
+        ("grid:\n  model.nam: [a]", "2: unknown option model.nam; nearest: model.name"),
+        ("grid:\n  lr: [1]", "2: unknown option lr; nearest: optim.lr"),
+        ("grid:\n  model: [a]", "2: unknown option model; nearest: model."),
+        ("grid:\n  bench.steps: [1]", "2: unknown option bench.steps; nearest: "),
+        ("grid:\n  sweep.hours: [1]", "2: unknown option sweep.hours; nearest: "),
+        ("grid:\n  run.dir: [a]", "2: run.dir is set by the sweep"),
+        ("options:\n  train:\n    resume: true", "3: train.resume is set by the sweep"),
+        ("options: {modle: {a: 1}}", "1: unknown section modle; nearest: model"),
+        ("options: {model: tiny}", "1: model: want options below it, as in `model: {option: value}`"),
+        ("options: {train.epochs: 3, train: {epochs: 3}}", "1: train.epochs stands twice"),
+        ("grid:\n  train.epochs: 3", "2: want a list of values of train.epochs"),
+        ("grid:\n  train.epochs: []", "2: want a list of values of train.epochs"),
+        ("grid:\n  train.epochs:\n  - 6\n  - few", "4: train.epochs=few: want an integer"),
+        ("grid: {train.amp: [bf17]}", "1: train.amp=bf17: want one of auto, off, bf16, fp16; nearest: bf16"),
+        ("grid:\n  data.train+data.val: [[a, b], [c]]", "2: data.train+data.val=['c']: want a list of 2 values"),
+        ("grid: {data.train+data.train: [[a, b]]}", "1: data.train stands in two axes, or twice in one"),
+        ("grid: {data.train+data.val: [[a, b]], data.val: [c]}", "1: data.val stands in two axes, or twice in one"),
+        ("grid: {train.seed: [1], train.seed: [2]}", "1: train.seed stands twice"),
+        ("list: {train.epochs: 3}", "1: want a list of points, each as {section.option: value}"),
+        ("list:\n- 3", "2: want options, as in `section: {option: value}`"),
+        ("random: {count: 3}", "1: random has no options: want what is drawn, as in `optim.lr: {uniform: [1e-4, 1e-3]}`"),
+        ("random: {options: {optim.lr: {uniform: [0, 1]}}}", "1: random: count: want an integer from 1 to 10000"),
+        ("random:\n  count: 0", "2: random: count=0: want an integer from 1 to 10000"),
+        ("random:\n  sed: 0", "2: unknown sed of random; nearest: seed"),
+        ("random: {count: 1, options: {optim.lr: [1, 2]}}", "1: optim.lr=[1, 2]: want how it is drawn, as in {uniform: "),
+        ("random: {count: 1, options: {optim.lr: {normal: [1, 2]}}}", "1: optim.lr: unknown way normal to draw; nearest: "),
+        (BOUNDS.format("optim.lr: {log_uniform: [0, 2]}"), "1: optim.lr: log_uniform=[0, 2]: want two numbers [LOW, HIGH], "),
+        (BOUNDS.format("optim.lr: {uniform: [2, 1]}"), "1: optim.lr: uniform=[2, 1]: want two numbers [LOW, HIGH], LOW < HIGH"),
+        (BOUNDS.format("optim.lr: {uniform: [1]}"), "1: optim.lr: uniform=[1]: want two numbers"),
+        (BOUNDS.format("train.epochs: {int_uniform: [1.5, 2]}"), "1: train.epochs: int_uniform=[1.5, 2]: want two integers"),
+        (BOUNDS.format("train.epochs: {choice: []}"), "1: train.epochs: want choice: [VALUE, VALUE, ...]"),
+        (BOUNDS.format("train.epochs: {int_uniform: [6, 8]}"), "1: random: hardly more than 3 different points"),
+        ("grid: {train.seed: [1]\n", "2: "),
+        ("base: gone.yaml\ngrid: {train.seed: [1]}", "1: cannot read gone.yaml: No such file or directory"),
+        ("base: [3]\ngrid: {train.seed: [1]}", "1: base=[3]: want a file name or a list of them"),
     ],
-)  # fmt: skip
-def test_what_is_wrong_in_a_file(tmp_path: Path, text: str, message: str) -> None:
-    got = error(tmp_path, text)
-    assert got == message or (message.endswith((": ", ".")) and got.startswith(message))
+)
+def test_what_is_wrong_in_a_file(tmp_path: Path, text: str, wanted: str) -> None:
+    assert error(tmp_path, text).startswith(f"s.yaml:{wanted}")
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "wanted"),
     [
         ("grid: {data.resolution: [32, 5000]}", "s.yaml: point data.resolution=5000: data.resolution=5000: want 1 to 4096"),
-        ("grid: {train.epochs: [9, 5]}",
-         "s.yaml: point train.epochs=5: schedule.warmup_epochs=5: want fewer than train.epochs=5"),
-        ("grid: {train.seed: [1, 2, 1]}", "s.yaml:3: point train.seed=1 stands twice: want it once"),
-        ("grid: {train.seed: [1, 2]}\nlist: [{train.seed: 2}]", "s.yaml:4: point train.seed=2 stands twice: want it once"),
-        (f"grid: {{train.seed: {list(range(101))}, train.epochs: {list(range(6, 106))}}}",
-         "s.yaml:3: grid of 10100 points: want at most 10000"),
+        ("grid: {train.epochs: [9, 5]}", "s.yaml: point train.epochs=5: schedule.warmup_epochs=5: want fewer than "),
+        ("grid: {train.seed: [1, 2, 1]}", "s.yaml:3: point train.seed=1 stands twice"),
+        ("grid: {train.seed: [1, 2]}\nlist: [{train.seed: 2}]", "s.yaml:4: point train.seed=2 stands twice"),
+        (f"grid: {{train.seed: {[*range(101)]}, train.epochs: {[*range(6, 106)]}}}", "s.yaml:3: grid of 10100 points: want at"),
     ],
-)  # fmt: skip
-def test_every_point_is_checked_as_a_run(tmp_path: Path, text: str, message: str) -> None:
-    assert error(tmp_path, text, data=DATA) == message
+)
+def test_every_point_is_checked_as_a_run(tmp_path: Path, text: str, wanted: str) -> None:
+    assert error(tmp_path, text, data=DATA).startswith(wanted)
     assert [path.name for path in tmp_path.iterdir()] == ["s.yaml"]
-
-
-def test_points_need_data(tmp_path: Path) -> None:
-    got = error(tmp_path, "grid: {train.seed: [1]}")
-    assert got == "s.yaml: point train.seed=1: data.train is not set: want the path of a beton, made by `deit-fast write`"
+    assert "point train.seed=1: data.train is not set" in error(tmp_path, "grid: {train.seed: [1]}")
 
 
 def test_jobs_are_checked_as_jobs(tmp_path: Path) -> None:
     got = error(tmp_path, "list: [{}]", "--slurm.nodes=2", "--slurm.cluster=local", where="slurm", data=DATA)
-    assert got == "s.yaml: point base: slurm.nodes=2: slurm.cluster=local has one node: want 1"
+    assert got.startswith("s.yaml: point base: slurm.nodes=2: slurm.cluster=local has one node")
     (point,) = points(tmp_path, "list: [{}]", where="slurm")
     assert point.config.slurm.nodes == 1
     (point,) = points(tmp_path, "options: {slurm.nodes: 4, data: {train: a, val: b}}\nlist: [{}]", data="")
@@ -220,7 +205,7 @@ def test_jobs_are_checked_as_jobs(tmp_path: Path) -> None:
 
 def test_what_varies_cannot_be_fixed_on_the_command_line(tmp_path: Path) -> None:
     got = error(tmp_path, "grid: {train.seed: [1]}", "--train.seed=3", data=DATA)
-    assert got == "command line: train.seed is what s.yaml varies: leave it out here, or there"
+    assert got.startswith("command line: train.seed is what s.yaml varies")
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "deit_configs/sweeps").glob("*.yaml")), ids=lambda path: path.stem)
@@ -269,15 +254,10 @@ def test_names_are_safe_and_differ(texts: list[str]) -> None:
 @given(train=TEXTS.filter(str.isprintable), lr=st.floats(1e-300, 1e300), ramp=st.floats(0, 0.9), depth=st.integers())
 def test_a_points_file_is_its_configuration(tmp_path_factory: Any, train: str, lr: float, ramp: float, depth: int) -> None:
     """Texts that look like numbers or words of YAML, floats to the last bit."""
-    config = RunConfig()
-    config = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, train=train, val="off", ramp=(ramp, 1.0)),
-        optim=dataclasses.replace(config.optim, lr=lr),
-        model=dataclasses.replace(config.model, options={"depth": depth, "name": train, "a": [None, {"b": 1e-5}]}),
-        train=dataclasses.replace(config.train, amp="off", resume=True),
-        run=dataclasses.replace(config.run, dir="1e-3"),
-    )
+    options = {"depth": depth, "name": train, "a": [None, {"b": 1e-5}]}
+    data = {"data.train": train, "data.val": "off", "data.ramp": (ramp, 1.0)}
+    config = RunConfig().changed({**data, "optim.lr": lr, "model.options": options, "train.amp": "off", "train.resume": True})
+    config = config.changed({"run.dir": "1e-3"})
     file = tmp_path_factory.getbasetemp() / "point.yaml"
     file.write_text(as_file(Point("p", {}, config)), encoding="utf-8")
     assert parse("train", ["--config-file", str(file)]) == config

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from deit_fast.config import AugmentConfig, OptimConfig, RunConfig, UserError
-from deit_fast.train.checkpoint import link_checkpoint, load_any, load_checkpoint, load_weights, save_checkpoint
-from deit_fast.train.resume import check_same_run
+from deit_fast.train.checkpoint import check_same_run, link_checkpoint, load_any, load_checkpoint, load_weights, save_checkpoint
 
 
 def test_round_trip(tmp_path: Path) -> None:

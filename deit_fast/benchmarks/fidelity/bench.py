@@ -21,7 +21,9 @@ from deit_fast.benchmarks.fidelity.older_pillow import rows_first
 from deit_fast.benchmarks.result import described
 from deit_fast.config import RunConfig, UserError, in_words
 from deit_fast.cores import num_cores
+from deit_fast.record.picture import file_to_write
 from deit_fast.record.run import versions, write_bytes
+from deit_fast.record.text_table import text_table
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,14 @@ def bench_fidelity(config: RunConfig) -> dict[str, Any]:
     Prints the table, and writes it as Markdown to bench.markdown if that is given. Raises UserError, in one line, if a
     difference is larger than is wanted; nothing is written then.
     """
-    path = _check(config)
+    count = config.bench.images
+    if not config.source.path and (count is None or count < 2):
+        got = in_words("bench.images", count)
+        raise UserError(f"bench.images={got}: want at least 2 random images, or images in source.path")
+    path = file_to_write("bench.markdown", config.bench.markdown) if config.bench.markdown else None
     num_workers = num_cores()
     with tempfile.TemporaryDirectory(prefix="deit_fast-bench-") as scratch:
-        count, how = config.bench.images, (config.train.seed, num_workers)
+        how = (config.train.seed, num_workers)
         if config.source.path:
             material = source_material(Path(scratch), config.source, count, *how)
         else:
@@ -146,19 +152,6 @@ def _differences(pairs: Iterator[Pair]) -> dict[str, Any]:
     }
 
 
-def _check(config: RunConfig) -> Path | None:
-    """Where the page goes. Raises UserError for options that do not fit."""
-    if not config.source.path and (config.bench.images or 0) < 2:
-        got = in_words("bench.images", config.bench.images)
-        raise UserError(f"bench.images={got}: want at least 2 random images, or images in source.path")
-    if not config.bench.markdown:
-        return None
-    path = Path(config.bench.markdown)
-    if not path.parent.is_dir() or path.is_dir():
-        raise UserError(f"bench.markdown={config.bench.markdown}: want the name of a file in an existing folder")
-    return path
-
-
 def _plain(number: float, digits: int = 2) -> str:
     """Two digits that count, never with an exponent; whole numbers as they are."""
     if number == int(number):
@@ -184,16 +177,9 @@ def _cells(section: Section, found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _text_table(section: Section, rows: list[dict[str, Any]]) -> list[str]:
-    cells = [_cells(section, row) for row in rows]
-    exceeded = ["" if row["is_met"] else "   MORE THAN WANTED" for row in rows]
-    table = [_COLUMNS, *cells]
-    widths = [max(len(line[column]) for line in table) for column in range(len(_COLUMNS))]
-    aligned = []
-    for line, remark in zip(table, ["", *exceeded], strict=True):
-        left = [line[column].ljust(widths[column]) for column in (0, 1)]
-        right = [line[column].rjust(widths[column]) for column in range(2, len(_COLUMNS))]
-        aligned.append("  " + "  ".join([*left, *right]) + remark)
-    return [f"{section.title} ({section.unit})", *aligned]
+    cells = [(*_cells(section, row), "" if row["is_met"] else "MORE THAN WANTED") for row in rows]
+    lines = text_table([(*_COLUMNS, ""), *cells], "<<>>>>><")
+    return [f"{section.title} ({section.unit})", *(f"  {line}" for line in lines)]
 
 
 def _versions() -> dict[str, str | None]:

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deit_fast.benchmarks.fidelity.crops import GivenCrop
-from deit_fast.benchmarks.fidelity.jpegs import pillows, random_plans
+from deit_fast.benchmarks.fidelity.jpegs import pillows, random_batches, reference
 from deit_fast.benchmarks.fidelity.material import Material, Pair, Row
 from deit_fast.config import AugmentConfig, DataConfig, UserError
 from deit_fast.data.format.beton import open_beton
@@ -24,7 +23,6 @@ from deit_fast.kernels import resample, rng
 from deit_fast.kernels.decode import STORED_LENGTH
 
 _RESOLUTION = 64
-_IMAGES_AT_ONCE = 64
 _PLAIN = AugmentConfig(device="gpu", auto_augment="", erase=0, mixup=None, cutmix=None)
 
 
@@ -61,27 +59,25 @@ class _Decoder:
 def _whole_images(material: Material, generator: np.random.Generator) -> Iterator[Pair]:
     decoder = _Decoder(material)
     for sample, jpeg in enumerate(material.jpegs):
-        reference = np.asarray(pillows(jpeg))
-        height, width = reference.shape[:2]
+        wanted = np.asarray(pillows(jpeg))
+        height, width = wanted.shape[:2]
         plan = np.array([[0, 0, height, width, _RESOLUTION, _RESOLUTION, 0, 0, 0]], np.int64)
         decoded = decoder.decode(rng.pack_view_ids(0, np.array([sample]), np.array([0])), plan, _RESOLUTION)
         if not decoded.left[0]:  # else the CPU decodes it
-            pixels = decoded.pixels[: reference.size].cpu().numpy()
-            yield pixels.reshape(3, height, width).transpose(1, 2, 0), reference
+            pixels = decoded.pixels[: wanted.size].cpu().numpy()
+            yield pixels.reshape(3, height, width).transpose(1, 2, 0), wanted
 
 
 def _random_views(material: Material, generator: np.random.Generator) -> Iterator[Pair]:
     from deit_fast.data.load.gpu_images import DeviceImages  # which imports numba-cuda
 
     decoder, maker = _Decoder(material), DeviceImages(_PLAIN, material.seed, "float32", "bicubic", _device())
-    for first in range(0, len(material.jpegs), _IMAGES_AT_ONCE):
-        samples = np.arange(first, min(first + _IMAGES_AT_ONCE, len(material.jpegs)), dtype=np.uint64)
-        ids, plans = random_plans(material.seed, decoder.beton, samples, 1, _RESOLUTION)
+    for ids, plans in random_batches(material, decoder.beton, 1, _RESOLUTION):
         decoded = decoder.decode(ids, plans, _RESOLUTION)
         views = maker.begin(ids, _RESOLUTION, decoded).cpu().numpy()
         for view_id, plan, view, is_left in zip(ids, plans, views, decoded.left, strict=True):
             if not is_left:
-                yield view, np.asarray(GivenCrop(plan, "bicubic")(pillows(material.jpegs[int(rng.sample_of(view_id))])))
+                yield view, reference(material, view_id, plan)
 
 
 ROWS = (

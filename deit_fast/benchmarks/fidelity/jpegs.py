@@ -82,32 +82,35 @@ def _cut_outs(material: Material, generator: np.random.Generator) -> Iterator[Pa
             yield view, pixels[plan[0] : plan[0] + side, plan[1] : plan[1] + side]
 
 
-def random_plans(
-    seed: int, beton: Beton, samples: NDArray[np.uint64], num_views: int, resolution: int
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """View ids (B,) of num_views of each sample, and plans (B, PLAN_LENGTH) of random resized crops without flips."""
-    ids = rng.pack_view_ids(1, np.repeat(samples, num_views), np.tile(np.arange(num_views), len(samples)))
-    plans = np.empty((len(ids), crop.PLAN_LENGTH), np.int64)
+def random_batches(
+    material: Material, beton: Beton, num_views: int, resolution: int
+) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
+    """View ids (B,) of num_views of each JPEG, and plans (B, PLAN_LENGTH) of random resized crops without flips."""
     cropping = crop.cropping(crop.RANDOM, scale=_RECIPE.crop_scale, ratio=_RECIPE.crop_ratio)
-    shown = rng.sample_of(ids).astype(np.int64)
-    heights, widths = beton.heights[shown].astype(np.int64), beton.widths[shown].astype(np.int64)
-    crop.plan_views(np.uint64(seed), ids, cropping, heights, widths, resolution, plans)
-    return ids, plans
+    for first in range(0, len(material.jpegs), _IMAGES_AT_ONCE):
+        samples = np.arange(first, min(first + _IMAGES_AT_ONCE, len(material.jpegs)))
+        shown = np.repeat(samples, num_views)
+        ids = rng.pack_view_ids(1, shown.astype(np.uint64), np.tile(np.arange(num_views), len(samples)))
+        plans = np.empty((len(ids), crop.PLAN_LENGTH), np.int64)
+        heights, widths = beton.heights[shown].astype(np.int64), beton.widths[shown].astype(np.int64)
+        crop.plan_views(np.uint64(material.seed), ids, cropping, heights, widths, resolution, plans)
+        yield ids, plans
+
+
+def reference(material: Material, view_id: np.uint64, plan: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The view of a plan by Pillow and timm, bicubic."""
+    return np.asarray(GivenCrop(plan, "bicubic")(pillows(material.jpegs[int(rng.sample_of(view_id))])))
 
 
 def _random_views(material: Material, generator: np.random.Generator, resolution: int, dct_scaling: bool) -> Iterator[Pair]:
     """Random resized crops; with dct_scaling only those that are then decoded at a smaller size."""
     decoder = _Decoder(material, resolution)
     # one view of an image where scaled ones are wanted: several that are decoded together share one scale
-    num_views = 1 if dct_scaling else _VIEWS
-    for first in range(0, len(material.jpegs), _IMAGES_AT_ONCE):
-        samples = np.arange(first, min(first + _IMAGES_AT_ONCE, len(material.jpegs)), dtype=np.uint64)
-        ids, plans = random_plans(material.seed, decoder.beton, samples, num_views, resolution)
+    for ids, plans in random_batches(material, decoder.beton, 1 if dct_scaling else _VIEWS, resolution):
         views = decoder.views(ids, plans, dct_scaling=dct_scaling)
         for view_id, plan, view in zip(ids, plans, views, strict=True):
             if not dct_scaling or min(plan[2], plan[3]) >= 2 * resolution:
-                image = pillows(material.jpegs[int(rng.sample_of(view_id))])
-                yield view, np.asarray(GivenCrop(plan, "bicubic")(image))
+                yield view, reference(material, view_id, plan)
 
 
 ROWS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from PIL import Image
 
 from deit_fast.config import SourceConfig, WriteConfig
 from deit_fast.data.convert.sources import open_source
-from deit_fast.data.convert.sources.base import Source, Subset
+from deit_fast.data.convert.sources.base import at_most
 from deit_fast.data.convert.write import write_beton
-from deit_fast.data.format.subset import stratified
+from deit_fast.output import silent
 
 _LEAST_SIDE, _GREATEST_SIDE = 32, 320  # pixels
 _SMOOTH, _NOISE = 2, 3  # of the four kinds of random images; the others are like photographs
@@ -75,11 +75,8 @@ def source_material(folder: Path, source: SourceConfig, count: int | None, seed:
     """`count` random boxes cut out of a source's images, up to 320 pixels wide and high; of so many images at most, from each
     class its share; None: one box of each image. JPEGs are the source's own, those of other images are made."""
     generator = np.random.Generator(np.random.Philox(key=[seed, 0]))
-    opened: Source = open_source(source)
-    try:
-        some = opened
-        if count is not None and count < opened.num_samples:
-            some = Subset(opened, stratified(opened.labels, len(opened.classes), count, seed))
+    with closing(open_source(source)) as opened:
+        some = at_most(opened, count, seed)
         images, jpegs = [], []
         for sample in range(some.num_samples):
             stored = some.read(sample)
@@ -87,8 +84,6 @@ def source_material(folder: Path, source: SourceConfig, count: int | None, seed:
             is_rgb_jpeg = isinstance(stored, bytes) and stored.startswith(_JPEG) and _mode(stored) == "RGB"
             jpegs.append(stored if isinstance(stored, bytes) and is_rgb_jpeg else _encoded(generator, pixels))
             images += [_box(generator, pixels) for _ in range(sample, max(count or 0, some.num_samples), some.num_samples)]
-    finally:
-        opened.close()
     return _with_beton(folder, seed, images, jpegs, num_workers)
 
 
@@ -98,7 +93,7 @@ def _with_beton(folder: Path, seed: int, images: list[NDArray[np.uint8]], jpegs:
     for number, content in enumerate(jpegs):
         (files / f"{number:08}.jpg").write_bytes(content)
     beton = folder / "jpegs.beton"
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with silent():
         write_beton(SourceConfig(path=str(files.parent)), WriteConfig(out=str(beton), num_workers=num_workers))
     return Material(seed, images, jpegs, beton)
 

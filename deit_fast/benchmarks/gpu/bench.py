@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from deit_fast.benchmarks.bench import measure_rates, measured_as
+from deit_fast.benchmarks.bench import before_and_rates, measured_as
 from deit_fast.benchmarks.gpu.ceilings import ceilings
 from deit_fast.benchmarks.gpu.decode import decode_rates
 from deit_fast.benchmarks.gpu.kernels import kernel_times
@@ -31,15 +31,11 @@ Part = Callable[[], dict[str, Any]]
 
 
 def bench_gpu(config: RunConfig) -> dict[str, Any]:
-    """`deit-fast bench gpu`: ceilings of the device, its kernels and decoder, then MODELS on synthetic batches and betons.
+    """`deit-fast bench gpu`: ceilings of the device, its kernels and decoder, places, then MODELS, as docs/gpu.md lists them.
 
-    Kernels are timed on 256 views at 224 pixels, beside their minimum time: bytes to move over the measured bandwidth. Decoding
-    is timed on random crops of data.train, with and without tiles. Then the configuration's model trains from data.train with
-    views made in each possible place. Steps are those of `bench step`, at data.batch_size and data.resolution, with the
-    configuration's precision, optimiser and train.compile. End to end runs use data.train, whose loader is also measured alone,
-    in the fastest place if data.decode and augment.device are auto; the share of time in which the device waits for data is
-    1 - both / compute. Parts that the machine cannot do are skipped, with the reason; so are parts that would begin after 7 of
-    8 minutes.
+    Steps are those of `bench step`. Runs use data.train, in the fastest place if data.decode and augment.device are auto; the
+    share of time in which the device waits for data is 1 - both / compute. Parts that the machine cannot do are skipped, with
+    the reason; so are parts that would begin after 7 of 8 minutes.
     """
     try:
         device = choose_device("cuda")
@@ -126,7 +122,7 @@ def run_rate(config: RunConfig, world: World, name: str) -> dict[str, Any]:
     _check_betons(config)
     trainer = Trainer(placed(measured_as(config), world)[0], world)
     try:
-        rates = measure_rates(trainer, config.bench.steps, config.bench.rounds)
+        rates = before_and_rates(trainer, config.bench.steps, config.bench.rounds)[1]
     finally:
         trainer.close()
     medians = {kind: statistics.median(values) for kind, values in rates.items()}

@@ -13,7 +13,7 @@ import torch
 from deit_fast.benchmarks.interleave import interleaved, summary
 from deit_fast.config import RunConfig, UserError
 from deit_fast.data.format.beton import open_beton
-from deit_fast.data.load.decode import Images, images_of
+from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.gpu_decode import RaggedDecoder, check_decoder, torchvision_decoder
 from deit_fast.data.load.loader import num_threads
 from deit_fast.data.load.views import HostViews, Recipe, Work
@@ -64,7 +64,10 @@ def decode_rates(config: RunConfig, device: torch.device) -> dict[str, Any]:
 
         return work
 
-    raggeds = {name: _ragged(one, config, num_workers, device) for name, one in images.items()}
+    decode_jpegs, kind = torchvision_decoder(device), FILTERS[config.data.interpolation]
+    raggeds = {
+        name: RaggedDecoder(decode_jpegs, one, kind, num_workers=num_workers, device=device) for name, one in images.items()
+    }
     works = {name: on_device(ragged) for name, ragged in raggeds.items()} | {"cpu": on_cpu}
     rates = interleaved({name: _rate(work, len(batches) * batch_size) for name, work in works.items()}, config.bench.rounds)
     return {
@@ -83,11 +86,6 @@ def view_ids(num_samples: int, batch_size: int, repeats: int, count: int, seed: 
         samples = generator.integers(0, num_samples, -(-batch_size // repeats))
         batches.append(rng.pack_view_ids(epoch, np.repeat(samples, repeats)[:batch_size], copies))
     return batches
-
-
-def _ragged(images: Images, config: RunConfig, num_workers: int, device: torch.device) -> RaggedDecoder:
-    decode_jpegs, kind = torchvision_decoder(device), FILTERS[config.data.interpolation]
-    return RaggedDecoder(decode_jpegs, images, kind, num_workers=num_workers, device=device)
 
 
 def _refuse(ids: np.ndarray, failures: list[tuple[int, str]], num_tries: int) -> NoReturn:

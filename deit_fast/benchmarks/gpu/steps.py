@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +49,7 @@ def model_config(config: RunConfig, name: str) -> RunConfig:
     """The configuration with another model; config.model's options are kept only if it has the same name."""
     if name == config.model.name:
         return config
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, name=name, options={}))
+    return config.changed({"model.name": name, "model.options": {}})
 
 
 def step_rate(config: RunConfig, world: World, name: str) -> dict[str, Any]:
@@ -65,8 +64,7 @@ def step_rate(config: RunConfig, world: World, name: str) -> dict[str, Any]:
         started = time.perf_counter()
         for _ in range(count):
             step()
-        if learner.step.num_unread:
-            learner.step.read()  # waits for the device
+        learner.step.wait()
         return time.perf_counter() - started
 
     first_seconds = seconds_of(FIRST_STEPS)

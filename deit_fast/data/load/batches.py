@@ -40,6 +40,11 @@ class Batch:
     samples: torch.Tensor
     views: torch.Tensor
 
+    def copy(self) -> Batch:
+        """The batch with images and targets in memory of their own, to be kept while others are made."""
+        images = self.images.clone(memory_format=torch.preserve_format)
+        return Batch(images, self.targets.clone(), self.samples, self.views)
+
 
 class _Producer:
     """A thread that makes batches, and the queue through which they come.

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import SourceConfig, UserError
-from deit_fast.data.convert.sources.base import Renamed, Source, Subset
+from deit_fast.data.convert.sources.base import Renamed, Source, at_most
 from deit_fast.data.convert.sources.class_names import read_class_names
-from deit_fast.data.format.subset import stratified
 
 SHARDS = ("parquet", "webdataset")
 
@@ -25,11 +24,9 @@ def open_source(config: SourceConfig) -> Source:
     source = _open(config)
     if config.classes and config.kind not in SHARDS:  # these look up their labels themselves
         source = Renamed(source, read_class_names(Path(config.classes)), config.classes)
-    if config.subset is None:
-        return source
-    if config.subset > source.num_samples:
+    if config.subset is not None and config.subset > source.num_samples:
         raise UserError(f"source.subset={config.subset}: want at most {source.num_samples}, the images of {config.path}")
-    return Subset(source, stratified(source.labels, len(source.classes), config.subset, config.seed))
+    return at_most(source, config.subset, config.seed)
 
 
 def without_unused(config: SourceConfig) -> SourceConfig:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from deit_fast.data.convert.sources.accounts import Accounts
 from deit_fast.data.convert.sources.class_names import positions
+from deit_fast.data.format.subset import stratified
 
 SAMPLES_PER_PART = 64
 MAX_SAMPLES_PER_PART = 512
@@ -160,3 +161,10 @@ class Renamed(Source):
 
     def close(self) -> None:
         self.source.close()
+
+
+def at_most(source: Source, count: int | None, seed: int = 0) -> Source:
+    """The source, or a random subset of `count` samples where it has more, each class with its share; None: all."""
+    if count is None or count >= source.num_samples:
+        return source
+    return Subset(source, stratified(source.labels, len(source.classes), count, seed))

@@ -1,0 +1,33 @@
+"""Figures as PNG, and the files that commands are asked to write."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deit_fast.config import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG, the same bytes whenever it is drawn."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def file_to_write(option: str, name: str) -> Path:
+    """The file that an option names. Raises UserError, with the option, where it cannot be written."""
+    path = Path(name)
+    if not path.parent.is_dir() or path.is_dir():
+        raise UserError(f"{option}={name}: want the name of a file in an existing folder")
+    return path
+
+
+def picture_to_write(option: str, name: str, out: str) -> Path | None:
+    """The same for a PNG, which is beside the file of --out where none is named; None without either."""
+    name = name or (str(Path(out).with_suffix(".png")) if out else "")
+    return file_to_write(option, name) if name else None
