@@ -18,11 +18,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from deit_fast import __version__
-from deit_fast.cli import given_options, help_text, overview, parse
-from deit_fast.config import RankError, RunConfig, UserError
+from deit_fast.cli import help_text, overview, read_call
+from deit_fast.commands import Command
+from deit_fast.config import RankError, UserError
 from deit_fast.output import DroppingStream, droppable_output, dropped_output, reason_of
 from deit_fast.record.log import as_json
 from deit_fast.record.run import write_bytes
@@ -30,7 +31,6 @@ from deit_fast.record.run import write_bytes
 _LAST_STANDARD_FILE = 2  # stderr's number
 _ALL = "--help=all"
 _HELP = frozenset(("--help", "-h", _ALL))
-_LEAVE_FILES = ("write", "train", "sweep", "report", "demo")  # what these print is not their result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,47 +40,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     with droppable_output():
         try:
-            return _after_output(words, _status_of(words))
+            return _after_output(words, *_status_of(words))
         finally:
             _give_up_what_failed()
 
 
-def _status_of(words: list[str]) -> int:
-    """Runs a command and gives its exit status, apart from problems with its output."""
+def _status_of(words: list[str]) -> tuple[int, bool]:
+    """Does what the words ask for. Gives the exit status, problems with the output apart, and whether that is the result."""
     if not words:
         print(overview(), file=sys.stderr)
-        return 2
+        return 2, True
+    command = words[0]
+    try:
+        return 0, _answer(words)
+    except RankError as error:
+        return _complain(command, str(error), 2, of_any_rank=True), True
+    except UserError as error:
+        return _complain(command, str(error), 2), True
+    except OSError as error:
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        return _complain(command, f"{error.strerror}: {' -> '.join(names)}" if names else str(error), 2), True
+    except KeyboardInterrupt:
+        return _complain(command, "interrupted", 130), True
+
+
+def _answer(words: list[str]) -> bool:
+    """Prints help or the version, or runs a command. Gives whether the output is the result."""
     command, *options = words
     if command in _HELP:
         print(overview())
-        return 0
-    if command == "--version":
+    elif command == "--version":
         print(f"deit-fast {__version__}")
-        return 0
-    try:
-        if not _HELP.isdisjoint(options):
-            print(help_text(command, everything=_ALL in options))
-        else:
-            _run(command, words)
-    except RankError as error:
-        return _complain(command, str(error), 2, of_any_rank=True)
-    except UserError as error:
-        return _complain(command, str(error), 2)
-    except OSError as error:
-        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-        return _complain(command, f"{error.strerror}: {' -> '.join(names)}" if names else str(error), 2)
-    except KeyboardInterrupt:
-        return _complain(command, "interrupted", 130)
-    return 0
+    elif not _HELP.isdisjoint(options):
+        print(help_text(command, options, everything=_ALL in options))
+    else:
+        return _run(words).prints_result
+    return True
 
 
-def _after_output(words: list[str], status: int) -> int:
+def _after_output(words: list[str], status: int, prints_result: bool) -> int:
     """Exit status of a command that ended with `status`, after a check whether its output was written; says if it was not."""
     sys.stdout.flush()
     error = dropped_output().get("standard output")
     if error is not None and not _has_reader_gone(error):
         _complain(" ".join(words[:1]), f"standard output could not be written in full: {reason_of(error)}", status)
-        if not words or words[0] not in _LEAVE_FILES or not _HELP.isdisjoint(words):
+        if prints_result:
             status = status or 2
     return status
 
@@ -126,97 +130,18 @@ def _let_waiting_threads_sleep() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
-def _run(command: str, words: list[str]) -> None:
-    config = parse(command, words[1:])
-    out = _free_path(config.out) if config.out else None
-    result = _result(command, config, words)
+def _run(words: list[str]) -> Command:
+    """Runs the command that the words ask for, writes its result to --out, and gives the command."""
+    call = read_call(words)
+    out = _free_path(call.config.out) if call.config.out else None
+    result = call.command.run(call)
     if out and _is_first_rank():
         content = (json.dumps(as_json(result), indent=2) + "\n").encode()
         try:
             write_bytes(out, content)
         except OSError as error:
-            raise UserError(f"--out={config.out}: could not be written: {error.strerror}") from error
-
-
-def _result(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]:
-    """Result of the command. The imports are here so that `--help` does not wait for torch."""
-    match command:
-        case "write":
-            from deit_fast.data.convert.write import write_beton
-
-            return write_beton(config.source, config.write)
-        case "inspect":
-            from deit_fast.data.examine.inspect import inspect_beton
-
-            return inspect_beton(config.inspect)
-        case "verify":
-            from deit_fast.data.examine.verify import verify_beton
-
-            return verify_beton(config.verify)
-        case "train" if config.slurm.nodes:
-            from deit_fast.train.slurm import submit
-
-            return submit(config, words[1:])
-        case "train":
-            from deit_fast.plan.training import train
-
-            return train(config, ["deit-fast", *words])
-        case "plan":
-            from deit_fast.plan.plan import plan
-
-            return plan(config)
-        case "eval":
-            from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
-
-            return evaluate_checkpoint(config)
-        case "bench":
-            return _bench_result(config)
-        case "sweep":
-            from deit_fast.sweep import sweep
-
-            return sweep(config, words[1:], given_options(command, words[1:])[0])
-        case "report":
-            from deit_fast.report import write_report
-
-            return write_report(config.report)
-        case "demo":
-            from deit_fast.demo import demo
-
-            return demo(config.demo)
-    raise AssertionError(command)
-
-
-def _bench_result(config: RunConfig) -> dict[str, Any]:
-    """Result of `bench`, by its kind."""
-    match config.bench.kind:
-        case "write":
-            from deit_fast.benchmarks.write import bench_write
-
-            return bench_write(config)
-        case "step":
-            from deit_fast.benchmarks.step import bench_step
-
-            return bench_step(config)
-        case "eval":
-            from deit_fast.benchmarks.eval import bench_eval
-
-            return bench_eval(config)
-        case "gpu":
-            from deit_fast.benchmarks.gpu.bench import bench_gpu
-
-            return bench_gpu(config)
-        case "loader":
-            from deit_fast.benchmarks.loader import bench_loader
-
-            return bench_loader(config)
-        case "fidelity":
-            from deit_fast.benchmarks.fidelity.bench import bench_fidelity
-
-            return bench_fidelity(config)
-        case "train":
-            from deit_fast.benchmarks.bench import bench
-
-            return bench(config)
+            raise UserError(f"--out={call.config.out}: could not be written: {error.strerror}") from error
+    return call.command
 
 
 def _free_path(out: str) -> Path:

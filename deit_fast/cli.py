@@ -11,101 +11,16 @@ from __future__ import annotations
 import dataclasses
 import re
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, get_origin, get_type_hints
 
 from fastargs import Config, Param, Section
 from fastargs.validation import Checker
 
+from deit_fast.commands import COMMANDS, Call, Command, Group
 from deit_fast.config import RunConfig, UserError, at_home, check_ranges, ranges
 from deit_fast.option_values import BOOLEANS, COMMAND_LINE, Given, nearest, read_file, shown, typed, wanted
 from deit_fast.shipped import shipped
-
-
-@dataclass(frozen=True)
-class Command:
-    """What a command does, and its options beside --config-file and --out: sections ("data"), single ones ("train.device").
-
-    `positional`: the option that is set by words without dashes, if any. `short`: options by a shorter name. `usual`: options
-    that most people need, which `--help` lists; empty: all.
-    """
-
-    summary: str
-    takes: tuple[str, ...]
-    positional: str = ""
-    short: dict[str, str] = dataclasses.field(default_factory=dict)
-    usual: tuple[str, ...] = ()
-
-    def has(self, key: str) -> bool:
-        """Whether the command takes the option `section.name`."""
-        return key in self.takes or key.partition(".")[0] in self.takes
-
-
-_TRAINING = (
-    *("data", "augment", "model", "distil", "optim", "schedule", "train"),
-    *("eval.flip", "eval.heads", "eval.fusion", "run", "budget"),
-)
-_USUAL = (
-    *("data.train", "data.val", "data.batch_size", "data.resolution", "model.name", "model.weights", "distil.kind"),
-    *("distil.teacher_weights", "optim.lr", "train.epochs", "train.compile", "run.dir", "run.dollars_per_hour"),
-)
-COMMANDS = {
-    "write": Command(
-        "convert a data set into a beton",
-        ("source", "write"),
-        short={"resume": "write.resume"},
-        usual=(
-            *("source.path", "source.kind", "source.split", "source.subset", "write.out", "write.mode", "write.max_resolution"),
-            *("write.on_error", "write.num_workers", "write.resume"),
-        ),
-    ),
-    "inspect": Command("say what is in a beton", ("inspect",), positional="inspect.beton"),
-    "verify": Command(
-        "check that a beton is whole, and optionally that it is its source",
-        ("verify",),
-        positional="verify.beton",
-        short={"against": "verify.against"},
-    ),
-    "train": Command(
-        "train a classifier and record the run",
-        (*_TRAINING, "slurm"),
-        usual=(*_USUAL, "train.resume", "budget.hours", "slurm.nodes"),
-    ),
-    "plan": Command(
-        "predict the hours and dollars of a training run", (*_TRAINING, "plan"), usual=(*_USUAL, "plan.gpus", "plan.prices")
-    ),
-    "eval": Command(
-        "evaluate a checkpoint",
-        (
-            *("eval", "model.name", "model.options", "model.blurpool"),
-            *(f"data.{name}" for name in ("val", "eval_batch_size", "eval_resolution", "eval_crop_ratio")),
-            *(f"data.{name}" for name in ("num_workers", "batches_ahead")),
-            *(f"train.{name}" for name in ("device", "amp", "channels_last")),
-        ),
-    ),
-    "bench": Command(
-        "measure throughput of training, inference, conversion or loading, or the fidelity of views",
-        ("source", "write", "data", "augment", "model", "distil", "optim", "schedule", "train", "bench"),
-        positional="bench.kind",
-        usual=(
-            *("bench.kind", "bench.rounds", "bench.against", "bench.work", "bench.images", "bench.models", "bench.markdown"),
-            *("source.path", "data.train", "data.val", "data.batch_size", "model.name", "train.compile"),
-        ),
-    ),
-    "sweep": Command(
-        "train at every point of a grid, list or random sample of options",
-        (*_TRAINING, "slurm", "sweep"),
-        positional="sweep.file",
-        short={"dry-run": "sweep.dry_run"},
-        usual=(
-            *("sweep.file", "sweep.dir", "sweep.dry_run", "sweep.retry", "sweep.at_once", "sweep.where", "sweep.hours"),
-            *("sweep.dollars", "data.train", "data.val", "train.epochs", "run.dollars_per_hour"),
-        ),
-    ),
-    "report": Command("write a page about finished runs", ("report",), positional="report.runs"),
-    "demo": Command("train a small DeiT on scikit-learn's digits, from image folder to report", ("demo",)),
-}
 
 _SECTIONS: dict[str, Any] = {n: hint for n, hint in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(hint)}
 _HINTS = {f"{section}.{n}": hint for section, cls in _SECTIONS.items() for n, hint in get_type_hints(cls).items()}
@@ -124,8 +39,60 @@ _COMMON = {  # options of every command that are not part of a section: placehol
 
 def parse(command: str, argv: Sequence[str]) -> RunConfig:
     """The configuration of `deit-fast COMMAND *argv`. Raises UserError for the first error in it."""
-    taken = _command(command)
-    given, out = given_options(command, argv)
+    return read_call([command, *argv]).config
+
+
+def read_call(words: Sequence[str]) -> Call:
+    """What the words after `deit-fast` ask for: a command, its options, and the configuration that these make.
+
+    Raises UserError for an unknown command or option, an option that the command does not take, a value of a wrong type or
+    outside its range, and a file that cannot be read.
+    """
+    name, *argv = words
+    entry = _entry(name)
+    on_line, files, out = _split(entry, argv)
+    given: dict[str, Given] = {}
+    for file in files:
+        given |= read_file(shipped(at_home(file)), _HINTS, COMMAND_LINE)
+    given |= on_line
+    name, command = _chosen(name, entry, given)
+    for key in on_line:
+        if not command.has(key) and key != entry.positional:
+            raise UserError(f"{COMMAND_LINE}: {key} is not an option of {name}, but of {_takers(key)}")
+    config = _configuration(given, out)
+    check_ranges(config, command.has)
+    return Call(command, list(words), given, config)
+
+
+def _chosen(name: str, entry: Command | Group, given: Mapping[str, Given]) -> tuple[str, Command]:
+    """The command that runs, and its words: of a group, the kind that the options choose."""
+    if isinstance(entry, Command):
+        return name, entry
+    key = entry.positional
+    kind = typed(key, _HINTS[key], given[key]) if key in given else _default_kind(entry)
+    return f"{name} {kind}", entry.kinds[kind]
+
+
+def _default_kind(group: Group) -> str:
+    section, name = group.positional.split(".")
+    kind: str = getattr(getattr(RunConfig(), section), name)
+    return kind
+
+
+def _takers(key: str) -> str:
+    """The commands that take an option, in words."""
+    names: list[str] = []
+    for name, entry in COMMANDS.items():
+        if entry.has(key):
+            names.append(name)
+        elif isinstance(entry, Group):
+            names += [f"{name} {kind}" for kind, command in entry.kinds.items() if command.has(key)]
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _configuration(given: Mapping[str, Given], out: str) -> RunConfig:
+    """The options as they were given and all others at their defaults. Raises UserError for the first of a wrong type."""
     registry = _registry()
     registry.collect(given)
     for error in registry.validate("errordict").values():
@@ -136,45 +103,55 @@ def parse(command: str, argv: Sequence[str]) -> RunConfig:
         section: cls(**{field.name: registry[f"{section}.{field.name}"] for field in dataclasses.fields(cls)})
         for section, cls in _SECTIONS.items()
     }
-    config = RunConfig(**sections, out=out)
-    check_ranges(config, taken.has)
-    return config
-
-
-def given_options(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], str]:
-    """The options on a command line and in its configuration files, unconverted, and the value of --out.
-
-    Raises UserError for an unknown option, one that the command does not take, and a file that cannot be read.
-    """
-    given, files, out = _split(command, argv)
-    layers: dict[str, Given] = {}
-    for file in files:
-        layers |= read_file(shipped(at_home(file)), _HINTS, COMMAND_LINE)
-    return layers | given, out
+    return RunConfig(**sections, out=out)
 
 
 def overview() -> str:
     """The text of `deit-fast --help`."""
     lines = ["usage: deit-fast COMMAND [--section.option=VALUE ...]", "", "commands:"]
-    lines += [f"  {name:<8}{command.summary}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:<8}{entry.summary}" for name, entry in COMMANDS.items()]
     lines += ["", "`deit-fast COMMAND --help` lists a command's options, `deit-fast --version` prints the version."]
     return "\n".join(lines)
 
 
-def help_text(command: str, *, everything: bool = False) -> str:
-    """The text of `deit-fast COMMAND --help`: each option with its meaning, unit, type, range and default, in 100 columns.
+def help_text(name: str, argv: Sequence[str] = (), *, everything: bool = False) -> str:
+    """The text of `deit-fast COMMAND *argv --help`: each option with its meaning, unit, type, range and default.
 
-    everything: list the options that few people need as well.
+    Lines have up to 100 columns. Of argv, which may be wrong, only the choice of a kind counts. everything: list also the
+    options that few people need.
     """
-    taken = _command(command)
-    placeholder = _positional_placeholder(taken)
-    words = f" {placeholder}" if placeholder else ""
-    lines = [
-        f"usage: deit-fast {command}{words} [--config-file FILE.yaml] [--section.option=VALUE ...]",
-        "",
-        f"{taken.summary[0].upper()}{taken.summary[1:]}.",
-    ]
-    registry = _registry()
+    entry = _entry(name)
+    if isinstance(entry, Group):
+        words = (word.removeprefix(f"--{entry.positional}=") for word in argv)
+        kind = next((word for word in words if word in entry.kinds), None)
+        if kind is None:
+            return _group_help(name, entry)
+        name, entry = f"{name} {kind}", entry.kinds[kind]
+    lines = [*_first_lines(name, entry.summary, _placeholder(entry.positional)), *_option_lines(entry, everything)]
+    if entry.usual and not everything:
+        lines += ["", f"`deit-fast {name} --help=all` lists all options."]
+    return "\n".join([*lines, *_common_lines()])
+
+
+def _group_help(name: str, group: Group) -> str:
+    placeholder = _placeholder(group.positional)
+    lines = [*_first_lines(name, group.summary, f"[{placeholder}]"), "", f"{placeholder}:"]
+    for kind, command in group.kinds.items():
+        lines += _help_lines(kind, command.summary, indent=12)
+    lines += ["", f"Without {placeholder}: {_default_kind(group)}. In a file: {group.positional}."]
+    lines += [f"`deit-fast {name} {placeholder} --help` lists the options of a kind."]
+    return "\n".join([*lines, *_common_lines()])
+
+
+def _first_lines(name: str, summary: str, words: str) -> list[str]:
+    usage = " ".join(filter(None, ["usage: deit-fast", name, words, "[--config-file FILE.yaml] [--section.option=VALUE ...]"]))
+    return [usage, "", f"{summary[0].upper()}{summary[1:]}."]
+
+
+def _option_lines(taken: Command, everything: bool) -> list[str]:
+    """The options of a command, by section."""
+    lines: list[str] = []
+    placeholder, registry = _placeholder(taken.positional), _registry()
     for ns, paths in registry.sections_to_entries.items():
         keys = [key for key in map(".".join, paths) if taken.has(key) and (everything or not taken.usual or key in taken.usual)]
         if keys:
@@ -189,19 +166,21 @@ def help_text(command: str, *, everything: bool = False) -> str:
         for name, key in taken.short.items():
             if key in keys:
                 lines += _help_lines(f"--{name}", f"the same as --{key}")
-    if taken.usual and not everything:
-        lines += ["", f"`deit-fast {command} --help=all` lists all options."]
-    lines += ["", "every command:"]
+    return lines
+
+
+def _common_lines() -> list[str]:
+    lines = ["", "every command:"]
     for name, (placeholder, meaning) in _COMMON.items():
         lines += _help_lines(f"--{name} {placeholder}", meaning)
-    return "\n".join(lines)
+    return lines
 
 
-def _positional_placeholder(taken: Command) -> str:
-    """Placeholder for words without dashes: RUN... if there may be several, else the option's name."""
-    if not taken.positional:
+def _placeholder(positional: str) -> str:
+    """Placeholder for words without dashes: RUN... if there may be several, else the option's name; empty if there are none."""
+    if not positional:
         return ""
-    return "RUN..." if get_origin(_HINTS[taken.positional]) is tuple else taken.positional.partition(".")[2].upper()
+    return "RUN..." if get_origin(_HINTS[positional]) is tuple else positional.partition(".")[2].upper()
 
 
 def _default(value: Any) -> str:
@@ -210,14 +189,13 @@ def _default(value: Any) -> str:
     return shown(value) or "empty"
 
 
-def _help_lines(left: str, right: str) -> list[str]:
-    indent = 33
+def _help_lines(left: str, right: str, indent: int = 33) -> list[str]:
     return textwrap.wrap(
         right, 100, initial_indent=f"  {left} ".ljust(indent), subsequent_indent=" " * indent, break_on_hyphens=False
     )
 
 
-def _command(name: str) -> Command:
+def _entry(name: str) -> Command | Group:
     if name not in COMMANDS:
         raise UserError(f"unknown command {shown(name)}: want one of {', '.join(COMMANDS)}; {nearest(name, COMMANDS)}")
     return COMMANDS[name]
@@ -251,9 +229,9 @@ def _registry() -> Config:
     return registry
 
 
-def _split(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], list[str], str]:
+def _split(taken: Command | Group, argv: Sequence[str]) -> tuple[dict[str, Given], list[str], str]:
     """Splits a command line into options, configuration files and the value of --out."""
-    taken = COMMANDS[command]
+    short = taken.short if isinstance(taken, Command) else {}
     given: dict[str, Given] = {}
     files: list[str] = []
     runs: list[str] = []  # words without dashes
@@ -266,15 +244,11 @@ def _split(command: str, argv: Sequence[str]) -> tuple[dict[str, Given], list[st
         name, equals, value = word.partition("=")
         key = name.lstrip("-")
         if name == f"--{key}":
-            key = taken.short.get(key, key)
+            key = short.get(key, key)
             name = f"--{key}"
         hint = _HINTS.get(key, str if key in ("config-file", "out") else None)
         if hint is None or name != f"--{key}":
             raise UserError(f"{COMMAND_LINE}: unknown option {shown(name)}; {nearest(key, [*_HINTS, *_COMMON])}")
-        if key in _HINTS and not taken.has(key):
-            *takers, last = (name for name, other in COMMANDS.items() if other.has(key))
-            others = f"{', '.join(takers)} and {last}" if takers else last
-            raise UserError(f"{COMMAND_LINE}: {key} is not an option of {command}, but of {others}")
         if not equals and hint is bool and (not words or words[-1].lower() not in BOOLEANS):
             value = "true"
         elif not equals:

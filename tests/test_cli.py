@@ -13,13 +13,16 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deit_fast.cli import COMMANDS, help_text, overview, parse
-from deit_fast.config import DataConfig, Pair, ReportConfig, RunConfig, TrainConfig, Triple, UserError, checks
+from deit_fast.cli import help_text, overview, parse, read_call
+from deit_fast.commands import COMMANDS
+from deit_fast.config import BenchConfig, DataConfig, Pair, ReportConfig, RunConfig, TrainConfig, Triple, UserError, checks
+from tests.commands.every import every_command
 from tests.scale import scaled
 
 SECTIONS: dict[str, Any] = {n: kind for n, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
 IS_VALID = {path: within.holds for path, within in checks.ranges().items()}
 PROJECT = Path(__file__).parents[1]
+COMMANDS_AND_KINDS = every_command()
 
 
 def value(config: RunConfig, path: str) -> Any:
@@ -37,6 +40,28 @@ def error(command: str, *words: str) -> str:
 def test_nothing_gives_the_defaults() -> None:
     for command in COMMANDS:
         assert parse(command, []) == RunConfig()
+
+
+@pytest.mark.parametrize("words", [["loader"], ["--bench.kind=loader"], ["--bench.kind", "loader"]])
+def test_a_kind_is_chosen_by_a_word_an_option_or_a_file(tmp_path: Path, words: list[str]) -> None:
+    assert read_call(["bench", *words]).command is COMMANDS_AND_KINDS["bench loader"]
+    file = tmp_path / "a.yaml"
+    file.write_text("bench: {kind: eval}\n", encoding="utf-8")
+    assert read_call(["bench", f"--config-file={file}"]).command is COMMANDS_AND_KINDS["bench eval"]
+    assert read_call(["bench", f"--config-file={file}", *words]).config.bench.kind == "loader"
+    assert read_call(["bench"]).command is COMMANDS_AND_KINDS["bench train"]
+    file.write_text("bench: {kind: evil}\n", encoding="utf-8")
+    assert error("bench", f"--config-file={file}").startswith(f"{file}:1: bench.kind=evil: want one of train, ")
+
+
+def test_a_file_may_have_options_that_the_command_does_not_take(tmp_path: Path) -> None:
+    """A recipe is for several commands; ranges are checked of what is taken alone."""
+    file = tmp_path / "a.yaml"
+    file.write_text("bench: {models: [resnet18], steps: 0}\n", encoding="utf-8")
+    call = read_call(["bench", "loader", f"--config-file={file}", "--bench.rounds=1"])
+    assert (call.config.bench.models, call.config.bench.rounds) == (("resnet18",), 1)
+    assert set(call.given) == {"bench.kind", "bench.models", "bench.steps", "bench.rounds"}
+    assert error("bench", "step", f"--config-file={file}") == "bench.steps=0: want >= 1"
 
 
 @pytest.mark.parametrize(
@@ -137,9 +162,19 @@ def test_a_parse_leaves_nothing_behind() -> None:
         ("train", ["--data.train=a", "--data.train=a"], "data.train is given twice: want it once"),
         ("train", ["--out=a", "--out", "b"], "out is given twice: want it once"),
         ("report", ["a", "--report.runs=b"], "report.runs is given twice: as an option and as a"),
-        ("eval", ["--model.drop_path=0"], "model.drop_path is not an option of eval, but of train, plan, bench and sweep"),
-        ("eval", ["--train.epochs=3"], "train.epochs is not an option of eval, but of train, plan, bench and sweep"),
-        ("bench", ["--eval.flip"], "eval.flip is not an option of bench, but of train, plan, eval and sweep"),
+        (
+            "eval",
+            ["--train.mode=eval"],
+            "train.mode is not an option of eval, but of train, plan, bench train, bench step, bench gpu and sweep",
+        ),
+        ("bench", ["--eval.flip"], "eval.flip is not an option of bench train, but of train, plan, eval and sweep"),
+        ("bench", ["loader", "--bench.models=a"], "bench.models is not an option of bench loader, but of bench eval"),
+        ("bench", ["--bench.models=a"], "bench.models is not an option of bench train, but of bench eval"),
+        ("write", ["--bench.kind=eval"], "bench.kind is not an option of write, but of bench"),
+        ("bench", ["step", "--train.resume"], "train.resume is not an option of bench step, but of train, plan and sweep"),
+        ("bench", ["lad"], "bench.kind=lad: want one of train, step, eval, gpu, write, loader, fidelity; nearest: loader"),
+        ("bench", ["eval", "step"], "step is one word too many: want one bench.kind"),
+        ("bench", ["eval", "--bench.kind=eval"], "bench.kind is given twice: as an option and as eval"),
         ("train", ["--train.epochs=3.0"], "train.epochs=3.0: want an integer"),
         ("train", ["--train.epochs=3.9"], "train.epochs=3.9: want an integer"),
         ("train", ["--train.epochs=1_000"], "train.epochs=1_000: want an integer"),
@@ -187,31 +222,44 @@ def test_configurations_of_the_project_parse(path: str) -> None:
     parse("train", ["--config-file", str(PROJECT / path)])
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS_AND_KINDS)
 def test_help_lists_each_option_that_the_command_takes(command: str) -> None:
-    text = help_text(command, everything=True)
+    name, *kind = command.split()
+    text = help_text(name, kind, everything=True)
+    assert text.startswith(f"usage: deit-fast {command} ")
     assert max(map(len, text.splitlines())) <= 100
     flat = " ".join(text.split())
-    for section, kind in SECTIONS.items():
-        for field in dataclasses.fields(kind):
+    for section, section_type in SECTIONS.items():
+        for field in dataclasses.fields(section_type):
             key = f"{section}.{field.name}"
             meaning = " ".join(field.metadata["help"].split())
-            assert (f" --{key} {meaning} [" in flat) is COMMANDS[command].has(key), key
+            assert (f" --{key} {meaning} [" in flat) is COMMANDS_AND_KINDS[command].has(key), key
     for common in ("--config-file FILE.yaml", "--out FILE.json", "--help"):
         assert common in text
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS_AND_KINDS)
 def test_help_lists_what_most_people_need_and_says_how_to_see_the_rest(command: str) -> None:
-    usual, text = COMMANDS[command].usual, help_text(command)
+    name, *kind = command.split()
+    usual, text = COMMANDS_AND_KINDS[command].usual, help_text(name, kind)
     listed = set(re.findall(r"^  --(\w+\.\w+) ", text, re.MULTILINE))
     if usual:
         assert listed == set(usual)
-        assert all(COMMANDS[command].has(key) for key in usual)
         assert f"`deit-fast {command} --help=all`" in text
     else:
-        assert text == help_text(command, everything=True)
+        assert text == help_text(name, kind, everything=True)
     assert len(listed) <= 17
+
+
+def test_help_of_bench_lists_its_kinds() -> None:
+    text = help_text("bench")
+    assert text == help_text("bench", ["--bench.kind=evil"], everything=True)
+    kinds = [command.split()[1] for command in COMMANDS_AND_KINDS if command.startswith("bench ")]
+    assert re.findall(r"^  (\w+)  +\w", text, re.MULTILINE) == kinds
+    assert "`deit-fast bench KIND --help`" in text
+    assert "--bench." not in text
+    for words in (["loader"], ["--bench.kind=loader"], ["--no.such=1", "--bench.kind", "loader"]):
+        assert help_text("bench", words).startswith("usage: deit-fast bench loader ")
 
 
 def test_help_gives_types_choices_ranges_and_defaults() -> None:
@@ -275,11 +323,16 @@ Quoting.add_representer(tuple, lambda dumper, items: dumper.represent_list(items
 @given(sections())
 @example(("train", TrainConfig(amp="off", compile="off", channels_last=False)))
 @example(("data", DataConfig(train="1e-3", val="off")))
+@example(("bench", BenchConfig(kind="eval", models=("resnet18", "resnet50"))))
+@example(("bench", BenchConfig(kind="loader", threads=1)))
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, named: tuple[str, Any]) -> None:
     name, section = named
-    command = next(one for one, command in COMMANDS.items() if name in command.takes)
-    wanted = dataclasses.replace(RunConfig(), **{name: section})
-    options = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+    takers = (one for one, taken in COMMANDS_AND_KINDS.items() if name in taken.takes)
+    words = f"bench {section.kind}" if name == "bench" else next(takers)
+    command, taken = words.split()[0], COMMANDS_AND_KINDS[words]
+    keys = {own.name: f"{name}.{own.name}" for own in dataclasses.fields(section)}
+    options = {own: getattr(section, own) for own, key in keys.items() if taken.has(key) or key == "bench.kind"}
+    wanted = dataclasses.replace(RunConfig(), **{name: type(section)(**options)})
     assert parse(command, [f"--{name}.{key}={as_words(item)}" for key, item in options.items()]) == wanted
     file = tmp_path_factory.getbasetemp() / "round_trip.yaml"
     file.write_text(yaml.dump({name: options}, Dumper=Quoting, allow_unicode=True), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import subprocess
@@ -15,8 +16,9 @@ import pytest
 
 from deit_fast import __main__ as command_line
 from deit_fast import __version__
-from deit_fast.cli import COMMANDS, help_text, overview, parse
-from deit_fast.config import RunConfig, UserError
+from deit_fast.cli import help_text, overview, read_call
+from deit_fast.commands import COMMANDS, Call, Command
+from deit_fast.config import UserError
 
 OPTION = {
     "write": "write.out=a",
@@ -27,13 +29,15 @@ OPTION = {
     "bench": "data.val=a",
     "demo": "demo.dir=a",
 }
-Work = Callable[[str, RunConfig, list[str]], dict[str, Any]]
+Work = Callable[[Call], dict[str, Any]]
 
 
 @pytest.fixture
 def set_work(monkeypatch: pytest.MonkeyPatch) -> Callable[[Work], None]:
-    """Puts a function in the place of all commands' work."""
-    return lambda work: monkeypatch.setattr(command_line, "_result", work)
+    """Puts a function in the place of what `demo` does."""
+    demo = COMMANDS["demo"]
+    assert isinstance(demo, Command)
+    return lambda work: monkeypatch.setitem(COMMANDS, "demo", dataclasses.replace(demo, run=work))
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +50,7 @@ def names(folder: Path) -> list[str]:
 
 
 def raising(error: BaseException) -> Work:
-    def work(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]:
+    def work(call: Call) -> dict[str, Any]:
         raise error
 
     return work
@@ -122,8 +126,8 @@ def test_only_the_first_rank_of_a_node_complains(
 def test_out_receives_the_result(tmp_path: Path, set_work: Any) -> None:
     seen: list[Any] = []
 
-    def work(command: str, config: RunConfig, words: list[str]) -> dict[str, Any]:
-        seen.append((command, config.demo.dir, words))
+    def work(call: Call) -> dict[str, Any]:
+        seen.append((call.config.demo.dir, call.words))
         return {"top1": 0.5, "loss": float("nan")}
 
     set_work(work)
@@ -131,14 +135,14 @@ def test_out_receives_the_result(tmp_path: Path, set_work: Any) -> None:
     out.write_text("an earlier result")
     words = ["demo", "--demo.dir=here", f"--out={out}"]
     assert command_line.main(words) == 0
-    assert seen == [("demo", "here", words)]
+    assert seen == [("here", words)]
     assert json.loads(out.read_text()) == {"top1": 0.5, "loss": None}
     assert names(tmp_path) == ["result.json"]
 
 
 def test_only_the_first_rank_writes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_work: Any) -> None:
     monkeypatch.setenv("RANK", "1")
-    set_work(lambda command, config, words: {})
+    set_work(lambda call: {})
     assert command_line.main(["demo", f"--out={tmp_path / 'result.json'}"]) == 0
     assert names(tmp_path) == []
 
@@ -159,13 +163,13 @@ def test_a_result_that_finds_no_room_is_named(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(command_line, "write_bytes", no_room)
-    set_work(lambda command, config, words: {})
+    set_work(lambda call: {})
     out = f"--out={tmp_path / 'result.json'}"
     assert run(capsys, "demo", out) == (2, "", f"deit-fast demo: {out}: could not be written: No space left on device\n")
 
 
 def test_a_result_that_is_not_json_leaves_nothing(tmp_path: Path, set_work: Any) -> None:
-    set_work(lambda command, config, words: {"result": object()})
+    set_work(lambda call: {"result": object()})
     with pytest.raises(TypeError, match="no form in JSON"):
         command_line.main(["demo", f"--out={tmp_path / 'result.json'}"])
     assert names(tmp_path) == []
@@ -201,18 +205,22 @@ def test_an_out_that_is_a_device_is_refused(capsys: pytest.CaptureFixture[str], 
 @pytest.mark.parametrize(
     ("command", "module", "function", "wanted"),
     [
-        ("write", "data.convert.write", "write_beton", lambda config, words: (config.source, config.write)),
-        ("inspect", "data.examine.inspect", "inspect_beton", lambda config, words: (config.inspect,)),
-        ("verify", "data.examine.verify", "verify_beton", lambda config, words: (config.verify,)),
-        ("train", "plan.training", "train", lambda config, words: (config, ["deit-fast", *words])),
-        ("eval", "train.evaluate_checkpoint", "evaluate_checkpoint", lambda config, words: (config,)),
-        ("bench", "benchmarks.bench", "bench", lambda config, words: (config,)),
-        ("bench eval", "benchmarks.eval", "bench_eval", lambda config, words: (config,)),
-        ("bench write", "benchmarks.write", "bench_write", lambda config, words: (config,)),
-        ("bench loader", "benchmarks.loader", "bench_loader", lambda config, words: (config,)),
-        ("bench fidelity", "benchmarks.fidelity.bench", "bench_fidelity", lambda config, words: (config,)),
-        ("report run", "report", "write_report", lambda config, words: (config.report,)),
-        ("demo", "demo", "demo", lambda config, words: (config.demo,)),
+        ("write", "data.convert.write", "write_beton", lambda call: (call.config.source, call.config.write)),
+        ("inspect", "data.examine.inspect", "inspect_beton", lambda call: (call.config.inspect,)),
+        ("verify", "data.examine.verify", "verify_beton", lambda call: (call.config.verify,)),
+        ("train", "plan.training", "train", lambda call: (call.config, ["deit-fast", *call.words])),
+        ("plan --plan.gpus=2", "plan.plan", "plan", lambda call: (call.config,)),
+        ("eval", "train.evaluate_checkpoint", "evaluate_checkpoint", lambda call: (call.config,)),
+        ("bench", "benchmarks.bench", "bench", lambda call: (call.config,)),
+        ("bench step", "benchmarks.step", "bench_step", lambda call: (call.config,)),
+        ("bench gpu", "benchmarks.gpu.bench", "bench_gpu", lambda call: (call.config,)),
+        ("bench eval", "benchmarks.eval", "bench_eval", lambda call: (call.config,)),
+        ("bench write", "benchmarks.write", "bench_write", lambda call: (call.config,)),
+        ("bench loader", "benchmarks.loader", "bench_loader", lambda call: (call.config,)),
+        ("bench fidelity", "benchmarks.fidelity.bench", "bench_fidelity", lambda call: (call.config,)),
+        ("sweep a.yaml", "sweep", "sweep", lambda call: (call.config, call.words[1:], call.given)),
+        ("report run", "report", "write_report", lambda call: (call.config.report,)),
+        ("demo", "demo", "demo", lambda call: (call.config.demo,)),
     ],
 )
 def test_each_command_calls_its_function(
@@ -229,7 +237,7 @@ def test_each_command_calls_its_function(
     monkeypatch.setitem(sys.modules, f"deit_fast.{module}", stand_in)
     words = command.split() if " " in command else [command, f"--{OPTION[command]}"]
     assert command_line.main(words) == 0
-    assert calls == [wanted(parse(words[0], words[1:]), words)]
+    assert calls == [wanted(read_call(words))]
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,10 @@ def test_help_that_cannot_be_printed(words: list[str]) -> None:
 def test_an_interpreter_whose_output_is_lost_ends_as_it_would() -> None:
     """Also where a command ends by SystemExit, as `write` does on SIGTERM."""
     code = (
-        "import sys, deit_fast.__main__ as line\n"
-        "def end(command, config, words):\n"
+        "import dataclasses, sys; from deit_fast.__main__ import main; from deit_fast.commands import COMMANDS\n"
+        "def end(call):\n"
         "    print('a line'); print('another', file=sys.stderr); sys.exit(143)\n"
-        "line._result = end; line.main(['demo'])"
+        "COMMANDS['demo'] = dataclasses.replace(COMMANDS['demo'], run=end); main(['demo'])"
     )
     with _full() as full:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)

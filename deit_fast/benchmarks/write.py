@@ -30,7 +30,7 @@ def bench_write(config: RunConfig) -> dict[str, Any]:
     comes first, which also brings the source into the page cache. The time runs from the listing of the source to the synced
     file; ours includes manifest and digests. The betons go to the system's temporary folder and are removed.
     """
-    write = dataclasses.replace(config.write, num_workers=config.write.num_workers or num_cores())
+    write = dataclasses.replace(config.write, num_workers=config.write.num_workers or num_cores(), resume=False)
     kinds = {
         "as configured": write,
         f"longest side {_RESIZED_SIDE}": dataclasses.replace(write, max_resolution=_RESIZED_SIDE, resize_side="longest"),

@@ -55,54 +55,45 @@ class BenchConfig(Options):
     DECIDES = Decides.NOTHING
 
     kind: Literal["train", "step", "eval", "gpu", "write", "loader", "fidelity"] = option(
-        "train",
-        "train: images per second of the loader alone, of training steps alone, and of both together; step: time of our "
-        "training step over that of a bare PyTorch loop, on synthetic batches; eval: images per second of inference, by model; "
-        "gpu: the GPU's peak rates, and how near training comes to them; write: images per second of conversion, beside stock "
-        "FFCV's writer; loader: views per second of the data path, by stage, by threads, and beside other loaders; fidelity: "
-        "how far views differ from Pillow's and timm's",
+        "train", "what to measure; `deit-fast bench --help` says what each kind is"
     )
-    steps: int = option(30, "train, step, gpu: steps in one measurement", within=AT_LEAST_1)
+    steps: int = option(30, "steps in one measurement", within=AT_LEAST_1)
     rounds: int = option(
         5, "measurements of each figure, interleaved (eval: one after another); the median is reported", within=AT_LEAST_1
     )
-    seconds: float = option(
-        3.0, "loader, eval: seconds for one measurement: minimum for loader, target for eval", within=ABOVE_0
-    )
-    against: tuple[str, ...] = option((), "loader: rivals to measure beside ours: timm, ffcv (stock FFCV), dali")
+    seconds: float = option(3.0, "seconds for one measurement: minimum for loader, target for eval", within=ABOVE_0)
+    against: tuple[str, ...] = option((), "rivals to measure beside ours: timm, ffcv (stock FFCV), dali")
     work: tuple[str, ...] = option(
         (),
-        "loader: what to measure: stages and threads, with the options of data and augment; recipe3, recipe1, crop, raw and "
+        "what to measure: stages and threads, with the options of data and augment; recipe3, recipe1, crop, raw and "
         "evaluation, with DeiT's; empty: all",
     )
     threads: int = option(
         0,
-        "loader: largest number of threads; ours runs with 1, 2, 4 ... up to it, rivals with it; 0: one for each core",
+        "largest number of threads; ours runs with 1, 2, 4 ... up to it, rivals with it; 0: one for each core",
         within=AT_LEAST_0,
     )
     images: int = option(
         2048,
-        "loader, fidelity: largest number of images, in proportion from each class; 0: all; fidelity without source.path: "
+        "largest number of images, in proportion from each class; 0: all; fidelity without source.path: "
         "number of random images",
         within=AT_LEAST_0,
     )
-    chart: str = path_option("", "loader: PNG for a chart of the result; empty: beside --out, if that is given")
-    markdown: str = path_option("", "fidelity: Markdown file to write the table to; empty: none")
-    models: tuple[str, ...] = option(
-        (), "eval: names of the models to measure; empty: those that DeiT's paper compares, and CaiT"
-    )
+    chart: str = path_option("", "PNG for a chart of the result; empty: beside --out, if that is given")
+    markdown: str = path_option("", "Markdown file to write the table to; empty: none")
+    models: tuple[str, ...] = option((), "names of the models to measure; empty: those that DeiT's paper compares, and CaiT")
     batch_sizes: tuple[int, ...] = option(
         (1, 64, 256),
-        "eval: batch sizes, one row each; 0: the largest power of two that fits into the GPU's memory",
+        "batch sizes, one row each; 0: the largest power of two that fits into the GPU's memory",
         within=Within("each >= 0", lambda v: all(x >= 0 for x in v)),
     )
     precisions: tuple[str, ...] = option(
-        (), "eval: fp32, tf32, bf16, fp16, for weights and images alike; empty: fp32, and bf16 on a GPU"
+        (), "precisions of weights and images: fp32, tf32, bf16, fp16; empty: fp32, and bf16 on a GPU"
     )
-    resolution: int = option(0, "eval: side of the images in pixels; 0: the model's own, from timm", within=SIDE)
+    resolution: int = option(0, "side of the images in pixels; 0: the model's own, from timm", within=SIDE)
     limit_seconds: float = option(
         30.0,
-        "eval: seconds for all rows of a model; rows that would exceed them are left out, with the reason; 0: no limit",
+        "seconds for all rows of a model; rows that would exceed them are left out, with the reason; 0: no limit",
         within=AT_LEAST_0,
     )
 

@@ -49,4 +49,4 @@ def _repair() -> None:
 def _reader(manager: object) -> Any:
     from deit_fast.kernels.by_address import read_mapped
 
-    return read_mapped
+    return read_mapped.cached

@@ -88,7 +88,8 @@ class _DecodeViews(SimpleRGBImageDecoder):
         group_at = decode.GROUP.address
         seed, how = self._how()
         read = self.memory_read
-        locate, plan_views, decode_batch, sample_of = by_address.locate, crop.plan_views, decode.decode_batch_by, rng.sample_of
+        locate, plan_views, sample_of = by_address.locate.cached, crop.plan_views.cached, rng.sample_of.cached
+        decode_batch = decode.decode_batch_by
         start, size, height, width = decode.START, decode.SIZE, decode.HEIGHT, decode.WIDTH
 
         def decode_views(ids, memory, metadata, storage_state):  # type: ignore[no-untyped-def]
@@ -164,7 +165,7 @@ class AugmentViews(Operation):
         scratch_at, table_at = (scratch.ctypes.data, *scratch.shape), table.ctypes.data
         num_rows, num_steps, is_bicubic = len(table), self._policy.num_steps, self._policy.interpolation == BICUBIC
         seed, fill, apply_at = self._seed, self._fill, operations.APPLY.address
-        draw_steps, bytes_at, apply_all = by_address.draw_steps, by_address.bytes_at, operations.apply_all_by
+        draw_steps, bytes_at, apply_all = by_address.draw_steps.cached, by_address.bytes_at.cached, operations.apply_all_by
 
         def augment_views(views, nothing, ids):  # type: ignore[no-untyped-def]
             codes = np.empty((len(ids), num_steps), np.int32)
@@ -204,7 +205,7 @@ class Finish(Operation):
         seed, how, mean, std, precision = self._seed, self._mixing, self._mean, self._std, self._precision
         probability, erase_mode, num_workers = self._erase_probability, self._erase_mode, self._num_workers
         view_at = finish.VIEW.address
-        mix_of, draw_boxes, finish_views = mix.mix_of, erase.draw_boxes, finish.finish_views_by
+        mix_of, draw_boxes, finish_views = mix.mix_of.cached, erase.draw_boxes.cached, finish.finish_views_by
 
         def finish_batch(views, images, ids):  # type: ignore[no-untyped-def]
             mixed = mix_of(seed, ids, how, views.shape[1], views.shape[2])
@@ -223,7 +224,7 @@ class Label(IntDecoder):
     """FFCV's integer labels, (1,) int64, where batch indices are view ids."""
 
     def generate_code(self) -> Callable[..., Any]:
-        take_labels = by_address.take_labels
+        take_labels = by_address.take_labels.cached
 
         def decode_labels(ids, labels, metadata, storage_state):  # type: ignore[no-untyped-def]
             take_labels(ids, metadata, labels)
@@ -250,7 +251,7 @@ class SoftTargets(Operation):
 
     def generate_code(self) -> Callable[..., Any]:
         seed, how, smoothing, side = self._seed, self._mixing, self._smoothing, self._resolution
-        mix_of, soft_targets = mix.mix_of, mix.soft_targets
+        mix_of, soft_targets = mix.mix_of.cached, mix.soft_targets.cached
 
         def make_targets(labels, targets, ids):  # type: ignore[no-untyped-def]
             mixed = mix_of(seed, ids, how, side, side)

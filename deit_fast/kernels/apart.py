@@ -32,8 +32,9 @@ class Apart:
     def address(self) -> int:
         """Of the machine code, which is compiled, or loaded from the cache, the first time."""
         if not self._address:
-            self.function.compile(self._signature)
-            compiled = self.function.overloads[self._signature.args]
+            function = self.function.cached
+            function.compile(self._signature)
+            compiled = function.overloads[self._signature.args]
             self._address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
         return self._address
 

@@ -15,9 +15,11 @@ from deit_fast.__main__ import main
 from deit_fast.benchmarks.gpu.bench import _best_places, device_parts, line_of, model_parts, run_parts
 from deit_fast.benchmarks.gpu.ceilings import ceilings
 from deit_fast.benchmarks.gpu.steps import multiply_adds
+from deit_fast.commands.bench.gpu import KIND
 from deit_fast.config import ModelConfig, RunConfig, UserError
 from deit_fast.plan.placement import PLACES, named
 from deit_fast.train.dist import World
+from tests.benchmarks.reads import not_taken, options_read
 from tests.tiny_runs import TINY, digits, tiny_run  # noqa: F401
 from tests.train.learners import CPU, small_config
 
@@ -28,7 +30,8 @@ NAME = "deit_tiny_patch16_224"
 def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     config = tiny_run(**{"bench.steps": 2, "bench.rounds": 2, "data.batch_size": 16, "model.drop_path": 0.0})
     world, limit = World(0, 1, CPU), time.monotonic() + 100
-    results = run_parts(device_parts(config, world), limit)
+    with options_read(config) as read:
+        results = run_parts(device_parts(config, world), limit)
     assert list(results) == ["ceilings", "decode", "places"]
     of_device = capsys.readouterr().out.splitlines()
     assert "GB/s read and written" in of_device[0]
@@ -40,7 +43,9 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], capsys: pyt
     assert rate > 0
     assert len(results["places"]["lacks"]) == 2 or torch.cuda.is_available()
     assert "data.decode=cpu, augment.device=cpu" in of_device[3]
-    results |= run_parts(model_parts(config, world, (NAME,)), limit, results["ceilings"])
+    with options_read(config) as read_by_models:
+        results |= run_parts(model_parts(config, world, (NAME,)), limit, results["ceilings"])
+    assert not_taken(read | read_by_models, KIND) == []
     rates = results[f"run {NAME}"]["images_per_second"]
     assert set(rates) == {"data", "compute", "cached", "both"}
     assert results[f"run {NAME}"]["waiting"] == max(0.0, 1 - rates["both"] / rates["compute"])

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deit_fast.kernels.compiled import sources_stamp
+from deit_fast.kernels.cached import sources_stamp
 
 CALLEE = "from deit_fast.kernels.compiled import compiled\n\n@compiled()\ndef number():\n    return {}\n"
 CALLER = (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deit_fast.__main__ import main
-from deit_fast.cli import given_options, parse
+from deit_fast.cli import read_call
 from deit_fast.config import RunConfig, UserError
 from deit_fast.plan import ledger
 from deit_fast.plan.prediction import Prediction
@@ -34,7 +34,8 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(file: str, out: Path, *words: str, predict: Any = None) -> dict[str, Any]:
     words = (file, f"--sweep.dir={out}", *words)
-    return sweep(parse("sweep", words), words, given_options("sweep", words)[0], predict)
+    call = read_call(["sweep", *words])
+    return sweep(call.config, words, call.given, predict)
 
 
 def attempts(out: Path) -> list[tuple[str, str, str]]:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deit_fast.cli import COMMANDS, given_options, parse
+from deit_fast.cli import parse, read_call
+from deit_fast.commands import COMMANDS
 from deit_fast.config import RunConfig, SweepConfig, UserError
 from deit_fast.sweep.file import read_sweep_file
 from deit_fast.sweep.options import ALL, TRAINING
@@ -25,7 +26,7 @@ def points(folder: Path, text: str, *words: str, where: str = "here", data: str 
     path = folder / "s.yaml"
     path.write_text(data + text, encoding="utf-8")
     sweep = SweepConfig(file=str(path), where=where)  # type: ignore[arg-type]
-    return points_of(read_sweep_file(path), given_options("sweep", words)[0], sweep, folder / "out")
+    return points_of(read_sweep_file(path), read_call(["sweep", *words]).given, sweep, folder / "out")
 
 
 def options(folder: Path, text: str, *words: str) -> list[dict[str, Any]]:
@@ -229,7 +230,7 @@ def test_sweeps_of_the_project_by_their_headers(path: Path, tmp_path: Path) -> N
     _, name, file, *words = shlex.split(command)
     assert (name, PROJECT / file) == ("sweep", path)
     sweep = parse("sweep", [file, *words]).sweep
-    found = points_of(read_sweep_file(path), given_options("sweep", words)[0], sweep, tmp_path / "out")
+    found = points_of(read_sweep_file(path), read_call(["sweep", *words]).given, sweep, tmp_path / "out")
     assert len(found) == {"models_and_resolutions": 9, "digits": 12}[path.stem]
 
 

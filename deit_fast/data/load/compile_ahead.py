@@ -31,7 +31,7 @@ from tqdm import tqdm
 from deit_fast.cores import num_cores
 from deit_fast.data.load.batches import Loader, shown
 from deit_fast.data.load.views import AUGMENTING, DECODING, CpuViews
-from deit_fast.kernels.compiled import sources_stamp
+from deit_fast.kernels.cached import sources_stamp
 from deit_fast.kernels.decode import decode_batch_by
 from deit_fast.output import droppable_output
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deit_fast.config import UserError
-from deit_fast.kernels.compiled import stamped
+from deit_fast.kernels.cached import stamped
 
 if TYPE_CHECKING:
     import torch
