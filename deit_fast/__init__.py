@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from deit_fast.data.load.batches import Batch, Loader
     from deit_fast.data.load.loader import eval_loader, train_loader
     from deit_fast.plan.training import train as train_classifier
-    from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
+    from deit_fast.train.evaluate import evaluate_checkpoint
 
 __version__ = "0.1.0"
 __all__ = [
@@ -96,7 +96,7 @@ _HOMES = {
     "Loader": "data.load.batches",
     "SoftTargets": "data.ffcv_ops",
     "eval_loader": "data.load.loader",
-    "evaluate_checkpoint": "train.evaluate_checkpoint",
+    "evaluate_checkpoint": "train.evaluate",
     "open_beton": "data.format.beton",
     "parse": "cli",
     "train_classifier": "plan.training:train",  # deit_fast.train is the package

@@ -14,7 +14,9 @@ from deit_fast.config import RunConfig, SourceConfig, WriteConfig
 from deit_fast.data.convert.write import write_beton
 from deit_fast.demo import make_digits
 from deit_fast.plan.training import train
+from deit_fast.record.log import read_events
 
+MakeRun = Callable[..., RunConfig]  # the fixture `tiny_run`
 TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
 
@@ -68,7 +70,7 @@ def tiny_config(digits: Path, folder: Path, **changes: Any) -> RunConfig:
 
 
 @pytest.fixture
-def tiny_run(digits: Path, tmp_path: Path) -> Callable[..., RunConfig]:
+def tiny_run(digits: Path, tmp_path: Path) -> MakeRun:
     """tiny_run(**changes): the configuration of a run of seconds in a folder of the test's own."""
     return lambda **changes: tiny_config(digits, tmp_path / "run", **changes)
 
@@ -78,3 +80,9 @@ def finished_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
     """The configuration and the summary of a run that came to its end; not to be written into."""
     config = tiny_config(digits, tmp_path_factory.mktemp("finished") / "run")
     return config, train(config, ["deit-fast", "train"])
+
+
+def events_of(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The events of a run that have a name, in order; none where the run has no log yet."""
+    log = folder / "log.jsonl"
+    return [event for event in read_events(log) if event["event"] == name] if log.exists() else []

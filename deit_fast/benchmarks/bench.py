@@ -17,7 +17,6 @@ from deit_fast.benchmarks.step import FIRST_STEPS, synthetic_batch
 from deit_fast.config import RunConfig, check_training
 from deit_fast.data.load.loader import Batch
 from deit_fast.plan.placement import placed
-from deit_fast.train import optim
 from deit_fast.train.dist import joined_world, world_size_of_environment
 from deit_fast.train.trainer import Trainer
 
@@ -91,10 +90,10 @@ def measure_rates(trainer: Trainer, steps: int, rounds: int) -> dict[str, list[f
 
 def before_and_rates(trainer: Trainer, steps: int, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Seconds of the first_batch and of the first_steps, and what `measure_rates` gives."""
-    device, counter = trainer.world.device, itertools.count()
+    device, counter, lr = trainer.world.device, itertools.count(), trainer.lr(0, 0)
 
     def train_on(batch: Batch) -> None:
-        trainer.step(batch.images, batch.targets, 0, next(counter))
+        trainer.step(batch, 0, next(counter), lr)
 
     def seconds_of(work: Callable[[], object], count: int) -> float:
         wait_for(device)
@@ -110,7 +109,6 @@ def before_and_rates(trainer: Trainer, steps: int, rounds: int) -> tuple[dict[st
     before = {"first_batch": seconds_of(lambda: next(batches), 1)}
     synthetic = synthetic_batch(trainer.config, device, trainer.num_classes)
     cached = itertools.cycle([_copy(next(batches)) for _ in range(_NUM_CACHED)])
-    optim.set_lr(trainer.optimizer, trainer.lr(0, 0))
     # read after each: a trainer may be made for fewer steps between readings
     before["first_steps"] = sum(seconds_of(lambda: train_on(synthetic), 1) for _ in range(FIRST_STEPS))
 

@@ -14,8 +14,8 @@ from deit_fast.benchmarks.result import described, device_of
 from deit_fast.benchmarks.step import NUM_CLASSES
 from deit_fast.config import ModelConfig, RunConfig, UserError
 from deit_fast.model.names import stated, timm_model
-from deit_fast.train.compiler import check_compiler
 from deit_fast.train.dist import joined_world
+from deit_fast.train.learner import check_compiler
 
 # what DeiT's paper compares, at the resolutions that it states, and CaiT
 MODELS = (

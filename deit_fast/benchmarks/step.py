@@ -8,35 +8,30 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
-from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deit_fast.benchmarks.interleave import interleaved, spread, summary, wait_for
+from deit_fast.benchmarks.plain_loop import PlainLoop, Recipe
 from deit_fast.benchmarks.result import described, setting_of, title
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.data.load.loader import Batch
 from deit_fast.model.heads import head_logits, is_distilled
 from deit_fast.record.clock import Clock
 from deit_fast.train import optim
-from deit_fast.train.clip import clipped_parameters
 from deit_fast.train.dist import World, joined_world, world_size_of_environment
 from deit_fast.train.learner import Learner
-from deit_fast.train.prefetch import memory_format
+from deit_fast.train.step import memory_format
 from deit_fast.train.stop import Stop
 
 NUM_CLASSES = 1000
 STEPS_PER_EPOCH = 1250  # about ImageNet's with DeiT's global batch; moves nothing but the learning rate
 FIRST_STEPS = 3  # compile; with CUDA graphs the second is recorded and the third the first to be replayed
 
-Step = Callable[[], None]
+Step = Callable[[], object]
 
 
 def bench_step(config: RunConfig) -> dict[str, Any]:
@@ -100,45 +95,32 @@ def our_loop(learner: Learner, batch: Batch, stop: Stop) -> Step:
 
 
 def bare_loop(learner: Learner, batch: Batch) -> tuple[Step, nn.Module]:
-    """The loop of a script around PyTorch and timm, starting from a learner's current weights; and its own model."""
-    config, world, teacher, amp = learner.config, learner.world, learner.teacher, learner.step.amp
-    train, pieces = config.train, config.train.accumulate
+    """A plain loop on a batch, starting from a learner's current weights, with the same optimiser; and its own model."""
+    config, train, distil, amp = learner.config, learner.config.train, learner.config.distil, learner.step.amp
     model: Any = copy.deepcopy(learner.model)
-    optimizer = optim.create_optimizer(config.optim, model, learner.lr(0, 0))
-    average = ModelEmaV3(model, decay=train.ema_decay) if train.ema_decay else None
-    scaler = torch.amp.GradScaler(world.device.type, enabled=amp == "fp16")
-    dtype = torch.float16 if amp == "fp16" else torch.bfloat16
-    trained: nn.Module = _TwoHeads(model) if teacher is not None and is_distilled(model) else model
-    ranks = DistributedDataParallel(trained, gradient_as_bucket_view=True) if world.world_size > 1 else None
-    if ranks is not None and train.gradient_compression == "bf16":
-        ranks.register_comm_hook(None, bf16_compress_hook)
-    forward: Any = ranks or trained
-    clipped = clipped_parameters(config.optim, model)
-    if train.compile != "off":
-        forward = torch.compile(forward, mode=train.compile, dynamic=False)
-
-    def backward(images: torch.Tensor, targets: torch.Tensor) -> None:
-        with torch.autocast(world.device.type, dtype, enabled=amp != "off"):
-            teacher_logits = teacher(images) if teacher is not None else None
-            loss = _bare_loss(config, forward(images), targets, teacher_logits)
-        scaler.scale(loss / pieces if pieces > 1 else loss).backward()
-
-    def step() -> None:
-        for number, piece in enumerate(zip(batch.images.chunk(pieces), batch.targets.chunk(pieces), strict=True)):
-            is_last = number == pieces - 1
-            with nullcontext() if is_last or ranks is None else ranks.no_sync():
-                backward(*piece)
-        if config.optim.clip:
-            scaler.unscale_(optimizer)
-            mode = {"adaptive": "agc"}.get(config.optim.clip_mode, config.optim.clip_mode)
-            dispatch_clip_grad(clipped, config.optim.clip, mode)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad()
-        if average is not None:
-            average.update(model)
-
-    return step, model
+    recipe = Recipe(
+        precision={"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp],
+        accumulate=train.accumulate,
+        loss=train.loss,
+        bce_threshold=train.bce_threshold,
+        clip=config.optim.clip,
+        clip_mode="agc" if config.optim.clip_mode == "adaptive" else config.optim.clip_mode,
+        ema_decay=train.ema_decay,
+        kind=distil.kind,
+        alpha=distil.alpha,
+        tau=distil.tau,
+        soft_scale=distil.soft_scale,
+        bf16_gradients=train.gradient_compression == "bf16",
+        compile=train.compile,
+    )
+    plain = PlainLoop(
+        _TwoHeads(model) if learner.teacher is not None and is_distilled(model) else model,
+        optim.create_optimizer(config.optim, model, learner.lr(0, 0)),
+        recipe,
+        teacher=learner.teacher,
+        clipped=optim.clipped_parameters(config.optim, model),
+    )
+    return lambda: plain.step(batch.images, batch.targets), model
 
 
 class _TwoHeads(nn.Module):
@@ -150,26 +132,6 @@ class _TwoHeads(nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         return head_logits(self.model, images)
-
-
-def _bare_loss(config: RunConfig, outputs: Any, targets: torch.Tensor, teacher_logits: torch.Tensor | None) -> torch.Tensor:
-    logits, student = outputs if isinstance(outputs, tuple) else (outputs, outputs)
-    if config.train.loss == "bce":
-        threshold = config.train.bce_threshold
-        wanted = targets if threshold < 0 else targets.gt(threshold).float()
-        loss = F.binary_cross_entropy_with_logits(logits, wanted)
-    else:
-        loss = F.cross_entropy(logits, targets)
-    if teacher_logits is None:
-        return loss
-    distil = config.distil
-    if distil.kind == "hard":
-        distillation = F.cross_entropy(student, teacher_logits.argmax(1))
-    else:
-        mine, wanted = F.log_softmax(student / distil.tau, 1), F.log_softmax(teacher_logits / distil.tau, 1)
-        divisor = student.numel() if distil.soft_scale == "code" else len(student)
-        distillation = F.kl_div(mine, wanted, reduction="sum", log_target=True) * distil.tau**2 / divisor
-    return (1 - distil.alpha) * loss + distil.alpha * distillation
 
 
 def _measure(config: RunConfig, world: World, steps: dict[str, Step]) -> dict[str, Any]:

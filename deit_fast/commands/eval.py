@@ -8,7 +8,7 @@ from deit_fast.commands.command import Call, Command, of
 
 
 def _run(call: Call) -> dict[str, Any]:
-    from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
+    from deit_fast.train.evaluate import evaluate_checkpoint
 
     return evaluate_checkpoint(call.config)
 

@@ -33,7 +33,7 @@ class _Library(JITCodeLibrary):
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class _Lowering(typed_passes.NativeLowering):  # type: ignore[misc]
+class _Lowering(typed_passes.NativeLowering):
     """Numba's lowering, into a `_Library` and without wrappers."""
 
     _name = "inner_lowering"
@@ -50,7 +50,7 @@ class _Lowering(typed_passes.NativeLowering):  # type: ignore[misc]
         return True
 
 
-class _Compiler(compiler.CompilerBase):  # type: ignore[misc]
+class _Compiler(compiler.CompilerBase):
     def define_pipelines(self) -> list[Any]:
         passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
         own = {typed_passes.NativeLowering: _Lowering}
@@ -59,7 +59,7 @@ class _Compiler(compiler.CompilerBase):  # type: ignore[misc]
         return [passes]
 
 
-class Function(CPUDispatcher):  # type: ignore[misc]
+class Function(CPUDispatcher):
     """A function that compiled code takes in. A call from Python, which tests make, goes to `cached`."""
 
     def __init__(

@@ -17,7 +17,7 @@ from deit_fast.data.load.loader import Batch, Loader, train_loader
 from deit_fast.data.load.placement import check_device
 from deit_fast.train.dist import World
 from deit_fast.train.learner import Learner
-from deit_fast.train.prefetch import on_device
+from deit_fast.train.step import on_device
 
 Place = Literal["cpu", "gpu", "auto"]
 Places = tuple[Place, Place]  # data.decode, augment.device

@@ -22,8 +22,8 @@ from deit_fast.data.load.loader import Batch
 from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import Clock
 from deit_fast.train.evaluate import num_batches
-from deit_fast.train.keeper import Keeper
-from deit_fast.train.prefetch import on_device
+from deit_fast.train.run_folder import Keeper
+from deit_fast.train.step import on_device
 from deit_fast.train.trainer import Trainer
 
 _ROUND_SECONDS = 1.0  # of steps, at least, where an epoch has so many

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from deit_fast.config import RunConfig
 from deit_fast.train import schedule
-from deit_fast.train.keeper import kept_name
+from deit_fast.train.run_folder import kept_name
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from deit_fast.sweep.jobs import Job
 from deit_fast.sweep.ledger import Ledger, check_same_sweep, is_finished, read_attempts
 from deit_fast.sweep.points import Point, points_of
 from deit_fast.sweep.runner import Attempt, Outcome, Runner, say, to_run
-from deit_fast.train.launch import launch_of_environment
+from deit_fast.train.rendezvous import launch_of_environment
 from deit_fast.train.slurm import make_executor
 
 __all__ = ["sweep"]

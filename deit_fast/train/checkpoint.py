@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from deit_fast.config import ModelConfig, UserError
+from deit_fast.config import Decides, ModelConfig, RunConfig, UserError
 from deit_fast.record.run import replacing
 
 FORMAT = 2
@@ -38,6 +38,7 @@ _UNREADABLE = (  # what PyTorch raises for a file with wrong bytes; OSError: for
     RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError, zipfile.BadZipFile,
 )  # fmt: skip
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+Digests = Mapping[str, Mapping[str, str]]  # of what a file holds, by the option that names it, and what is digested
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -201,3 +202,42 @@ def _describe(name: str, options: dict[str, Any], num_classes: int) -> str:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:300] if lines else type(error).__name__
+
+
+def check_same_run(
+    content: dict[str, Any], path: Path, config: RunConfig, global_batch_size: int, num_samples: int, digests: Digests
+) -> None:
+    """Raises UserError if a resumed configuration differs from the checkpoint's in options that affect the (best) weights.
+
+    The number of ranks may change if the global batch stays the same: then the views of each step do too. num_samples: of the
+    training beton, which may have moved; one with another number of images has other steps in an epoch.
+    """
+    had = content.get("num_samples", num_samples)  # older checkpoints do not say
+    if had != num_samples:
+        raise UserError(
+            f"data.train={config.data.train}: has {num_samples} images, checkpoint {path} is of a run on {had}; want that "
+            "run's beton, or start a new run"
+        )
+    if content["global_batch_size"] != global_batch_size:
+        raise UserError(
+            f"checkpoint {path}: of a run with a global batch of {content['global_batch_size']}, this one has "
+            f"{global_batch_size}; choose data.batch_size and the number of ranks so that they agree"
+        )
+    for key, ours in config.options_that_decide(Decides.WEIGHTS).items():
+        section, name = key.split(".")
+        theirs = content["config"].get(section, {}).get(name, ours)  # older checkpoints do not have every option
+        if theirs != ours:
+            raise UserError(f"checkpoint {path}: of a run with {key}={theirs}, not {ours}; start a new run")
+    _check_same_files(content.get("digests", {}), path, config, digests)
+
+
+def _check_same_files(had: Digests, path: Path, config: RunConfig, digests: Digests) -> None:
+    """Raises UserError if a file's content has changed; older checkpoints do not have its digest."""
+    for option, ours in digests.items():
+        section, name = option.split(".")
+        for what, digest in ours.items():
+            if had.get(option, {}).get(what, digest) != digest:
+                raise UserError(
+                    f"{option}={getattr(getattr(config, section), name)}: holds other {what} than the run of checkpoint {path} "
+                    "had; want the same file, or start a new run"
+                )

@@ -1,9 +1,11 @@
-"""Evaluates a model: top-1, top-5 and loss over the whole set, each image counted once."""
+"""Evaluates a model, or a file of weights (`deit-fast eval`): top-1, top-5 and loss, each image counted once."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,13 +14,22 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from deit_fast.config import EvalConfig, UserError
-from deit_fast.data.load.loader import Loader
+from deit_fast.config import EvalConfig, ModelConfig, RunConfig, UserError
+from deit_fast.data.format.beton import Beton
+from deit_fast.data.format.classes import training_labels
+from deit_fast.data.load.loader import Loader, eval_loader
 from deit_fast.data.load.order import EvalOrder
+from deit_fast.model.create import create_model
 from deit_fast.model.heads import fuse, head_logits, is_distilled
-from deit_fast.train.dist import World
-from deit_fast.train.prefetch import on_device
-from deit_fast.train.step import autocast
+from deit_fast.model.memory_format import to_channels_last
+from deit_fast.model.names import stated
+from deit_fast.model.weights import Weights, fit_weights, num_classes_of, weights_of
+from deit_fast.train.checkpoint import load_any
+from deit_fast.train.dist import World, joined_world
+from deit_fast.train.step import autocast, check_dtype, on_device, resolve_amp
+
+_HEADS = {"both": "both heads", "class": "class head", "distillation": "distillation head"}
+_FUSIONS = {"code": "mean of logits", "paper": "sum of softmaxes"}
 
 
 class Decision:
@@ -97,7 +108,142 @@ def num_batches(loader: Loader) -> int:
     return EvalOrder(order.num_samples, order.batch_size, 0, order.world_size).steps_per_epoch
 
 
-def check_dtype(dtype: str, amp: str) -> None:
-    """Raises UserError if a model in a precision (off, bf16 or fp16) cannot take images of a dtype (data.dtype)."""
-    if dtype == "uint8" or (dtype != "float32" and amp == "off"):
-        raise UserError(f"data.dtype={dtype}: want float32 without mixed precision; or set train.amp to bf16 or fp16")
+@dataclass(frozen=True)
+class _Trained:
+    """Model, view and classes of a file of weights, as the file or else timm states them."""
+
+    model: ModelConfig
+    weights: Weights
+    weights_name: str  # model or ema
+    num_classes: int
+    classes: list[str] | None
+    view: Mapping[str, Any]
+    epoch: int | None  # from 0
+
+    @property
+    def is_of_other_code(self) -> bool:
+        """Whether other code wrote the file, which then has only the number of its classes."""
+        return self.epoch is None
+
+
+def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
+    """Evaluates eval.checkpoint on data.val, each image counted once. Gives the result; rank 0 also prints it.
+
+    A checkpoint of deit_fast contains its architecture and view. For any other file of weights model.name gives the
+    architecture, and timm its view. At another resolution position embeddings are interpolated.
+    """
+    for path in ("eval.checkpoint", "data.val"):
+        section, name = path.split(".")
+        if not getattr(getattr(config, section), name):
+            raise UserError(f"{path} is not set")
+    trained = _read(config)
+    # the view is the one that training evaluated, unless this command was told otherwise
+    view = trained.view
+    data = dataclasses.replace(
+        config.data,
+        eval_resolution=config.data.eval_resolution or view["eval_resolution"],
+        eval_crop_ratio=config.data.eval_crop_ratio or view["eval_crop_ratio"],
+        interpolation=view["interpolation"],
+    )
+    augment = dataclasses.replace(config.augment, mean=tuple(view["mean"]), std=tuple(view["std"]))
+    with joined_world(config.train.device) as world:
+        loader = eval_loader(data, augment, rank=world.rank, world_size=world.world_size, device=world.device)
+        try:
+            labels, remarks = _labels_of(trained, loader.beton, config.eval.checkpoint)
+            model = create_model(trained.model, num_classes=trained.num_classes, resolution=data.eval_resolution)
+            remarks += fit_weights(model, trained.weights, path=config.eval.checkpoint)
+            model = model.to(world.device).eval()
+            if config.train.channels_last:
+                model = to_channels_last(model)
+            amp = resolve_amp(config.train.amp, world.device)
+            check_dtype(data.dtype, amp)
+            decision = Decision(model, config.eval)
+            how: dict[str, Any] = {"amp": amp, "channels_last": config.train.channels_last}
+            result = evaluate(decision, loader, world, **how, labels=labels)
+            assert result is not None
+        finally:
+            loader.close()
+        if world.is_main:
+            view_line = f"{data.eval_resolution} pixels of {round(data.eval_resolution / data.eval_crop_ratio)}"
+            print(_line(trained, model, [view_line, *remarks], config.eval, result))
+    return {
+        **result,
+        "weights": trained.weights_name,
+        "flip": config.eval.flip,
+        "heads": config.eval.heads,
+        "fusion": config.eval.fusion,
+        "eval_resolution": data.eval_resolution,
+        "eval_crop_ratio": data.eval_crop_ratio,
+        "checkpoint": config.eval.checkpoint,
+        "val": data.val,
+    }
+
+
+def _read(config: RunConfig) -> _Trained:
+    """Reads eval.checkpoint. Raises UserError if model.name is missing but needed, or contradicts the file."""
+    path = config.eval.checkpoint
+    content = load_any(path)
+    weights = weights_of(content, config.eval.weights, path=path)
+    if "architecture" not in content:
+        return _of_other_code(config, weights)
+    model = ModelConfig(**content["architecture"])
+    if config.model.name not in (ModelConfig().name, model.name):
+        raise UserError(f"model.name={config.model.name}: checkpoint {path} holds {model.name}; leave the option out")
+    name = content["best_weights"] if config.eval.weights == "auto" else config.eval.weights
+    return _Trained(model, weights, name, content["num_classes"], content["classes"], content["view"], content["epoch"])
+
+
+def _of_other_code(config: RunConfig, weights: Weights) -> _Trained:
+    """Weights from timm, DeiT's code or safetensors, for the architecture of model.name and model.options."""
+    with torch.device("meta"):  # for the names of its heads alone
+        model = create_model(config.model, num_classes=1, resolution=_default(config.model.name)["eval_resolution"])
+    num_classes = num_classes_of(model, weights, path=config.eval.checkpoint)
+    if num_classes is None:
+        raise UserError(f"eval.checkpoint={config.eval.checkpoint}: its weights have no head; want a classifier's")
+    name = "model" if config.eval.weights == "auto" else config.eval.weights
+    return _Trained(config.model, weights, name, num_classes, None, _default(config.model.name), None)
+
+
+def _default(name: str) -> dict[str, Any]:
+    """The view that timm states for an architecture; DeiT's where it knows none."""
+    its = stated(name)
+    return {
+        "eval_resolution": its.input_size[-1],
+        "eval_crop_ratio": its.crop_pct,
+        "interpolation": its.interpolation,
+        "mean": its.mean,
+        "std": its.std,
+    }
+
+
+def _labels_of(trained: _Trained, val: Beton, path: str) -> tuple[NDArray[np.int64] | None, list[str]]:
+    """The weights' label for each label of a beton, if they differ, and lines about them.
+
+    Raises UserError if a beton's classes are not among those that the weights were trained on."""
+    labels = training_labels(val, trained.classes, num_classes=trained.num_classes, trained_on=f"checkpoint {path}")
+    if val.num_classes == trained.num_classes:
+        return labels, []
+    if labels is not None:
+        return labels, [f"{len(labels)} of {trained.num_classes} classes"]
+    if trained.is_of_other_code and val.classes is not None:
+        raise UserError(
+            f"checkpoint {path}: decides between {trained.num_classes} classes, {val.path} has {val.num_classes}; want weights "
+            f"for these, or a beton of all {trained.num_classes}"
+        )
+    return None, [f"labels up to {val.num_classes - 1} for {trained.num_classes} classes"]
+
+
+def _line(trained: _Trained, model: nn.Module, remarks: list[str], config: EvalConfig, result: Mapping[str, Any]) -> str:
+    """One line with the evaluated weights, the settings and the result."""
+    parts = [trained.model.name]
+    if trained.epoch is not None:
+        parts += [f"epoch {trained.epoch + 1}"]
+    parts += [f"{trained.weights_name} weights", *remarks]
+    if config.flip:
+        parts += ["mirror images added"]
+    if is_distilled(model):
+        parts += [_HEADS[config.heads] + (f" ({_FUSIONS[config.fusion]})" if config.heads == "both" else "")]
+    return (
+        f"{', '.join(parts)}: top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %, loss {result['loss']:.4f}, "
+        f"{result['num_images']} images"
+    )

@@ -1,8 +1,8 @@
-"""Records what a run does: its folder, events, checkpoints, and lines on the terminal."""
+"""Records what a run does: its events, losses and checkpoints, in its folder and as lines on the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ from deit_fast.model.create import lacks_of, num_parameters
 from deit_fast.output import dropped_output, reason_of
 from deit_fast.record.progress import Progress
 from deit_fast.record.run import RunRecord, open_run
-from deit_fast.train import keeper
-from deit_fast.train.disk_space import check_room
-from deit_fast.train.keeper import Keeper
+from deit_fast.train import run_folder
+from deit_fast.train.run_folder import Keeper, check_disk_space
+from deit_fast.train.step import Window
 from deit_fast.train.trainer import Trainer
+
+_SUMS = ("loss_sum", "correct_sum", "wall_seconds")
 
 
 class Journal:
@@ -29,10 +31,10 @@ class Journal:
         self._said_dropped: set[str] = set()
 
         def opened() -> RunRecord:
-            stale = keeper.step_files(self._keeper.folder)
+            stale = run_folder.step_files(self._keeper.folder)
             if stale and not is_resumed and not (folder / "run.json").exists():
                 raise UserError(f"run.dir={folder}: holds {stale[-1].name} of another run; choose another --run.dir")
-            check_room(folder, trainer.model, trainer.average, trainer.config)
+            check_disk_space(folder, trainer.model, trainer.average, trainer.config)
             return open_run(folder, trainer.config, command, is_resumed)
 
         self._record = self._world.only_on_main(opened)
@@ -138,7 +140,7 @@ class Journal:
     def last_good(self) -> str:
         """Names the last checkpoint, for the error of a run that cannot continue."""
         self._keeper.wait()
-        files = keeper.step_files(self._keeper.folder)
+        files = run_folder.step_files(self._keeper.folder)
         return f"the last good checkpoint is {files[-1]}" if files else "there is no checkpoint yet"
 
     def end_writing(self) -> None:
@@ -180,3 +182,82 @@ class Journal:
         self._note_dropped_output()
         if self._record is not None:
             self._record.close()
+
+
+class Tally:
+    """Adds up the losses of steps, logs steps and epochs, and stops the run at a loss that is not finite.
+
+    `sums`: over the steps of the current epoch; they are stored in checkpoints.
+    """
+
+    def __init__(self, trainer: Trainer, journal: Journal) -> None:
+        self._trainer, self._journal = trainer, journal
+        self.sums: dict[str, float] = dict.fromkeys(_SUMS, 0.0)
+        self._logged: Mapping[str, float] = {}  # seconds by kind, in the epoch events of this session
+
+    @property
+    def loss(self) -> float:
+        """Mean loss over the finished epoch."""
+        return self.sums["loss_sum"] / self._trainer.steps_per_epoch
+
+    @property
+    def images_per_second(self) -> float:
+        """Images per second of the finished epoch."""
+        return self._trainer.images_per_epoch / self.sums["wall_seconds"]
+
+    def begin_epoch(self) -> None:
+        """Starts the sums of another epoch."""
+        self.sums = dict.fromkeys(_SUMS, 0.0)
+
+    def read(self, epoch: int, steps_done: int) -> None:
+        """Read the losses since the last read, if any, and log them. Raises UserError if one is not finite.
+
+        epoch: the current one, with steps_done steps done.
+        """
+        trainer = self._trainer
+        if not trainer.step.num_unread:
+            return
+        window = trainer.step.read()
+        if window.first_bad is not None:
+            self._end_for_loss(window, epoch, steps_done - window.num_steps + window.first_bad)
+        self.sums["loss_sum"] += window.loss * window.num_steps
+        self.sums["correct_sum"] += window.top1 / 100 * window.num_steps * trainer.global_batch_size
+        lr, last = trainer.lr(epoch, steps_done - 1), epoch * trainer.steps_per_epoch + steps_done - 1
+        self._journal.event("step", epoch=epoch, step=last, loss=window.loss, top1=window.top1, lr=lr)
+        self._journal.progress.loss(window.loss, lr)
+
+    def log_epoch(self, epoch: int, seconds: Mapping[str, float]) -> None:
+        """Logs an epoch after all its steps were read. seconds: of this session so far, by kind."""
+        trainer = self._trainer
+        images = trainer.images_per_epoch
+        self._journal.event(
+            "epoch",
+            epoch=epoch,
+            steps=trainer.steps_per_epoch,
+            loss=self.loss,
+            top1=100 * self.sums["correct_sum"] / images,
+            lr=trainer.lr(epoch, trainer.steps_per_epoch - 1),
+            resolution=trainer.resolution(epoch),
+            images=images,
+            images_replaced=trainer.train_loader.num_replaced,  # in all epochs of this session
+            images_refused=trainer.train_loader.num_refused,  # by the device's decoder, likewise
+            wall_seconds=self.sums["wall_seconds"],
+            images_per_second=self.images_per_second,
+            seconds={kind: value - self._logged.get(kind, 0.0) for kind, value in seconds.items()},
+        )
+        self._logged = seconds
+
+    def _end_for_loss(self, window: Window, epoch: int, step: int) -> None:
+        """Raises UserError on every rank, after logging the samples of the step."""
+        trainer = self._trainer
+        lr = trainer.lr(epoch, step)
+        here = trainer.samples_of_step(epoch, step) if window.bad_here else None
+        samples = {str(rank): sorted(set(found)) for rank, found in enumerate(trainer.world.gather(here)) if found is not None}
+        self._journal.event("not_finite", epoch=epoch, step=step, loss=window.loss, lr=lr, samples=samples)
+        rank, found = next(iter(samples.items()))
+        few = ", ".join(map(str, found[:8])) + (f" and {len(found) - 8} more (in log.jsonl)" if len(found) > 8 else "")
+        raise UserError(
+            f"the loss is not finite at epoch {epoch + 1}, step {step + 1}, learning rate {lr:.3g}, on rank "
+            f"{rank}, samples {few}; {self._journal.last_good()}; try a smaller optim.lr, more schedule.warmup_epochs, "
+            "model.attention_dtype=float32, or train.amp=off"
+        )

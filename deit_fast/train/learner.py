@@ -1,11 +1,18 @@
-"""Builds what learns on one rank: model, teacher, optimiser, moving average, step."""
+"""Builds what learns on one rank: model, teacher, optimiser, moving average, step; and tries beforehand that it can."""
 
 from __future__ import annotations
 
+import copy
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterable
+
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from deit_fast.config import RunConfig, eval_resolution
+from deit_fast.config import RunConfig, UserError, eval_resolution
 from deit_fast.data.load.loader import Batch
 from deit_fast.model.create import create_model
 from deit_fast.model.memory_format import to_channels_last
@@ -13,14 +20,11 @@ from deit_fast.model.parts import freeze_except
 from deit_fast.model.weights import fit_weights, weights_of
 from deit_fast.train import optim, schedule
 from deit_fast.train.checkpoint import load_any
-from deit_fast.train.compiler import check_compiler
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
-from deit_fast.train.evaluate import check_dtype
 from deit_fast.train.objective import Objective
-from deit_fast.train.step import TrainStep, resolve_amp
+from deit_fast.train.step import TrainStep, check_dtype, resolve_amp
 from deit_fast.train.teacher import Teacher, create_teacher
-from deit_fast.train.trial import check_resolutions, check_single_image, smallest_piece
 
 
 class Learner:
@@ -87,12 +91,12 @@ class Learner:
         epochs = range(train.epochs)
         sides = {schedule.resolution_of_epoch(data, epoch=epoch, epochs=train.epochs) for epoch in epochs}
         name = f"model.name={self.config.model.name}"
-        check_resolutions(self.model, name, {*sides, eval_resolution(data), data.resolution}, device)
+        _check_resolutions(self.model, name, {*sides, eval_resolution(data), data.resolution}, device)
         if self.teacher is not None:
             teacher = f"distil.teacher={self.config.distil.teacher}"
-            check_resolutions(self.teacher.model, teacher, {*sides, data.resolution}, device)
+            _check_resolutions(self.teacher.model, teacher, {*sides, data.resolution}, device)
         self.set_mode()
-        check_single_image(self.model, smallest_piece(data.batch_size, train.accumulate), min(sides), device)
+        _check_single_image(self.model, smallest_piece(data.batch_size, train.accumulate), min(sides), device)
 
     def set_mode(self) -> None:
         """Put the model into its training mode, by train.mode."""
@@ -111,5 +115,73 @@ class Learner:
 
     def train_on(self, batch: Batch, epoch: int, step: int) -> None:
         """One step of an epoch, at its learning rate."""
-        optim.set_lr(self.optimizer, self.lr(epoch, step))
-        self.step(batch.images, batch.targets, epoch, step)
+        self.step(batch, epoch, step, self.lr(epoch, step))
+
+
+def check_compiler(mode: str, device: torch.device) -> None:
+    """Raises UserError if train.compile=mode wants a compiler that this machine lacks.
+
+    On a CPU torch.compile writes C++; on a GPU Triton builds a launcher in C for each kernel. CXX and CC come first."""
+    if mode == "off":
+        return
+    variable, language, usual = ("CC", "C", ("gcc", "clang")) if device.type == "cuda" else ("CXX", "C++", ("g++",))
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise UserError(f"train.compile={mode}: Triton is not installed; install the package triton, or choose off")
+    asked = os.environ.get(variable)
+    if not any(shutil.which(name) for name in ((asked,) if asked else usual)):
+        what = f"{variable}={asked} is none" if asked else f"there is no {' or '.join(usual)} in PATH"
+        raise UserError(
+            f"train.compile={mode}: needs a {language} compiler, and {what}; install one (Debian: apt install g++), set "
+            f"{variable} to its path, or choose off"
+        )
+
+
+def _check_resolutions(model: nn.Module, option: str, sides: Iterable[int], device: torch.device) -> None:
+    """Raises UserError if a model does not take images of each of the sides, in pixels. option: names the model in the error.
+
+    Nothing is tried if there is only one side: models are built for it."""
+    sides = sorted(set(sides))
+    if len(sides) == 1:
+        return
+    was_training = model.training
+    model.eval()
+    for side in sides:
+        try:
+            _show(model, 1, side, device)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"{option}: the run has images of {', '.join(map(str, sides))} pixels, and the model does not take {side} "
+                f"({_first_line(error)}); want data.start_resolution and data.eval_resolution of 0, or another model"
+            ) from error
+    model.train(was_training)
+
+
+def _check_single_image(model: nn.Module, piece: int, side: int, device: torch.device) -> None:
+    """Raises UserError if a model cannot train on a piece of one image, because of its batch statistics.
+
+    piece: images in the smallest piece of a batch; side: the smallest in pixels. With one image and one pixel a channel has one
+    value, and no variance."""
+    if piece > 1 or not any(isinstance(module, _BatchNorm) and module.training for module in model.modules()):
+        return
+    try:
+        _show(copy.deepcopy(model), 1, side, device)  # which moves batch statistics
+    except ValueError as error:
+        raise UserError(
+            f"data.batch_size: the model's BatchNorm cannot train on one image, and a piece of a batch has only one "
+            f"({_first_line(error)}); want a larger batch, or train.accumulate that divides it into pieces of two or more"
+        ) from error
+
+
+def smallest_piece(batch_size: int, num_pieces: int) -> int:
+    """Images in the smallest piece of a batch, by train.accumulate."""
+    largest = -(-batch_size // num_pieces)
+    return batch_size % largest or largest
+
+
+@torch.no_grad()
+def _show(model: nn.Module, num_images: int, side: int, device: torch.device) -> None:
+    model(torch.zeros(num_images, 3, side, side, device=device))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

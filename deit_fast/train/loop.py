@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +12,11 @@ from typing import Any
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.output import droppable_output
 from deit_fast.record.clock import Clock
-from deit_fast.train import keeper
+from deit_fast.train import run_folder
 from deit_fast.train.dist import joined_world, world_size_of_environment
-from deit_fast.train.folder import folder_of_run
-from deit_fast.train.journal import Journal
+from deit_fast.train.journal import Journal, Tally
 from deit_fast.train.planning import Planning
-from deit_fast.train.resume import check_same_place, former_summary, resumes
 from deit_fast.train.stop import BUDGET, Stop
-from deit_fast.train.tally import Tally
 from deit_fast.train.trainer import Trainer
 
 
@@ -27,36 +25,73 @@ def train(config: RunConfig, planning: Planning, command: Sequence[str] = ()) ->
     """Trains a run from its first step, or its last checkpoint, to its end, as described in `plan.training.train`."""
     clock = Clock()
     check_training(config, world_size_of_environment())
-    is_resumed = resumes(config)
-    with joined_world(config.train.device) as world, Stop(world) as stop, folder_of_run(config, world) as folder:
-        found = keeper.load_newest(folder / "checkpoints") if is_resumed else None
-        check_same_place(world.gather(found and found[1].name), folder)
+    is_resumed = run_folder.resumes(config)
+    with joined_world(config.train.device) as world, Stop(world) as stop, run_folder.folder_of_run(config, world) as folder:
+        found = run_folder.load_newest(folder / "checkpoints") if is_resumed else None
+        run_folder.check_same_place(world.gather(found and found[1].name), folder)
         config = planning.settle(world, clock, folder, found and found[0])
-        trainer = Trainer(config, world, starts_anew=found is None)
-        try:
-            run = Run(trainer, clock, stop, planning)
+        with contextlib.closing(Trainer(config, world, starts_anew=found is None)) as trainer:
             if found is not None:
-                run.take_up(*found)
-                if summary := run.former_end(folder):
+                content, path = found
+                trainer.load_state(content, path)
+                clock.add_earlier(content["seconds"])
+                if summary := _former_end(folder, content, trainer, planning):
                     return summary
-            return run.train(Journal(trainer, folder, list(command or sys.orig_argv), is_resumed))
-        finally:
-            trainer.close()
+            with contextlib.closing(Journal(trainer, folder, list(command or sys.orig_argv), is_resumed)) as journal:
+                return Run(trainer, journal, clock, stop, planning, found).train()
+
+
+def _former_end(folder: Path, content: dict[str, Any], trainer: Trainer, planning: Planning) -> dict[str, Any] | None:
+    """The summary of the run in a folder if it has already ended at a checkpoint's place, with a line that says so; else
+    None. content: of the checkpoint, whose state the trainer has."""
+    summary = run_folder.former_summary(folder, trainer.world, trainer.digest())
+    if summary is None:
+        return None
+    reason = summary.get("stopped", "")
+    is_over = {
+        "": content["place"][0] == trainer.config.train.epochs,
+        "target": content["best_top1"] >= planning.target,
+        BUDGET: any(trainer.world.gather(planning.is_spent)),
+    }
+    if not is_over.get(reason):
+        return None
+    if trainer.world.is_main:
+        why = f"{_end_of(reason, trainer.config)}; " if reason else ""
+        print(f"{folder}: this run has come to its end: {why}best top-1 {summary['best_top1']:.2f} %; nothing is done")
+    return summary
+
+
+def _end_of(reason: str, config: RunConfig) -> str:
+    """Why a run ended before its last epoch, in words."""
+    return "its budget is spent" if reason == BUDGET else f"{config.budget.until} is reached"
 
 
 class Run:
     """A run and its place: the epoch, and the number of steps done in it."""
 
-    def __init__(self, trainer: Trainer, clock: Clock, stop: Stop, planning: Planning) -> None:
-        self._trainer, self._clock, self._stop, self._planning = trainer, clock, stop, planning
+    def __init__(
+        self,
+        trainer: Trainer,
+        journal: Journal,
+        clock: Clock,
+        stop: Stop,
+        planning: Planning,
+        found: tuple[dict[str, Any], Path] | None,
+    ) -> None:
+        """found: the checkpoint that the run goes on from, whose state the trainer has, and its path; None: a new run."""
+        self._trainer, self._journal, self._clock, self._stop, self._planning = trainer, journal, clock, stop, planning
         self._config, self._world = trainer.config, trainer.world
+        self._found = found
         self._epoch = self._steps = 0
-        self._tally = Tally(trainer)
+        self._tally = Tally(trainer, journal)
         self._resolutions: set[int] = set()  # at which steps were made in this session
         self._best: dict[str, Any] = {"best_top1": -1.0, "best_weights": "model", "best_epoch": -1, "best_step": -1}
+        if found is not None:
+            content, _ = found
+            self._epoch, self._steps = content["place"]
+            self._tally.sums = dict(content["in_epoch"])
+            self._best = {key: content[key] for key in self._best}
         self._former_best = self._best  # that best.pt holds until the best so far is on the disk
-        self._taken_up: tuple[dict[str, Any], Path] | None = None  # the place of the checkpoint that this goes on from, and it
-        self._journal: Journal
 
     @property
     def _step(self) -> int:
@@ -68,64 +103,37 @@ class Run:
         """The epoch of the last step that is done."""
         return self._epoch if self._steps else self._epoch - 1
 
-    def take_up(self, content: dict[str, Any], path: Path) -> None:
-        """Go on from a checkpoint of the same run. Raises UserError if it is of another."""
-        self._trainer.load_state(content, path)
-        self._epoch, self._steps = content["place"]
-        self._tally.sums = dict(content["in_epoch"])
-        self._best = self._former_best = {key: content[key] for key in self._best}
-        self._clock.add_earlier(content["seconds"])
-        self._taken_up = {key: content[key] for key in ("place", "best_step", "step")}, path
+    @property
+    def _is_last_epoch(self) -> bool:
+        return self._epoch == self._config.train.epochs - 1
 
-    def former_end(self, folder: Path) -> dict[str, Any] | None:
-        """The summary of the run in a folder if it has already ended at this place, with a line that says so; else None."""
-        summary = former_summary(folder, self._world, self._trainer.digest())
-        if summary is None:
-            return None
-        reason = summary.get("stopped", "")
-        is_over = {
-            "": self._epoch == self._config.train.epochs,
-            "target": self._best["best_top1"] >= self._planning.target,
-            BUDGET: any(self._world.gather(self._planning.is_spent)),
-        }
-        if not is_over.get(reason):
-            return None
-        if self._world.is_main:
-            why = f"{self._end_of(reason)}; " if reason else ""
-            print(f"{folder}: this run has come to its end: {why}best top-1 {summary['best_top1']:.2f} %; nothing is done")
-        return summary
-
-    def train(self, journal: Journal) -> dict[str, Any]:
+    def train(self) -> dict[str, Any]:
         """Trains the rest of the run and gives the summary; after a stop the summary has the place and the reason.
 
         Raises UserError when the loss is not finite, or when the last checkpoint could not be written.
         """
-        self._journal = journal
-        try:
-            if self._taken_up is not None and self._world.is_main:  # now that no other process has the folder
-                place, path = self._taken_up
-                keeper.mend_names(path.parent, place, path, self._config.train.keep_every)
-            self._begin()
-            while self._epoch < self._config.train.epochs:
-                is_whole = self._steps == 0
-                reason = self._train_epoch()
-                results: dict[str, Any] = {}
-                if reason is None and (self._is_last_epoch or (self._epoch + 1) % self._config.train.eval_every == 0):
-                    reason, results = self._evaluate(self._stop.agreed)
-                if reason == BUDGET:
-                    return self._end_early(BUDGET)
-                if reason is not None:
-                    return self._stopped(reason)
-                self._end_epoch(results)
-                if reason := self._reason_to_end(results, is_whole):
-                    return self._end_early(reason, is_evaluated=bool(results))
-            return self._finish()
-        finally:
-            journal.close()
+        self._begin()
+        while self._epoch < self._config.train.epochs:
+            is_whole = self._steps == 0
+            reason = self._train_epoch()
+            results: dict[str, Any] = {}
+            if reason is None and (self._is_last_epoch or (self._epoch + 1) % self._config.train.eval_every == 0):
+                reason, results = self._evaluate(self._stop.agreed)
+            if reason == BUDGET:
+                return self._end_early(BUDGET)
+            if reason is not None:
+                return self._stopped(reason)
+            self._end_epoch(results)
+            if reason := self._reason_to_end(results, is_whole):
+                return self._end_early(reason, is_evaluated=bool(results))
+        return self._finish()
 
     def _begin(self) -> None:
         self._journal.start(self._epoch, self._steps, self._clock.run_seconds, self._planning.placement)
-        for line in self._planning.begin(self._trainer.steps_per_epoch, is_first=self._taken_up is None):
+        if self._found is not None and self._world.is_main:  # now that no other process has the folder
+            content, path = self._found
+            run_folder.mend_names(path.parent, content, path, self._config.train.keep_every)
+        for line in self._planning.begin(self._trainer.steps_per_epoch, is_first=self._found is None):
             self._journal.remark("forecast", line)
 
     def _reason_to_end(self, results: dict[str, Any], is_whole: bool) -> str | None:
@@ -137,10 +145,6 @@ class Run:
         if any(result["top1"] >= self._planning.target for result in results.values()):
             return "target"
         return BUDGET if any(self._world.gather(self._planning.is_spent)) else None
-
-    @property
-    def _is_last_epoch(self) -> bool:
-        return self._epoch == self._config.train.epochs - 1
 
     def _train_epoch(self) -> str | None:
         """Trains the rest of an epoch; gives the reason to stop, if any."""
@@ -158,7 +162,7 @@ class Run:
             self._steps += 1
             is_end = self._steps == trainer.steps_per_epoch
             if is_end or self._steps % self._config.train.log_every == 0:
-                self._tally.read(self._journal, epoch, self._steps)
+                self._tally.read(epoch, self._steps)
             self._journal.progress.step(epoch)
             if self._planning.is_spent:
                 self._stop.ask()
@@ -174,7 +178,7 @@ class Run:
         clock.switch("other")
         self._tally.sums["wall_seconds"] += time.perf_counter() - started
         if self._steps == trainer.steps_per_epoch and first_step < self._steps:
-            self._tally.log_epoch(self._journal, epoch, clock.seconds())
+            self._tally.log_epoch(epoch, clock.seconds())
         return reason
 
     def _evaluate(self, reason_to_stop: Callable[[], str | None]) -> tuple[str | None, dict[str, Any]]:
@@ -206,7 +210,7 @@ class Run:
             images_per_second=self._tally.images_per_second,
             top1={weights: result["top1"] for weights, result in results.items()},
         )
-        kept_name = keeper.kept_name(epoch + 1, train.keep_every)
+        kept_name = run_folder.kept_name(epoch + 1, train.keep_every)
         is_due = self._is_last_epoch or is_best or bool(kept_name) or (epoch + 1) % train.checkpoint_every == 0
         self._epoch, self._steps = epoch + 1, 0
         self._tally.begin_epoch()
@@ -234,7 +238,7 @@ class Run:
     def _save(self, *, is_best: bool = False, kept_name: str = "") -> None:
         """A checkpoint of this place, written in the background. Raises UserError if what it would hold is not finite."""
         with self._clock.during("checkpoint"):
-            self._tally.read(self._journal, self._epoch, self._steps)
+            self._tally.read(self._epoch, self._steps)
             self._forget_lost_best()
             if not self._trainer.is_finite():
                 raise UserError(
@@ -266,7 +270,7 @@ class Run:
             f"stopped by {reason} at epoch {self._epoch + 1}, step {self._steps}; go on with --train.resume "
             f"--run.dir={self._journal.folder}"
         )
-        return {"stopped": reason, **place, "checkpoint": f"checkpoints/{keeper.LAST}"}
+        return {"stopped": reason, **place, "checkpoint": f"checkpoints/{run_folder.LAST}"}
 
     def _end_early(self, reason: str, is_evaluated: bool = False) -> dict[str, Any]:
         """Ends a run that has spent its budget or reached its target, with an evaluated checkpoint of this place."""
@@ -275,11 +279,8 @@ class Run:
             self._save(is_best=self._is_best(results))
         step = f", step {self._steps}" if self._steps else ""
         after = f"epoch {self._last_epoch + 1}{step} of {self._config.train.epochs}"
-        self._journal.progress.say(f"ends after {after}: {self._end_of(reason)}")
+        self._journal.progress.say(f"ends after {after}: {_end_of(reason, self._config)}")
         return self._finish(reason)
-
-    def _end_of(self, reason: str) -> str:
-        return "its budget is spent" if reason == BUDGET else f"{self._config.budget.until} is reached"
 
     def _finish(self, stopped: str = "") -> dict[str, Any]:
         with self._clock.during("checkpoint"):
@@ -294,7 +295,7 @@ class Run:
             "seconds": seconds,
             **self._best,
             "weights_sha256": digests[0],
-            "checkpoint": f"checkpoints/{keeper.BEST}",  # in the folder of the run
+            "checkpoint": f"checkpoints/{run_folder.BEST}",  # in the folder of the run
             **self._planning.result(),
         }
         self._journal.finish(summary)

@@ -1,4 +1,4 @@
-"""Interface between a run and its planning: how it begins, what an epoch predicts, and whether its budget is spent."""
+"""What a run asks of its planning: how it begins, what an epoch predicts, and whether its budget is spent."""
 
 from __future__ import annotations
 

@@ -1,9 +1,13 @@
-"""One training step: forward, loss, backward, update."""
+"""One training step: batch, teacher, forward, loss, backward, clipping, update, average.
+
+`on_device` brings the batches, and `TrainStep` trains on them, one after another, in the order of its `__call__`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -12,15 +16,53 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from deit_fast.config import OptimConfig, TrainConfig
-from deit_fast.train.clip import clip_gradients, clipped_parameters
+from deit_fast.config import OptimConfig, TrainConfig, UserError
+from deit_fast.data.load.loader import Batch
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
 from deit_fast.train.objective import Objective
+from deit_fast.train.optim import clip_gradients, clipped_parameters, set_lr
 
 _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
+
+
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """Memory format of images for train.channels_last."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def on_device(batches: Iterable[Batch], device: torch.device, *, channels_last: bool) -> Generator[Batch, None, None]:
+    """The batches as they come, their images in the memory format of train.channels_last; on CUDA their copies run on a
+    stream of their own.
+
+    The trainer only queues its kernels, so that it asks for batch n + 1 while the device is at step n: the copy, on another
+    stream, does not wait for that step to end. The stream of the trainer waits for the copy.
+    """
+    wanted = memory_format(channels_last)
+    if device.type != "cuda":
+        for batch in batches:
+            yield _laid_out(batch, wanted)
+        return
+    copies = torch.cuda.Stream(device)
+    iterator = iter(batches)
+    while True:
+        with torch.cuda.stream(copies):
+            made = next(iterator, None)
+            if made is None:
+                return
+            batch = _laid_out(made, wanted)
+        compute = torch.cuda.current_stream(device)
+        compute.wait_stream(copies)
+        for tensor in (batch.images, batch.targets):
+            tensor.record_stream(compute)  # its memory is given to another batch only after the step that reads it
+        yield batch
+
+
+def _laid_out(batch: Batch, wanted: torch.memory_format) -> Batch:
+    """The batch with its images in a memory format; a copy only where that is not the loaders', which is channels-last."""
+    return dataclasses.replace(batch, images=batch.images.contiguous(memory_format=wanted))
 
 
 @dataclass(frozen=True)
@@ -36,18 +78,6 @@ class Window:
     top1: float
     first_bad: int | None
     bad_here: bool
-
-
-def resolve_amp(amp: str, device: torch.device) -> str:
-    """Precision for train.amp on a device: off, bf16 or fp16."""
-    if amp != "auto":
-        return amp
-    return "bf16" if device.type == "cuda" else "off"
-
-
-def autocast(amp: str, device: torch.device) -> torch.autocast:
-    """The context of a forward pass in the given precision (off, bf16 or fp16)."""
-    return torch.autocast(device.type, dtype=_AMP_DTYPES.get(amp, torch.bfloat16), enabled=amp != "off")
 
 
 class TrainStep:
@@ -80,8 +110,8 @@ class TrainStep:
         self._num_unread = 0
         self._num_views = 0
 
-    def __call__(self, images: torch.Tensor, targets: torch.Tensor, epoch: int, step: int) -> None:
-        """Train on images (B, 3, H, W) and soft targets (B, C), both on the device; step counts from 0 in the epoch.
+    def __call__(self, batch: Batch, epoch: int, step: int, lr: float) -> None:
+        """Train on a batch that lies on the device, at a learning rate. epoch: from 0; step: from 0 in the epoch.
 
         The model's random draws (stochastic depth, dropout) are a function of (seed, epoch, step, rank)."""
         seed = _seed_of_step(self._train.seed, epoch, step, self._world.rank)
@@ -89,40 +119,19 @@ class TrainStep:
             generator.manual_seed(seed)
         if self._train.compile != "off":
             torch.compiler.cudagraph_mark_step_begin()
-        sums = self._sums[self._num_unread]
-        pieces = list(self._pieces(images, targets))
-        for number, (piece_images, piece_targets, teacher_logits) in enumerate(pieces):
-            share = len(piece_images) / len(images)
-            with self._exchange(is_last=number == len(pieces) - 1):
+        set_lr(self.optimizer, lr)
+
+        images = batch.images.chunk(self._train.accumulate)
+        targets = batch.targets.chunk(self._train.accumulate)
+        teacher_logits = [self._taught(piece) for piece in images]
+        for number, piece in enumerate(zip(images, targets, teacher_logits, strict=True)):
+            share = len(piece[0]) / len(batch.images)
+            with self._exchange(is_last=number == len(images) - 1):
                 with autocast(self.amp, self._world.device):
-                    loss, numbers = self._forward(piece_images, piece_targets, teacher_logits)
+                    loss, numbers = self._forward(*piece)
                 self.scaler.scale(loss if share == 1 else loss * share).backward()
-            if share == 1:
-                sums.copy_(numbers)
-            else:
-                sums[0].add_(numbers[0], alpha=share)
-                sums[1].add_(numbers[1])
-        self._update()
-        self._num_unread += 1
-        self._num_views += len(images)
+            self._count(numbers, share)
 
-    def _pieces(
-        self, images: torch.Tensor, targets: torch.Tensor
-    ) -> Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
-        """The batch, or train.accumulate pieces of it, each with its teacher's logits."""
-        count = self._train.accumulate
-        for piece_images, piece_targets in zip(images.chunk(count), targets.chunk(count), strict=True):
-            teacher_logits = None
-            if self._teacher is not None:
-                with autocast(self.amp, self._world.device):
-                    teacher_logits = self._teacher(piece_images)
-            yield piece_images, piece_targets, teacher_logits
-
-    def _exchange(self, is_last: bool) -> AbstractContextManager[None]:
-        """Context in which ranks exchange gradients: only during the backward pass of the last piece."""
-        return nullcontext() if is_last or self._ranks is None else self._ranks.no_sync()
-
-    def _update(self) -> None:
         if self._optim.clip > 0:
             self.scaler.unscale_(self.optimizer)
             clip_gradients(self._optim, self._clipped)
@@ -131,6 +140,28 @@ class TrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
             self._average.update()
+        self._num_unread += 1
+        self._num_views += len(batch.images)
+
+    def _taught(self, images: torch.Tensor) -> torch.Tensor | None:
+        """The teacher's logits (B, C) of images (B, 3, H, W); None without a teacher."""
+        if self._teacher is None:
+            return None
+        with autocast(self.amp, self._world.device):
+            return self._teacher(images)
+
+    def _exchange(self, is_last: bool) -> AbstractContextManager[None]:
+        """Context in which ranks exchange gradients: only during the backward pass of the last piece."""
+        return nullcontext() if is_last or self._ranks is None else self._ranks.no_sync()
+
+    def _count(self, numbers: torch.Tensor, share: float) -> None:
+        """Adds loss and correct decisions of a piece, a share of the batch, to those of the step, on the device."""
+        sums = self._sums[self._num_unread]
+        if share == 1:
+            sums.copy_(numbers)
+        else:
+            sums[0].add_(numbers[0], alpha=share)
+            sums[1].add_(numbers[1])
 
     @property
     def num_unread(self) -> int:
@@ -189,3 +220,21 @@ def _seed_of_step(seed: int, epoch: int, step: int, rank: int) -> int:
     """A 63-bit seed from the run's seed and the place of the step."""
     digest = hashlib.blake2b(f"{seed} {epoch} {step} {rank}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
+
+
+def resolve_amp(amp: str, device: torch.device) -> str:
+    """Precision for train.amp on a device: off, bf16 or fp16."""
+    if amp != "auto":
+        return amp
+    return "bf16" if device.type == "cuda" else "off"
+
+
+def autocast(amp: str, device: torch.device) -> torch.autocast:
+    """The context of a forward pass in the given precision (off, bf16 or fp16)."""
+    return torch.autocast(device.type, dtype=_AMP_DTYPES.get(amp, torch.bfloat16), enabled=amp != "off")
+
+
+def check_dtype(dtype: str, amp: str) -> None:
+    """Raises UserError if a model in a precision (off, bf16 or fp16) cannot take images of a dtype (data.dtype)."""
+    if dtype == "uint8" or (dtype != "float32" and amp == "off"):
+        raise UserError(f"data.dtype={dtype}: want float32 without mixed precision; or set train.amp to bf16 or fp16")

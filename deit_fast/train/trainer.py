@@ -18,14 +18,12 @@ from deit_fast.data.format.identity import identity, labels_digest
 from deit_fast.data.load.loader import Batch, eval_loader, train_loader
 from deit_fast.kernels.rng import sample_of
 from deit_fast.train import schedule
-from deit_fast.train.checkpoint import check_architecture, load_weights
+from deit_fast.train.checkpoint import check_architecture, check_same_run, load_weights
 from deit_fast.train.dist import World
 from deit_fast.train.evaluate import Decision, evaluate
 from deit_fast.train.learner import Learner
 from deit_fast.train.optim import load_optimizer
-from deit_fast.train.prefetch import memory_format, on_device
-from deit_fast.train.resume import check_same_run
-from deit_fast.train.step import autocast
+from deit_fast.train.step import autocast, memory_format, on_device
 
 
 class Trainer(Learner):

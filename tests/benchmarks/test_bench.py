@@ -13,6 +13,7 @@ import torch
 from deit_fast.__main__ import main
 from deit_fast.benchmarks.bench import KINDS, bench, measure_rates, measured_as, rates_result
 from deit_fast.config import RunConfig
+from deit_fast.data.load.loader import Batch
 from deit_fast.train.dist import World
 from deit_fast.train.step import TrainStep
 from deit_fast.train.trainer import Trainer
@@ -29,9 +30,9 @@ class Watched:
         self._step = step
         self.images: list[torch.Tensor] = []
 
-    def __call__(self, images: torch.Tensor, *others: Any) -> None:
-        self.images.append(images.clone())
-        self._step(images, *others)
+    def __call__(self, batch: Batch, *others: Any) -> None:
+        self.images.append(batch.images.clone())
+        self._step(batch, *others)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._step, name)

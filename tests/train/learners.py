@@ -77,3 +77,12 @@ def distilling(folder: Path, num_classes: int = NUM_CLASSES) -> dict[str, Any]:
 def copied_weights(learner: Learner) -> dict[str, torch.Tensor]:
     """The model's weights as they are now, on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in learner.model.state_dict().items()}
+
+
+def losses_of(learner: Learner, num_steps: int = 3) -> list[float]:
+    """Losses of steps on random batches."""
+    losses = []
+    for step in range(num_steps):
+        learner.train_on(random_batch(step, device=learner.world.device), 0, step)
+        losses.append(learner.step.read().loss)
+    return losses

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,9 @@ from deit_fast.data.load.loader import eval_loader
 from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
-from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
-from tests.tiny_runs import TINY
-
-MakeRun = Callable[..., RunConfig]
-CPU = torch.device("cpu")
+from deit_fast.train.evaluate import evaluate_checkpoint
+from tests.tiny_runs import TINY, MakeRun
+from tests.train.learners import CPU
 
 
 def _some_digits(folder: Path, images: Path, wanted: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from deit_fast.data.load.loader import Batch
 from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
-from deit_fast.train.prefetch import on_device
+from deit_fast.train.step import on_device
 from deit_fast.train.trainer import Trainer
-from tests.train.learners import CPU, STEPS, copied_weights, distilling, random_batch, small_learner
+from tests.tiny_runs import MakeRun, events_of
+from tests.train.learners import CPU, STEPS, copied_weights, distilling, losses_of, random_batch, small_learner
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda", 0)
-MakeRun = Callable[..., RunConfig]
 
 
 @pytest.fixture(autouse=True)
@@ -70,12 +70,7 @@ def test_waiting_would_be_found() -> None:
 
 
 def _losses(changes: dict[str, Any], device: torch.device, steps: int = 5) -> list[float]:
-    learner = small_learner({"model.drop_path": 0.0, "optim.eps": 1e-4, **changes}, device)
-    losses = []
-    for step in range(steps):
-        learner.train_on(random_batch(step, device=device), 0, step)
-        losses.append(learner.step.read().loss)
-    return losses
+    return losses_of(small_learner({"model.drop_path": 0.0, "optim.eps": 1e-4, **changes}, device), steps)
 
 
 @pytest.mark.parametrize("name", [*STEPS, "distillation"])
@@ -136,7 +131,7 @@ def test_a_run_goes_on_from_a_checkpoint_inside_an_epoch(
         return tiny_run(**options)
 
     def losses(name: str) -> list[float]:
-        return [event["loss"] for event in read_events(tmp_path / name / "log.jsonl") if event["event"] == "step"]
+        return [event["loss"] for event in events_of(tmp_path / name, "step")]
 
     whole = train(config("whole"), [])
     train_on = Trainer.train_on

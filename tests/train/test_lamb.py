@@ -11,8 +11,8 @@ from timm.optim import Lamb as TimmsLamb
 from torch import nn
 
 from deit_fast.config import OptimConfig
-from deit_fast.train.groups import parameter_groups
 from deit_fast.train.lamb import Lamb
+from deit_fast.train.optim import parameter_groups
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 10}
 OPTIONS: dict[str, Any] = {"lr": 5e-3, "betas": (0.9, 0.99), "eps": 1e-8}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from deit_fast.plan.training import train
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
-from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
-from tests.tiny_runs import TINY, tiny_config
+from deit_fast.train.evaluate import evaluate_checkpoint
+from tests.tiny_runs import TINY, MakeRun, events_of, tiny_config
 
-MakeRun = Callable[..., RunConfig]
 Finished = tuple[RunConfig, dict[str, Any]]
 
 
@@ -107,7 +105,7 @@ def test_mixed_precision_follows_full_precision(tiny_run: MakeRun, tmp_path: Pat
             **{"train.amp": precision, "data.subset": 512, "train.log_every": 1, "run.dir": str(tmp_path / precision)}
         )
         train(config, [])
-        losses.append([event["loss"] for event in read_events(_folder(config) / "log.jsonl") if event["event"] == "step"])
+        losses.append([event["loss"] for event in events_of(_folder(config), "step")])
     mixed, full = losses
     assert len(mixed) == 16
     assert mixed != full

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from deit_fast.record.log import read_events
 from tests.scale import scaled
+from tests.tiny_runs import events_of
 from tests.train.sessions import Session
 
 pytestmark = pytest.mark.slow
@@ -38,19 +38,14 @@ def _words(digits: Path, folder: Path | None, ranks: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _events(folder: Path, name: str) -> list[dict[str, Any]]:
-    log = folder / "log.jsonl"
-    return [event for event in read_events(log) if event["event"] == name] if log.exists() else []
-
-
 def _wait_for_steps(run: Callable[[], Path], count: int, process: Session | subprocess.Popen[bytes]) -> None:
     def is_running() -> bool:
         return process.is_running if isinstance(process, Session) else process.poll() is None
 
     deadline = time.monotonic() + 120
-    while len(_events(run(), "step")) < count and is_running() and time.monotonic() < deadline:
+    while len(events_of(run(), "step")) < count and is_running() and time.monotonic() < deadline:
         time.sleep(0.002)
-    assert len(_events(run(), "step")) >= count
+    assert len(events_of(run(), "step")) >= count
 
 
 def _weights(folder: Path) -> str:
@@ -88,7 +83,7 @@ def test_runs_that_lose_their_output_all_end_with_the_same_weights(
     alone = Session(_words(digits, tmp_path / "alone", ranks), tmp_path / "alone.txt", ranks)
     assert alone.wait() == 0, alone.stderr
     wanted = _weights(tmp_path / "alone")
-    assert not _events(tmp_path / "alone", "output_dropped")
+    assert not events_of(tmp_path / "alone", "output_dropped")
 
     draw = random.Random(ranks)
     for number, kind in enumerate(_KINDS[: scaled(len(_KINDS), at_least)]):
@@ -107,10 +102,10 @@ def test_runs_that_lose_their_output_all_end_with_the_same_weights(
             lose()
         assert session.wait() == 0, (kind, number)
         assert _weights(folder) == wanted, (kind, number)
-        dropped = {event["stream"]: event["error"] for event in _events(folder, "output_dropped")}
+        dropped = {event["stream"]: event["error"] for event in events_of(folder, "output_dropped")}
         assert dropped["standard output"] == _REASONS[kind.split()[0]]
-        assert len(_events(folder, "output_dropped")) == len(dropped)
-        assert len(_events(folder, "epoch")) == _EPOCHS
+        assert len(events_of(folder, "output_dropped")) == len(dropped)
+        assert len(events_of(folder, "epoch")) == _EPOCHS
 
 
 def _torchrun(words: list[str], cwd: Path, **options: Any) -> subprocess.Popen[bytes]:
@@ -142,7 +137,7 @@ def test_under_torchrun(digits: Path, tmp_path: Path) -> None:
     assert process.wait(120) == 0
     run = _only_run(tmp_path)
     assert _weights(run) == wanted
-    assert [e["stream"] for e in _events(run, "output_dropped")][:1] == ["standard output"]
+    assert [e["stream"] for e in events_of(run, "output_dropped")][:1] == ["standard output"]
 
     folder = tmp_path / "hung up"
     words = [*_words(digits, folder, 2), "--train.resume"]
@@ -153,7 +148,7 @@ def test_under_torchrun(digits: Path, tmp_path: Path) -> None:
     _wait_for_steps(lambda: folder, 5, process)
     process.send_signal(signal.SIGHUP)
     assert process.wait(120) != 0  # torchrun's own
-    (stopped,) = _events(folder, "stopped")
+    (stopped,) = events_of(folder, "stopped")
     assert stopped["reason"] == "SIGHUP"
     assert not (folder / "summary.json").exists()
     rest = Session(words, tmp_path / "rest.txt", 2)

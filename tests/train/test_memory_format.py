@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,14 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from deit_fast.benchmarks.step import synthetic_batch
-from deit_fast.config import RunConfig
 from deit_fast.plan.placement import training_rate
 from deit_fast.plan.probe import probe
 from deit_fast.train.dist import World
-from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
+from deit_fast.train.evaluate import evaluate_checkpoint
 from deit_fast.train.trainer import Trainer
+from tests.tiny_runs import MakeRun
+from tests.train.learners import CPU
 
-CPU = torch.device("cpu")
-MakeRun = Callable[..., RunConfig]
 Seen = tuple[str, bool, str, str]  # network, whether it trains, layout of its images and of its first weights
 
 

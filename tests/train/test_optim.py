@@ -1,18 +1,25 @@
-"""Optimisers on a tiny DeiT against timm's, step by step; and the learning rates of groups against timm's scheduler."""
+"""Optimisers, parameter groups and clipping on small models against timm's and PyTorch's; and the rules of papers by hand."""
 
+from __future__ import annotations
+
+import functools
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import timm
 import torch
-from timm.optim import create_optimizer_v2
+from timm.models import model_parameters
+from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
+from timm.utils import dispatch_clip_grad
 from torch import nn
 
 from deit_fast.config import OptimConfig, UserError
 from deit_fast.train.lamb import Lamb
-from deit_fast.train.optim import create_optimizer, set_lr
+from deit_fast.train.optim import clip_gradients, clipped_parameters, create_optimizer, parameter_groups, set_lr
+from tests.model.meta import on_meta
 
 # no biases of queries, keys and values: a key's bias has no gradient but rounding, which AdamW and LAMB blow up to full steps
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "num_classes": 10, "qkv_bias": False}
@@ -112,3 +119,220 @@ def test_a_new_optimiser_has_the_layers_rates() -> None:
 def test_nesterov_wants_a_momentum() -> None:
     with pytest.raises(UserError, match=r"optim\.nesterov=true: wants optim\.momentum above 0, got 0; set"):
         create_optimizer(OptimConfig(name="sgd", nesterov=True, momentum=0.0), nn.Linear(2, 2), 0.1)
+
+
+MODELS = [*timm.list_models("deit*"), "resnet18", "resnet50", "regnety_160"]
+
+
+@functools.cache
+def _timms(name: str) -> nn.Module:
+    with on_meta():
+        model: nn.Module = timm.create_model(name)
+    return model
+
+
+def _by_name(model: nn.Module, groups: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Weight decay and scale of each parameter; none stands in two groups."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    found = [
+        (names[parameter], (group["weight_decay"], group.get("lr_scale", 1.0)))
+        for group in groups
+        for parameter in group["params"]
+    ]
+    assert len(found) == len(dict(found))
+    return dict(found)
+
+
+def _ours(model: nn.Module, **options: Any) -> dict[str, tuple[float, float]]:
+    return _by_name(model, parameter_groups(OptimConfig(weight_decay=0.05, **options), model))
+
+
+def _not_decayed(model: nn.Module, **options: Any) -> set[str]:
+    return {name for name, (weight_decay, _) in _ours(model, **options).items() if weight_decay == 0}
+
+
+def _timms_list(model: nn.Module) -> Any:
+    declared: Any = getattr(model, "no_weight_decay", set)
+    return declared()
+
+
+def test_every_deit_is_there() -> None:
+    assert len(MODELS) >= 16 + 3
+    assert {"deit_tiny_distilled_patch16_224", "deit_base_distilled_patch16_384", "deit3_huge_patch14_224"} < set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_decay_is_timms_but_for_the_distillation_token(name: str) -> None:
+    model = _timms(name)
+    timms = _by_name(model, param_groups_weight_decay(model, 0.05, no_weight_decay_list=_timms_list(model)))
+    assert _ours(model, no_decay="paper") == timms
+    ours = _ours(model, no_decay="code")
+    assert ours.keys() == timms.keys()
+    differing = {key: (ours[key], timms[key]) for key in timms if ours[key] != timms[key]}
+    token = {"dist_token": ((0.05, 1.0), (0.0, 1.0))} if "distilled" in name else {}
+    assert differing == token
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_layer_decay_is_timms(name: str) -> None:
+    model = _timms(name)
+    timms = param_groups_layer_decay(model, 0.05, no_weight_decay_list=_timms_list(model), layer_decay=0.75)
+    assert _ours(model, no_decay="paper", layer_decay=0.75) == _by_name(model, timms)
+    assert {group["lr_scale"] for group in timms} >= {1.0, 0.75}
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_base_distilled_patch16_384"])
+def test_code_is_the_rule_of_deits_code(name: str) -> None:
+    model = _timms(name)
+    want = {
+        key
+        for key, parameter in model.named_parameters()
+        if len(parameter.shape) == 1 or key.endswith(".bias") or key in ("pos_embed", "cls_token")
+    }
+    assert _not_decayed(model) == want
+
+
+def test_patterns_of_an_architecture_are_heeded() -> None:
+    """XCiT names its position embedding's parameters by a pattern; DeiT's code and timm 0.3.2 knew none."""
+    model = _timms("xcit_nano_12_p16_224")
+    timms = _by_name(model, param_groups_weight_decay(model, 0.05, no_weight_decay_list=_timms_list(model)))
+    assert _ours(model) == timms
+    assert timms["pos_embed.token_projection.weight"] == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_norms_are_ffcv_imagenets_and_those_of_the_shortcuts(name: str) -> None:
+    model = _timms(name)
+    by_name = {key for key, _ in model.named_parameters() if "bn" in key}
+    shortcuts = {key for key, _ in model.named_parameters() if "downsample.1." in key}
+    assert shortcuts
+    assert _not_decayed(model, no_decay="norms") == by_name | shortcuts
+
+
+def test_norms_are_found_by_type_in_other_models() -> None:
+    vit = _timms("deit3_small_patch16_224")  # LayerScale's gammas are no normalisation
+    assert _not_decayed(vit, no_decay="norms") == {key for key, _ in vit.named_parameters() if "norm" in key}
+    regnet = _timms("regnety_160")
+    assert _not_decayed(regnet, no_decay="norms") == {key for key, _ in regnet.named_parameters() if ".bn." in key}
+    alone = nn.BatchNorm1d(3)
+    assert _not_decayed(alone, no_decay="norms") == {"weight", "bias"}
+
+
+def test_none_decays_all() -> None:
+    model = _timms("deit_tiny_distilled_patch16_224")
+    assert _not_decayed(model, no_decay="none") == set()
+    assert len(parameter_groups(OptimConfig(no_decay="none"), model)) == 1
+
+
+def test_groups_are_few_and_in_the_models_order() -> None:
+    model = _timms("deit_tiny_patch16_224")
+    assert len(parameter_groups(OptimConfig(), model)) == 2
+    assert len(parameter_groups(OptimConfig(weight_decay=0.0), model)) == 1
+    order = {parameter: i for i, parameter in enumerate(model.parameters())}
+    for group in parameter_groups(OptimConfig(layer_decay=0.5), model):
+        assert [order[p] for p in group["params"]] == sorted(order[p] for p in group["params"])
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    assert _ours(model) == {"1.weight": (0.05, 1.0), "1.bias": (0.0, 1.0)}
+    model.requires_grad_(False)
+    with pytest.raises(UserError, match=r"model\.trains: no parameter of Sequential is left to train"):
+        parameter_groups(OptimConfig(), model)
+
+
+class _OneLayer(nn.Linear):
+    def group_matcher(self, coarse: bool) -> dict[str, str]:
+        return {"stem": "^weight|bias"}
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, _OneLayer])
+def test_layer_decay_wants_layers(kind: type[nn.Linear]) -> None:
+    with pytest.raises(UserError, match=r"optim\.layer_decay=0\.7: timm tells no layers of .* apart"):
+        parameter_groups(OptimConfig(layer_decay=0.7), kind(2, 2))
+    assert parameter_groups(OptimConfig(layer_decay=1.0), kind(2, 2))
+
+
+TIMMS: dict[Any, str] = {"norm": "norm", "value": "value", "adaptive": "agc"}
+
+
+def _with_gradients(name: str = "deit_tiny_distilled_patch16_224") -> nn.Module:
+    """A tiny DeiT with gradients of many sizes; one parameter has none, and one has weights of zero."""
+    torch.manual_seed(0)
+    model: nn.Module = timm.create_model(name, **TINY)
+    for i, parameter in enumerate(model.parameters()):
+        parameter.grad = 10.0 ** (i % 5 - 3) * torch.randn_like(parameter)
+    model.norm.bias.grad = None  # type: ignore[union-attr]
+    nn.init.zeros_(model.head.weight)  # type: ignore[union-attr, arg-type]
+    return model
+
+
+def _gradients(model: nn.Module) -> Iterator[torch.Tensor]:
+    return (parameter.grad for parameter in model.parameters() if parameter.grad is not None)
+
+
+@pytest.mark.parametrize("mode", TIMMS)
+@pytest.mark.parametrize("limit", [1e-3, 0.05, 1.0, 1e6])
+def test_gradients_are_timms(mode: Any, limit: float) -> None:
+    ours, theirs, before = _with_gradients(), _with_gradients(), _with_gradients()
+    clip_gradients(OptimConfig(clip=limit, clip_mode=mode), ours.parameters())
+    dispatch_clip_grad(theirs.parameters(), limit, mode=TIMMS[mode])
+    for a, b in zip(_gradients(ours), _gradients(theirs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=0)
+    is_changed = any(not torch.equal(a, b) for a, b in zip(_gradients(ours), _gradients(before), strict=True))
+    assert is_changed == (limit < 1e6)
+
+
+def test_without_a_limit_nothing_is_clipped() -> None:
+    model, before = _with_gradients(), _with_gradients()
+    clip_gradients(OptimConfig(clip=0.0), model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(_gradients(model), _gradients(before), strict=True))
+
+
+def test_norm_limits_what_all_have_in_common() -> None:
+    model = _with_gradients()
+    clip_gradients(OptimConfig(clip=0.5), model.parameters())
+    assert torch.cat([gradient.flatten() for gradient in _gradients(model)]).norm().item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_adaptive_limits_each_unit_by_its_weights() -> None:
+    layer = nn.Linear(2, 3)
+    layer.weight.data = torch.tensor([[3.0, 4.0], [3.0, 4.0], [0.0, 0.0]])
+    layer.weight.grad = torch.tensor([[0.6, 0.8], [0.3, 0.4], [0.0, 2.0]])
+    layer.bias.data, layer.bias.grad = torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 8.0, 6.0])
+    clip_gradients(OptimConfig(clip=0.1, clip_mode="adaptive"), layer.parameters())
+    # limits 0.1 * 5, 0.1 * 5 and 0.1 * 1e-3 for the rows; 0.1 * 1 for the bias, one unit of norm 10
+    torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.3, 0.4], [0.3, 0.4], [0.0, 1e-4]]))
+    torch.testing.assert_close(layer.bias.grad, torch.tensor([0.0, 0.08, 0.06]))
+
+
+@pytest.mark.parametrize("mode", TIMMS)
+def test_clipping_reads_nothing_from_the_device(mode: Any) -> None:
+    model = _with_gradients().to("meta")  # tensors without numbers: any read of one raises
+    for parameter in model.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    clip_gradients(OptimConfig(clip=1.0, clip_mode=mode), model.parameters())
+
+
+@pytest.mark.parametrize("mode", TIMMS)
+def test_a_model_without_gradients(mode: Any) -> None:
+    clip_gradients(OptimConfig(clip=1.0, clip_mode=mode), nn.Linear(2, 2).parameters())
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit3_small_patch16_224", "resnet18", "regnety_160"])
+@pytest.mark.parametrize("mode", TIMMS)
+def test_adaptive_leaves_out_what_timms_training_script_does(name: str, mode: Any) -> None:
+    with on_meta():
+        model = timm.create_model(name)
+    ours = clipped_parameters(OptimConfig(clip=0.1, clip_mode=mode), model)
+    theirs = list(model_parameters(model, exclude_head=mode == "adaptive"))
+    assert [id(parameter) for parameter in ours] == [id(parameter) for parameter in theirs]
+
+
+def test_both_heads_of_a_distilled_model_are_left_out() -> None:
+    model = _with_gradients()
+    kept = {id(parameter) for parameter in clipped_parameters(OptimConfig(clip=0.1, clip_mode="adaptive"), model)}
+    left_out = {name for name, parameter in model.named_parameters() if id(parameter) not in kept}
+    assert left_out == {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
+    assert len(clipped_parameters(OptimConfig(clip_mode="adaptive"), nn.Linear(2, 2))) == 2

@@ -18,6 +18,7 @@ from deit_fast.__main__ import main
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
 from tests.scale import scaled
+from tests.tiny_runs import events_of
 from tests.train.sessions import Session, free_port
 
 SLOW = pytest.mark.slow
@@ -102,7 +103,7 @@ def test_killed_at_random_steps_it_ends_with_the_same_weights(digits: Path, tmp_
     contents = [load_checkpoint(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "parts")]
     for key, value in contents[0]["state_dict_ema"].items():
         assert torch.equal(value, contents[1]["state_dict_ema"][key])
-    starts = [e["step"] + 22 * e["epoch"] for e in read_events(tmp_path / "parts" / "log.jsonl") if e["event"] == "start"]
+    starts = [e["step"] + 22 * e["epoch"] for e in events_of(tmp_path / "parts", "start")]
     assert len(set(starts)) > 0.4 * num_kills  # it did go on, from several places
     assert not [path for path in (tmp_path / "parts").rglob("*") if path.name.endswith(".part")]
 
@@ -121,7 +122,7 @@ def test_a_notice_to_one_of_two_ranks_ends_both_in_a_checkpoint(digits: Path, tm
     assert second is not None
     os.kill(second, number)
     assert session.wait() == 0, session.stderr
-    stopped = [event for event in read_events(folder / "log.jsonl") if event["event"] == "stopped"]
+    stopped = events_of(folder, "stopped")
     assert [event["reason"] for event in stopped] == [number.name]
     place = 22 * stopped[0]["epoch"] + stopped[0]["step"]
     assert load_checkpoint(folder / "checkpoints" / "last.pt")["step"] == place == _steps_done(folder)
@@ -140,7 +141,7 @@ def test_two_ranks_are_one_with_the_doubled_batch(digits: Path, tmp_path: Path) 
     assert (one.wait(), two.wait()) == (0, 0), one.stderr + two.stderr
 
     def losses(name: str) -> list[float]:
-        return [event["loss"] for event in read_events(tmp_path / name / "log.jsonl") if event["event"] == "step"]
+        return [event["loss"] for event in events_of(tmp_path / name, "step")]
 
     np.testing.assert_allclose(losses("two"), losses("one"), rtol=1e-5)
 
@@ -182,7 +183,7 @@ def test_two_nodes_go_on_after_the_death_of_a_worker(digits: Path, tmp_path: Pat
     outcomes = [node.communicate(timeout=240) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outcomes
     assert json.loads((folder / "summary.json").read_text())["epoch"] == 5
-    starts = [22 * e["epoch"] + e["step"] for e in read_events(folder / "log.jsonl") if e["event"] == "start"]
+    starts = [22 * e["epoch"] + e["step"] for e in events_of(folder, "start")]
     assert len(starts) >= 2
     assert starts[-1] >= 25
 

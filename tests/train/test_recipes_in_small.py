@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from deit_fast.data.load.loader import train_loader
 from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
-from tests.tiny_runs import TINY, tiny_config
+from tests.tiny_runs import TINY, MakeRun, events_of, tiny_config
 
-MakeRun = Callable[..., RunConfig]
 Finished = tuple[RunConfig, dict[str, Any]]
 DISTILLED = "deit_tiny_distilled_patch16_224"
 SLIM = {"channels": [16, 24, 32, 40]}  # of a ResNet's four stages
@@ -33,7 +31,7 @@ STILL = {**ONE_EPOCH, "optim.lr": 1e-30, "schedule.min_lr": 0.0, "schedule.warmu
 
 
 def _remarks(config: RunConfig) -> list[str]:
-    return [event["message"] for event in read_events(Path(config.run.dir) / "log.jsonl") if event["event"] == "weights"]
+    return [event["message"] for event in events_of(Path(config.run.dir), "weights")]
 
 
 def _first_loss(config: RunConfig) -> float:
@@ -78,7 +76,7 @@ def test_transfer_to_other_classes(tiny_run: MakeRun, finished_run: Finished, di
     assert changed == {"head.weight", "head.bias"}
     assert after["head.weight"].shape == (5, 24)
     num_images = sum(1 for label in "01234" for _ in (digits / "val" / label).iterdir())
-    evaluations = [event for event in read_events(Path(config.run.dir) / "log.jsonl") if event["event"] == "eval"]
+    evaluations = events_of(Path(config.run.dir), "eval")
     assert [event["num_images"] for event in evaluations] == [num_images]
     assert load_checkpoint(Path(config.run.dir) / "checkpoints" / "last.pt")["classes"] == list("01234")
 

@@ -13,12 +13,11 @@ from deit_fast.config import RunConfig, UserError
 from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
-from deit_fast.train.resume import check_same_place
+from deit_fast.train.run_folder import check_same_place
 from deit_fast.train.stop import SIGNALS
 from deit_fast.train.trainer import Trainer
-from tests.tiny_runs import tiny_config
+from tests.tiny_runs import MakeRun, events_of, tiny_config
 
-MakeRun = Callable[..., RunConfig]
 STEPS = 11  # of an epoch: 352 images in batches of 32
 
 
@@ -146,10 +145,10 @@ def test_a_notice_during_an_evaluation_does_not_wait_for_its_end(
 
         patch.setattr(Trainer, "evaluate", told)
         assert train(_short(tiny_run, folder), [])["step"] == STEPS
-    assert not [event for event in read_events(folder / "log.jsonl") if event["event"] == "eval"]
+    assert not events_of(folder, "eval")
     parts = train(_short(tiny_run, folder, **{"train.resume": True}), [])
     assert (parts["weights_sha256"], parts["best_top1"]) == (whole["weights_sha256"], whole["best_top1"])
-    epochs = [event["epoch"] for event in read_events(folder / "log.jsonl") if event["event"] == "epoch"]
+    epochs = [event["epoch"] for event in events_of(folder, "epoch")]
     assert epochs == [0, 1]
 
 
@@ -174,7 +173,7 @@ def no_room_at_step_11(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(28, "No space left on device")
         save_checkpoint(path, content)
 
-    monkeypatch.setattr("deit_fast.train.keeper.save_checkpoint", save)
+    monkeypatch.setattr("deit_fast.train.run_folder.save_checkpoint", save)
 
 
 @pytest.mark.usefixtures("no_room_at_step_11")
@@ -205,7 +204,7 @@ def test_names_that_a_kill_left_undone_are_mended(
     folder = tmp_path / "run"
     config = _short(tiny_run, folder, **{"train.resume": True, "train.keep_every": 1})
     with monkeypatch.context() as patch:
-        patch.setattr("deit_fast.train.keeper.link_checkpoint", be_killed)
+        patch.setattr("deit_fast.train.run_folder.link_checkpoint", be_killed)
         with pytest.raises(KeyboardInterrupt):
             train(config, [])
     checkpoints = folder / "checkpoints"
@@ -245,4 +244,4 @@ def test_ranks_that_torchrun_restarts_go_on(
         train(config, [])
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert train(config, [])["weights_sha256"] == whole["weights_sha256"]
-    assert [e["step"] for e in read_events(tmp_path / "parts" / "log.jsonl") if e["event"] == "start"] == [0, 6]
+    assert [e["step"] for e in events_of(tmp_path / "parts", "start")] == [0, 6]

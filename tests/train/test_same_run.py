@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import threading
-from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +20,10 @@ from deit_fast.data.format.beton import manifest_path
 from deit_fast.plan.training import train
 from deit_fast.record import run as record
 from deit_fast.record.log import read_events
-from deit_fast.train import folder as folder_module
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
-from deit_fast.train.dist import World
-from deit_fast.train.folder import folder_of_run
-from tests.tiny_runs import TINY, with_options
+from tests.tiny_runs import TINY, MakeRun
 from tests.train.learners import TEACHER
 
-MakeRun = Callable[..., RunConfig]
 Finished = tuple[RunConfig, dict[str, Any]]
 
 
@@ -178,45 +171,3 @@ def test_another_teacher_is_refused_and_the_same_one_elsewhere_is_not(tiny_run: 
     assert run("second")["weights_sha256"] == first["weights_sha256"]
     with pytest.raises(UserError, match=r"^distil\.teacher_weights=.*third\.pth: holds other weights than the run of"):
         run("third")
-
-
-def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class SameSecond(datetime):
-        @classmethod
-        def now(cls, tz: object = None) -> SameSecond:
-            return cls(2026, 2, 3, 4, 5, 6)
-
-    monkeypatch.setattr(folder_module, "datetime", SameSecond)
-    monkeypatch.chdir(tmp_path)
-    config, world = with_options({"model.name": "vit"}), World(0, 1, torch.device("cpu"))
-    meeting, found = threading.Barrier(4), []
-
-    def start() -> None:
-        meeting.wait()
-        with folder_of_run(config, world) as folder:
-            found.append(str(folder))
-            meeting.wait()
-            if len(folder.name) > len("vit-20260203-040506"):
-                (folder / "run.json").touch()
-
-    threads = [threading.Thread(target=start) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    first = "runs/vit-20260203-040506"
-    assert sorted(found) == [first, *(f"{first}-{number}" for number in (2, 3, 4))]
-    assert sorted(path.name for path in Path("runs").iterdir()) == sorted(Path(name).name for name in found if name != first)
-    with folder_of_run(with_options({"run.dir": "mine"}), world) as folder:
-        assert folder == Path("mine")
-    assert not folder.exists()
-
-
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("runs").touch()
-    with (
-        pytest.raises(UserError, match=r"runs.*choose a --run\.dir"),
-        folder_of_run(RunConfig(), World(0, 1, torch.device("cpu"))),
-    ):
-        pass

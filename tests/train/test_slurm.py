@@ -18,8 +18,8 @@ import pytest
 from deit_fast.__main__ import main
 from deit_fast.cli import parse
 from deit_fast.config import UserError
-from deit_fast.record.log import read_events
 from deit_fast.train import slurm
+from tests.tiny_runs import events_of
 
 SLOW = pytest.mark.slow
 BETONS = ["--data.train=train.beton", "--data.val=val.beton"]
@@ -218,31 +218,26 @@ def test_interrupted_job_is_requeued_and_comes_to_its_end(digits: Path, tmp_path
     job = slurm.submit(parse("train", words), words)
     controller = psutil.Process(int(job["job"]))
     try:
-        _wait_for(lambda: _events(folder, "checkpoint"), job)
+        _wait_for(lambda: events_of(folder, "checkpoint"), job)
         (task,) = controller.children()
         task.send_signal(signal.SIGUSR2)  # as SLURM does it
-        _wait_for(lambda: len(_events(folder, "start")) == 2, job)
-        assert not _events(folder, "end")
+        _wait_for(lambda: len(events_of(folder, "start")) == 2, job)
+        assert not events_of(folder, "end")
         _wait_for(lambda: (folder / "summary.json").exists(), job)
         controller.wait(60)
     finally:
         for process in [controller, *controller.children(recursive=True)] if controller.is_running() else []:
             process.kill()
-    epochs = [event["epoch"] for event in _events(folder, "epoch")]
+    epochs = [event["epoch"] for event in events_of(folder, "epoch")]
     assert sorted(set(epochs)) == list(range(8))
-    second_start = _events(folder, "start")[1]
-    (stopped,) = _events(folder, "stopped")
+    second_start = events_of(folder, "start")[1]
+    (stopped,) = events_of(folder, "stopped")
     assert stopped["reason"] == "SIGUSR1"
     assert (second_start["epoch"], second_start["step"]) == (stopped["epoch"], stopped["step"])
     log = Path(job["log"]).read_text()
     assert "Requeued job" in log
     assert "ranks are killed" not in log
     assert log.count("Job completed successfully") == 1
-
-
-def _events(folder: Path, event: str) -> list[dict[str, Any]]:
-    log = folder / "log.jsonl"
-    return [e for e in read_events(log) if e["event"] == event] if log.exists() else []
 
 
 def _wait_for(is_so: Callable[[], Any], job: dict[str, Any]) -> None:

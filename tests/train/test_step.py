@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,18 +15,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deit_fast.train.learner import Learner
-from tests.train.learners import STEPS, copied_weights, distilling, random_batch, small_learner
+from tests.train.learners import STEPS, copied_weights, distilling, losses_of, random_batch, small_learner
+from tests.train.sessions import free_port
 
 _PLAIN: dict[str, Any] = {"model.drop_path": 0.0, "optim.name": "sgd", "optim.momentum": 0.0, "optim.weight_decay": 0.0}
-
-
-def _losses(learner: Learner, steps: int = 3) -> list[float]:
-    losses = []
-    for step in range(steps):
-        learner.train_on(random_batch(step), 0, step)
-        losses.append(learner.step.read().loss)
-    return losses
 
 
 @pytest.mark.parametrize("pieces", [2, 5])  # of 12 views: 6 and 6; 3, 3, 3 and 3, for chunk() makes no fifth
@@ -133,7 +124,7 @@ def test_compiled_steps_follow_plain_ones(tmp_path: Path, monkeypatch: pytest.Mo
     changes = {**distilling(tmp_path), "train.accumulate": pieces, "train.ema_decay": 0.9, "model.drop_path": 0.0}
     plain = small_learner(changes)
     compiled = small_learner({**changes, "train.compile": "default", "distil.teacher_compile": True})
-    assert _losses(compiled) == pytest.approx(_losses(plain), rel=1e-6)
+    assert losses_of(compiled) == pytest.approx(losses_of(plain), rel=1e-6)
     assert len(modules) == 2  # model with its loss, and teacher
     assert plain.average is not None
     assert compiled.average is not None
@@ -224,10 +215,7 @@ with joined_world("cpu") as world:
 def test_two_ranks_take_the_step_of_both_batches(tmp_path: Path) -> None:
     script = tmp_path / "rank.py"
     script.write_text(_RANK)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    program = ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}")
+    program = ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}")
     words = (str(script), str(tmp_path), "off", "bf16")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # for what the script takes from tests
     subprocess.run([sys.executable, *program, *words], check=True, timeout=240, capture_output=True, env=environment)

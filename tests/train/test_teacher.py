@@ -15,8 +15,8 @@ from deit_fast.model.create import create_model
 from deit_fast.model.positions import interpolate_positions
 from deit_fast.train.checkpoint import save_checkpoint
 from deit_fast.train.teacher import Teacher, create_teacher
+from tests.tiny_runs import TINY
 
-TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 SLIM = {"channels": [16, 24, 32, 40]}  # of a ResNet's four stages
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import gc
 import hashlib
 import os
 import platform
@@ -144,6 +145,7 @@ def compile_parts(beton: str, parts: list[str]) -> None:
     """Runs in one of the processes: compiles some of `PARTS` and prints the names of functions, for `_follow`."""
     global _is_compiling
     _is_compiling = True
+    gc.disable()  # collecting takes a fifteenth of the time, and the process ends soon
     import torch
 
     from deit_fast.config import AugmentConfig, DataConfig

@@ -1,4 +1,4 @@
-"""Writes checkpoints of a run in the background, and deletes old ones by a policy.
+"""The folder of a run: which one it is, whether the run goes on in it, and the checkpoints that it keeps.
 
 Each checkpoint is `step-NNNNNNNN.pt`, NNNNNNNN steps into the run; the newest few stay. `last.pt`, `best.pt` and those kept for
 good, `epoch-NNNN.pt`, are further names of the same files, so that they cost no bytes while the file has its own name.
@@ -6,19 +6,103 @@ good, `epoch-NNNN.pt`, are further names of the same files, so that they cost no
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import queue
+import shutil
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from deit_fast.config import UserError
+from deit_fast.config import RunConfig, UserError
+from deit_fast.record.run import read_json
 from deit_fast.train.checkpoint import link_checkpoint, load_checkpoint, save_checkpoint
+from deit_fast.train.dist import World
+from deit_fast.train.ema import WeightAverage
+from deit_fast.train.optim import NUM_MOMENTS
 
+_RUNS = Path("runs")
 LAST, BEST = "last.pt", "best.pt"
+
+
+@contextlib.contextmanager
+def folder_of_run(config: RunConfig, world: World) -> Iterator[Path]:
+    """The folder of a run, the same on every rank: run.dir, or if that is empty a new one, runs/NAME-DATE-TIME.
+
+    Rank 0 makes a new one at once, so that runs that start in the same second get different ones, and removes it at the end
+    if it is still empty. Raises UserError on every rank if it cannot be made.
+    """
+    if config.run.dir:
+        yield Path(config.run.dir)
+        return
+    made = world.only_on_main(lambda: _new_folder(f"{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"))
+    folder: Path = world.gather(made)[0]
+    try:
+        yield folder
+    finally:
+        if world.is_main:
+            with contextlib.suppress(OSError):  # of a folder that is not empty
+                folder.rmdir()
+
+
+def _new_folder(name: str) -> Path:
+    """Makes runs/NAME or, if that exists, the first of runs/NAME-2, runs/NAME-3, ... that does not."""
+    for number in itertools.count(1):
+        folder = _RUNS / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if not _RUNS.is_dir():
+                raise UserError(f"{_RUNS}: is not a folder, and runs go there; choose a --run.dir") from None
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be made ({error.strerror}); choose a --run.dir") from None
+        else:
+            return folder
+    raise AssertionError("the numbers have no end")
+
+
+def resumes(config: RunConfig) -> bool:
+    """Whether a session resumes the run in its folder: if asked to, or if torchrun restarts its ranks.
+
+    Raises UserError if torchrun may restart them and run.dir is empty, so that they could not find the folder again.
+    """
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0 and not config.run.dir:
+        raise UserError("run.dir is not set: want a folder, where ranks that torchrun restarts (--max-restarts) go on")
+    return config.train.resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def check_same_place(found: list[str | None], folder: Path) -> None:
+    """Raises UserError if ranks would resume from different places. found: name of the checkpoint that each rank found.
+
+    If each node has the folder on its own disk, only the first node has checkpoints, and the others would start anew.
+    """
+    if len(set(found)) > 1:
+        rank = next(rank for rank, name in enumerate(found) if name != found[0])
+        here, there = (name or "no checkpoint" for name in (found[0], found[rank]))
+        raise UserError(
+            f"run.dir={folder}: rank 0 finds {here} there, rank {rank} finds {there}; want a folder that all nodes share"
+        )
+
+
+def former_summary(folder: Path, world: World, weights_sha256: str) -> dict[str, Any] | None:
+    """The summary of a run that ended with these weights, on every rank; None if there is none."""
+
+    def read() -> dict[str, Any] | None:
+        with contextlib.suppress(UserError):  # there is none, or a broken one, and the end writes it anew
+            summary = read_json(folder / "summary.json")
+            return summary if summary.get("weights_sha256") == weights_sha256 else None
+        return None
+
+    found: dict[str, Any] | None = world.gather(world.only_on_main(read))[0]
+    return found
 
 
 @dataclass(frozen=True)
@@ -57,7 +141,7 @@ class Keeper:
 
     def _write(self, content: dict[str, Any], epoch: int, step: int, names: list[str]) -> None:
         started = time.perf_counter()
-        path = self.folder / step_name(step)
+        path = self.folder / _step_name(step)
         error = ""
         try:
             save_checkpoint(path, content)
@@ -87,6 +171,15 @@ class Keeper:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+
+def _reason(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split())[:200]
 
 
 class _Snapshot:
@@ -124,7 +217,7 @@ class _Snapshot:
         return buffer.copy_(tensor.detach(), non_blocking=True)
 
 
-def step_name(step: int) -> str:
+def _step_name(step: int) -> str:
     """File name of the checkpoint after a number of steps of a run."""
     return f"step-{step:08d}.pt"
 
@@ -179,10 +272,29 @@ def mend_names(folder: Path, content: dict[str, Any], path: Path, keep_every: in
         part.unlink()
 
 
-def _reason(error: BaseException) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return " ".join(str(error).split())[:200]
+def _checkpoint_bytes(model: nn.Module, average: WeightAverage | None, optimizer_name: str) -> int:
+    """Bytes of one checkpoint: weights, average and the optimiser's moments, without the kilobytes around them."""
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    return weights * (1 if average is None else 2) + trained * NUM_MOMENTS[optimizer_name]
+
+
+def check_disk_space(folder: Path, model: nn.Module, average: WeightAverage | None, config: RunConfig) -> None:
+    """Raises UserError if the disk lacks space for the newest checkpoints, the best one and the one being written.
+
+    folder: the run's, which need not exist yet."""
+    train = config.train
+    num_kept = train.epochs // train.keep_every if train.keep_every else 0
+    size = _checkpoint_bytes(model, average, config.optim.name)
+    there = {path.stat().st_ino: path.stat().st_size for path in (folder / "checkpoints").glob("*.pt")}
+    wanted = size * (train.keep_last + 2 + num_kept) - sum(there.values())
+    free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
+    if free < wanted:
+        raise UserError(
+            f"run.dir={folder}: its disk has {_size(free)} left, and checkpoints of {_size(size)} each need "
+            f"{_size(wanted)}; make room, choose another run.dir, or a smaller train.keep_last"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

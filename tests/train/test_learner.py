@@ -11,8 +11,7 @@ import timm
 import torch
 
 from deit_fast.config import UserError
-from deit_fast.train.compiler import check_compiler
-from deit_fast.train.trial import smallest_piece
+from deit_fast.train.learner import check_compiler, smallest_piece
 from tests.tiny_runs import TINY
 from tests.train.learners import CPU, copied_weights, distilling, random_batch, small_learner
 

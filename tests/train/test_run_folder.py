@@ -1,23 +1,69 @@
-"""Checkpoints in a folder: which stay, under which names, and what a disk that takes no more does to a run."""
+"""A run's folder: its choice, which checkpoints stay in it under which names, and what a full disk does to a run."""
+
+from __future__ import annotations
 
 import errno
 import resource
 import subprocess
 import sys
 import threading
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from deit_fast.config import UserError
+from deit_fast.config import RunConfig, UserError
 from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
-from deit_fast.train import keeper as keeper_room
+from deit_fast.train import run_folder
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
-from deit_fast.train.keeper import Keeper, load_newest
-from tests.tiny_runs import tiny_config
+from deit_fast.train.dist import World
+from deit_fast.train.run_folder import Keeper, folder_of_run, load_newest
+from tests.tiny_runs import tiny_config, with_options
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SameSecond(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> SameSecond:
+            return cls(2026, 2, 3, 4, 5, 6)
+
+    monkeypatch.setattr(run_folder, "datetime", SameSecond)
+    monkeypatch.chdir(tmp_path)
+    config, world = with_options({"model.name": "vit"}), World(0, 1, torch.device("cpu"))
+    meeting, found = threading.Barrier(4), []
+
+    def start() -> None:
+        meeting.wait()
+        with folder_of_run(config, world) as folder:
+            found.append(str(folder))
+            meeting.wait()
+            if len(folder.name) > len("vit-20260203-040506"):
+                (folder / "run.json").touch()
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first = "runs/vit-20260203-040506"
+    assert sorted(found) == [first, *(f"{first}-{number}" for number in (2, 3, 4))]
+    assert sorted(path.name for path in Path("runs").iterdir()) == sorted(Path(name).name for name in found if name != first)
+    with folder_of_run(with_options({"run.dir": "mine"}), world) as folder:
+        assert folder == Path("mine")
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").touch()
+    with (
+        pytest.raises(UserError, match=r"runs.*choose a --run\.dir"),
+        folder_of_run(RunConfig(), World(0, 1, torch.device("cpu"))),
+    ):
+        pass
 
 
 def _content(step: int, tensor: torch.Tensor) -> dict[str, object]:
@@ -69,7 +115,7 @@ def test_a_checkpoint_is_of_its_moment_though_written_later(tmp_path: Path, monk
         may_write.wait(10)
         save_checkpoint(path, content)
 
-    monkeypatch.setattr(keeper_room, "save_checkpoint", slow)
+    monkeypatch.setattr(run_folder, "save_checkpoint", slow)
     keeper, tensor = Keeper(tmp_path, keep_last=1), torch.arange(4.0)
     content = _content(1, tensor)
     keeper.save(content, epoch=0, step=1, is_best=False)
@@ -198,7 +244,7 @@ def test_a_disk_that_takes_no_checkpoint_is_reported_and_the_run_goes_on(digits:
 def test_no_room_is_found_at_the_start(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from deit_fast.plan.training import train
 
-    monkeypatch.setattr("deit_fast.train.disk_space.shutil.disk_usage", lambda folder: type("Usage", (), {"free": 10_000})())
+    monkeypatch.setattr("deit_fast.train.run_folder.shutil.disk_usage", lambda folder: type("Usage", (), {"free": 10_000})())
     with pytest.raises(UserError, match=r"run\.dir=.*: its disk has 0\.0 MB left, and checkpoints of 0\.\d MB each need"):
         train(tiny_config(digits, tmp_path / "run"), [])
     assert not (tmp_path / "run").exists()

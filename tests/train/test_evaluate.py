@@ -1,5 +1,7 @@
 """`deit-fast eval` on files of our own and of other code: which model, which view, which heads, and what is refused."""
 
+from __future__ import annotations
+
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from timm.data import create_transform
 from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
 from deit_fast.data.convert.write import write_beton
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
-from deit_fast.train.evaluate_checkpoint import evaluate_checkpoint
+from deit_fast.train.evaluate import evaluate_checkpoint
 from tests.tiny_runs import TINY
 from tests.train.learners import small_learner
 

@@ -1,0 +1,65 @@
+"""Functions become parts of their callers, and are compiled for themselves only where Python calls them."""
+
+import numpy as np
+
+from deit_fast.kernels.compiled import compiled
+
+
+@compiled()
+def _square(value):  # type: ignore[no-untyped-def]
+    """The square of a number."""
+    return value * value
+
+
+@compiled()
+def _sum_of_squares(values):  # type: ignore[no-untyped-def]
+    total = values[0] - values[0]
+    for value in values:
+        total += _square(value)
+    return total
+
+
+@compiled()
+def _norms(rows):  # type: ignore[no-untyped-def]
+    lengths = np.empty(len(rows))
+    for number in range(len(rows)):
+        lengths[number] = np.sqrt(_sum_of_squares(rows[number]))
+    return lengths
+
+
+@compiled()
+def _refuse(value):  # type: ignore[no-untyped-def]
+    if value < 0:
+        raise ValueError("want 0 or more")
+    return value
+
+
+@compiled()
+def _root(value):  # type: ignore[no-untyped-def]
+    return np.sqrt(_refuse(value))
+
+
+def test_what_is_called_is_taken_in() -> None:
+    rows = np.arange(12.0).reshape(4, 3)
+    np.testing.assert_array_equal(_norms(rows), np.sqrt((rows**2).sum(axis=1)))
+    (code,) = _norms.cached.inspect_llvm().values()
+    assert "_square" not in "".join(line for line in code.splitlines() if line.startswith("define"))
+    assert _square.overloads  # typed and lowered
+    assert "cached" not in vars(_square)  # and no more
+
+
+def test_python_and_compiled_code_call_the_same_function() -> None:
+    assert _square(3) == 9
+    assert _sum_of_squares(np.array([1, 2, 3])) == 14
+    assert _square.__name__ == "_square"
+    assert _square.__doc__ == "The square of a number."
+
+
+def test_errors_pass_through() -> None:
+    assert _root(9.0) == 3.0
+    try:
+        _root(-1.0)
+    except ValueError as error:
+        assert str(error) == "want 0 or more"
+    else:
+        raise AssertionError("no error")
