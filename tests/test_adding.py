@@ -94,15 +94,15 @@ class Grey(Source):
 OPTIMISER = """
 import torch
 from deit_fast.config import OptimConfig
-from deit_fast.train.disk_space import checkpoint_bytes
 from deit_fast.train.optim import create_optimizer
+from deit_fast.train.run_folder import _checkpoint_bytes
 
 model = torch.nn.Linear(3, 2)
 optimizer = create_optimizer(OptimConfig(name="adagrad"), model, 0.1)
 before = model.weight.detach().clone()
 model(torch.ones(3)).sum().backward()
 optimizer.step()
-print(type(optimizer).__name__, (before - model.weight).mean().item(), checkpoint_bytes(model, None, "adagrad"))
+print(type(optimizer).__name__, (before - model.weight).mean().item(), _checkpoint_bytes(model, None, "adagrad"))
 """
 
 
@@ -147,7 +147,7 @@ def test_an_optimiser_is_a_name_and_a_branch(copy: Path) -> None:
     replace(copy / "config" / "run.py", '["adamw", "sgd", "lamb"]', '["adamw", "sgd", "lamb", "adagrad"]')
     branch = '    elif config.name == "adagrad":\n        optimizer = torch.optim.Adagrad(groups, lr=lr)\n'
     add_before(copy / "train" / "optim.py", '    elif config.name == "lamb":\n', branch)
-    add_before(copy / "train" / "disk_space.py", '"sgd": 1}', '"adagrad": 1, ')
+    add_before(copy / "train" / "optim.py", '"sgd": 1}', '"adagrad": 1, ')
     add_before(copy / "report" / "ablation.py", '"sgd": "SGD"', '"adagrad": "Adagrad", ')
     name, change, size = output(copy, "-c", OPTIMISER).split()
     assert (name, int(size)) == ("Adagrad", 2 * 4 * (2 * 3 + 2))
