@@ -1,4 +1,4 @@
-"""Operations on views, sources and optimisers are added as CONTRIBUTING.md says, to a copy of the package."""
+"""Operations on views, models, sources and optimisers are added as CONTRIBUTING.md says, to a copy of the package."""
 
 from __future__ import annotations
 
@@ -105,6 +105,39 @@ optimizer.step()
 print(type(optimizer).__name__, (before - model.weight).mean().item(), _checkpoint_bytes(model, None, "adagrad"))
 """
 
+MODEL = """
+from timm.models import register_model
+from torch import nn
+
+default_cfgs = {"mean_colour": {"input_size": (3, 48, 48)}}
+
+
+class MeanColour(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+
+    def reset_classifier(self, num_classes):
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, images):
+        return self.head(images.mean((2, 3)))
+
+
+@register_model
+def mean_colour(pretrained=False, num_classes=1000, **options):
+    return MeanColour(num_classes)
+"""
+MADE = """
+import torch
+from deit_fast.config import ModelConfig
+from deit_fast.model.create import create_model
+from deit_fast.model.names import stated
+
+model = create_model(ModelConfig(name="mean_colour"), num_classes=7, resolution=48)
+print(*model(torch.ones(2, 3, 48, 48)).shape, stated("mean_colour").input_size[-1])
+"""
+
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
@@ -141,6 +174,14 @@ def test_a_source_is_a_file_and_a_case(copy: Path) -> None:
     assert (beton.classes, beton.labels.tolist(), set(beton.heights.tolist())) == (("dark", "light"), [0, 1, 1], {40})
     stored = [np.fromfile(out, np.uint8, 3600, offset=int(offset)) for offset in beton.offsets]
     assert [set(levels.tolist()) for levels in stored] == [{60}, {120}, {180}]
+
+
+def test_a_model_is_a_file_and_an_import(copy: Path) -> None:
+    (copy / "model" / "mean_colour.py").write_text(MODEL, encoding="utf-8")
+    add_before(
+        copy / "model" / "names.py", "from deit_fast.config import UserError\n", "from deit_fast.model import mean_colour\n"
+    )
+    assert output(copy, "-c", MADE).split() == ["2", "7", "48"]
 
 
 def test_an_optimiser_is_a_name_and_a_branch(copy: Path) -> None:
