@@ -11,7 +11,7 @@ from deit_fast.augment import auto_augment, randaugment
 from deit_fast.augment.three_augment import THREE_AUGMENT
 from deit_fast.config import AugmentConfig, UserError
 from deit_fast.kernels.colour_jitter import NUM_STEPS as JITTER_STEPS
-from deit_fast.kernels.levels import OPERATIONS
+from deit_fast.kernels.operation_table import IN_POLICIES
 from deit_fast.kernels.policy import Policy
 from deit_fast.kernels.resample import FILTERS
 
@@ -64,7 +64,7 @@ def parse(auto_augment_text: str, color_jitter: float, interpolation: str) -> Po
 
 
 def _row(name: str, probability: float, magnitude: float, weight: float = 1.0) -> tuple[float, ...]:
-    return (*OPERATIONS[name], probability, magnitude, weight)
+    return (*IN_POLICIES[name], probability, magnitude, weight)
 
 
 def _rows(operations: Iterable[auto_augment.Operation]) -> list[tuple[float, ...]]:

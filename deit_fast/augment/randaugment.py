@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from deit_fast.config import UserError
+from deit_fast.kernels.operation_table import IN_POLICIES
 
 MAX_LAYERS = 100
 MAX_MAGNITUDE = 10.0
@@ -18,8 +19,7 @@ MAX_MAGNITUDE = 10.0
 _GEOMETRIC = ["ShearX", "ShearY", "TranslateXRel", "TranslateYRel"]
 _PLAIN = ["AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd"]
 _PLAIN += ["Color", "Contrast", "Brightness", "Sharpness", *_GEOMETRIC]
-_HAVE_INCREASING = {"Posterize", "Solarize", "Color", "Contrast", "Brightness", "Sharpness"}
-_INCREASING = [name + "Increasing" if name in _HAVE_INCREASING else name for name in _PLAIN]
+_INCREASING = [f"{name}Increasing" if f"{name}Increasing" in IN_POLICIES else name for name in _PLAIN]
 
 # sets chosen with t: weights of timm 1.0.31 (_RAND_3A, _RAND_WEIGHTED_3A, _RAND_WEIGHTED_0); drawn without replacement where
 # they are weighted

@@ -15,9 +15,10 @@ from deit_fast.augment.policy import parse
 from deit_fast.config import AugmentConfig, UserError
 from deit_fast.data.format.beton import JPEG_MODE, Beton
 from deit_fast.data.load.decode import ViewDecoder, images_of
-from deit_fast.kernels import crop, erase, finish, mix, operation_codes, operations, policy, resample, rng
+from deit_fast.kernels import crop, erase, finish, mix, operations, policy, resample, rng
 from deit_fast.kernels.decode import STORED_LENGTH
 from deit_fast.kernels.jpeg.turbojpeg import OK, JpegDecoder
+from deit_fast.kernels.operation_table import CODES, OPERATIONS, Operation
 from deit_fast.kernels.resample import FILTERS
 from deit_fast.kernels.round import PRECISIONS
 
@@ -146,13 +147,13 @@ def _crop(given: StageInput) -> Callable[[], None]:
     return run
 
 
-def _operation(name: str, argument: float) -> Stage:
+def _operation(operation: Operation) -> Stage:
     """Applies an operation of a policy to every view, each time to its former result."""
 
     def make(given: StageInput) -> Callable[[], None]:
         count, height, width = given.views.shape[:3]
-        codes = np.full((count, 1), getattr(operation_codes, name), np.int32)
-        arguments = np.full((count, 1), argument)
+        codes = np.full((count, 1), CODES[operation.name], np.int32)
+        arguments = np.full((count, 1), operation.timed_with)
         scratch = np.empty((1, operations.scratch_bytes(height, width)), np.uint8)
         views = given.views.copy()
         is_bicubic = given.kind != FILTERS["bilinear"]
@@ -215,23 +216,7 @@ STAGES: dict[str, Stage] = {
     "decode whole": _decode,
     "resample": _resample,
     "decode crop, resample": _crop,
-    "auto_contrast": _operation("AUTO_CONTRAST", 0.0),
-    "equalize": _operation("EQUALIZE", 0.0),
-    "invert": _operation("INVERT", 0.0),
-    "rotate": _operation("ROTATE", 27.0),
-    "posterize": _operation("POSTERIZE", 4.0),
-    "solarize": _operation("SOLARIZE", 26.0),
-    "solarize_add": _operation("SOLARIZE_ADD", 99.0),
-    "color": _operation("COLOR", 1.81),
-    "contrast": _operation("CONTRAST", 1.81),
-    "brightness": _operation("BRIGHTNESS", 0.99),
-    "sharpness": _operation("SHARPNESS", 1.81),
-    "shear_x": _operation("SHEAR_X", 0.27),
-    "shear_y": _operation("SHEAR_Y", 0.27),
-    "translate_x": _operation("TRANSLATE_X", 30.3),
-    "translate_y": _operation("TRANSLATE_Y", 30.3),
-    "grey": _operation("GREY", 0.0),
-    "blur": _operation("BLUR", 1.0),
+    **{operation.name: _operation(operation) for operation in OPERATIONS},
     "policy": _policy,
     "finish": _finish(mix.PLAIN, 0.0, "float32"),
     "finish, mixup": _finish(mix.MIXUP, 0.0, "float32"),

@@ -105,9 +105,9 @@ def _three_wide_boxes(levels, num_groups, stride, box, scratch):  # type: ignore
 
 
 @compiled()
-def blur(view, sigma, scratch):  # type: ignore[no-untyped-def]
-    """view (H, W, 3) uint8 blurred in place; sigma >= 0: the standard deviation in pixels."""
-    levels, box = view.reshape(view.size), pixel.box_weights(sigma)
+def blur(view, argument, scratch):  # type: ignore[no-untyped-def]
+    """view (H, W, 3) uint8 blurred in place; argument >= 0: the standard deviation in pixels."""
+    levels, box = view.reshape(view.size), pixel.box_weights(argument)
     num_groups, stride = view.shape[0], _CHANNELS
     for _ in range(2):  # along each row, then down the columns
         if box[0] <= _NEAR:

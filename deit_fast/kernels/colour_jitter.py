@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from deit_fast.kernels import rng
 from deit_fast.kernels.compiled import compiled
-from deit_fast.kernels.operation_codes import BRIGHTNESS, COLOR, CONTRAST
+from deit_fast.kernels.operation_table import CODES
 
 NUM_STEPS = 3
+
+_BRIGHTNESS, _CONTRAST, _COLOR = CODES["brightness"], CODES["contrast"], CODES["color"]
 
 
 @compiled()
@@ -42,7 +44,7 @@ def jitter_steps(seed, view_id, strength):  # type: ignore[no-untyped-def]
 
 @compiled()
 def _code(place):  # type: ignore[no-untyped-def]
-    return _of(place, BRIGHTNESS, CONTRAST, COLOR)
+    return _of(place, _BRIGHTNESS, _CONTRAST, _COLOR)
 
 
 @compiled()

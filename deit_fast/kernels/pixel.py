@@ -1,4 +1,4 @@
-"""Takes grey levels and what an operation is set to, gives new grey levels: what each operation does to a pixel.
+"""What each operation does to a pixel.
 
 Functions of scalars alone, for CPU loops and CUDA kernels. They reproduce Pillow (src/libImaging and ImageOps.py) bit for bit,
 but for the interpolation, which is done here in float32 and there in float64. At most one level, in about 4 bytes of 100,000;
@@ -26,28 +26,30 @@ def inverted(level):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def solarized(level, threshold):  # type: ignore[no-untyped-def]
-    """ImageOps.solarize: inverted from the threshold (int32) on."""
+def solarized(level, argument):  # type: ignore[no-untyped-def]
+    """ImageOps.solarize: inverted from the threshold on."""
+    threshold = np.int32(math.ceil(min(max(argument, 0.0), 256.0)))
     return inverted(level) if np.int32(level) >= threshold else np.int32(level)
 
 
 @compiled()
-def solarize_added(level, added):  # type: ignore[no-untyped-def]
-    """timm's solarize_add: `added` (int32) more if below 128."""
+def solarize_added(level, argument):  # type: ignore[no-untyped-def]
+    """timm's solarize_add: so much more if below 128."""
     level = np.int32(level)
-    return np.int32(min(max(level + added, 0), 255)) if level < 128 else level
+    return np.int32(min(max(level + np.int32(argument), 0), 255)) if level < 128 else level
 
 
 @compiled()
-def posterized(level, mask):  # type: ignore[no-untyped-def]
-    """ImageOps.posterize: the bits of the mask (int32) are kept."""
+def posterized(level, argument):  # type: ignore[no-untyped-def]
+    """ImageOps.posterize: so many of the upper bits are kept."""
+    mask = np.int32(256 - (1 << (8 - min(max(np.int64(argument), 0), 8))))
     return np.int32(np.int32(level) & mask)
 
 
 @compiled()
-def posterize_mask(bits):  # type: ignore[no-untyped-def]
-    """The upper `bits` bits of eight."""
-    return np.int32(256 - (1 << (8 - min(max(np.int64(bits), 0), 8))))
+def brightened(level, argument):  # type: ignore[no-untyped-def]
+    """ImageEnhance.Brightness."""
+    return blended(np.int32(0), level, np.float32(argument))
 
 
 @compiled()

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from deit_fast.kernels import rng
+from deit_fast.kernels.by_code import choosing
 from deit_fast.kernels.colour_jitter import NUM_STEPS as JITTER_STEPS
 from deit_fast.kernels.colour_jitter import draw_jitter
 from deit_fast.kernels.compiled import compiled
-from deit_fast.kernels.levels import argument_of
-from deit_fast.kernels.operation_codes import NOTHING
+from deit_fast.kernels.operation_table import LEVEL_FUNCTIONS, NOTHING
 
 
 class Policy(NamedTuple):
@@ -34,11 +34,24 @@ class Policy(NamedTuple):
     interpolation: int  # of operations that move pixels, as in `resample.FILTERS`
 
 
+# Argument of an operation, float64. function: number in LEVEL_FUNCTIONS; magnitude: clipped by the policy, >= 0; is_negative:
+# the sign where there is one; uniform: on [0, 1), for what is random itself; height and width of the view
+argument_of = compiled()(
+    choosing(
+        "argument_of(function, magnitude, is_negative, uniform, height, width)",
+        dict(enumerate(LEVEL_FUNCTIONS)),
+        __name__,
+        setup=("level, sign = magnitude / 10.0, -1.0 if is_negative else 1.0",),
+        otherwise="return 0.0",
+    )
+)
+
+
 @compiled()
 def draw_steps(seed, ids, policy, height, width, codes, arguments):  # type: ignore[no-untyped-def]
     """Fills codes (B, S) int32 and arguments (B, S) float64 with the steps of each view, S = policy.num_steps.
 
-    ids (B,) uint64; height, width: of the views. Codes and arguments are those of `operation_codes`; a step that does not
+    ids (B,) uint64; height, width: of the views. Codes and arguments are those of `operation_table`; a step that does not
     fire is NOTHING.
     """
     for i in range(len(ids)):

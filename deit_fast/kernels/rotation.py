@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 
-from deit_fast.kernels import operation_codes as codes
 from deit_fast.kernels import pixel
 from deit_fast.kernels.compiled import compiled
 from deit_fast.kernels.vectors import QUAD, between_quads, copy_bytes, floats
@@ -51,18 +50,6 @@ def rotation(degrees, height, width):  # type: ignore[no-untyped-def]
     x_offset = cosine * -centre_x + sine * -centre_y + 0.0 + centre_x
     y_offset = -sine * -centre_x + cosine * -centre_y + 0.0 + centre_y
     return cosine, sine, x_offset, -sine, cosine, y_offset
-
-
-@compiled()
-def affine_map(code, argument, height, width):  # type: ignore[no-untyped-def]
-    """The map of any affine operation of `operation_codes`, as `rotation` has it; not for multiples of 90 degrees."""
-    if code == codes.ROTATE:
-        return rotation(argument, height, width)
-    x_row = argument if code == codes.SHEAR_X else 0.0
-    x_offset = argument if code == codes.TRANSLATE_X else 0.0
-    y_column = argument if code == codes.SHEAR_Y else 0.0
-    y_offset = argument if code == codes.TRANSLATE_Y else 0.0
-    return 1.0, x_row, x_offset, y_column, 1.0, y_offset
 
 
 @compiled()
@@ -130,16 +117,16 @@ def _turn_by_quarters(view, quarters, scratch):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def rotate(view, degrees, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
+def rotate(view, argument, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
     """view (H, W, 3) uint8 turned counter-clockwise, in place; what comes from outside takes the fill."""
     height, width = view.shape[0], view.shape[1]
-    angle = degrees % 360.0
+    angle = argument % 360.0
     if angle == 0.0:
         return
     if angle == 180.0 or (height == width and angle in (90.0, 270.0)):
         _turn_by_quarters(view, np.int64(angle) // 90, scratch)
         return
-    x_step, x_row, x_offset, y_step, y_row, y_offset = rotation(degrees, height, width)
+    x_step, x_row, x_offset, y_step, y_row, y_offset = rotation(argument, height, width)
     stride, size = np.int32((width + 2 * PAD) * QUAD), (height + 2 * PAD) * (width + 2 * PAD) * QUAD
     source, rest = scratch[:size], scratch[size:]
     pattern, last = rest[: CHANNELS * width], rest[CHANNELS * width :][:QUAD]

@@ -79,7 +79,7 @@ def _interpolate(taps, start, stride, weights, levels, target, count):  # type: 
 
 
 @compiled()
-def shift_rows(view, factor, pixels, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
+def _shift_rows(view, factor, pixels, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
     """Row y moves by factor * (y + 0.5) + pixels to the left: shear_x and translate_x; view (H, W, 3) uint8, in place."""
     height, width, length = view.shape[0], view.shape[1], view.shape[1] * CHANNELS
     margin = PAD * CHANNELS
@@ -102,6 +102,16 @@ def shift_rows(view, factor, pixels, bicubic, fill, scratch):  # type: ignore[no
 
 
 @compiled()
+def shear_x(view, argument, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
+    _shift_rows(view, argument, 0.0, bicubic, fill, scratch)
+
+
+@compiled()
+def translate_x(view, argument, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
+    _shift_rows(view, 0.0, argument, bicubic, fill, scratch)
+
+
+@compiled()
 def _copy_with_rows(view, source):  # type: ignore[no-untyped-def]
     """source = the rows of the view, flat, with the first and the last one twice more."""
     length = view.shape[1] * CHANNELS
@@ -112,15 +122,15 @@ def _copy_with_rows(view, source):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def shift_all(view, pixels, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
-    """All pixels move up by `pixels`: translate_y."""
+def translate_y(view, argument, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
+    """All pixels move up by so many."""
     height, length = view.shape[0], view.shape[1] * CHANNELS
     pattern, source = scratch[:length], scratch[length:]
     fill_pattern(fill, pattern)
-    first, end = columns_within(1.0, 0.0, pixels, height, height)
+    first, end = columns_within(1.0, 0.0, argument, height, height)
     if first < end:
         _copy_with_rows(view, source)
-        index, distance = pixel.split_coordinate(coordinate_of(1.0, 0.0, pixels, first))
+        index, distance = pixel.split_coordinate(coordinate_of(1.0, 0.0, argument, first))
         weights = pixel.neighbour_weights(distance, bicubic)
         levels, count = view.reshape(view.size), (end - first) * length
         _interpolate(source, (index - 1 + PAD) * length, length, weights, levels, first * length, count)
@@ -130,8 +140,8 @@ def shift_all(view, pixels, bicubic, fill, scratch):  # type: ignore[no-untyped-
 
 
 @compiled()
-def shift_columns(view, factor, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
-    """Column x moves up by factor * (x + 0.5): shear_y.
+def shear_y(view, argument, bicubic, fill, scratch):  # type: ignore[no-untyped-def]
+    """Column x moves up by argument * (x + 0.5).
 
     Columns that move by the same whole number of rows are done together, 16 bytes wide from the top down. What is written
     too far to the right is written again with the columns there.
@@ -144,10 +154,10 @@ def shift_columns(view, factor, bicubic, fill, scratch):  # type: ignore[no-unty
     _copy_with_rows(view, source)
     begin = 0
     while begin < width:
-        shift, _ = shift_of_column(factor, begin, height)
+        shift, _ = shift_of_column(argument, begin, height)
         end = begin
         while end < width:
-            other, distance = shift_of_column(factor, end, height)
+            other, distance = shift_of_column(argument, end, height)
             if other != shift:
                 break
             three = pixel.neighbour_weights(distance, bicubic)
@@ -157,7 +167,7 @@ def shift_columns(view, factor, bicubic, fill, scratch):  # type: ignore[no-unty
         _shift_band(view, source, shift, CHANNELS * begin, CHANNELS * end, weights, tail)
         begin = end
     for y in range(height):
-        first, end = columns_within(factor, np.float64(y) + 0.5, 0.0, height, width)
+        first, end = columns_within(argument, np.float64(y) + 0.5, 0.0, height, width)
         fill_outside(view, y, first, end, pattern)
 
 

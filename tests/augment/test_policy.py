@@ -9,12 +9,14 @@ import scipy.stats
 from deit_fast.augment.policy import parse
 from deit_fast.config import UserError
 from deit_fast.kernels import policy as policies
-from deit_fast.kernels.operation_codes import BLUR, BRIGHTNESS, COLOR, CONTRAST, GREY, NOTHING, SOLARIZE
+from deit_fast.kernels.operation_table import CODES, NOTHING
 from deit_fast.kernels.resample import BICUBIC, BILINEAR
 from tests.augment.timms_policies import Step, drawn_by_timm
 from tests.scale import scaled
 
 HEIGHT, WIDTH = 224, 160
+BRIGHTNESS, CONTRAST, COLOR = CODES["brightness"], CODES["contrast"], CODES["color"]
+GREY, SOLARIZE, BLUR = CODES["grey"], CODES["solarize"], CODES["blur"]
 
 
 def _drawn(text: str, count: int, color_jitter: float = 0.0, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:

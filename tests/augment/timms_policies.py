@@ -10,29 +10,29 @@ from typing import Any
 import numpy as np
 from timm.data import auto_augment as timms
 
-from deit_fast.kernels import operation_codes as codes
+from deit_fast.kernels.operation_table import CODES
 
 Step = tuple[int, float]
 
-_CODES = {
-    timms.auto_contrast: codes.AUTO_CONTRAST,
-    timms.equalize: codes.EQUALIZE,
-    timms.invert: codes.INVERT,
-    timms.rotate: codes.ROTATE,
-    timms.posterize: codes.POSTERIZE,
-    timms.solarize: codes.SOLARIZE,
-    timms.solarize_add: codes.SOLARIZE_ADD,
-    timms.color: codes.COLOR,
-    timms.contrast: codes.CONTRAST,
-    timms.brightness: codes.BRIGHTNESS,
-    timms.sharpness: codes.SHARPNESS,
-    timms.shear_x: codes.SHEAR_X,
-    timms.shear_y: codes.SHEAR_Y,
-    timms.translate_x_rel: codes.TRANSLATE_X,
-    timms.translate_y_rel: codes.TRANSLATE_Y,
-    timms.desaturate: codes.COLOR,
-    timms.gaussian_blur: codes.BLUR,
-    timms.gaussian_blur_rand: codes.BLUR,
+_NAMES = {
+    timms.auto_contrast: "auto_contrast",
+    timms.equalize: "equalize",
+    timms.invert: "invert",
+    timms.rotate: "rotate",
+    timms.posterize: "posterize",
+    timms.solarize: "solarize",
+    timms.solarize_add: "solarize_add",
+    timms.color: "color",
+    timms.contrast: "contrast",
+    timms.brightness: "brightness",
+    timms.sharpness: "sharpness",
+    timms.shear_x: "shear_x",
+    timms.shear_y: "shear_y",
+    timms.translate_x_rel: "translate_x",
+    timms.translate_y_rel: "translate_y",
+    timms.desaturate: "color",
+    timms.gaussian_blur: "blur",
+    timms.gaussian_blur_rand: "blur",
 }
 
 
@@ -55,8 +55,8 @@ def step_of(name: str, level_arguments: tuple[float, ...], height: int, width: i
     """(code, argument) of timm's operation with a name, called with what its level function gave."""
     function = timms.NAME_TO_OP[name]
     if not level_arguments:
-        return _CODES[function], 0.0
-    return _CODES[function], _pillow_argument(function, level_arguments[0], height, width)
+        return CODES[_NAMES[function]], 0.0
+    return CODES[_NAMES[function]], _pillow_argument(function, level_arguments[0], height, width)
 
 
 def drawn_by_timm(text: str, count: int, height: int, width: int) -> list[list[Step]]:

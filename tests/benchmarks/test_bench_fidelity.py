@@ -20,7 +20,7 @@ from deit_fast.benchmarks.fidelity.global_generators import seeded
 from deit_fast.benchmarks.fidelity.material import Row, random_material, source_material
 from deit_fast.config import SourceConfig
 from deit_fast.kernels import levels, mix
-from deit_fast.kernels import operation_codes as codes
+from deit_fast.kernels.operation_table import CODES, IN_POLICIES, LEVEL_FUNCTIONS, NOTHING
 from tests.data.image_folders import make_images, smooth_image
 
 COUNT = 8
@@ -83,16 +83,16 @@ def test_the_same_seed_gives_the_same_page_and_another_another(tmp_path: Path, m
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("Invert", (codes.EQUALIZE, levels.NO_ARGUMENT)),  # another operation
-        ("Brightness", (codes.BRIGHTNESS, levels.GREYNESS)),  # another magnitude
-        ("SolarizeAdd", (codes.NOTHING, levels.NO_ARGUMENT)),
+        ("Invert", (CODES["equalize"], 0)),  # another operation
+        ("Brightness", (CODES["brightness"], LEVEL_FUNCTIONS.index(levels.greyness))),  # another magnitude
+        ("SolarizeAdd", (NOTHING, 0)),
     ],
 )
 def test_a_wrong_operation_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, wrong: tuple[int, int]
 ) -> None:
     only(monkeypatch, operations.ROWS, "Equalize", name)
-    monkeypatch.setitem(levels.OPERATIONS, name, wrong)
+    monkeypatch.setitem(IN_POLICIES, name, wrong)
     out, page = tmp_path / "fidelity.json", tmp_path / "fidelity.md"
     page.write_text("an earlier page")
     assert main(["bench", "fidelity", f"--bench.images={COUNT}", f"--bench.markdown={page}", f"--out={out}"]) == 2

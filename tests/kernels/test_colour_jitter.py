@@ -7,10 +7,10 @@ import torch
 from torchvision.transforms import ColorJitter
 
 from deit_fast.kernels.colour_jitter import draw_jitter
-from deit_fast.kernels.operation_codes import BRIGHTNESS, COLOR, CONTRAST
+from deit_fast.kernels.operation_table import CODES
 
 COUNT = 6000
-KINDS = (BRIGHTNESS, CONTRAST, COLOR)  # in torchvision's order
+KINDS = (CODES["brightness"], CODES["contrast"], CODES["color"])  # in torchvision's order
 
 
 def _ours(strength: float) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -15,10 +15,10 @@ from deit_fast.augment.policy import parse
 from deit_fast.benchmarks.fidelity.crops import random_views
 from deit_fast.benchmarks.fidelity.global_generators import seeded
 from deit_fast.benchmarks.fidelity.material import Material, Pair, Row
-from deit_fast.benchmarks.fidelity.older_pillow import posterized
+from deit_fast.benchmarks.fidelity.references import REFERENCES
 from deit_fast.config import AugmentConfig
 from deit_fast.kernels import levels, operations, policy
-from deit_fast.kernels import operation_codes as codes
+from deit_fast.kernels.operation_table import CODES, IN_POLICIES, LEVEL_FUNCTIONS, NOTHING, OPERATIONS, Operation
 
 _RECIPE = AugmentConfig()
 _FILL = tuple(min(255, round(255 * mean)) for mean in _RECIPE.mean)  # as timm has it
@@ -51,55 +51,40 @@ def _operation(
         with seeded(int(generator.integers(2**32))):
             given: tuple[float, ...] = level_to_argument(magnitude, {}) if level_to_argument else ()
         # timm drew the sign
-        code, function = levels.OPERATIONS[one]
-        neutral = 1.0 if function == levels.ENHANCEMENT_INCREASING else 0.0
+        code, function = IN_POLICIES[one]
+        neutral = 1.0 if LEVEL_FUNCTIONS[function] is levels.factor_increasing else 0.0
         is_negative = bool(given) and given[0] < neutral
-        argument = levels.argument_of(function, magnitude, is_negative, 0.0, image.shape[0], image.shape[1])
+        argument = policy.argument_of(function, magnitude, is_negative, 0.0, image.shape[0], image.shape[1])
         pillow_image = Image.fromarray(image)
-        if code == codes.POSTERIZE:
-            reference = posterized(pillow_image, int(given[0]))
+        if name == "Posterize":
+            reference = REFERENCES["posterize"].function(pillow_image, given[0])
         else:
             reference = timms.NAME_TO_OP[one](pillow_image, *given, fillcolor=_FILL, resample=pillows)
         yield _applied([(code, argument)], image, is_bicubic), np.asarray(reference)
 
 
-def _greys(material: Material, generator: np.random.Generator) -> Iterator[Pair]:
+def _other_operation(material: Material, generator: np.random.Generator, name: str, interpolation: str) -> Iterator[Pair]:
+    """An operation that timm's policies do not have, with one of its reference's arguments."""
+    is_bicubic, pillows = interpolation == "bicubic", Image.Resampling[interpolation.upper()]
+    reference = REFERENCES[name]
     for image in material.images:
-        reference = F.to_grayscale(Image.fromarray(image), 3)
-        yield _applied([(codes.GREY, 0.0)], image, True), np.asarray(reference)
+        argument = float(generator.choice(reference.arguments))
+        theirs = reference.function(Image.fromarray(image), argument, fillcolor=_FILL, resample=pillows)
+        yield _applied([(CODES[name], argument)], image, is_bicubic), np.asarray(theirs)
 
 
-# what timm calls for each of our codes, with Pillow's argument
-_REFERENCES: dict[int, Callable[..., Image.Image]] = {
-    codes.AUTO_CONTRAST: lambda image, _, **options: timms.auto_contrast(image),
-    codes.EQUALIZE: lambda image, _, **options: timms.equalize(image),
-    codes.INVERT: lambda image, _, **options: timms.invert(image),
-    codes.ROTATE: timms.rotate,
-    codes.POSTERIZE: lambda image, bits, **options: posterized(image, int(bits)),
-    codes.SOLARIZE: lambda image, threshold, **options: timms.solarize(image, int(threshold)),
-    codes.SOLARIZE_ADD: lambda image, added, **options: timms.solarize_add(image, int(added)),
-    codes.COLOR: timms.color,
-    codes.CONTRAST: timms.contrast,
-    codes.BRIGHTNESS: timms.brightness,
-    codes.SHARPNESS: timms.sharpness,
-    codes.SHEAR_X: timms.shear_x,
-    codes.SHEAR_Y: timms.shear_y,
-    codes.TRANSLATE_X: timms.translate_x_abs,
-    codes.TRANSLATE_Y: timms.translate_y_abs,
-    codes.GREY: lambda image, _, **options: F.to_grayscale(image, 3),
-    codes.BLUR: timms.gaussian_blur,
-}
+_BY_CODE = {CODES[name]: reference for name, reference in REFERENCES.items()}
 _JITTER_REFERENCES = {
-    codes.BRIGHTNESS: lambda image, factor, **options: F.adjust_brightness(image, factor),
-    codes.CONTRAST: lambda image, factor, **options: F.adjust_contrast(image, factor),
-    codes.COLOR: lambda image, factor, **options: F.adjust_saturation(image, factor),
+    CODES["brightness"]: lambda image, factor, **options: F.adjust_brightness(image, factor),
+    CODES["contrast"]: lambda image, factor, **options: F.adjust_contrast(image, factor),
+    CODES["color"]: lambda image, factor, **options: F.adjust_saturation(image, factor),
 }
 
 
 def _drawn_steps(policy_drawn: policy.Policy, seed: int, number: int, height: int, width: int) -> list[tuple[int, float]]:
     drawn = np.empty((1, policy_drawn.num_steps), np.int32), np.empty((1, policy_drawn.num_steps))
     policy.draw_steps(np.uint64(seed), np.array([number], np.uint64), policy_drawn, height, width, *drawn)
-    return [step for step in zip(*(column[0].tolist() for column in drawn), strict=True) if step[0] != codes.NOTHING]
+    return [step for step in zip(*(column[0].tolist() for column in drawn), strict=True) if step[0] != NOTHING]
 
 
 def _colour_jitter(material: Material, generator: np.random.Generator) -> Iterator[Pair]:
@@ -121,35 +106,27 @@ def _policy(
         steps = _drawn_steps(drawn, material.seed, number, *view.shape[:2])
         reference = Image.fromarray(pillows_view)
         for code, argument in steps:
-            reference = _REFERENCES[code](reference, argument, fillcolor=_FILL, resample=pillows)
+            reference = _BY_CODE[code].function(reference, argument, fillcolor=_FILL, resample=pillows)
         yield _applied(steps, view, interpolation == "bicubic"), np.asarray(reference)
 
 
-def _timm_row(name: str, *, increasing: bool = False, interpolation: str = "", max_wanted: float = 0.0) -> Row:
-    pairs = partial(
-        _operation,
-        name=name,
-        increasing=f"{name}Increasing" if increasing else name,
-        interpolation=interpolation or "bicubic",
-    )
-    return Row(f"{name}, {interpolation}" if interpolation else name, "timm", pairs, max_wanted)
+def _rows(operation: Operation) -> Iterator[Row]:
+    """Of an operation; one that moves pixels has a row for each interpolation."""
+    reference, plain = REFERENCES[operation.name], next(iter(operation.levels))
+    for interpolation in ("bicubic", "bilinear")[: 2 if reference.moves_pixels else 1]:
+        if plain in timms.NAME_TO_OP:
+            increasing = f"{plain}Increasing" if f"{plain}Increasing" in operation.levels else plain
+            pairs = partial(_operation, name=plain, increasing=increasing, interpolation=interpolation)
+        else:
+            pairs = partial(_other_operation, name=operation.name, interpolation=interpolation)
+        name = reference.named or plain
+        label = f"{name}, {interpolation}" if reference.moves_pixels else name
+        yield Row(label, reference.made_by, pairs, reference.max_wanted)
 
 
+_BY_NAME = {operation.name: operation for operation in OPERATIONS}
 ROWS = (
-    _timm_row("AutoContrast"),
-    _timm_row("Equalize"),
-    _timm_row("Invert"),
-    _timm_row("Posterize", increasing=True),
-    _timm_row("Solarize", increasing=True),
-    _timm_row("SolarizeAdd"),
-    *(_timm_row(name, increasing=True, max_wanted=1.0) for name in ("Color", "Contrast", "Brightness", "Sharpness")),
-    *(
-        _timm_row(name, interpolation=interpolation, max_wanted=1.0)
-        for name in ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
-        for interpolation in ("bicubic", "bilinear")
-    ),
-    Row("grayscale", "torchvision", _greys),
-    _timm_row("GaussianBlur"),
+    *(row for name in REFERENCES for row in _rows(_BY_NAME[name])),
     Row("colour jitter 0.4", "torchvision", _colour_jitter, 1.0),
 )
 

@@ -212,7 +212,8 @@ def _names(functions: list[Any]) -> set[str]:
             continue
         seen.add(id(function))
         if isinstance(function, Dispatcher):
-            names.add(_name(function))
+            if function.targetoptions.get("inline") != "always":  # those are compiled within others alone
+                names.add(_name(function))
             function = function.py_func
         remaining += [value for value in _mentioned(function) if isinstance(value, Dispatcher | FunctionType)]
     return names

@@ -6,18 +6,18 @@ neighbours, for which the view is first copied. A block goes through the steps o
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from deit_fast.kernels import operation_codes as codes
 from deit_fast.kernels import pixel
+from deit_fast.kernels.affine import ROTATE, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y, affine_map
+from deit_fast.kernels.by_code import choosing
 from deit_fast.kernels.cuda.driver import cuda, device_function, kernel, launch
 from deit_fast.kernels.cuda.quads import box, copy_to_quads, load_pixel, sharpen, store_pixel
 from deit_fast.kernels.cuda.warp import quarters_of, turn_by_quarters, warp
+from deit_fast.kernels.operation_table import CODES, NOTHING, OPERATIONS
 from deit_fast.kernels.resample import BICUBIC
-from deit_fast.kernels.rotation import affine_map
 
 THREADS = 1024
 
@@ -26,10 +26,7 @@ _CHANNELS = 3
 _TABLE = _CHANNELS * _LEVELS
 _COPIES = 4  # of a histogram, for threads in turns: fewer of them meet at one counter
 _COUNTS = _COPIES * _TABLE
-
-_BY_TABLE = (codes.AUTO_CONTRAST, codes.EQUALIZE, codes.INVERT, codes.POSTERIZE, codes.SOLARIZE, codes.SOLARIZE_ADD)
-_BY_FACTOR = (codes.CONTRAST, codes.BRIGHTNESS)
-_SHIFTS = (codes.SHEAR_X, codes.SHEAR_Y, codes.TRANSLATE_X, codes.TRANSLATE_Y)
+_GREY = CODES["grey"]
 
 
 @device_function
@@ -100,38 +97,45 @@ def _histogram(levels, count, counts, first, step):  # type: ignore[no-untyped-d
 
 
 @device_function
-def _mapped(code, argument, level, channel, count, counts, mean):  # type: ignore[no-untyped-def]
-    """What a look-up table has for a level of a channel."""
-    if code == codes.INVERT:
-        return pixel.inverted(level)
-    if code == codes.SOLARIZE:
-        return pixel.solarized(level, np.int32(math.ceil(min(max(argument, 0.0), 256.0))))
-    if code == codes.SOLARIZE_ADD:
-        return pixel.solarize_added(level, np.int32(argument))
-    if code == codes.POSTERIZE:
-        return pixel.posterized(level, pixel.posterize_mask(argument))
-    if code == codes.AUTO_CONTRAST:
-        scale, offset = pixel.contrast_line(np.int64(counts[channel]), np.int64(counts[channel + _CHANNELS]))
-        return pixel.stretched(level, scale, offset)
-    if code == codes.EQUALIZE:
-        step = pixel.equalize_step(count, counts[_TABLE + channel])
-        return pixel.equalized(counts[channel * _LEVELS + level], step) if step > 0 else np.int32(level)
-    return pixel.blended(mean, level, np.float32(argument))  # contrast, and brightness with a mean of 0
+def _stretched(level, channel, counts):  # type: ignore[no-untyped-def]
+    scale, offset = pixel.contrast_line(np.int64(counts[channel]), np.int64(counts[channel + _CHANNELS]))
+    return pixel.stretched(level, scale, offset)
+
+
+@device_function
+def _equalized(level, channel, count, counts):  # type: ignore[no-untyped-def]
+    step = pixel.equalize_step(count, counts[_TABLE + channel])
+    return pixel.equalized(counts[channel * _LEVELS + level], step) if step > 0 else np.int32(level)
+
+
+@device_function
+def _contrasted(level, argument, count, total):  # type: ignore[no-untyped-def]
+    return pixel.blended(pixel.mean_level(total[0], count), level, np.float32(argument))
+
+
+# Operations that a look-up table for each channel makes: what the table has for a level, an int32. By themselves these know
+# level, channel and argument; from the view, its number of pixels, count, and what has been counted before.
+_LEVEL_MAPS = {CODES[operation.name]: operation.by_level for operation in OPERATIONS if operation.by_level}
+_LEVEL_MAPS |= {CODES["auto_contrast"]: _stretched, CODES["equalize"]: _equalized, CODES["contrast"]: _contrasted}
+_COUNTED = {CODES["auto_contrast"]: _extremes, CODES["equalize"]: _histogram, CODES["contrast"]: _luma_total}
+
+_mapped = device_function(
+    choosing(
+        "_mapped(code, argument, level, channel, count, counts, total)",
+        _LEVEL_MAPS,
+        __name__,
+        otherwise="return np.int32(level)",
+    )
+)
+_count = device_function(choosing("_count(code, levels, count, counts, total, first, step)", _COUNTED, __name__))
 
 
 @device_function
 def _by_table(code, argument, levels, count, tables, counts, total, first, step):  # type: ignore[no-untyped-def]
-    mean = np.int32(0)
-    if code == codes.AUTO_CONTRAST:
-        _extremes(levels, count, counts, first, step)
-    elif code == codes.EQUALIZE:
-        _histogram(levels, count, counts, first, step)
-    elif code == codes.CONTRAST:
-        _luma_total(levels, count, total, first, step)
-        mean = pixel.mean_level(total[0], count)
+    _count(code, levels, count, counts, total, first, step)
     for i in range(first, _TABLE, step):
         channel = np.int32(i // _LEVELS)
-        tables[i] = _mapped(code, argument, np.int32(i - channel * _LEVELS), channel, count, counts, mean)
+        tables[i] = _mapped(code, argument, np.int32(i - channel * _LEVELS), channel, count, counts, total)
     cuda.syncthreads()
     for i in range(first, count, step):
         red, green, blue = load_pixel(levels, i)
@@ -139,12 +143,13 @@ def _by_table(code, argument, levels, count, tables, counts, total, first, step)
 
 
 @device_function
-def _by_luma(code, factor, levels, count, first, step):  # type: ignore[no-untyped-def]
+def _by_luma(code, argument, levels, count, first, step):  # type: ignore[no-untyped-def]
     """Greyed, or blended with grey."""
+    factor = np.float32(argument)
     for i in range(first, count, step):
         red, green, blue = load_pixel(levels, i)
         grey = pixel.luma(red, green, blue)
-        if code == codes.GREY:
+        if code == _GREY:
             store_pixel(levels, i, grey, grey, grey)
         else:
             red, green, blue = (
@@ -156,9 +161,16 @@ def _by_luma(code, factor, levels, count, first, step):  # type: ignore[no-untyp
 
 
 @device_function
-def _blur(sigma, levels, quads, height, width, first, step):  # type: ignore[no-untyped-def]
+def _sharpness(argument, levels, quads, count, height, width, first, step):  # type: ignore[no-untyped-def]
+    copy_to_quads(levels, quads, count, first, step)
+    cuda.syncthreads()
+    sharpen(quads, levels, height, width, np.float32(argument), first, step)
+
+
+@device_function
+def _blur(argument, levels, quads, height, width, first, step):  # type: ignore[no-untyped-def]
     """Three boxes along the rows, three down the columns, to and fro between levels and quads."""
-    weights = pixel.box_weights(sigma)
+    weights = pixel.box_weights(argument)
     for number in range(6):
         box(levels, quads, number % 2 == 1, height, width, number >= 3, weights, first, step)
         cuda.syncthreads()
@@ -166,7 +178,7 @@ def _blur(sigma, levels, quads, height, width, first, step):  # type: ignore[no-
 
 @device_function
 def _affine(code, argument, bicubic, fill, matrix, levels, quads, height, width, first, step):  # type: ignore[no-untyped-def]
-    quarters = quarters_of(argument, height, width) if code == codes.ROTATE else -1
+    quarters = quarters_of(argument, height, width) if code == ROTATE else -1
     if quarters == 0:
         return
     if first == 0 and quarters < 0:  # by one thread: sines in float64 are slow
@@ -178,6 +190,19 @@ def _affine(code, argument, bicubic, fill, matrix, levels, quads, height, width,
         turn_by_quarters(quads, levels, height, width, quarters, first, step)
     else:
         warp(code, matrix, bicubic, fill, quads, levels, height, width, first, step)
+
+
+# What makes an operation, on all threads of a block, of what `_GIVEN` names. Quads, matrix, tables, counts and total hold
+# nothing between operations.
+_FORMS = {
+    **dict.fromkeys(_LEVEL_MAPS, _by_table),
+    **dict.fromkeys((_GREY, CODES["color"]), _by_luma),
+    CODES["sharpness"]: _sharpness,
+    CODES["blur"]: _blur,
+    **dict.fromkeys((ROTATE, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y), _affine),
+}
+_GIVEN = "argument, bicubic, fill, matrix, levels, quads, tables, counts, total, height, width, count, first, step"
+_apply_step = device_function(choosing(f"_apply_step(code, {_GIVEN})", _FORMS, __name__))
 
 
 @kernel(threads=THREADS)
@@ -193,20 +218,11 @@ def _apply_steps(steps, views, scratch, height, width, interpolation, fill):  # 
     bicubic = interpolation == BICUBIC
     for number in range(steps.shape[1]):
         code, argument = np.int32(steps[view, number, 0]), steps[view, number, 1]
-        if code == codes.NOTHING:
+        if code == NOTHING:
             continue
-        if code in _BY_TABLE or code in _BY_FACTOR:
-            _by_table(code, argument, levels, count, tables, counts, total, first, step)
-        elif code == codes.GREY or code == codes.COLOR:
-            _by_luma(code, np.float32(argument), levels, count, first, step)
-        elif code == codes.SHARPNESS:
-            copy_to_quads(levels, quads, count, first, step)
-            cuda.syncthreads()
-            sharpen(quads, levels, height, width, np.float32(argument), first, step)
-        elif code == codes.BLUR:
-            _blur(argument, levels, quads, height, width, first, step)
-        elif code == codes.ROTATE or code in _SHIFTS:
-            _affine(code, argument, bicubic, fill, matrix, levels, quads, height, width, first, step)
+        _apply_step(
+            code, argument, bicubic, fill, matrix, levels, quads, tables, counts, total, height, width, count, first, step
+        )
         cuda.syncthreads()
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from deit_fast.kernels import operation_codes as codes
 from deit_fast.kernels import pixel
+from deit_fast.kernels.affine import ROTATE, SHEAR_X, SHEAR_Y, TRANSLATE_X
 from deit_fast.kernels.cuda.driver import device_function
 from deit_fast.kernels.cuda.quads import place_of, split, store_pixel
 from deit_fast.kernels.warp import coordinate_of, first_column, shift_of_column
@@ -100,7 +100,7 @@ def _turned(x_in, y_in, bicubic, quads, height, width):  # type: ignore[no-untyp
 
 @device_function
 def warp(code, matrix, bicubic, fill, quads, levels, height, width, first, step):  # type: ignore[no-untyped-def]
-    """levels = the quads under a map of `rotation.affine_map`, float64 (6,); fill: a quad, for what comes from outside."""
+    """levels = the quads under an `affine_map`, float64 (6,); fill: a quad, for what comes from outside."""
     for i in range(first, height * width, step):
         y, x = place_of(i, width)
         column, row = np.float64(x) + 0.5, np.float64(y) + 0.5
@@ -110,14 +110,14 @@ def warp(code, matrix, bicubic, fill, quads, levels, height, width, first, step)
             red, green, blue = split(fill)
             store_pixel(levels, i, red, green, blue)
             continue
-        if code == codes.ROTATE:
+        if code == ROTATE:
             value = _turned(x_in, y_in, bicubic, quads, height, width)
-        elif code == codes.SHEAR_X or code == codes.TRANSLATE_X:
+        elif code in (SHEAR_X, TRANSLATE_X):
             shift, rest = _first_of_line(matrix[1] * row, matrix[2], width)
             weights = _weights(rest, bicubic)
             value = _on_line(quads, np.int32(x + shift), width, np.int32(y * width), np.int32(1), weights)
         else:
-            if code == codes.SHEAR_Y:
+            if code == SHEAR_Y:
                 shift, rest = shift_of_column(matrix[3], x, height)
             else:
                 shift, rest = _first_of_line(0.0, matrix[5], height)

@@ -11,11 +11,12 @@ import torch
 pytest.importorskip("numba_cuda")
 
 from deit_fast.augment.policy import parse
-from deit_fast.kernels import operation_codes as codes
+from deit_fast.benchmarks.fidelity.references import REFERENCES
 from deit_fast.kernels import operations
 from deit_fast.kernels import policy as policies
 from deit_fast.kernels.cuda import policy as kernels
 from deit_fast.kernels.cuda.driver import array
+from deit_fast.kernels.operation_table import CODES, NOTHING
 from deit_fast.kernels.resample import BICUBIC, BILINEAR
 from tests.kernels.cuda.compiled_here import compiled_here
 from tests.kernels.cuda.devices import argument, on_devices, tensor
@@ -24,34 +25,12 @@ from tests.kernels.test_operations import picture
 from tests.scale import scaled
 
 FILL = (124, 116, 104)
-AFFINE = (codes.ROTATE, codes.SHEAR_X, codes.SHEAR_Y, codes.TRANSLATE_X, codes.TRANSLATE_Y)
 SEED = np.uint64(0xFEDCBA9876543210)
 THREADS = {"cpu": 8, "cuda": kernels.THREADS}
 SMALL = {"cpu": [(7, 6)], "cuda": [(31, 45)]}
 SIZES = {"cpu": [(9, 6), (5, 8)], "cuda": [(224, 224), (224, 160)]}
 TINY = [(1, 1), (1, 7), (2, 2)]
 POLICIES = [("rand-m9-mstd0.5-inc1", 0.0), ("3a", 0.3), ("v0", 0.0), ("rand-m8-n4-tweights-mstd101-p0.9", 0.4), ("", 0.2)]
-
-ARGUMENTS = {
-    codes.NOTHING: [0.0],
-    codes.AUTO_CONTRAST: [0.0],
-    codes.EQUALIZE: [0.0],
-    codes.INVERT: [0.0],
-    codes.ROTATE: [17.3, -29.0, 0.0, 90.0, 180.0, -90.0, 200.0],
-    codes.POSTERIZE: [0.0, 3.0, 8.0],
-    codes.SOLARIZE: [0.0, 77.0, 77.5, 256.0],
-    codes.SOLARIZE_ADD: [0.0, 99.0],
-    codes.COLOR: [0.0, 0.1, 1.9],
-    codes.CONTRAST: [0.0, 0.37, 1.9],
-    codes.BRIGHTNESS: [0.0, 0.37, 1.9],
-    codes.SHARPNESS: [0.0, 0.37, 1.9],
-    codes.SHEAR_X: [0.27, -0.111, 1e300],
-    codes.SHEAR_Y: [0.27, -0.111, -1e300],
-    codes.TRANSLATE_X: [2.7, -4.0, 1e300],
-    codes.TRANSLATE_Y: [2.7, -4.0, -1e300],
-    codes.GREY: [0.0],
-    codes.BLUR: [0.0, 0.1, 1.0, 2.0, 4.3],
-}
 
 
 def of_cpu(steps: np.ndarray, views: np.ndarray, interpolation: int) -> np.ndarray:
@@ -88,24 +67,28 @@ def assert_equal_but_for_rotation(made: np.ndarray, wanted: np.ndarray, rotated:
 
 @on_devices
 @pytest.mark.parametrize("sizes", [SMALL, pytest.param(SIZES, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("code", range(codes.NUM_CODES))
-def test_an_operation_gives_what_it_gives_on_the_cpu(code: int, sizes: dict[str, list[tuple[int, int]]], device: str) -> None:
+@pytest.mark.parametrize("name", REFERENCES)
+def test_an_operation_gives_what_it_gives_on_the_cpu(name: str, sizes: dict[str, list[tuple[int, int]]], device: str) -> None:
     for height, width in sizes[device]:
-        for interpolation in (BICUBIC, BILINEAR) if code in AFFINE else (BICUBIC,):
-            steps = np.array([[(code, argument)] for argument in ARGUMENTS[code]])
+        for interpolation in (BICUBIC, BILINEAR) if REFERENCES[name].moves_pixels else (BICUBIC,):
+            steps = np.array([[(CODES[name], argument)] for argument in REFERENCES[name].arguments])
             views = np.stack([picture(number, height, width) for number in range(len(steps))])
             wanted = of_cpu(steps, views, interpolation)
             made = of_device(steps, views, interpolation, device)
-            assert_equal_but_for_rotation(made, wanted, np.full(len(steps), code == codes.ROTATE))
+            assert_equal_but_for_rotation(made, wanted, np.full(len(steps), name == "rotate"))
+
+
+def test_every_operation_has_a_form() -> None:
+    assert set(kernels._FORMS) == set(CODES.values())
 
 
 @on_devices
-@pytest.mark.parametrize("code", [codes.AUTO_CONTRAST, codes.EQUALIZE, codes.CONTRAST])
-def test_few_levels(code: int, device: str) -> None:
+@pytest.mark.parametrize("name", ["auto_contrast", "equalize", "contrast"])
+def test_few_levels(name: str, device: str) -> None:
     rng = np.random.default_rng(1)
     some = [[7], [0, 255], [3, 4], [0, 0, 0, 0, 200]]
     views = np.stack([rng.choice(np.array(levels, np.uint8), (5, 6, 3)) for levels in some])
-    steps = np.full((len(views), 1, 2), (code, 1.5))
+    steps = np.full((len(views), 1, 2), (CODES[name], 1.5))
     np.testing.assert_array_equal(of_device(steps, views, BICUBIC, device), of_cpu(steps, views, BICUBIC))
 
 
@@ -113,11 +96,11 @@ def test_few_levels(code: int, device: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("size", TINY)
 def test_views_smaller_than_neighbourhoods(size: tuple[int, int], device: str) -> None:
-    last = {code: arguments[-1] for code, arguments in ARGUMENTS.items()} | {codes.ROTATE: 17.3}
-    steps = np.array([[step] for step in last.items()])
+    last = {name: reference.arguments[-1] for name, reference in REFERENCES.items()} | {"rotate": 17.3}
+    steps = np.array([[(CODES[name], argument)] for name, argument in last.items()])
     views = np.stack([picture(number, *size) for number in range(len(steps))])
     made = of_device(steps, views, BICUBIC, device)
-    assert_equal_but_for_rotation(made, of_cpu(steps, views, BICUBIC), steps[:, 0, 0] == codes.ROTATE)
+    assert_equal_but_for_rotation(made, of_cpu(steps, views, BICUBIC), steps[:, 0, 0] == CODES["rotate"])
 
 
 def drawn_on_cpu(policy: policies.Policy, ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -137,7 +120,7 @@ def test_policies_give_what_they_give_on_the_cpu(text: str, jitter: float, is_ba
     steps = drawn_on_cpu(policy, ids, size)
     views = np.stack([picture(number, *size) for number in range(len(ids))])
     made, wanted = of_device(steps, views, policy.interpolation, device), of_cpu(steps, views, policy.interpolation)
-    rotated = (steps[..., 0] == codes.ROTATE).any(1)
+    rotated = (steps[..., 0] == CODES["rotate"]).any(1)
     np.testing.assert_array_equal(made[~rotated], wanted[~rotated])
     assert (made != wanted).mean() < 1e-4
     if is_batch:
@@ -157,7 +140,8 @@ def test_compiled_here_all_is_as_on_the_cpu() -> None:
     module = compiled_here("policy", "quads", "warp")
     for height, width in ((224, 224), (60, 84), *TINY):
         for interpolation in (BICUBIC, BILINEAR):
-            steps = np.array([[(code, argument)] for code, arguments in ARGUMENTS.items() for argument in arguments])
+            every = [(CODES[name], argument) for name, reference in REFERENCES.items() for argument in reference.arguments]
+            steps = np.array([[step] for step in [(NOTHING, 0.0), *every]])
             views = np.stack([picture(number, height, width) for number in range(len(steps))])
             assert_compiled_equals_cpu(module, steps, views, interpolation)
     ids = np.arange(scaled(40, 10), dtype=np.uint64)
