@@ -26,6 +26,11 @@ def _fixed(number: float) -> int:
     return round(number * (1 << 16))
 
 
+# with 16 bits behind the point; red and green get one more cr, and blue two cb
+RED_OF_CR, BLUE_OF_CB = _fixed(0.402), -_fixed(0.228)
+GREEN_OF_CB, GREEN_OF_CR = -_fixed(0.34414), 65536 - _fixed(0.71414)
+
+
 def _interpolated(sums: Callable[[int], Vector], bits: int, to_even: int, to_odd: int) -> Vector:
     near = sums(0) * 3
     even, odd = (near + sums(-1) + to_even) >> bits, (near + sums(1) + to_odd) >> bits
@@ -51,9 +56,9 @@ def _chroma(builder: ir.IRBuilder, kind: int, near: ir.Value, far: ir.Value) -> 
 
 def _rgb(y: Vector, cb: Vector, cr: Vector) -> tuple[Vector, Vector, Vector]:
     """jdcolor.c's sums of products with 16 bits behind the point, in 16 bits as far as that goes."""
-    red = y + cr + (((cr + cr).high_half_of_product(_fixed(0.402)) + 1) >> 1)
-    blue = y + cb + cb + (((cb + cb).high_half_of_product(-_fixed(0.228)) + 1) >> 1)
-    difference = (cb.signed(32) * -_fixed(0.34414) + cr.signed(32) * (65536 - _fixed(0.71414))).rounded(16)
+    red = y + cr + (((cr + cr).high_half_of_product(RED_OF_CR) + 1) >> 1)
+    blue = y + cb + cb + (((cb + cb).high_half_of_product(BLUE_OF_CB) + 1) >> 1)
+    difference = (cb.signed(32) * GREEN_OF_CB + cr.signed(32) * GREEN_OF_CR).rounded(16)
     green = y - cr + difference.bounded(-(1 << 15), (1 << 15) - 1, 16)
     return red.bounded(0, 255, 8), green.bounded(0, 255, 8), blue.bounded(0, 255, 8)
 

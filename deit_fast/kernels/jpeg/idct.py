@@ -12,34 +12,34 @@ from numba.extending import intrinsic
 
 from deit_fast.kernels.jpeg.vectors import Vector, load_vector
 
-_FRACTION_BITS = 13  # of the constants
-_PASS_BITS = 2  # more than those of a level, kept between columns and rows
-_LARGE = 1 << 13  # a sound block has no dequantised coefficient near this
+FRACTION_BITS = 13  # of the constants
+PASS_BITS = 2  # more than those of a level, kept between columns and rows
+LARGE = 1 << 13  # a sound block has no dequantised coefficient near this
 
 
 def _fixed(number: float) -> int:
-    return round(number * (1 << _FRACTION_BITS))
+    return round(number * (1 << FRACTION_BITS))
 
 
-_0_298, _0_390, _0_541, _0_765 = _fixed(0.298631336), _fixed(0.390180644), _fixed(0.541196100), _fixed(0.765366865)
-_0_899, _1_175, _1_501, _1_847 = _fixed(0.899976223), _fixed(1.175875602), _fixed(1.501321110), _fixed(1.847759065)
-_1_961, _2_053, _2_562, _3_072 = _fixed(1.961570560), _fixed(2.053119869), _fixed(2.562915447), _fixed(3.072711026)
+C_0_298, C_0_390, C_0_541, C_0_765 = _fixed(0.298631336), _fixed(0.390180644), _fixed(0.541196100), _fixed(0.765366865)
+C_0_899, C_1_175, C_1_501, C_1_847 = _fixed(0.899976223), _fixed(1.175875602), _fixed(1.501321110), _fixed(1.847759065)
+C_1_961, C_2_053, C_2_562, C_3_072 = _fixed(1.961570560), _fixed(2.053119869), _fixed(2.562915447), _fixed(3.072711026)
 
 
 def _transform(x: list[Vector], shift: int) -> list[Vector]:
     """One-dimensional transform of eight 16-bit vectors, without the lowest `shift` bits, in 32 bits."""
     wide = [v.signed(32) for v in x]
-    even = (x[0] + x[4]).signed(32) << _FRACTION_BITS, (x[0] - x[4]).signed(32) << _FRACTION_BITS
-    turned = wide[2] * _0_541 + wide[6] * (_0_541 - _1_847), wide[2] * (_0_541 + _0_765) + wide[6] * _0_541
+    even = (x[0] + x[4]).signed(32) << FRACTION_BITS, (x[0] - x[4]).signed(32) << FRACTION_BITS
+    turned = wide[2] * C_0_541 + wide[6] * (C_0_541 - C_1_847), wide[2] * (C_0_541 + C_0_765) + wide[6] * C_0_541
     even_part = even[0] + turned[1], even[1] + turned[0], even[1] - turned[0], even[0] - turned[1]
     first, second = (x[7] + x[3]).signed(32), (x[5] + x[1]).signed(32)
-    z3 = first * (_1_175 - _1_961) + second * _1_175
-    z4 = first * _1_175 + second * (_1_175 - _0_390)
+    z3 = first * (C_1_175 - C_1_961) + second * C_1_175
+    z4 = first * C_1_175 + second * (C_1_175 - C_0_390)
     odd_part = (
-        wide[7] * -_0_899 + wide[1] * (_1_501 - _0_899) + z4,
-        wide[5] * -_2_562 + wide[3] * (_3_072 - _2_562) + z3,
-        wide[5] * (_2_053 - _2_562) + wide[3] * -_2_562 + z4,
-        wide[7] * (_0_298 - _0_899) + wide[1] * -_0_899 + z3,
+        wide[7] * -C_0_899 + wide[1] * (C_1_501 - C_0_899) + z4,
+        wide[5] * -C_2_562 + wide[3] * (C_3_072 - C_2_562) + z3,
+        wide[5] * (C_2_053 - C_2_562) + wide[3] * -C_2_562 + z4,
+        wide[7] * (C_0_298 - C_0_899) + wide[1] * -C_0_899 + z3,
     )
     sums = [a + b for a, b in zip(even_part, odd_part, strict=True)]
     differences = [a - b for a, b in zip(even_part, odd_part, strict=True)]
@@ -71,10 +71,10 @@ def transform_blocks(typing_context, first, second, quantization, first_target, 
             both = load_vector(builder, first, 16 * row, 16, 8).joined(load_vector(builder, second, 16 * row, 16, 8))
             rows.append(both * load_vector(builder, quantization, 32 * row, 16, 16))
         # libjpeg-turbo's vector code does not saturate these where a block has no others: never mind which, they are refused
-        found = ((rows[0] + _LARGE) & ~(2 * _LARGE - 1)) | load_vector(builder, too_large, 0, 16, 16)
+        found = ((rows[0] + LARGE) & ~(2 * LARGE - 1)) | load_vector(builder, too_large, 0, 16, 16)
         found.store(too_large)
-        columns = [v.bounded(-(1 << 15), (1 << 15) - 1, 16) for v in _transform(rows, _FRACTION_BITS - _PASS_BITS)]
-        levels = _transform(_turned(columns), _FRACTION_BITS + _PASS_BITS + 3)
+        columns = [v.bounded(-(1 << 15), (1 << 15) - 1, 16) for v in _transform(rows, FRACTION_BITS - PASS_BITS)]
+        levels = _transform(_turned(columns), FRACTION_BITS + PASS_BITS + 3)
         lines = [(v + 128).bounded(0, 255, 8) for v in levels]
         for _ in range(3):
             pairs = [(lines[i], lines[i + 4]) for i in range(4)]

@@ -1,97 +1,19 @@
 """Windows of stored JPEGs against TurboJPEG's pixels of the whole image, bit for bit, and damaged ones against its refusals."""
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 
-from deit_fast.data.convert.transcode import Transcoder, tiling_of
+from deit_fast.data.convert.transcode import tiling_of
 from deit_fast.kernels.jpeg import tiles, turbojpeg
 from deit_fast.kernels.jpeg.decode_window import DAMAGED, OK, UNSUPPORTED, decode_window, scratch_bytes
+from tests.kernels.jpeg.stored import GUARD, KINDS, Stored, decode, mutated_bytes, noise, reference, stored_of, whole
 from tests.scale import scaled
-
-GUARD = 64
-KINDS = ["4:4:4", "4:2:2", "4:2:0", "grey"]
-
-
-@dataclass(frozen=True, eq=False)
-class Stored:
-    """A stored JPEG and what an index says of it."""
-
-    encoded: bytes
-    lengths: bytes
-    length_bytes: int
-    header_bytes: int
-    grid: tuple[int, ...]
-
-    @property
-    def tile_rows(self) -> int:
-        return -(-self.grid[4] // self.grid[2])
-
-    @property
-    def tile_columns(self) -> int:
-        return -(-self.grid[3] // self.grid[1]) // self.grid[0]
-
-
-def _encoded(seed: int, height: int, width: int, kind: str, quality: int) -> bytes:
-    """Noise at several scales, so that blocks of all sorts occur: flat ones, those of all 63 coefficients, clipped levels."""
-    generator = np.random.default_rng(seed)
-    image = np.zeros((height, width, 3))
-    for scale in (1, 4, 16, 64):
-        noise = generator.integers(0, 256, (height // scale + 1, width // scale + 1, 3), dtype=np.uint8)
-        large = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
-        image += (np.asarray(large, np.float64) - 128) * generator.uniform(0, 1.2)
-    picture = Image.fromarray(np.clip(image + 128, 0, 255).astype(np.uint8))
-    file = io.BytesIO()
-    if kind == "grey":
-        picture.convert("L").save(file, "JPEG", quality=quality)
-    else:
-        picture.save(file, "JPEG", quality=quality, subsampling=kind)
-    return file.getvalue()
-
-
-def _stored(encoded: bytes, *, optimize: bool = False, length_bytes: int = 4) -> Stored:
-    made = Transcoder(optimize=optimize).transcode(encoded)
-    tiling = made.tiling
-    sides = tiling.mcu_width, tiling.mcu_height, made.width, made.height
-    grid = tiles.grid_of(tiling.interval, len(tiling.lengths), *sides)
-    lengths = tiling.lengths.astype(f"<u{length_bytes}").tobytes()
-    return Stored(made.encoded, lengths, length_bytes, tiling.header_bytes, grid)
-
-
-def _decode(stored: Stored, block: tuple[int, ...], need: tuple[int, ...]) -> tuple[int, NDArray[np.uint8]]:
-    """Status and pixels (h, w, 3) of a block; memory beside the arrays must stay as it is."""
-    _, _, height, width = tiles.pixels_of(stored.grid, block)
-    encoded = np.frombuffer(stored.encoded, np.uint8)
-    size = scratch_bytes(stored.grid[3], len(encoded))
-    scratch = np.full(size + GUARD, 77, np.uint8)
-    pixels = np.full(height * width * 3 + 2 * GUARD, 78, np.uint8)
-    lengths = np.frombuffer(stored.lengths, np.uint8)
-    inner = pixels[GUARD:-GUARD]
-    status = decode_window(
-        encoded, stored.header_bytes, lengths, stored.length_bytes, stored.grid, block, need, scratch[:size], inner
-    )
-    assert (scratch[size:] == 77).all()
-    assert (pixels[:GUARD] == 78).all()
-    assert (pixels[-GUARD:] == 78).all()
-    return status, inner.reshape(height, width, 3)
-
-
-def _whole(stored: Stored) -> tuple[int, NDArray[np.uint8]]:
-    _, _, _, width, height = stored.grid
-    return _decode(stored, (0, stored.tile_rows, 0, stored.tile_columns), (0, height, 0, width))
-
-
-def _reference(stored: Stored) -> tuple[int, NDArray[np.uint8]]:
-    _, _, _, width, height = stored.grid
-    decoder = turbojpeg.JpegDecoder()
-    status, pixels = decoder.decode(stored.encoded, height, width)
-    return status, pixels.copy()
 
 
 @settings(max_examples=scaled(200, 25), deadline=None)
@@ -108,11 +30,12 @@ def _reference(stored: Stored) -> tuple[int, NDArray[np.uint8]]:
 )
 @example(1, 33, 388, "4:2:0", 100, True, 2, (0.0, 0.5, 0.9999, 0.9999), (0, 0, 0, 0))  # a sliver at the right edge
 @example(2, 17, 257, "4:2:2", 1, False, 2, (0.1, 0.2, 0.995, 0.999), (1, 1, 1, 1))
+@pytest.mark.slow
 def test_a_window_has_the_pixels_of_the_whole_image(
     seed: int, height: int, width: int, kind: str, quality: int, optimize: bool, length_bytes: int,
     corners: tuple[float, ...], margins: tuple[int, ...],
 ) -> None:  # fmt: skip
-    stored = _stored(_encoded(seed, height, width, kind, quality), optimize=optimize, length_bytes=length_bytes)
+    stored = stored_of(noise(seed, height, width, kind, quality), optimize=optimize, length_bytes=length_bytes)
     y0, y1 = sorted(int(corner * height) for corner in corners[:2])
     x0, x1 = sorted(int(corner * width) for corner in corners[2:])
     need = y0, y1 + 1, x0, x1 + 1
@@ -121,7 +44,7 @@ def test_a_window_has_the_pixels_of_the_whole_image(
         max(first_row - margins[0], 0), min(end_row + margins[1], stored.tile_rows),
         max(first - margins[2], 0), min(end + margins[3], stored.tile_columns),
     )  # fmt: skip
-    status, pixels = _decode(stored, block, need)
+    status, pixels = decode(stored, block, need)
     top, left, _, _ = tiles.pixels_of(stored.grid, block)
     expected = np.asarray(Image.open(io.BytesIO(stored.encoded)).convert("RGB"))
     assert status == OK
@@ -134,17 +57,17 @@ def test_a_window_has_the_pixels_of_the_whole_image(
 @pytest.mark.parametrize("quality", [1, 30, 75, 100])
 def test_whole_images(kind: str, quality: int) -> None:
     for seed, (height, width) in enumerate([(1, 5), (8, 8), (16, 32), (17, 65), (99, 640), (240, 333)]):
-        stored = _stored(_encoded(seed, height, width, kind, quality), optimize=seed % 2 == 0)
-        status, pixels = _whole(stored)
+        stored = stored_of(noise(seed, height, width, kind, quality), optimize=seed % 2 == 0)
+        status, pixels = whole(stored)
         assert status == OK
-        np.testing.assert_array_equal(pixels, _reference(stored)[1])
+        np.testing.assert_array_equal(pixels, reference(stored)[1])
 
 
 def test_sides_of_a_few_pixels_are_left_to_libjpeg() -> None:
     for width in range(1, 8):
-        status, pixels = _whole(stored := _stored(_encoded(0, 9, width, "4:2:0", 90)))
+        status, pixels = whole(stored := stored_of(noise(0, 9, width, "4:2:0", 90)))
         assert status == (UNSUPPORTED if width <= 4 else OK)
-        assert status == UNSUPPORTED or np.array_equal(pixels, _reference(stored)[1])
+        assert status == UNSUPPORTED or np.array_equal(pixels, reference(stored)[1])
 
 
 def _with_header(stored: Stored, old: bytes, new: bytes) -> Stored:
@@ -161,7 +84,7 @@ def _segment(marker: int, data: bytes) -> bytes:
 
 
 def test_colour_spaces_as_libjpeg_guesses_them() -> None:
-    stored = _stored(_encoded(3, 40, 300, "4:4:4", 90))
+    stored = stored_of(noise(3, 40, 300, "4:4:4", 90))
     start = stored.encoded.index(b"\xff\xe0")
     jfif = stored.encoded[start : start + 18]
     adobe = b"Adobe\0\x64\0\0\0\0"
@@ -177,38 +100,38 @@ def test_colour_spaces_as_libjpeg_guesses_them() -> None:
         )
     ):
         other = _with_header(stored, jfif, segments)
-        status, pixels = _whole(other)
+        status, pixels = whole(other)
         assert status == expected, number
-        assert status != OK or np.array_equal(pixels, _reference(other)[1])
+        assert status != OK or np.array_equal(pixels, reference(other)[1])
 
 
 def test_components_named_rgb_are_left_to_libjpeg() -> None:
-    stored = _stored(_encoded(3, 40, 300, "4:4:4", 90))
+    stored = stored_of(noise(3, 40, 300, "4:4:4", 90))
     start = stored.encoded.index(b"\xff\xe0")
     encoded = bytearray(stored.encoded[:start] + stored.encoded[start + 18 :])
     frame, scan = encoded.index(b"\xff\xc0"), encoded.index(b"\xff\xda")
     for number, name in enumerate(b"RGB"):
         encoded[frame + 10 + 3 * number] = encoded[scan + 5 + 2 * number] = name
     other = replace(stored, encoded=bytes(encoded), header_bytes=stored.header_bytes - 18)
-    assert _whole(other)[0] == UNSUPPORTED
-    assert _reference(other)[0] == turbojpeg.OK
+    assert whole(other)[0] == UNSUPPORTED
+    assert reference(other)[0] == turbojpeg.OK
 
 
 def test_other_kinds_are_left_to_libjpeg() -> None:
-    stored = _stored(_encoded(3, 40, 300, "4:2:0", 90))
+    stored = stored_of(noise(3, 40, 300, "4:2:0", 90))
     for old, new in (
         (b"\xff\xc0", b"\xff\xc2"),
         (b"\x03\x01\x22", b"\x03\x01\x12"),
         (b"\0\x3f\0", b"\0\x3e\0"),
         (b"\xff\xdd", b"\xff\xdc"),
     ):
-        assert _whole(_with_header(stored, old, new))[0] == UNSUPPORTED
+        assert whole(_with_header(stored, old, new))[0] == UNSUPPORTED
     for size in range(stored.header_bytes):
-        assert _whole(replace(stored, encoded=stored.encoded[:size]))[0] == UNSUPPORTED
+        assert whole(replace(stored, encoded=stored.encoded[:size]))[0] == UNSUPPORTED
 
 
 def test_an_index_that_does_not_fit_is_refused() -> None:
-    stored = _stored(_encoded(3, 64, 512, "4:2:0", 90))
+    stored = stored_of(noise(3, 64, 512, "4:2:0", 90))
     interval, mcu_width, mcu_height, width, height = stored.grid
     for grid in (
         (interval, mcu_width, mcu_height, width, height - 1),
@@ -216,37 +139,14 @@ def test_an_index_that_does_not_fit_is_refused() -> None:
         (interval // 2, mcu_width, mcu_height, width, height),
         (interval, mcu_width // 2, mcu_height, width, height),
     ):
-        assert _whole(replace(stored, grid=grid))[0] in (DAMAGED, UNSUPPORTED)
-    assert _whole(replace(stored, header_bytes=stored.header_bytes + 1))[0] == UNSUPPORTED
+        assert whole(replace(stored, grid=grid))[0] in (DAMAGED, UNSUPPORTED)
+    assert whole(replace(stored, header_bytes=stored.header_bytes + 1))[0] == UNSUPPORTED
     for change in (1, -1, 1 << 20, 1 << 31):
         lengths = np.frombuffer(stored.lengths, "<u4").astype(np.int64)
         lengths[3] += change
-        assert _whole(replace(stored, lengths=lengths.astype("<u4").tobytes()))[0] == DAMAGED
+        assert whole(replace(stored, lengths=lengths.astype("<u4").tobytes()))[0] == DAMAGED
     other = np.frombuffer(stored.lengths, "<u4")[::-1].tobytes()
-    assert _whole(replace(stored, lengths=other))[0] == DAMAGED
-
-
-def _mutated(encoded: bytes, header_bytes: int, other: bytes, generator: np.random.Generator) -> bytes:
-    """With bits flipped, bytes cut, doubled or exchanged, or another image's header, anywhere or in the header."""
-    changed = bytearray(encoded)
-    limit = header_bytes if generator.random() < 0.4 else len(changed)
-    at = int(generator.integers(2, limit))
-    size = int(generator.integers(1, 40))
-    match generator.integers(0, 7):
-        case 0 | 1:
-            for place in generator.integers(2, limit, generator.integers(1, 4)):
-                changed[place] ^= 1 << generator.integers(0, 8)
-        case 2:
-            del changed[at : at + size]
-        case 3:
-            changed[at:at] = changed[at : at + size]
-        case 4:
-            changed[at : at + 2] = bytes((0xFF, int(generator.integers(0, 256))))
-        case 5:
-            changed[:header_bytes] = other
-        case _:
-            changed[at : at + size] = generator.integers(0, 256, len(changed[at : at + size]), dtype=np.uint8).tobytes()
-    return bytes(changed)
+    assert whole(replace(stored, lengths=other))[0] == DAMAGED
 
 
 @pytest.mark.slow
@@ -255,7 +155,7 @@ def test_mutated_jpegs_are_refused_or_have_libjpegs_pixels(is_indexed_anew: bool
     """Where TurboJPEG refuses, so does this; where both take an image, its pixels are equal."""
     generator = np.random.default_rng(5)
     originals = [
-        _stored(_encoded(seed, 70, 270, kind, quality), optimize=seed % 2 == 0)
+        stored_of(noise(seed, 70, 270, kind, quality), optimize=seed % 2 == 0)
         for seed, kind in enumerate(KINDS * 2)
         for quality in (30, 95)
     ]
@@ -263,7 +163,7 @@ def test_mutated_jpegs_are_refused_or_have_libjpegs_pixels(is_indexed_anew: bool
     for round_number in range(2000):
         stored = originals[round_number % len(originals)]
         other = originals[int(generator.integers(0, len(originals)))]
-        changed = _mutated(stored.encoded, stored.header_bytes, other.encoded[: other.header_bytes], generator)
+        changed = mutated_bytes(stored.encoded, stored.header_bytes, other.encoded[: other.header_bytes], generator)
         mutated = replace(stored, encoded=changed)
         if is_indexed_anew:
             try:
@@ -274,15 +174,15 @@ def test_mutated_jpegs_are_refused_or_have_libjpegs_pixels(is_indexed_anew: bool
             if grid[0] == 0:
                 continue
             mutated = Stored(changed, tiling.lengths.astype("<u4").tobytes(), 4, tiling.header_bytes, grid)
-        status, pixels = _whole(mutated)
-        expected_status, expected = _reference(mutated)
+        status, pixels = whole(mutated)
+        expected_status, expected = reference(mutated)
         outcomes[status] += 1
         if status == OK:
             assert expected_status == turbojpeg.OK, round_number
             np.testing.assert_array_equal(pixels, expected, err_msg=str(round_number))
         # of a part of it nothing is compared: TurboJPEG's part may hold more than what is looked at here
         need = *np.sort(generator.choice(71, 2, replace=False)), *np.sort(generator.choice(271, 2, replace=False))
-        _decode(mutated, tiles.tiles_under(mutated.grid, *need), need)
+        decode(mutated, tiles.tiles_under(mutated.grid, *need), need)
     assert min(outcomes.values()) >= 15, outcomes
 
 
@@ -290,8 +190,8 @@ def test_mutated_jpegs_are_refused_or_have_libjpegs_pixels(is_indexed_anew: bool
 def test_mutated_indices_do_no_harm() -> None:
     """Lengths, sizes and places that lie: refused, or the right pixels, and nothing is touched outside the arrays."""
     generator = np.random.default_rng(6)
-    originals = [_stored(_encoded(seed, 70, 270, kind, 80)) for seed, kind in enumerate(KINDS)]
-    references = [_reference(stored)[1] for stored in originals]
+    originals = [stored_of(noise(seed, 70, 270, kind, 80)) for seed, kind in enumerate(KINDS)]
+    references = [reference(stored)[1] for stored in originals]
     outcomes = dict.fromkeys((OK, UNSUPPORTED, DAMAGED), 0)
     for round_number in range(2000):
         number = round_number % len(originals)

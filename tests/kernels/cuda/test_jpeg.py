@@ -1,0 +1,131 @@
+"""The GPU's decoder of tiles against the CPU's: pixels bit for bit, the same judgement of damage, no memory touched beside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba_cuda")
+
+from deit_fast.data.convert.transcode import tiling_of
+from deit_fast.kernels.cuda import jpeg as kernels
+from deit_fast.kernels.jpeg import tiles
+from deit_fast.kernels.jpeg.decode_window import OK
+from tests.kernels.cuda.compiled_here import compiled_here
+from tests.kernels.cuda.devices import on_devices
+from tests.kernels.cuda.jpeg_batch import Batch, Window, whole
+from tests.kernels.cuda.ptx import CAPABILITIES, compile_kernel, needs_compiler
+from tests.kernels.jpeg.stored import KINDS, Stored, decode, mutated_bytes, noise, stored_of
+from tests.scale import scaled
+
+SIDES = {"cpu": [(17, 29), (9, 40)], "cuda": [(375, 500), (1, 5), (500, 375), (99, 640), (33, 388), (1200, 900)]}
+
+
+def compare(windows: list[Window], device: str, module: object = None) -> Counter[str]:
+    """Compares a batch with the CPU's decoder; how many were right, damaged, and left to the host."""
+    batch = Batch(windows)
+    statuses, images = batch.decode(device, *([module] if module else []))
+    outcomes: Counter[str] = Counter()
+    for number, window in enumerate(windows):
+        status, pixels = decode(window.stored, window.block, window.need)
+        is_taken = not batch.refused[number] and statuses[number] == 0
+        assert is_taken == (status == OK), (number, status, statuses[number], bool(batch.refused[number]))
+        outcomes["taken" if is_taken else "refused" if batch.refused[number] else "found bad"] += 1
+        if is_taken:
+            top, left, _, _ = tiles.pixels_of(window.stored.grid, window.block)
+            y0, y1, x0, x1 = window.need
+            part = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
+            np.testing.assert_array_equal(images[number][part], pixels[part], err_msg=str(number))
+    return outcomes
+
+
+def some_window(stored: Stored, generator: np.random.Generator) -> Window:
+    """A window of random corners, in a block that is sometimes larger than it must be."""
+    _, _, _, width, height = stored.grid
+    y0, y1 = np.sort(generator.integers(0, height, 2))
+    x0, x1 = np.sort(generator.integers(0, width, 2))
+    need = int(y0), int(y1) + 1, int(x0), int(x1) + 1
+    block = [int(place) for place in tiles.tiles_under(stored.grid, *need)]
+    limits = (0, stored.tile_rows, 0, stored.tile_columns)
+    for side in range(4):
+        if generator.integers(0, 3) == 0:
+            block[side] = limits[side]
+    return Window(stored, tuple(block), need)
+
+
+@on_devices
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_are_the_cpus(kind: str, device: str) -> None:
+    jpegs = [stored_of(noise(seed, *sides, kind, 85), optimize=seed % 2 == 0) for seed, sides in enumerate(SIDES[device])]
+    generator = np.random.default_rng(1)
+    outcomes = compare([*map(whole, jpegs), *(some_window(jpeg, generator) for jpeg in jpegs)], device)
+    assert outcomes["taken"] >= len(jpegs)
+
+
+@pytest.mark.slow
+def test_windows_of_all_kinds_and_qualities_compiled_for_this_processor() -> None:
+    module = compiled_here("jpeg")
+    generator = np.random.default_rng(2)
+    windows = []
+    for seed in range(scaled(2000, 200)):
+        sides = int(generator.integers(1, 300)), int(generator.integers(1, 600))
+        encoded = noise(seed, *sides, KINDS[seed % 4], int(generator.integers(1, 101)))
+        stored = stored_of(encoded, optimize=seed % 3 == 0, length_bytes=2 + 2 * (seed % 2))
+        windows += [whole(stored), some_window(stored, generator)]
+    outcomes = compare(windows, "cpu", module)
+    assert outcomes["taken"] > 0.9 * len(windows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_indexed_anew", [True, False])
+def test_mutated_jpegs_compiled_for_this_processor(is_indexed_anew: bool) -> None:
+    """Taken where the CPU takes them, with its pixels; what it refuses is found by the host or by the kernels."""
+    module = compiled_here("jpeg")
+    generator = np.random.default_rng(3)
+    originals = [
+        stored_of(noise(seed, 70, 270, kind, quality), optimize=seed % 2 == 0)
+        for seed, kind in enumerate(KINDS * 2)
+        for quality in (30, 95)
+    ]
+    windows = []
+    for number in range(scaled(5000, 500)):
+        stored, other = originals[number % len(originals)], originals[int(generator.integers(0, len(originals)))]
+        changed = mutated_bytes(stored.encoded, stored.header_bytes, other.encoded[: other.header_bytes], generator)
+        mutated = replace(stored, encoded=changed)
+        if is_indexed_anew:
+            try:
+                tiling = tiling_of(changed)
+            except ValueError:
+                continue
+            sides = tiling.mcu_width, tiling.mcu_height, *stored.grid[3:]
+            grid = tiles.grid_of(tiling.interval, len(tiling.lengths), *sides)
+            if grid[0] == 0:
+                continue
+            mutated = Stored(changed, tiling.lengths.astype("<u4").tobytes(), 4, tiling.header_bytes, grid)
+        windows += [whole(mutated), some_window(mutated, generator)]
+    outcomes = compare(windows, "cpu", module)
+    assert min(outcomes["taken"], outcomes["found bad"], 5 * outcomes["refused"]) >= 15, outcomes
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_the_compiler_keeps_all_in_registers(capability: tuple[int, int]) -> None:
+    from numba.cuda import types
+
+    encoded, words, coefficients = types.uint8[::1], types.int32[::1], types.int16[::1]
+    table, number = types.int64[:, ::1], types.int64
+    arguments = {
+        kernels._decode_tiles: (encoded, words, table, table, coefficients, words),
+        kernels._transform: (encoded, table, number, number, coefficients, words, words),
+        kernels._show: (table, number, number, number, encoded, encoded),
+    }
+    for kernel, types_of in arguments.items():
+        compiled = compile_kernel(kernel, types_of, capability)
+        assert (compiled.local_bytes, compiled.num_fused, compiled.num_float64) == (0, 0, 0)
+        assert compiled.spill_bytes in (None, 0)
+        assert compiled.registers is None or compiled.registers <= 64
+        assert compiled.shared_bytes <= 18 * 1024
