@@ -16,7 +16,7 @@ test: lint
 	@bash scripts/test.sh
 
 quick: lint
-	@$(bin)/python -m pytest -m "not slow"
+	@$(bin)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal -m "not slow"
 
 test-oldest test-newest:
 	@bash scripts/versions.sh $(@:test-%=%)

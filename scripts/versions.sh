@@ -22,4 +22,4 @@ echo "versions: installing into $environment (about 6.5 GB; some minutes)"
 "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "${limits[@]}" --editable '.[dev]'
 "$environment/bin/python" -m pip list --disable-pip-version-check 2>/dev/null \
   | grep -iE '^(torch|torchvision|timm|numpy|numba|numba-cuda|pillow|pyarrow|scipy) '
-exec "$environment/bin/python" -m pytest -m "not slow"
+exec "$environment/bin/python" -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal -m "not slow"

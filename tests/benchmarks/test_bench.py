@@ -38,6 +38,7 @@ class Watched:
         return getattr(self._step, name)
 
 
+@pytest.mark.slow
 def test_the_command_gives_four_figures_and_what_came_before(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

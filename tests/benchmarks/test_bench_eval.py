@@ -88,6 +88,7 @@ def test_models_are_measured_as_they_are_evaluated(monkeypatch: pytest.MonkeyPat
     assert len(seen) >= 4  # two before, and a batch at least in each of two rounds
 
 
+@pytest.mark.slow
 def test_the_papers_models_have_the_papers_numbers() -> None:
     assert len(MODELS) == len(set(MODELS))
     assert all(timm.is_model(name) for name in MODELS)

@@ -42,6 +42,7 @@ def only(monkeypatch: pytest.MonkeyPatch, rows: tuple[Row, ...], *names: str) ->
     monkeypatch.setattr(bench_fidelity, "SECTIONS", (bench_fidelity.Section("Some", chosen),))
 
 
+@pytest.mark.slow
 def test_every_row_is_in_table_page_and_json(tmp_path: Path, scratch: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, page = tmp_path / "fidelity.json", tmp_path / "fidelity.md"
     assert main(["bench", "fidelity", f"--bench.images={COUNT}", f"--bench.markdown={page}", f"--out={out}"]) == 0

@@ -97,6 +97,7 @@ def test_multiply_adds_are_those_of_the_architecture() -> None:
     assert 2 * multiply_adds(ModelConfig(name="resnet50"), 224) == pytest.approx(24.7e9, rel=0.01)
 
 
+@pytest.mark.slow
 def test_ceilings_are_rates() -> None:
     found = ceilings(CPU)
     assert found["host_bytes_per_second"] is None

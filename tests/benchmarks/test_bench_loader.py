@@ -47,8 +47,14 @@ def setting(images: Path, scratch: Path) -> Setting:
 
 @pytest.mark.slow
 def test_stages_threads_and_works_are_in_table_json_and_chart(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    images: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    scratch = tmp_path_factory.mktemp("t")  # short: sockets lie there
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     out = tmp_path / "bench.json"
     parts = "--bench.work=evaluation,stages,threads"
     words = ["bench", "loader", f"--source.path={images}", *QUICK, parts, "--bench.against=timm,ffcv", f"--out={out}"]
@@ -71,7 +77,7 @@ def test_stages_threads_and_works_are_in_table_json_and_chart(
     assert "ours is" in printed
     with Image.open(tmp_path / "bench.png") as chart:
         assert chart.width > 1000
-    assert not list((tmp_path / "scratch").iterdir())
+    assert not list(scratch.iterdir())
     assert not multiprocessing.active_children()
 
 
@@ -116,6 +122,7 @@ def test_raw_pixels_are_no_files(images: Path, tmp_path: Path) -> None:
         BenchFiles(tmp_path / "files", tmp_path / "raw.beton", None, 1)
 
 
+@pytest.mark.slow
 def test_stages_of_a_beton_of_raw_pixels_have_no_decoding(images: Path, tmp_path: Path) -> None:
     convert(images, tmp_path / "raw.beton", mode="raw")
     out = tmp_path / "bench.json"
@@ -125,7 +132,11 @@ def test_stages_of_a_beton_of_raw_pixels_have_no_decoding(images: Path, tmp_path
 
 
 @pytest.mark.parametrize("name", ["recipe3", "recipe1", "evaluation"])
-def test_timm_gives_batches(images: Path, tmp_path: Path, name: str) -> None:
+def test_timm_gives_batches(
+    images: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # its workers' sockets lie there, whose names may have 107 characters
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("t")))
     with contextlib.closing(timm_rival.open_timm(WORKS[name], setting(images, tmp_path / "files"))) as system:
         assert [next(system.batches) for _ in range(5)] == [4] * 5
         assert ("RandAugment" in system.does) == ("RandomErasing" in system.does) == (name != "evaluation")

@@ -13,6 +13,7 @@ from deit_fast.__main__ import main
 from tests.data.image_folders import smooth_image
 
 
+@pytest.mark.slow
 def test_both_conversions_of_both_kinds_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

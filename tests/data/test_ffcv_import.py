@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import numba.core.dispatcher as dispatcher
 compiled = []
@@ -19,6 +21,7 @@ print(compiled)
 """
 
 
+@pytest.mark.slow
 def test_import_compiles_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -27,6 +27,7 @@ def pillow(image: np.ndarray, sigma: float) -> np.ndarray:
     height=st.integers(1, 40),
     width=st.integers(1, 40),
 )
+@pytest.mark.slow
 def test_equals_pillow(sigma: float, seed: int, height: int, width: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     np.testing.assert_array_equal(blurred(image, sigma), pillow(image, sigma))

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from deit_fast.kernels.cached import sources_stamp
 
 CALLEE = "from deit_fast.kernels.compiled import compiled\n\n@compiled()\ndef number():\n    return {}\n"
@@ -15,6 +17,7 @@ CALLER = (
 )
 
 
+@pytest.mark.slow
 def test_change_of_a_called_file_is_seen(tmp_path: Path) -> None:
     package = tmp_path / "deit_fast"
     for room in ("kernels", "kernels/jpeg"):

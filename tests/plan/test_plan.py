@@ -26,6 +26,7 @@ from tests.tiny_runs import with_options
 MakeRun = Callable[..., RunConfig]
 
 
+@pytest.mark.slow
 def test_a_plan_is_printed_drawn_and_found_by_its_run(
     tiny_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,7 @@ def test_other_versions_than_the_run_began_with_are_a_remark(tmp_path: Path, mon
     assert line.endswith(f": torch {began['torch']}, now 9.9; timm {began['timm']}, now None")
 
 
+@pytest.mark.slow
 def test_run_of_another_process_is_left_alone(tmp_path: Path) -> None:
     program = f"""
 import sys

@@ -79,6 +79,7 @@ def test_without_tensorboard_a_run_says_so_before_its_folder_is_made(tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_full_disk_ends_the_curves_and_not_the_run(tmp_path: Path) -> None:
     program = """
 import resource, sys, threading

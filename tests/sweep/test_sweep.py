@@ -60,6 +60,7 @@ def test_every_point_runs_and_is_recorded(tmp_path: Path, out: Path) -> None:
     assert [len(start[2].split(",")) for name in names for start in lines(out / name, "starts")] == 3 * [NUM_CORES]
 
 
+@pytest.mark.slow
 def test_a_failed_point_does_not_stop_the_others(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seeds = [1, BAD_INPUT, BUG, OUT_OF_MEMORY, NO_RESULT, SILENT, 2]
     file = make_file(tmp_path, seeds)

@@ -41,6 +41,7 @@ def wait_until_gone(process_ids: list[int]) -> None:
     wait_for(lambda: not alive(process_ids), seconds=10)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_each_point_comes_to_its_end_once(tmp_path: Path, start: Callable[..., SweepProcess]) -> None:
     """Two at once, one of twelve failing: however often the sweep dies, no point runs beside itself, and none ends twice."""
     seeds = [*range(100, 111), BAD_INPUT]

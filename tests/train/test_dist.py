@@ -55,6 +55,7 @@ def _run(words: Sequence[str], environment: dict[str, str]) -> list[tuple[str, i
     return [(kept, int(faults)) for kept, faults in lines]
 
 
+@pytest.mark.slow
 def test_memory_that_was_freed_is_not_mapped_again() -> None:
     sizes = (3_000_000, 80_000_000)
     found = _run([f"{what}:{size}" for what in ("leave", "keep") for size in sizes], {})
@@ -66,5 +67,6 @@ def test_memory_that_was_freed_is_not_mapped_again() -> None:
 @pytest.mark.parametrize(
     "setting", [{"MALLOC_TRIM_THRESHOLD_": "131072"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"}]
 )
+@pytest.mark.slow
 def test_the_users_setting_of_the_allocator_stands(setting: dict[str, str]) -> None:
     assert _run(["keep:3000000"], setting)[0][0] == "False"

@@ -79,6 +79,7 @@ def test_eval_repeats_what_training_found(finished_run: Finished) -> None:
     assert result["num_images"] == 359
 
 
+@pytest.mark.slow
 def test_a_convnet_trains_through_the_same_loop(tiny_run: MakeRun) -> None:
     config = tiny_run(
         **{
@@ -98,6 +99,7 @@ def test_a_convnet_trains_through_the_same_loop(tiny_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
+@pytest.mark.slow
 def test_mixed_precision_follows_full_precision(tiny_run: MakeRun, tmp_path: Path, amp: str) -> None:
     losses = []
     for precision in (amp, "off"):

@@ -49,6 +49,7 @@ def seen() -> Iterator[set[Seen]]:
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.slow
 def test_networks_see_images_and_weights_in_the_format_that_is_asked_for(
     tiny_run: MakeRun, tmp_path: Path, channels_last: bool, seen: set[Seen], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ def test_what_a_step_draws_depends_on_its_place_alone() -> None:
 
 
 @pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.slow
 def test_compiled_steps_follow_plain_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: int) -> None:
     """With all of torch.compile but its code generator, which takes minutes."""
     compile_with = torch.compile

@@ -90,6 +90,7 @@ def test_a_share_of_none_or_all_is_exact(tmp_path: Path, share: float, wanted: s
     assert {mode for mode, _ in stored_images(tmp_path / "set.beton")} == {wanted}
 
 
+@pytest.mark.slow
 def test_images_larger_than_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "PAGE_BYTES", 1 << 21)
     source = make_images(tmp_path / "images", {"small": 6}, height=300, width=400)

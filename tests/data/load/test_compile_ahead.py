@@ -51,6 +51,7 @@ def _loaders(beton: Path) -> list[Loader]:
     return [train_loader(data, AugmentConfig(repeats=2), seed=1, **place), eval_loader(data, AugmentConfig(), **place)]  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_first_batches_find_all_compiled(beton: Path) -> None:
     module.compile_ahead(beton)
     command = [sys.executable, "-c", PROGRAM, str(beton)]

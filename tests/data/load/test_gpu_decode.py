@@ -111,6 +111,7 @@ def images(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("samples", [[3], [0, 0, 0, 7, 7, 7, 2, 11], [5, 1, 5, 4, 4]], ids=["one", "copies", "apart"])
 @pytest.mark.parametrize("kind", ["random", "padded", "centre"])
+@pytest.mark.slow
 def test_views_are_those_of_the_cpus_decoder(images: Images, samples: list[int], kind: str) -> None:
     ids = _ids(samples)
     plans = images.plans(ids, kind)

@@ -140,6 +140,7 @@ def _results(beton: Path, operations: tuple[list[Any], list[Any]]) -> list[bytes
 
 
 @pytest.mark.parametrize("travel", TRAVELS)
+@pytest.mark.slow
 def test_operations_travel_before_and_after_their_use(beton: Path, travel: str) -> None:
     operations = _operations(beton)
     before = [[TRAVELS[travel](operation) for operation in of_field] for of_field in operations]

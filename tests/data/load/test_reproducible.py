@@ -63,6 +63,7 @@ def epoch_hash(path: str, num_workers: int) -> str:
     return hashlib.sha256("".join(_batch_hashes(_loader(Path(path), RECIPE, num_workers=num_workers))).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_any_number_of_threads(beton: Path) -> None:
     code = f"from tests.data.load.test_reproducible import epoch_hash; print(epoch_hash({str(beton)!r}, 4))"
     env = {**os.environ, "NUMBA_NUM_THREADS": "4"}

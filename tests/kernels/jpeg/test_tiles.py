@@ -60,6 +60,7 @@ def _cut(transcoded: Transcoded, grid: tuple[int, ...], block: tuple[int, ...], 
 )
 @example(0, 40, 260, "4:2:0", (0.0, 0.5, 0.9999, 0.9999), 2)  # a sliver at the right edge
 @example(0, 33, 388, "4:2:2", (0.1, 0.2, 0.995, 0.999), 2)
+@pytest.mark.slow
 def test_a_crop_from_tiles_equals_the_crop_of_the_whole(
     seed: int, height: int, width: int, subsampling: str, corners: tuple[float, ...], length_bytes: int
 ) -> None:

@@ -95,6 +95,7 @@ def test_the_blocks_of_a_subset_are_those_of_its_source(blocks: list[int], data:
 
 
 @given(st.lists(st.one_of(st.text(st.characters(codec="utf-8")), st.binary().map(os.fsdecode))))
+@pytest.mark.slow
 def test_names_come_back(names: list[str]) -> None:
     packed = Names(names)
     assert [packed[number] for number in range(len(packed))] == names

@@ -71,6 +71,7 @@ def test_braces_stand_for_each_of_their_names(tmp_path: Path, pattern: str, expe
     assert sorted(found) == expected
 
 
+@pytest.mark.slow
 def test_a_shard_that_braces_name_and_is_not_there_is_named(tmp_path: Path) -> None:
     write_files(tmp_path, {"train-0.tar": b"", "train-2.tar": b""})
     with pytest.raises(UserError, match=r"there is no .*train-1\.tar"):
