@@ -136,9 +136,12 @@ def _decode_tiles(encoded, words, jpegs, tiles, coefficients, statuses):  # type
     offsets = cuda.shared.array(_NUM_LENGTHS, np.int32)
     symbols = cuda.shared.array(_NUM_SYMBOLS, np.uint8)
     is_sound = cuda.shared.array(_NUM_TABLES, np.int32)
+    places = cuda.shared.array(64, np.uint8)  # constant memory serves one address at a time
 
     number = np.int64(cuda.blockIdx.x)
     thread, num_threads = cuda.threadIdx.x, cuda.blockDim.x
+    for i in range(thread, 64, num_threads):
+        places[i] = _PLACES[i]
     for table in range(thread, _NUM_TABLES, num_threads):
         at, row = jpegs[number, CODES + table], table * _LENGTHS
         its_symbols = symbols[256 * table : 256 * (table + 1)]
@@ -204,7 +207,7 @@ def _decode_tiles(encoded, words, jpegs, tiles, coefficients, statuses):  # type
                 else:
                     k = np.uint32(k + np.uint32(np.uint32(entry >> _8) & _255))
                 if k <= 64 and is_good:
-                    coefficients[to + _U64(_PLACES[_U64(k - np.uint32(1))])] = np.int16(value)
+                    coefficients[to + _U64(places[_U64(k - np.uint32(1))])] = np.int16(value)
             if not is_good or not (k == 64 or k > ENDS) or available < 0:
                 is_good = False
                 break
