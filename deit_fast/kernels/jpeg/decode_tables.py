@@ -67,10 +67,10 @@ def is_sound_table(encoded, place, is_dc):  # type: ignore[no-untyped-def]
             return False
         code = (code + count) << 1
         number += count
+    is_baseline = True
     for i in range(number if is_dc else 0):
-        if encoded[place + 16 + i] > 15:
-            return False
-    return True
+        is_baseline &= encoded[place + 16 + i] <= 15
+    return is_baseline
 
 
 @compiled()
