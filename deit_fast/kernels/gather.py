@@ -98,7 +98,7 @@ def _plan_job(row, memory_at, lengths, need, facts, job, jpeg):  # type: ignore[
     block = tiles.tiles_under(grid, need[0], need[1], need[2], need[3])
     encoded = carray(void_pointer(memory_at + row[decode.START]), (size,), np.uint8)
     status = decode_window.judge_header(encoded, header_bytes, of_tiles, length_bytes, grid, block, need, facts)
-    if status != decode_window.OK or not sent_tiles.describe(facts, grid, block, jpeg):
+    if status != decode_window.OK or not sent_tiles.describe(facts, grid, block, need, jpeg):
         return
     read, end_mcu = sent_tiles.tiles_read(facts, grid, block, need)
     num_bytes = sent_tiles.num_bytes_read(size, tiling, block, read)

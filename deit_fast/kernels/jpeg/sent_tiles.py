@@ -61,7 +61,7 @@ def num_bytes_read(size, tiling, block, read):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def describe(facts, grid, block, row):  # type: ignore[no-untyped-def]
+def describe(facts, grid, block, need, row):  # type: ignore[no-untyped-def]
     """Whether a row of the table of JPEGs can say what kind the JPEG is of; fills it, with offsets counted from the JPEG,
     and -1 for tables that it does not have."""
     row[:] = 0
@@ -69,7 +69,13 @@ def describe(facts, grid, block, row):  # type: ignore[no-untyped-def]
     row[there.TILE_ROWS], row[there.TILE_COLUMNS] = block[1] - block[0], block[3] - block[2]
     row[there.INTERVAL], row[there.NUM_COMPONENTS] = grid[0], facts[head.NUM_COMPONENTS]
     row[there.HORIZONTAL], row[there.VERTICAL] = facts[head.HORIZONTAL], facts[head.VERTICAL]
-    row[there.ROWS], row[there.COLUMNS] = tiles.pixels_of(grid, block)[2:]
+    top, left, rows, columns = tiles.pixels_of(grid, block)
+    row[there.ROWS], row[there.COLUMNS] = rows, columns
+    for component in range(2 if facts[head.NUM_COMPONENTS] == 3 else 1):
+        at = there.WANTED + 4 * component
+        y0, y1 = planes.samples_of(component, facts[head.VERTICAL], need[0] - top, need[1] - top, rows)
+        x0, x1 = planes.samples_of(component, facts[head.HORIZONTAL], need[2] - left, need[3] - left, columns)
+        row[at], row[at + 1], row[at + 2], row[at + 3] = y0 // 8, (y1 + 7) // 8, x0 // 8, (x1 + 7) // 8
     num_pairs = 0
     for component in range(facts[head.NUM_COMPONENTS]):
         place = head.COMPONENTS + 3 * component
