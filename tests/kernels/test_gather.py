@@ -78,8 +78,9 @@ def sent(images: Sequence[Stored], needs: Sequence[Need], addresses: Sequence[in
     assert (encoded[-GUARD:] == 77).all()
     assert (of_tiles[[0, -1]] == -9).all()
     assert (pixels == 78).all()
-    memory = [torch.from_numpy(array) for array in (inner[0].copy(), jpegs, inner[1].copy())]
-    return Sent(totals, jobs, *memory, torch.zeros(totals.pixels, dtype=torch.uint8), torch.zeros(count, dtype=torch.int32))
+    own_encoded, own_jpegs, own_tiles = (torch.from_numpy(array.copy()) for array in (inner[0], jpegs, inner[1]))
+    made, statuses = torch.zeros(totals.pixels, dtype=torch.uint8), torch.zeros(count, dtype=torch.int32)
+    return Sent(totals, jobs, own_encoded, own_jpegs, own_tiles, made, statuses)
 
 
 def ends_of_tiles(image: Stored) -> list[int]:
@@ -106,7 +107,7 @@ def test_the_tables_of_a_window_in_420() -> None:
     assert row[there.FIRST_BLOCK : there.WANTED].tolist() == [0, 0, 0]
     assert row[there.SELECTED] == 0b110
     # JFIF from byte 2 on, DQT of 132 bytes from 20, frame of 17 from 154, DHT of 418 from 173: the standard tables, both
-    # DC of 12 symbols, then both AC of 162, behind class and number and 16 counts; restart interval of 4 from 593, scan of 12 from 599
+    # DC of 12 symbols, then both AC of 162, behind class and number and 16 counts; restart interval from 593, scan from 599
     assert image.header_bytes == 599 + 2 + 12
     assert row[there.CODES : there.CODES + 4].tolist() == [178, 236, 207, 415]
     assert row[there.FACTORS : there.FACTORS + 3].tolist() == [24, 89, 89]
@@ -212,10 +213,8 @@ def mutated(count: int, seed: int) -> tuple[list[Stored], list[Need]]:
 
 def test_sound_windows_are_decoded_as_on_the_cpu() -> None:
     generator = np.random.default_rng(4)
-    images = [
-        stored_of(noise(seed, *generator.integers(1, 100, 1).tolist(), int(generator.integers(5, 420)), KINDS[seed % 4], 75))
-        for seed in range(scaled(80, 24))
-    ]
+    sides = [(int(generator.integers(1, 100)), int(generator.integers(5, 420))) for _ in range(scaled(80, 24))]
+    images = [stored_of(noise(seed, *one, KINDS[seed % 4], 75)) for seed, one in enumerate(sides)]
     assert judged(images, [some_need(image, generator) for image in images]) == {"good": len(images)}
 
 
