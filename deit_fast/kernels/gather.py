@@ -14,6 +14,7 @@ from numba import carray, prange
 from deit_fast.kernels import crop, decode, resample, rng
 from deit_fast.kernels.compiled import compiled
 from deit_fast.kernels.copying import copy_bytes
+from deit_fast.kernels.cuda import tables
 from deit_fast.kernels.jpeg import decode_tables as head
 from deit_fast.kernels.jpeg import decode_window, device_tables, sent_tiles, tiles
 from deit_fast.kernels.share_out import take
@@ -195,3 +196,37 @@ def _copy_box(image, stride, job, pixels):  # type: ignore[no-untyped-def]
     start = job[WINDOW] * stride + 3 * job[WINDOW + 1]
     for y in range(rows):
         copy_bytes(pixels, job[START] + y * columns, image, start + y * stride, start + y * stride + columns)
+
+
+@compiled()
+def finish_jobs(jobs, jpegs, statuses, stored, plans, side, images, crops, left):  # type: ignore[no-untyped-def]
+    """Number of JPEGs that are left to the CPU; says where the images of jobs (N, JOB_LENGTH) are, and what views show of them.
+
+    statuses (J,) int32: of decoding the JPEGs on the device; the others as for `plan_jobs`. Written: images (N, IMAGE_LENGTH)
+    and crops (B, CROP_LENGTH) int64, of `kernels.cuda.tables`; left (B,) bool: views that are the CPU's to make. These show the
+    first pixel there is, so that nothing outside the memory is read.
+    """
+    num_left = np.int64(0)
+    for number in range(len(jobs)):
+        job, image = jobs[number], images[number]
+        is_jpeg = job[IS_JPEG] == 1
+        if is_jpeg and job[IS_TAKEN] == 1 and statuses[job[JPEG]] != 0:
+            job[IS_TAKEN] = 0
+        is_taken = job[IS_TAKEN] == 1
+        num_left += is_jpeg and not is_taken
+        image[:] = 0
+        image[tables.ROWS] = image[tables.COLUMNS] = image[tables.HEIGHT] = image[tables.WIDTH] = 1
+        if is_taken:
+            row = stored[job[FIRST]]
+            image[tables.OFFSET] = jpegs[job[JPEG], device_tables.FIRST_PIXEL] if is_jpeg else job[START]
+            image[tables.FIRST_ROW], image[tables.FIRST_COLUMN] = job[WINDOW], job[WINDOW + 1]
+            image[tables.ROWS], image[tables.COLUMNS] = job[WINDOW + 2], job[WINDOW + 3]
+            image[tables.HEIGHT], image[tables.WIDTH] = row[decode.HEIGHT], row[decode.WIDTH]
+        for i in range(job[FIRST], job[END]):
+            left[i] = not is_taken
+            crops[i, : tables.IMAGE] = plans[i]
+            crops[i, tables.IMAGE] = number
+            if not is_taken:
+                crops[i, : tables.IMAGE] = 0
+                crops[i, 2:4], crops[i, 4:6] = 1, side
+    return num_left

@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from deit_fast.data.load.decode import Images
-from deit_fast.kernels import decode, gather
+from deit_fast.kernels import gather
+from deit_fast.kernels.addresses import HoldsAddresses
 from deit_fast.kernels.cuda import tables
-from deit_fast.kernels.gather import END, FIRST, IS_JPEG, IS_TAKEN, JOB_LENGTH, JPEG, SIZE, START, WINDOW, Totals
+from deit_fast.kernels.gather import JOB_LENGTH, Totals
 from deit_fast.kernels.jpeg import device_tables
 
 _NOTHING = torch.empty(0, dtype=torch.uint8)
+_NO_STATUSES = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,7 @@ class _HostMemory:
 
 
 @dataclass(frozen=True, eq=False)
-class DeviceMemory:
+class DeviceMemory(HoldsAddresses):
     """What JPEGs are decoded from and into, as `kernels.jpeg.device_tables` says, for up to `capacity` JPEGs.
 
     encoded, samples, pixels: (n,) uint8; tables: (n,) int64, those of JPEGs and of tiles; coefficients (n,) int16; statuses
@@ -82,18 +84,19 @@ class DeviceMemory:
     def at_least(self, capacity: int, totals: Totals) -> DeviceMemory:
         """This memory, or a larger one if it is too small for a batch of up to `capacity` JPEGs."""
         capacity = max(capacity, self.capacity)
-        device = self.statuses.device
-        parts = {
-            "encoded": _at_least(self.encoded, totals.encoded, device=device),
-            "tables": _at_least(self.tables, _tables_length(capacity, totals), device=device),
-            "coefficients": _at_least(self.coefficients, 64 * totals.blocks, device=device),
-            "samples": _at_least(self.samples, 64 * totals.blocks, device=device),
-            "pixels": _at_least(self.pixels, max(totals.pixels, gather.ALIGNMENT), device=device),
-            "statuses": _at_least(self.statuses, capacity, device=device),
+        counts = {
+            "encoded": totals.encoded,
+            "tables": _tables_length(capacity, totals),
+            "coefficients": 64 * totals.blocks,
+            "samples": 64 * totals.blocks,
+            "pixels": max(totals.pixels, gather.ALIGNMENT),
+            "statuses": capacity,
         }
-        if capacity == self.capacity and all(part is getattr(self, name) for name, part in parts.items()):
+        parts = {name: getattr(self, name) for name in counts}
+        if capacity == self.capacity and all(part.numel() >= counts[name] for name, part in parts.items()):
             return self
-        return DeviceMemory(capacity, **parts)
+        device = self.statuses.device
+        return DeviceMemory(capacity, **{name: _at_least(part, counts[name], device=device) for name, part in parts.items()})
 
     @functools.cached_property
     def arrays(self) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
@@ -152,16 +155,17 @@ class RaggedDecoder:
         jobs = self._jobs[: totals.jobs]
         self._there = self._there.at_least(len(self._jobs), totals)
         self._send(host, totals)
-        is_jpeg = jobs[:, IS_JPEG] == 1
+        statuses = _NO_STATUSES
         if totals.jpegs:
             self._there.statuses[: totals.jpegs].zero_()
             self._there.coefficients[: 64 * totals.blocks].zero_()
             decode_tiles(self._there, totals)
-            sent = is_jpeg & (jobs[:, SIZE] > 0)
-            jobs[sent, IS_TAKEN] &= self._judged(totals.jpegs)[jobs[sent, JPEG]] == 0
-        self.num_refused += int((is_jpeg & (jobs[:, IS_TAKEN] == 0)).sum())
-        jobs[is_jpeg, START] = self._jpegs[jobs[is_jpeg, JPEG], device_tables.FIRST_PIXEL]
-        return Decoded(self._there.pixels, *_rows(jobs, plans, stored, side))
+            statuses = self._judged(totals.jpegs)
+        images = np.empty((totals.jobs, tables.IMAGE_LENGTH), np.int64)
+        crops, left = np.empty((len(ids), tables.CROP_LENGTH), np.int64), np.empty(len(ids), bool)
+        written = images, crops, left
+        self.num_refused += gather.finish_jobs(jobs, self._jpegs, statuses, stored, plans, np.int64(side), *written)
+        return Decoded(self._there.pixels, *written)
 
     def _gather(
         self, host: _HostMemory, ids: NDArray[np.uint64], stored: NDArray[np.int64], plans: NDArray[np.int64], side: int
@@ -221,26 +225,6 @@ def _first_tile(capacity: int) -> int:
 
 def _tables_length(capacity: int, totals: Totals) -> int:
     return _first_tile(capacity) + totals.tiles * device_tables.TILE_LENGTH
-
-
-def _rows(jobs: np.ndarray, plans: np.ndarray, stored: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images, crops and left of a `Decoded`, of jobs that are done; START: of their pixels."""
-    images = np.zeros((len(jobs), tables.IMAGE_LENGTH), np.int64)
-    images[:, [tables.FIRST_ROW, tables.FIRST_COLUMN, tables.ROWS, tables.COLUMNS]] = jobs[:, WINDOW : WINDOW + 4]
-    images[:, tables.OFFSET] = jobs[:, START]
-    images[:, tables.HEIGHT] = stored[jobs[:, FIRST], decode.HEIGHT]
-    images[:, tables.WIDTH] = stored[jobs[:, FIRST], decode.WIDTH]
-    image_of = np.repeat(np.arange(len(jobs)), jobs[:, END] - jobs[:, FIRST])
-    crops = tables.crop_rows(plans, image_of)
-    is_left = jobs[:, IS_TAKEN] == 0
-    left = is_left[image_of]
-    if left.any():
-        # what is left shows the first pixel there is, so that nothing outside the memory is read
-        images[is_left] = 0
-        images[is_left, tables.ROWS] = images[is_left, tables.COLUMNS] = 1
-        images[is_left, tables.HEIGHT] = images[is_left, tables.WIDTH] = 1
-        crops[left, : tables.IMAGE] = (0, 0, 1, 1, side, side, 0, 0, 0)
-    return images, crops, left
 
 
 def _at_least(memory: torch.Tensor, count: int, *, pinned: bool = False, device: torch.device | None = None) -> torch.Tensor:

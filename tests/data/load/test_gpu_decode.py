@@ -174,6 +174,33 @@ def test_memory_is_used_again(images: Images) -> None:
     np.testing.assert_array_equal(_views_of(second), images.views(narrow, images.plans(narrow, "random"))[0])
 
 
+class _Transfer:
+    """A transfer from the host's memory that ends when it is waited for; then what it reads must still be what was sent."""
+
+    def __init__(self, *memories: torch.Tensor) -> None:
+        self._memories, self._sent = memories, [memory.clone() for memory in memories]
+        self.num_waits = 0
+
+    def synchronize(self) -> None:
+        assert all(torch.equal(memory, sent) for memory, sent in zip(self._memories, self._sent, strict=True))
+        self.num_waits += 1
+
+
+def test_the_host_writes_only_where_transfers_have_ended(images: Images) -> None:
+    if images.images.index is None:
+        pytest.skip("nothing is sent")
+    decoder, transfers = images.decoder(), []
+    for number in range(6):
+        ids = _ids([2 * number, 2 * number + 1])
+        images.decode(decoder, ids, images.plans(ids, "random"))
+        host = decoder._hosts[0]
+        transfer = _Transfer(host.encoded, host.tables, host.pixels)
+        transfers.append(transfer)
+        host.is_read = transfer  # type: ignore[assignment]
+        # of the batch before, the transfer may go on
+        assert [other.num_waits for other in transfers] == [1] * (number - 1) + [0] * min(number + 1, 2)
+
+
 def test_what_is_damaged_or_of_another_kind_is_left_to_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: list[list[SentJpeg]]
 ) -> None:
