@@ -147,7 +147,7 @@ def test_interpolation_goes_along() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("augmix-m5", 0.0, "bicubic"), "augment.auto_augment=augmix-m5: want rand-… as in timm, original, .*, 3a, or nothing"),
+        (("augmix-m5", 0.0, "bicubic"), "augment.auto_augment=augmix-m5: want rand-… as in timm, original, .*, 3a, or off"),
         (("3a-mstd0.5", 0.0, "bicubic"), "augment.auto_augment=3a-mstd0.5: want"),
         (("random", 0.0, "bicubic"), "augment.auto_augment=random: want"),
         (("rand-z", 0.0, "bicubic"), "cannot read 'z'"),

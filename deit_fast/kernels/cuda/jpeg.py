@@ -43,6 +43,7 @@ from deit_fast.kernels.jpeg.huffman import symbol_of
 TILE_THREADS = 64  # of a block that decodes the tiles of one JPEG
 BLOCK_THREADS = 256  # of one that transforms: eight for each block of coefficients
 PIXEL_THREADS = 256
+_BLOCK_PIXELS = 8 * PIXEL_THREADS  # of which each thread makes every 256th
 
 _LOOKUP_BITS = 10
 _NUM_TABLES = 4  # two pairs: DC and AC
@@ -114,17 +115,17 @@ def _refill(encoded, words, at, end, word, available):  # type: ignore[no-untype
         four = np.uint32(words[_U64(at >> 2)]) if at & 3 == 0 and at + 4 <= end else np.uint32(0xFFFFFFFF)
         if np.uint32(np.uint32(np.uint32(four & _LOW_BITS) + _EVERY_BYTE) & np.uint32(four & _HIGH_BITS)) == 0:
             word |= _U64(_swapped(four)) << _U64(32 - available)
-            available += 32
-            at += 4
+            available = np.int32(available + 32)
+            at = np.int32(at + 4)
         else:
             byte = encoded[_U64(at)]
-            at += 1
+            at = np.int32(at + 1)
             if byte == 255:
                 if at >= end or encoded[_U64(at)] != 0:
-                    return np.int64(-1), word, available
-                at += 1
+                    return np.int32(-1), word, available
+                at = np.int32(at + 1)
             word |= _U64(byte) << _U64(56 - available)
-            available += 8
+            available = np.int32(available + 8)
     return at, word, available
 
 
@@ -135,9 +136,12 @@ def _decode_tiles(encoded, words, jpegs, tiles, coefficients, statuses):  # type
     offsets = cuda.shared.array(_NUM_LENGTHS, np.int32)
     symbols = cuda.shared.array(_NUM_SYMBOLS, np.uint8)
     is_sound = cuda.shared.array(_NUM_TABLES, np.int32)
+    places = cuda.shared.array(64, np.uint8)  # constant memory serves one address at a time
 
     number = np.int64(cuda.blockIdx.x)
     thread, num_threads = cuda.threadIdx.x, cuda.blockDim.x
+    for i in range(thread, 64, num_threads):
+        places[i] = _PLACES[i]
     for table in range(thread, _NUM_TABLES, num_threads):
         at, row = jpegs[number, CODES + table], table * _LENGTHS
         its_symbols = symbols[256 * table : 256 * (table + 1)]
@@ -162,25 +166,25 @@ def _decode_tiles(encoded, words, jpegs, tiles, coefficients, statuses):  # type
         return
 
     num_tiles = jpegs[number, TILE_ROWS] * jpegs[number, TILE_COLUMNS]
-    selected = jpegs[number, SELECTED]
-    num_luma = jpegs[number, HORIZONTAL] * jpegs[number, VERTICAL]
-    num_blocks = num_luma + jpegs[number, NUM_COMPONENTS] - 1
+    selected = np.int32(jpegs[number, SELECTED])
+    num_luma = np.int32(jpegs[number, HORIZONTAL] * jpegs[number, VERTICAL])
+    num_blocks = np.int32(num_luma + jpegs[number, NUM_COMPONENTS] - 1)
     for tile in range(thread, num_tiles, num_threads):
         row = jpegs[number, FIRST_TILE] + tile
-        at, end, num_mcus = tiles[row, START], tiles[row, END], tiles[row, NUM_MCUS]
-        word, available = _0, np.int64(0)
+        at, end, num_mcus = np.int32(tiles[row, START]), np.int32(tiles[row, END]), tiles[row, NUM_MCUS]
+        word, available = _0, np.int32(0)
         luma = blue = red = np.int32(0)  # the DC before, of each component
-        block = _U64(jpegs[number, FIRST_BLOCK] + tile * jpegs[number, INTERVAL] * num_blocks) * _U64(64)
+        to = _U64(jpegs[number, FIRST_BLOCK] + tile * jpegs[number, INTERVAL] * num_blocks) << _U64(6)
         is_good = True
-        for i in range(num_mcus * num_blocks):
-            component = max(np.int64(0), np.int64(i % num_blocks) - num_luma + 1)
-            pair = (selected >> component) & 1
-            dc, ac = 2 * pair, 2 * pair + 1
+        block = np.int32(0)  # in its MCU
+        num_left = num_mcus * num_blocks
+        while num_left > 0:
+            component = max(np.int32(0), np.int32(block - num_luma + 1))
+            table = np.int32((selected >> component & 1) << 1)  # of DC; that of AC is the next
             k = np.uint32(0)
             while k < 64 and is_good:
                 at, word, available = _refill(encoded, words, at, end, word, available)
-                table = dc if k == 0 else ac
-                entry = lookups[_U64((table << _LOOKUP_BITS) + np.int64(word >> _U64(64 - _LOOKUP_BITS)))]
+                entry = lookups[_U64(np.uint32(table << _LOOKUP_BITS) | np.uint32(word >> _U64(64 - _LOOKUP_BITS)))]
                 if entry == NOTHING:
                     place = table * _LENGTHS
                     its_limits, its_offsets = limits[place : place + _LENGTHS], offsets[place : place + _LENGTHS]
@@ -188,9 +192,9 @@ def _decode_tiles(encoded, words, jpegs, tiles, coefficients, statuses):  # type
                     entry = _entry_at(word, k == 0, 16, its_limits, its_offsets, its_symbols)
                 is_good = at >= 0 and entry != NOTHING
                 bits = _U64(entry & np.uint32(63))
-                value = np.int32(((word >> (_U64(64) - bits)) + _U64(entry >> _16)) & _LOW_16)
+                value = np.int32(np.uint32(np.uint32(word >> (_U64(64) - bits)) + np.uint32(entry >> _16)) & np.uint32(0xFFFF))
                 word <<= bits
-                available -= np.int64(bits)
+                available = np.int32(available - np.int32(bits))
                 if k == 0:
                     if component == 0:
                         value = luma = np.int32(luma + value)
@@ -199,21 +203,24 @@ def _decode_tiles(encoded, words, jpegs, tiles, coefficients, statuses):  # type
                     else:
                         value = red = np.int32(red + value)
                     k = np.uint32(1)
+                    table = np.int32(table + 1)
                 else:
                     k = np.uint32(k + np.uint32(np.uint32(entry >> _8) & _255))
                 if k <= 64 and is_good:
-                    coefficients[block + _U64(_PLACES[_U64(k - np.uint32(1))])] = np.int16(value)
+                    coefficients[to + _U64(places[_U64(k - np.uint32(1))])] = np.int16(value)
             if not is_good or not (k == 64 or k > ENDS) or available < 0:
                 is_good = False
                 break
-            block += _U64(64)
+            to += _U64(64)
+            block = np.int32(block + 1 if block + 1 < num_blocks else 0)
+            num_left -= 1
         if is_good and num_mcus > 0:
             at, word, available = _refill(encoded, words, at, end, word, available)
             if tiles[row, IS_WHOLE] == 1:
                 is_good = at == end and available < 8
             while is_good and 0 <= at < end:  # what is not decoded must not hold a marker
-                at, word, available = _refill(encoded, words, at, end, _0, np.int64(0))
-            is_good &= at >= 0
+                at, word, available = _refill(encoded, words, at, end, _0, np.int32(0))
+            is_good = is_good and at >= 0
         if not is_good:
             cuda.atomic.max(statuses, number, np.int32(DAMAGED))
 
@@ -242,19 +249,26 @@ def _factor(encoded, at, place):  # type: ignore[no-untyped-def]
 
 
 @device_function
+def _divided(value, divisor):  # type: ignore[no-untyped-def]
+    """(quotient, remainder) of two numbers from 0 up to 2**32, as int64; a device divides such faster than longer ones."""
+    quotient = np.uint32(np.uint32(value) // np.uint32(divisor))
+    return np.int64(quotient), np.int64(np.uint32(np.uint32(value) - np.uint32(quotient * np.uint32(divisor))))
+
+
+@device_function
 def _place_of(jpegs, jpeg, number):  # type: ignore[no-untyped-def]
     """(component, row, column) of a block in its plane, by its number among all; component: -1 where none of it is wanted."""
     horizontal, vertical = jpegs[jpeg, HORIZONTAL], jpegs[jpeg, VERTICAL]
     num_luma = horizontal * vertical
     in_mcu = num_luma + jpegs[jpeg, NUM_COMPONENTS] - 1
-    own = number - jpegs[jpeg, FIRST_BLOCK]
-    mcu, block = own // in_mcu, own % in_mcu
-    tile, mcu = mcu // jpegs[jpeg, INTERVAL], mcu % jpegs[jpeg, INTERVAL]
-    row = tile // jpegs[jpeg, TILE_COLUMNS]
-    column = tile % jpegs[jpeg, TILE_COLUMNS] * jpegs[jpeg, INTERVAL] + mcu
+    mcu, block = _divided(number - jpegs[jpeg, FIRST_BLOCK], in_mcu)
+    tile, mcu = _divided(mcu, jpegs[jpeg, INTERVAL])
+    row, column = _divided(tile, jpegs[jpeg, TILE_COLUMNS])
+    column = column * jpegs[jpeg, INTERVAL] + mcu
     component = max(np.int64(0), block - num_luma + 1)
-    if component == 0:
-        row, column = row * vertical + block // horizontal, column * horizontal + block % horizontal
+    if component == 0:  # factors are 1 or 2
+        row = row * vertical + (block >> (horizontal - 1))
+        column = column * horizontal + (block & (horizontal - 1))
     wanted = WANTED if component == 0 else WANTED + 4
     if not (
         jpegs[jpeg, wanted] <= row < jpegs[jpeg, wanted + 1] and jpegs[jpeg, wanted + 2] <= column < jpegs[jpeg, wanted + 3]
@@ -349,14 +363,15 @@ def _chroma(samples, start, stride, rows, columns, y, x, horizontal, vertical): 
     """Chroma less 128, int32, at a pixel (y, x) of `rows` rows and `columns` columns, from the plane that starts there."""
     if horizontal == 1:
         return np.int32(np.int32(samples[_U64(start + y * stride + x)]) - np.int32(128))
-    at = start + (y // vertical) * stride + (x >> 1)
-    beside = max(x >> 1, np.int64(1)) - 1 if x & 1 == 0 else min((x >> 1) + 1, (columns + 1) // 2 - 1)
+    row = y >> (vertical - 1)
+    at = start + row * stride + (x >> 1)
+    beside = max(x >> 1, np.int64(1)) - 1 if x & 1 == 0 else min((x >> 1) + 1, ((columns + 1) >> 1) - 1)
     step = beside - (x >> 1)
     near, other = np.int32(samples[_U64(at)]), np.int32(samples[_U64(at + step)])
     if vertical == 1:
         return np.int32(((3 * near + other + (2 if x & 1 else 1)) >> 2) - 128)
-    far = max(y // 2, np.int64(1)) - 1 if y & 1 == 0 else min(y // 2 + 1, (rows + 1) // 2 - 1)
-    at += (far - y // 2) * stride
+    far = max(row, np.int64(1)) - 1 if y & 1 == 0 else min(row + 1, ((rows + 1) >> 1) - 1)
+    at += (far - row) * stride
     near = np.int32(3 * near + np.int32(samples[_U64(at)]))
     other = np.int32(3 * other + np.int32(samples[_U64(at + step)]))
     return np.int32(((3 * near + other + (7 if x & 1 else 8)) >> 4) - 128)
@@ -367,7 +382,7 @@ def _colour_of(jpegs, jpeg, pixel, samples):  # type: ignore[no-untyped-def]
     """Red, green and blue of a JPEG's pixel, by its number row by row."""
     rows, columns = jpegs[jpeg, ROWS], jpegs[jpeg, COLUMNS]
     horizontal, vertical = jpegs[jpeg, HORIZONTAL], jpegs[jpeg, VERTICAL]
-    y, x = pixel // columns, pixel % columns
+    y, x = _divided(pixel, columns)
     start, stride = _plane_of(jpegs, jpeg, 0)
     luma = np.int32(samples[_U64(start + y * stride + x)])
     if jpegs[jpeg, NUM_COMPONENTS] == 1:
@@ -381,11 +396,14 @@ def _colour_of(jpegs, jpeg, pixel, samples):  # type: ignore[no-untyped-def]
 
 @kernel(threads=PIXEL_THREADS, blocks=4)
 def _show(jpegs, num_jpegs, first_pixel, num_pixels, samples, pixels):  # type: ignore[no-untyped-def]
-    first = np.int64(cuda.blockIdx.x) * PIXEL_THREADS
-    for i in range(first + cuda.threadIdx.x, min(first + PIXEL_THREADS, num_pixels), cuda.blockDim.x):
-        jpeg = _last_from(jpegs, FIRST_PIXEL, first_pixel, np.int64(3), np.int64(i), num_jpegs)
-        own = i - (jpegs[jpeg, FIRST_PIXEL] - first_pixel) // 3
-        red, green, blue = _colour_of(jpegs, jpeg, np.int64(own), samples)
+    first = np.int64(cuda.blockIdx.x) * _BLOCK_PIXELS
+    jpeg = own_first = own_end = np.int64(0)  # of the JPEG that the pixel before was of; at first, of none
+    for i in range(first + cuda.threadIdx.x, min(first + _BLOCK_PIXELS, num_pixels), cuda.blockDim.x):
+        if i >= own_end:
+            jpeg = _last_from(jpegs, FIRST_PIXEL, first_pixel, np.int64(3), np.int64(i), num_jpegs)
+            own_first = (jpegs[jpeg, FIRST_PIXEL] - first_pixel) // 3
+            own_end = own_first + jpegs[jpeg, ROWS] * jpegs[jpeg, COLUMNS]
+        red, green, blue = _colour_of(jpegs, jpeg, np.int64(i - own_first), samples)
         to = _U64(first_pixel + 3 * i)
         pixels[to], pixels[to + _1], pixels[to + _1 + _1] = np.uint8(red), np.uint8(green), np.uint8(blue)
 
@@ -414,4 +432,4 @@ def decode(
         _transform, -(-num_blocks // per_block), BLOCK_THREADS, encoded[0], jpegs, *numbers, coefficients, samples[1], statuses,
     )  # fmt: skip
     places = np.int64(num_jpegs), np.int64(first_pixel), np.int64(num_pixels)
-    launch(_show, -(-num_pixels // PIXEL_THREADS), PIXEL_THREADS, jpegs, *places, samples[0], pixels)
+    launch(_show, -(-num_pixels // _BLOCK_PIXELS), PIXEL_THREADS, jpegs, *places, samples[0], pixels)
