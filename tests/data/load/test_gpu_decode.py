@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numba
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import deit_fast.kernels.cuda
 from deit_fast.data.format.beton import Beton, open_beton
 from deit_fast.data.load import decode, gpu_decode
 from deit_fast.data.load.gpu_decode import Decoded, DeviceMemory, RaggedDecoder
@@ -22,11 +25,13 @@ from deit_fast.kernels.gather import Totals
 from deit_fast.kernels.jpeg import device_tables
 from tests.data.image_folders import convert
 from tests.data.planned import planned, random_cropping
+from tests.kernels.cuda.compiled_here import compiled_here
 from tests.kernels.jpeg import decoded_by_cpu
 from tests.kernels.jpeg.decoded_by_cpu import SentJpeg
 
 RESOLUTION = 24
 CPU = torch.device("cpu")
+_BY_KERNELS = gpu_decode.decode_tiles
 
 
 def _save_images(folder: Path, save: Callable[[Image.Image, Path], None]) -> None:
@@ -137,6 +142,34 @@ def test_views_are_those_of_the_cpus_decoder(images: Images, samples: list[int],
     assert decoder.num_refused == (0 if is_sent else len(decoded.images))
     if is_sent:
         np.testing.assert_array_equal(_views_of(decoded), images.views(ids, plans)[0])
+
+
+@pytest.fixture(scope="module")
+def kernels_here() -> ModuleType:
+    """The kernels, compiled for this machine's processor."""
+    pytest.importorskip("numba_cuda")
+    return compiled_here("jpeg")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["random", "padded"])
+def test_the_kernels_make_the_same_of_what_is_sent(
+    images: Images, kernels_here: ModuleType, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deit_fast.kernels.cuda import driver
+
+    monkeypatch.setattr(gpu_decode, "decode_tiles", _BY_KERNELS)
+    monkeypatch.setattr(deit_fast.kernels.cuda, "jpeg", kernels_here, raising=False)
+    monkeypatch.setitem(sys.modules, "deit_fast.kernels.cuda.jpeg", kernels_here)
+    monkeypatch.setattr(driver, "array", torch.Tensor.numpy)
+    decoder, is_sent = images.decoder(), images.images.index is not None
+    for samples in ([0, 0, 0, 7, 7, 7, 2, 11], list(range(12)), [3]):  # memory that grows, and that is used again
+        ids = _ids(samples)
+        plans = images.plans(ids, kind)
+        decoded = images.decode(decoder, ids, plans)
+        assert (~decoded.left == is_sent).all()
+        if is_sent:
+            np.testing.assert_array_equal(_views_of(decoded), images.views(ids, plans)[0])
 
 
 def test_of_an_image_only_what_its_views_need_is_sent_and_once(images: Images, sent: list[list[SentJpeg]]) -> None:
