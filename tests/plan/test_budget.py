@@ -74,7 +74,7 @@ def test_a_budget_that_lacks_something_is_refused(options: dict[str, Any], messa
 @pytest.mark.slow
 @pytest.mark.usefixtures("young_process")
 def test_a_run_gets_as_many_epochs_as_fit_and_its_plan_is_kept(tiny_run: MakeRun) -> None:
-    config = tiny_run(**{"train.epochs": 400, "budget.hours": 10 / 3600, "budget.seconds": 0.3, "data.subset": 128})
+    config = tiny_run(**{"train.epochs": 400, "budget.hours": 10 / 3600, "budget.seconds": 1.0, "data.subset": 128})
     summary = train(config, [])
     folder = Path(config.run.dir)
     asked = json.loads((folder / "run.json").read_text())["config"]
@@ -93,7 +93,7 @@ def test_a_run_gets_as_many_epochs_as_fit_and_its_plan_is_kept(tiny_run: MakeRun
 @pytest.mark.slow
 @pytest.mark.usefixtures("young_process")
 def test_fewer_epochs_alone_where_more_are_not_wanted(tiny_run: MakeRun) -> None:
-    options = {"budget.hours": 1.0, "budget.seconds": 0.3, "budget.longer": False, "train.epochs": 2}
+    options = {"budget.hours": 1.0, "budget.seconds": 1.0, "budget.longer": False, "train.epochs": 2}
     config = tiny_run(**options)
     assert train(config, [])["epoch"] == 1
 
@@ -101,10 +101,10 @@ def test_fewer_epochs_alone_where_more_are_not_wanted(tiny_run: MakeRun) -> None
 @pytest.mark.slow
 @pytest.mark.usefixtures("young_process")
 def test_a_budget_without_time_is_refused_with_the_smallest_that_works(tiny_run: MakeRun) -> None:
-    config = tiny_run(**{"budget.hours": 1e-5, "budget.seconds": 0.3})
+    config = tiny_run(**{"budget.hours": 1e-5, "budget.seconds": 1.0})
     with pytest.raises(UserError, match=r"budget.hours=1e-05: one epoch .* want at least \d\.\d{4}$"):
         train(config, [])
-    config = tiny_run(**{"budget.dollars": 0.01, "run.dollars_per_hour": 1000.0, "budget.seconds": 0.3})
+    config = tiny_run(**{"budget.dollars": 0.01, "run.dollars_per_hour": 1000.0, "budget.seconds": 1.0})
     with pytest.raises(UserError, match=r"budget.dollars=0.01: one epoch .* want at least \d+\.\d\d$"):
         train(config, [])
     assert not Path(config.run.dir).exists()
