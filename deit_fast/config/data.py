@@ -200,8 +200,8 @@ class DataConfig(Options):
     )
     decode: Literal["cpu", "gpu", "auto"] = option(
         "cpu",
-        "where training images are decoded: cpu (libjpeg's pixels); gpu (nvJPEG, whose chroma differs a little; needs "
-        "augment.device=gpu); auto: the faster, measured at the start of training; evaluation always decodes on the CPU",
+        "where training images are decoded: cpu, or gpu (the same pixels; needs augment.device=gpu); auto: the faster, "
+        "measured at the start of training; evaluation always decodes on the CPU",
     )
     on_error: Literal["fail", "replace"] = option(
         "fail",

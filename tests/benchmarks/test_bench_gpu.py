@@ -17,9 +17,11 @@ from deit_fast.benchmarks.gpu.ceilings import ceilings
 from deit_fast.benchmarks.gpu.steps import multiply_adds
 from deit_fast.commands.bench.gpu import KIND
 from deit_fast.config import ModelConfig, RunConfig, UserError
+from deit_fast.data.load import gpu_decode
 from deit_fast.plan.placement import PLACES, named
 from deit_fast.train.dist import World
 from tests.benchmarks.reads import not_taken, options_read
+from tests.kernels.jpeg import decoded_by_cpu
 from tests.tiny_runs import TINY
 from tests.train.learners import CPU, small_config
 
@@ -27,7 +29,10 @@ NAME = "deit_tiny_patch16_224"
 
 
 @pytest.mark.slow
-def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_part_gives_a_line(
+    tiny_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_decode, "decode_tiles", decoded_by_cpu.decode_tiles)
     config = tiny_run(**{"bench.steps": 2, "bench.rounds": 2, "data.batch_size": 16, "model.drop_path": 0.0})
     world, limit = World(0, 1, CPU), time.monotonic() + 100
     with options_read(config) as read:
@@ -35,10 +40,10 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], capsys: pyt
     assert list(results) == ["ceilings", "decode", "places"]
     of_device = capsys.readouterr().out.splitlines()
     assert "GB/s read and written" in of_device[0]
-    assert set(results["decode"]["views_per_second"]) == {"tiles", "whole", "cpu"}
+    assert set(results["decode"]["views_per_second"]) == {"kernels", "nvjpeg", "nvjpeg whole", "cpu"}
     assert all(rate["min"] > 0 for rate in results["decode"]["views_per_second"].values())
     assert set(results["decode"]["refused"].values()) == {0}
-    assert "views/s: tiles " in of_device[1]
+    assert "views/s: kernels " in of_device[1]
     (rate,) = results["places"]["images_per_second"].values()
     assert rate > 0
     assert len(results["places"]["lacks"]) == 2 or torch.cuda.is_available()

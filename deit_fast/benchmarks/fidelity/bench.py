@@ -50,7 +50,8 @@ _OF_FLOATS = (
     "The last digits differ, since float32 is rounded in another order: between 2 and 4 its steps are 0.24 of these units."
 )
 _OF_NVJPEG = (
-    "With data.decode=gpu, which is not the default: nvJPEG enlarges chroma in its own way. What it refuses is left out."
+    "With data.decode=gpu, which is not the default. What a decoder refuses is left out. nvJPEG, beside it for comparison, "
+    "enlarges chroma in its own way."
 )
 _OF_PASSES = (
     "A resize has two passes, and rounds to whole levels between them. Ours goes along rows first, as Pillow up to 12 does. "

@@ -151,7 +151,8 @@ def line_of(name: str, result: dict[str, Any], limits: dict[str, Any]) -> str:
         return _kernel_lines(result, limits)
     if name == "decode":
         rates = (f"{kind} {rate['median']:,.0f}" for kind, rate in result["views_per_second"].items())
-        return f"{name:34} views/s: {', '.join(rates)} ({result['num_workers']} threads)"
+        line = f"{name:34} views/s: {', '.join(rates)} ({result['num_workers']} threads)"
+        return f"{line}; {result['lacks']}" if result["lacks"] else line
     rate = result["images_per_second"]
     if name == "places":
         lines = [f"{name:34} images/s of the configuration's model, by where views are made"]

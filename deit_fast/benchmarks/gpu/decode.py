@@ -1,4 +1,4 @@
-"""Measures views per second of decoding on the GPU, by tiles and whole, and on the CPU."""
+"""Measures views per second of decoding on the GPU, by our kernels and by nvJPEG, and on the CPU."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from deit_fast.benchmarks.interleave import interleaved, summary
+from deit_fast.benchmarks.rivals.nvjpeg import NvjpegDecoder, check_decoder, torchvision_decoder
 from deit_fast.config import RunConfig, UserError
 from deit_fast.data.format.beton import open_beton
 from deit_fast.data.load.decode import images_of
-from deit_fast.data.load.gpu_decode import RaggedDecoder, check_decoder, torchvision_decoder
+from deit_fast.data.load.gpu_decode import RaggedDecoder
 from deit_fast.data.load.loader import num_threads
 from deit_fast.data.load.views import HostViews, Recipe, Work
 from deit_fast.kernels import rng
@@ -24,21 +25,18 @@ from deit_fast.kernels.resample import FILTERS
 def decode_rates(config: RunConfig, device: torch.device) -> dict[str, Any]:
     """views_per_second of bench.rounds times bench.steps batches of random crops of data.train.
 
-    `tiles`: decoded on the device, not resampled; JPEGs are cut to the tiles under the crops, which a beton without an index
-    does not have. `whole`: the same without cutting. `cpu`: decoded and resampled by the CPU's threads. Also how many JPEGs
-    the device `refused`. Raises UserError if there is no beton or no decoder.
+    `kernels`: decoded on the device by ours, not resampled. `nvjpeg`: the same by nvJPEG, of JPEGs cut to the tiles under the
+    crops, which a beton without an index does not have; `nvjpeg whole`: without cutting. `cpu`: decoded and resampled by the
+    CPU's threads. Also how many JPEGs the device `refused`, and what the machine `lacks` for nvJPEG. Raises UserError if there
+    is no beton.
     """
     if not config.data.train:
         raise UserError("data.train is not set: no beton to decode")
-    check_decoder(device)
     beton = open_beton(Path(config.data.train))
     num_workers, side, batch_size = num_threads(config.data, 1), config.data.resolution, config.data.batch_size
-    images = {"tiles": images_of(beton), "whole": images_of(beton, has_index=False)}
-    if images["tiles"].index is None:
-        del images["tiles"]
+    images = images_of(beton)
     recipe = Recipe(config.data, config.augment, beton.num_classes, config.train.seed)
-    best = next(iter(images.values()))
-    host = HostViews(best, recipe, side, batch_size=batch_size, num_workers=num_workers, replace=_refuse)
+    host = HostViews(images, recipe, side, batch_size=batch_size, num_workers=num_workers, replace=_refuse)
     batches = view_ids(beton.num_samples, batch_size, config.augment.repeats, config.bench.steps, config.train.seed)
     views = np.empty((batch_size, side, side, 3), np.uint8)
 
@@ -54,25 +52,36 @@ def decode_rates(config: RunConfig, device: torch.device) -> dict[str, Any]:
             work.views = views[: len(ids)]
             host.decode(work)
 
-    def on_device(ragged: RaggedDecoder) -> Callable[[], None]:
+    def on_device(decoder: RaggedDecoder | NvjpegDecoder) -> Callable[[], None]:
         def work() -> None:
             for ids in batches:
                 batch = planned(ids)
-                ragged.decode(batch.ids, batch.stored, batch.plans, side)
+                decoder.decode(batch.ids, batch.stored, batch.plans, side)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
 
         return work
 
-    decode_jpegs, kind = torchvision_decoder(device), FILTERS[config.data.interpolation]
-    raggeds = {
-        name: RaggedDecoder(decode_jpegs, one, kind, num_workers=num_workers, device=device) for name, one in images.items()
+    kind = FILTERS[config.data.interpolation]
+    decoders: dict[str, RaggedDecoder | NvjpegDecoder] = {
+        "kernels": RaggedDecoder(images, kind, num_workers=num_workers, device=device)
     }
-    works = {name: on_device(ragged) for name, ragged in raggeds.items()} | {"cpu": on_cpu}
+    lacks = ""
+    try:
+        check_decoder(device)
+    except UserError as error:
+        lacks = str(error)
+    else:
+        decode_jpegs, how = torchvision_decoder(device), {"batch_size": batch_size, "num_workers": num_workers}
+        of_rival = {"nvjpeg": images, "nvjpeg whole": images_of(beton, has_index=False)}
+        for name, one in of_rival.items() if images.index is not None else list(of_rival.items())[1:]:
+            decoders[name] = NvjpegDecoder(decode_jpegs, one, kind, **how, is_pinned=device.type == "cuda")
+    works = {name: on_device(decoder) for name, decoder in decoders.items()} | {"cpu": on_cpu}
     rates = interleaved({name: _rate(work, len(batches) * batch_size) for name, work in works.items()}, config.bench.rounds)
     return {
         "views_per_second": {name: summary(values) for name, values in rates.items()},
-        "refused": {name: ragged.num_refused for name, ragged in raggeds.items()},
+        "refused": {name: decoder.num_refused for name, decoder in decoders.items()},
+        "lacks": lacks,
         "num_workers": num_workers,
     }
 

@@ -1,30 +1,29 @@
 """Decodes a batch's stored images on the GPU, into one buffer.
 
 CPU threads gather the device's input in reused memory. Neighbouring views of one image share it; only the tiles under the views
-are cut from a JPEG, only the box under them from raw pixels. The device then decodes all JPEGs in one call. Images that it is
-not given, or refuses, are left to the CPU's decoder, which also judges damage: here only headers and tile markers are checked,
-and nvJPEG does not report damage between them as libjpeg does.
+are copied from a JPEG, only the box under them from raw pixels. The device then decodes all tiles at once. Images that it
+does not know, or finds damaged, are left to the CPU's decoder, which judges them.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from deit_fast.config import UserError
 from deit_fast.data.load.decode import Images
-from deit_fast.kernels import decode, gather
+from deit_fast.kernels import gather
+from deit_fast.kernels.addresses import HoldsAddresses
 from deit_fast.kernels.cuda import tables
-from deit_fast.kernels.gather import END, FIRST, IS_JPEG, IS_TAKEN, JOB_LENGTH, SIZE, START, WINDOW
+from deit_fast.kernels.gather import JOB_LENGTH, Totals
+from deit_fast.kernels.jpeg import device_tables
 
-# JPEGs, each (n,) uint8 on the CPU, to RGB (3, height, width) uint8 each; RuntimeError if it refuses any of them
-DecodeJpegs = Callable[[list[torch.Tensor]], list[torch.Tensor]]
+_NOTHING = torch.empty(0, dtype=torch.uint8)
+_NO_STATUSES = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,149 +40,195 @@ class Decoded:
     left: np.ndarray
 
 
+@dataclass(eq=False)
+class _HostMemory:
+    """What transfers read: the bytes of JPEGs, raw pixels, and both tables, one behind the other; pinned if there is a device.
+
+    is_read: marks the end of the transfers of the last batch that used it.
+    """
+
+    encoded: torch.Tensor
+    pixels: torch.Tensor
+    tables: torch.Tensor
+    is_read: torch.cuda.Event | None
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceMemory(HoldsAddresses):
+    """What JPEGs are decoded from and into, as `kernels.jpeg.device_tables` says, for up to `capacity` JPEGs.
+
+    encoded, samples, pixels: (n,) uint8; tables: (n,) int64, those of JPEGs and of tiles; coefficients (n,) int16; statuses
+    (capacity,) int32.
+    """
+
+    capacity: int
+    encoded: torch.Tensor
+    tables: torch.Tensor
+    coefficients: torch.Tensor
+    samples: torch.Tensor
+    pixels: torch.Tensor
+    statuses: torch.Tensor
+
+    @property
+    def jpegs(self) -> torch.Tensor:
+        """(capacity, JPEG_LENGTH)"""
+        return self.tables[: _first_tile(self.capacity)].view(-1, device_tables.JPEG_LENGTH)
+
+    @property
+    def tiles(self) -> torch.Tensor:
+        """(n, TILE_LENGTH)"""
+        numbers = self.tables[_first_tile(self.capacity) :]
+        length = device_tables.TILE_LENGTH
+        return numbers[: len(numbers) // length * length].view(-1, length)
+
+    def at_least(self, capacity: int, totals: Totals) -> DeviceMemory:
+        """This memory, or a larger one if it is too small for a batch of up to `capacity` JPEGs."""
+        capacity = max(capacity, self.capacity)
+        counts = {
+            "encoded": totals.encoded,
+            "tables": _tables_length(capacity, totals),
+            "coefficients": 64 * totals.blocks,
+            "samples": 64 * totals.blocks,
+            "pixels": max(totals.pixels, gather.ALIGNMENT),
+            "statuses": capacity,
+        }
+        parts = {name: getattr(self, name) for name in counts}
+        if capacity == self.capacity and all(part.numel() >= counts[name] for name, part in parts.items()):
+            return self
+        device = self.statuses.device
+        return DeviceMemory(capacity, **{name: _at_least(part, counts[name], device=device) for name, part in parts.items()})
+
+    @functools.cached_property
+    def arrays(self) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
+        """The same memory as `kernels.cuda.jpeg.decode` takes it: bytes, JPEGs and tiles, and what it writes."""
+        from deit_fast.kernels.cuda.driver import array
+
+        def and_words(memory: torch.Tensor) -> tuple[Any, Any]:
+            return array(memory), array(memory.view(torch.int32))
+
+        coefficients, samples = array(self.coefficients), and_words(self.samples)
+        tables_there = array(self.jpegs), array(self.tiles)
+        return and_words(self.encoded), *tables_there, coefficients, samples, array(self.pixels), array(self.statuses)
+
+
+def decode_tiles(memory: DeviceMemory, totals: Totals) -> None:
+    """Queues the kernels that decode a batch's JPEGs. Zero before: the batch's part of coefficients and statuses."""
+    from deit_fast.kernels.cuda import jpeg
+
+    encoded, jpegs, tiles, coefficients, samples, pixels, statuses = memory.arrays
+    counts = totals.jpegs, totals.blocks, totals.first_pixel, (totals.pixels - totals.first_pixel) // 3
+    jpeg.decode(encoded, jpegs, tiles, counts, coefficients, samples, pixels, statuses)
+
+
 class RaggedDecoder:
     """Decodes one batch after another, in memory that grows with the largest of them.
 
     `num_refused` counts the JPEGs that the device was not given or did not decode; a copy of a sample is not counted again.
     """
 
-    def __init__(self, decode_jpegs: DecodeJpegs, images: Images, kind: int, *, num_workers: int, device: torch.device) -> None:
+    def __init__(self, images: Images, kind: int, *, num_workers: int, device: torch.device) -> None:
         self.num_refused = 0
-        self._decode_jpegs = decode_jpegs
         self._images = images
         self._kind = kind
         self._num_workers = num_workers
-        self._device = device
+        self._is_cuda = device.type == "cuda"
         self._jobs = np.empty((0, JOB_LENGTH), np.int64)
-        self._encoded = self._host_pixels = self._pixels = torch.empty(0, dtype=torch.uint8)
-        self._copied: torch.cuda.Event | None = None
+        self._jpegs = np.empty((0, device_tables.JPEG_LENGTH), np.int64)
+        # one is read by transfers while the other is filled
+        numbers = _NOTHING.view(torch.int64)
+        self._hosts = [_HostMemory(_NOTHING, _NOTHING, numbers, None) for _ in range(2)]
+        parts = [torch.empty(0, dtype=kind, device=device) for kind in _KINDS]
+        self._there = DeviceMemory(0, *parts)
+        self._statuses = torch.empty(0, dtype=torch.int32)
+        # the thread sleeps while it waits: other threads want its core
+        self._is_judged = torch.cuda.Event(blocking=True) if self._is_cuda else None
 
     def decode(self, ids: NDArray[np.uint64], stored: NDArray[np.int64], plans: NDArray[np.int64], side: int) -> Decoded:
         """Decodes the images of ids (B,). stored, plans: as for `kernels.decode.decode_batch`; side: of a view.
 
-        Runs on the device's current stream, which must be the only one that uses memory freed there.
+        Runs on the device's current stream, which must be the only one that uses memory freed there. The host waits for one
+        thing, the statuses of the JPEGs, and so for what was queued there before.
         """
-        jobs, of_pixels = self._gather(ids, stored, plans, side)
-        jpegs = np.flatnonzero((jobs[:, IS_JPEG] == 1) & (jobs[:, IS_TAKEN] == 1))
-        sources = [self._encoded[start : start + size] for start, size in jobs[jpegs][:, [START, SIZE]].tolist()]
-        decoded = decode_each(self._decode_jpegs, sources)
-        for number, image in zip(jpegs.tolist(), decoded, strict=True):
-            if image is None or image.shape != (3, *jobs[number, WINDOW + 2 : WINDOW + 4]):
-                jobs[number, IS_TAKEN] = 0
-        is_taken = jobs[:, IS_TAKEN] == 1
-        self.num_refused += int(((jobs[:, IS_JPEG] == 1) & ~is_taken).sum())
-        kept = [image for number, image in zip(jpegs.tolist(), decoded, strict=True) if is_taken[number] and image is not None]
-        pixels = self._join(kept, of_pixels)
-        return Decoded(pixels, *_rows(jobs, plans, stored, of_pixels, side))
+        self._hosts.reverse()
+        host = self._hosts[0]
+        totals = self._gather(host, ids, stored, plans, side)
+        jobs = self._jobs[: totals.jobs]
+        self._there = self._there.at_least(len(self._jobs), totals)
+        self._send(host, totals)
+        statuses = _NO_STATUSES
+        if totals.jpegs:
+            self._there.statuses[: totals.jpegs].zero_()
+            self._there.coefficients[: 64 * totals.blocks].zero_()
+            decode_tiles(self._there, totals)
+            statuses = self._judged(totals.jpegs)
+        images = np.empty((totals.jobs, tables.IMAGE_LENGTH), np.int64)
+        crops, left = np.empty((len(ids), tables.CROP_LENGTH), np.int64), np.empty(len(ids), bool)
+        written = images, crops, left
+        self.num_refused += gather.finish_jobs(jobs, self._jpegs, statuses, stored, plans, np.int64(side), *written)
+        return Decoded(self._there.pixels, *written)
 
     def _gather(
-        self, ids: NDArray[np.uint64], stored: NDArray[np.int64], plans: NDArray[np.int64], side: int
-    ) -> tuple[NDArray[np.int64], int]:
-        """The finished jobs of the batch, and the bytes of pixels among their results."""
+        self, host: _HostMemory, ids: NDArray[np.uint64], stored: NDArray[np.int64], plans: NDArray[np.int64], side: int
+    ) -> Totals:
+        """Fills the host's memory with all that the device needs of the batch."""
         if len(self._jobs) < len(ids):
             self._jobs = np.empty((len(ids), JOB_LENGTH), np.int64)
-        lengths = self._images.lengths
-        planned = gather.plan_jobs(ids, stored, lengths, plans, np.int64(self._kind), np.int64(side), self._jobs)
-        num_jobs, of_jpegs, of_pixels = planned
-        if self._copied is not None:  # the memory is still read by the transfer of the batch before
-            self._copied.synchronize()
-        is_pinned = self._device.type == "cuda"
-        self._encoded = _at_least(self._encoded, of_jpegs, pinned=is_pinned)
-        self._host_pixels = _at_least(self._host_pixels, of_pixels, pinned=is_pinned)
-        memories = self._encoded.numpy(), self._host_pixels.numpy()
-        memory_at = self._images.memory.ctypes.data
-        gather.gather(stored, memory_at, lengths, self._jobs, num_jobs, self._num_workers, *memories)
-        return self._jobs[:num_jobs], of_pixels
+            self._jpegs = np.empty((len(ids), device_tables.JPEG_LENGTH), np.int64)
+        where = stored, self._images.memory.ctypes.data, self._images.lengths
+        how = np.int64(self._kind), np.int64(side), self._num_workers
+        totals = Totals(*gather.plan_jobs(ids, *where, plans, *how, self._jobs, self._jpegs))
+        if host.is_read is not None:
+            host.is_read.synchronize()
+        capacity = len(self._jobs)
+        host.encoded = _at_least(host.encoded, totals.encoded, pinned=self._is_cuda)
+        host.pixels = _at_least(host.pixels, totals.raw, pinned=self._is_cuda)
+        host.tables = _at_least(host.tables, _tables_length(capacity, totals), pinned=self._is_cuda)
+        numbers = host.tables.numpy()
+        numbers[: totals.jpegs * device_tables.JPEG_LENGTH] = self._jpegs[: totals.jpegs].reshape(-1)
+        first = _first_tile(capacity)
+        tiles = numbers[first : first + totals.tiles * device_tables.TILE_LENGTH].reshape(-1, device_tables.TILE_LENGTH)
+        jobs, written = self._jobs[: totals.jobs], (host.encoded.numpy(), tiles, host.pixels.numpy())
+        gather.gather(*where, jobs, self._jpegs, self._num_workers, *written)
+        return totals
 
-    def _join(self, images: list[torch.Tensor], of_pixels: int) -> torch.Tensor:
-        """The raw pixels followed by the decoded images, in one buffer on the device."""
-        total = of_pixels + sum(image.numel() for image in images)
-        self._pixels = _at_least(self._pixels, max(total, 3), device=self._device)
-        if of_pixels:
-            self._pixels[:of_pixels].copy_(self._host_pixels[:of_pixels], non_blocking=True)
-        if self._device.type == "cuda":
-            self._copied = torch.cuda.Event()
-            self._copied.record()
-        if images:
-            torch.cat([image.reshape(-1) for image in images], out=self._pixels[of_pixels:total])
-        return self._pixels
+    def _send(self, host: _HostMemory, totals: Totals) -> None:
+        """Queues the transfers of a batch."""
+        there = self._there
+        if totals.jpegs:
+            length = _tables_length(there.capacity, totals)
+            there.tables[:length].copy_(host.tables[:length], non_blocking=True)
+            there.encoded[: totals.encoded].copy_(host.encoded[: totals.encoded], non_blocking=True)
+        if totals.raw:
+            there.pixels[: totals.raw].copy_(host.pixels[: totals.raw], non_blocking=True)
+        if self._is_cuda:
+            host.is_read = host.is_read or torch.cuda.Event()
+            host.is_read.record()
 
-
-def _rows(
-    jobs: np.ndarray, plans: np.ndarray, stored: np.ndarray, of_pixels: int, side: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images, crops and left of a `Decoded`, of jobs that are done."""
-    is_taken, is_jpeg = jobs[:, IS_TAKEN] == 1, jobs[:, IS_JPEG] == 1
-    images = np.zeros((len(jobs), tables.IMAGE_LENGTH), np.int64)
-    images[:, [tables.FIRST_ROW, tables.FIRST_COLUMN, tables.ROWS, tables.COLUMNS]] = jobs[:, WINDOW : WINDOW + 4]
-    sizes = 3 * jobs[:, WINDOW + 2] * jobs[:, WINDOW + 3] * (is_taken & is_jpeg)
-    images[:, tables.OFFSET] = np.where(is_jpeg, of_pixels + np.cumsum(sizes) - sizes, jobs[:, START])
-    images[:, tables.IS_PLANAR] = is_jpeg
-    images[:, tables.HEIGHT] = stored[jobs[:, FIRST], decode.HEIGHT]
-    images[:, tables.WIDTH] = stored[jobs[:, FIRST], decode.WIDTH]
-    image_of = np.repeat(np.arange(len(jobs)), jobs[:, END] - jobs[:, FIRST])
-    crops = tables.crop_rows(plans, image_of)
-    left = ~is_taken[image_of]
-    if left.any():
-        # what is left shows the first pixel there is, so that nothing outside the memory is read
-        images[~is_taken] = 0
-        images[~is_taken, tables.ROWS] = images[~is_taken, tables.COLUMNS] = 1
-        images[~is_taken, tables.HEIGHT] = images[~is_taken, tables.WIDTH] = 1
-        crops[left, : tables.IMAGE] = (0, 0, 1, 1, side, side, 0, 0, 0)
-    return images, crops, left
+    def _judged(self, count: int) -> NDArray[np.int32]:
+        """The statuses (count,) of the batch's JPEGs, once the device has them."""
+        self._statuses = _at_least(self._statuses, count, pinned=self._is_cuda)
+        self._statuses[:count].copy_(self._there.statuses[:count], non_blocking=True)
+        if self._is_judged is not None:
+            self._is_judged.record()
+            self._is_judged.synchronize()
+        return self._statuses[:count].numpy()
 
 
-def _at_least(
-    memory: torch.Tensor, num_bytes: int, *, pinned: bool = False, device: torch.device | None = None
-) -> torch.Tensor:
-    """The memory (n,) uint8, or a larger one where that is too small."""
-    if memory.numel() >= num_bytes:
+# of a DeviceMemory, in its order
+_KINDS = torch.uint8, torch.int64, torch.int16, torch.uint8, torch.uint8, torch.int32
+
+
+def _first_tile(capacity: int) -> int:
+    """Where the table of tiles begins, behind that of so many JPEGs."""
+    return capacity * device_tables.JPEG_LENGTH
+
+
+def _tables_length(capacity: int, totals: Totals) -> int:
+    return _first_tile(capacity) + totals.tiles * device_tables.TILE_LENGTH
+
+
+def _at_least(memory: torch.Tensor, count: int, *, pinned: bool = False, device: torch.device | None = None) -> torch.Tensor:
+    """The memory (n,), or a larger one where that is too small."""
+    if memory.numel() >= count:
         return memory
-    return torch.empty(num_bytes + num_bytes // 4, dtype=torch.uint8, pin_memory=pinned, device=device)
-
-
-def decode_each(decode_jpegs: DecodeJpegs, sources: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
-    """The images that decode_jpegs gives for the sources, None for those that it refuses; these are found by bisection."""
-    if not sources:
-        return []
-    try:
-        return list(decode_jpegs(list(sources)))
-    except RuntimeError as error:
-        # a device without memory, or one that failed, says nothing about an image
-        if type(error) is not RuntimeError:
-            raise
-    if len(sources) == 1:
-        return [None]
-    half = len(sources) // 2
-    return decode_each(decode_jpegs, sources[:half]) + decode_each(decode_jpegs, sources[half:])
-
-
-def torchvision_decoder(device: torch.device) -> DecodeJpegs:
-    """torchvision's decode_jpeg: nvJPEG on a CUDA device; libjpeg on the CPU, where the simulator is tested.
-
-    Up to torchvision 0.29.2, the newest there is, nvJPEG gets memory that PyTorch's allocator gives for the current stream, and
-    writes to it on another without waiting for what is queued there and may still read it (pytorch/vision#9606, closed without
-    being merged). Where the hardware's engine decodes, a wait queued on the stream would not help either: it does not
-    honour that (meta-pytorch/torchcodec#1634). So the host waits until the current stream is done. It must be one on which
-    little else runs: the loader's.
-    """
-    from torchvision.io import ImageReadMode, decode_jpeg
-
-    def decode_jpegs(sources: list[torch.Tensor]) -> list[torch.Tensor]:
-        if device.type == "cuda":
-            torch.cuda.current_stream(device).synchronize()
-        images: list[torch.Tensor] = decode_jpeg(sources, mode=ImageReadMode.RGB, device=device)
-        return images
-
-    return decode_jpegs
-
-
-def check_decoder(device: torch.device) -> None:
-    """Raises UserError where torchvision does not decode on the device."""
-    encoded = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(encoded, "JPEG")
-    try:
-        torchvision_decoder(device)([torch.frombuffer(bytearray(encoded.getvalue()), dtype=torch.uint8)])
-    except (ImportError, RuntimeError) as error:
-        line = " ".join(str(error).split())[:300]
-        raise UserError(f"data.decode=gpu needs a torchvision that decodes JPEGs by nvJPEG on {device}: {line}") from error
+    return torch.empty(count + count // 4, dtype=memory.dtype, pin_memory=pinned, device=device)

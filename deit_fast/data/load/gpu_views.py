@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from deit_fast.data.load.decode import Images
-from deit_fast.data.load.gpu_decode import Decoded, DecodeJpegs, RaggedDecoder
+from deit_fast.data.load.gpu_decode import Decoded, RaggedDecoder
 from deit_fast.data.load.gpu_images import DeviceImages, runs
 from deit_fast.data.load.threading_layer import one_at_a_time
 from deit_fast.data.load.views import HostViews, Made, Recipe, Replace, Slot, Work
@@ -27,9 +27,8 @@ NUM_SLOTS = 2  # of the host's memory: one is read by transfers while the other 
 class GpuViews(HostViews):
     """Batches of training views finished on the device; arguments as for `CpuViews`.
 
-    decode_jpegs: of `gpu_decode`, to decode there too; None: the CPU decodes. `num_refused` counts the JPEGs that the device's
-    decoder was not given or refused, and that the CPU decoded. Raises UserError if the images are too large for the device to
-    scale down to a view; the CPU can.
+    Also decoded there if the recipe says so: `num_refused` counts the JPEGs that the device was not given or did not decode,
+    and that the CPU decoded. Then raises UserError if images are too large for the device to scale down to a view; the CPU can.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class GpuViews(HostViews):
         num_workers: int,
         replace: Replace,
         device: torch.device,
-        decode_jpegs: DecodeJpegs | None,
     ) -> None:
         super().__init__(images, recipe, resolution, batch_size=batch_size, num_workers=num_workers, replace=replace)
         self._device = device
@@ -51,9 +49,9 @@ class GpuViews(HostViews):
         with self._on_stream():
             self._device_images = DeviceImages(recipe.augment, recipe.seed or 0, data.dtype, data.interpolation, device)
         self._ragged: RaggedDecoder | None = None
-        if decode_jpegs is not None:
+        if data.decode == "gpu":
             check_size(images, recipe, resolution)
-            self._ragged = RaggedDecoder(decode_jpegs, images, self._device_images.kind, num_workers=num_workers, device=device)
+            self._ragged = RaggedDecoder(images, self._device_images.kind, num_workers=num_workers, device=device)
 
     @property
     def num_refused(self) -> int:

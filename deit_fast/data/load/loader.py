@@ -80,13 +80,10 @@ def train_loader(
         return loader()
     # which import numba-cuda
     from deit_fast.data.load import gpu_views
-    from deit_fast.data.load.gpu_decode import torchvision_decoder
 
-    decode_jpegs = None
     if config.decode == "gpu":
         gpu_views.check_size(images, recipe, min(config.resolution, config.start_resolution or config.resolution))
-        decode_jpegs = torchvision_decoder(device)
-    make_views = functools.partial(gpu_views.GpuViews, device=device, decode_jpegs=decode_jpegs)
+    make_views = functools.partial(gpu_views.GpuViews, device=device)
     return loader(make_views=make_views, num_slots=gpu_views.NUM_SLOTS)
 
 

@@ -26,7 +26,3 @@ def check_device(config: DataConfig, augment: AugmentConfig, device: torch.devic
         raise UserError(f"{option}: {error}; or choose cpu") from error
     if device.type != "cuda" and not cuda.SIMULATED:
         raise UserError(f"{option}: needs a CUDA device, and this run is on {device.type}; see train.device")
-    if config.decode != "cpu":
-        from deit_fast.data.load.gpu_decode import check_decoder
-
-        check_decoder(device)

@@ -58,8 +58,24 @@ def long_codes(address):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def is_sound_table(encoded, place, is_dc):  # type: ignore[no-untyped-def]
+    """Whether the Huffman table defined at a place of the JPEG has a code for each symbol, and baseline's DC symbols."""
+    code, number = np.int64(0), np.int64(0)
+    for length in range(1, 17):
+        count = np.int64(encoded[place + length - 1])
+        if (count > 0 and code + count >= 1 << length) or number + count > 256:  # the code of ones alone is not allowed
+            return False
+        code = (code + count) << 1
+        number += count
+    is_baseline = True
+    for i in range(number if is_dc else 0):
+        is_baseline &= encoded[place + 16 + i] <= 15
+    return is_baseline
+
+
+@compiled()
 def make_lookup(encoded, place, is_dc, address):  # type: ignore[no-untyped-def]
-    """Whether the Huffman table defined at a place of the JPEG is sound; writes its TABLE_BYTES from an address on."""
+    """Writes the lookup, TABLE_BYTES from an address on, of a sound Huffman table defined at a place of the JPEG."""
     lookup = carray(void_pointer(address), (WINDOWS,), np.uint32)
     limits, offsets, symbols = long_codes(address)
     lookup[:] = NOTHING
@@ -68,13 +84,9 @@ def make_lookup(encoded, place, is_dc, address):  # type: ignore[no-untyped-def]
     number = np.int64(0)
     for length in range(1, 17):
         count = np.int64(encoded[place + length - 1])
-        if (count > 0 and code + count >= 1 << length) or number + count > 256:  # the code of ones alone is not allowed
-            return False
         offsets[length] = number - code
         for _ in range(count):
             symbol = np.int64(encoded[place + 16 + number])
-            if is_dc and symbol > 15:
-                return False
             symbols[number] = symbol
             if length < LOOKUP_BITS:
                 half = np.uint64(1 << (LOOKUP_BITS - length - 1))
@@ -90,7 +102,6 @@ def make_lookup(encoded, place, is_dc, address):  # type: ignore[no-untyped-def]
         if count > 0:
             limits[length] = code << (16 - length)
         code <<= 1
-    return True
 
 
 @compiled()

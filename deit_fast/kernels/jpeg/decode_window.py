@@ -17,6 +17,7 @@ from deit_fast.kernels.jpeg.decode_scratch import (
     FACTORS,
     FACTS,
     PLAN,
+    PLANES,
     STREAMS,
     TABLES,
     TOO_LARGE,
@@ -50,26 +51,16 @@ def decode_window(encoded, header_bytes, lengths, length_bytes, grid, block, nee
     UNSUPPORTED: for TurboJPEG, which may know better. DAMAGED: libjpeg would warn or fail, or it is something that no encoder
     writes; what is damaged behind the last wanted MCU of a tile, or in other tiles, is not noticed.
     """
-    interval, mcu_width, mcu_height, width, height = grid
-    is_index = length_bytes == 2 or length_bytes == 4
-    if not is_index or tiles.grid_of(interval, lengths.size // length_bytes, mcu_width, mcu_height, width, height)[0] == 0:
-        return UNSUPPORTED
-    is_inside = 0 <= need[0] < need[1] <= height and 0 <= need[2] < need[3] <= width and block[0] >= 0 and block[2] >= 0
-    under = tiles.tiles_under(grid, need[0], need[1], need[2], need[3])
-    is_inside &= block[0] <= under[0] and under[1] <= block[1] and block[2] <= under[2] and under[3] <= block[3]
-    top, left, rows, columns = tiles.pixels_of(grid, block)
-    if not is_inside or pixels.size < rows * columns * 3 or scratch.size < bytes_needed(width, np.int64(encoded.size)):
+    if scratch.size < PLANES:
         return UNSUPPORTED
     facts = part(scratch, FACTS, (head.NUM_FACTS,), np.int64)
-    if not head.read_facts(encoded, header_bytes, facts):
+    status = judge_header(encoded, header_bytes, lengths, length_bytes, grid, block, need, facts)
+    if status != OK:
+        return status
+    top, left, rows, columns = tiles.pixels_of(grid, block)
+    if pixels.size < rows * columns * 3 or scratch.size < bytes_needed(grid[3], np.int64(encoded.size)):
         return UNSUPPORTED
-    if facts[head.WIDTH] != width or facts[head.HEIGHT] != height or facts[head.INTERVAL] != interval:
-        return DAMAGED
-    if 8 * facts[head.HORIZONTAL] != mcu_width or 8 * facts[head.VERTICAL] != mcu_height:
-        return DAMAGED
-    # libjpeg does not interpolate chroma of one or two columns
-    if (facts[head.HORIZONTAL] == 2 and columns <= 4) or not _make_tables(encoded, facts, scratch):
-        return UNSUPPORTED
+    _make_tables(encoded, facts, scratch)
     wanted = need[0] - top, need[1] - top, need[2] - left, need[3] - left
     planes.find_ranges(facts, wanted, rows, columns, scratch)
     status = _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wanted, facts, scratch, pixels)
@@ -77,8 +68,35 @@ def decode_window(encoded, header_bytes, lengths, length_bytes, grid, block, nee
 
 
 @compiled()
+def judge_header(encoded, header_bytes, lengths, length_bytes, grid, block, need, facts):  # type: ignore[no-untyped-def]
+    """Status of a stored JPEG by its header, its index and what is wanted of it, as far as the tiles need not be read for it.
+
+    Arguments as for `decode_window`; facts (head.NUM_FACTS,) int64 is filled.
+    """
+    interval, mcu_width, mcu_height, width, height = grid
+    is_index = length_bytes == 2 or length_bytes == 4
+    if not is_index or tiles.grid_of(interval, lengths.size // length_bytes, mcu_width, mcu_height, width, height)[0] == 0:
+        return UNSUPPORTED
+    is_inside = 0 <= need[0] < need[1] <= height and 0 <= need[2] < need[3] <= width and block[0] >= 0 and block[2] >= 0
+    under = tiles.tiles_under(grid, need[0], need[1], need[2], need[3])
+    is_inside &= block[0] <= under[0] and under[1] <= block[1] and block[2] <= under[2] and under[3] <= block[3]
+    if not is_inside or not head.read_facts(encoded, header_bytes, facts):
+        return UNSUPPORTED
+    if facts[head.WIDTH] != width or facts[head.HEIGHT] != height or facts[head.INTERVAL] != interval:
+        return DAMAGED
+    if 8 * facts[head.HORIZONTAL] != mcu_width or 8 * facts[head.VERTICAL] != mcu_height:
+        return DAMAGED
+    for component in range(facts[head.NUM_COMPONENTS]):
+        for table in facts[head.COMPONENTS + 3 * component + 1 : head.COMPONENTS + 3 * component + 3]:
+            if not head.is_sound_table(encoded, facts[head.DEFINITIONS + table], table < 4):
+                return UNSUPPORTED
+    # libjpeg does not interpolate chroma of one or two columns
+    return UNSUPPORTED if facts[head.HORIZONTAL] == 2 and tiles.pixels_of(grid, block)[3] <= 4 else OK
+
+
+@compiled()
 def _make_tables(encoded, facts, scratch):  # type: ignore[no-untyped-def]
-    """Whether the header's Huffman tables are sound; fills all of scratch that decoding blocks needs from the header."""
+    """Fills all of scratch that decoding blocks needs from the header."""
     plan = part(scratch, PLAN, (6, 4), np.uint64)
     factors = part(scratch, FACTORS, (3, 8, 16), np.int16)
     part(scratch, TOO_LARGE, (16,), np.int16)[:] = 0
@@ -89,9 +107,7 @@ def _make_tables(encoded, facts, scratch):  # type: ignore[no-untyped-def]
         lookups = scratch.ctypes.data + TABLES
         for table in facts[place + 1 : place + 3]:
             if made >> table & 1 == 0:
-                at = facts[head.DEFINITIONS + table]
-                if not head.make_lookup(encoded, at, table < 4, lookups + table * head.TABLE_BYTES):
-                    return False
+                head.make_lookup(encoded, facts[head.DEFINITIONS + table], table < 4, lookups + table * head.TABLE_BYTES)
                 made |= 1 << table
         at = facts[head.QUANTIZATIONS + facts[place]]
         head.make_quantization(encoded, at, NATURAL_ORDER, factors[component])
@@ -100,7 +116,6 @@ def _make_tables(encoded, facts, scratch):  # type: ignore[no-untyped-def]
             plan[number, 1] = lookups + facts[place + 2] * head.TABLE_BYTES
             plan[number, 2] = 40 + 8 * component
             number += 1
-    return True
 
 
 @compiled()
@@ -110,10 +125,11 @@ def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wan
     tiles_per_row = (width + mcu_width - 1) // mcu_width // interval
     last_tile = tiles_per_row * ((height + mcu_height - 1) // mcu_height) - 1
     _, _, rows, columns = tiles.pixels_of(grid, block)
-    row, end_row = planes.mcus_of(0, facts, scratch)
-    first_mcu, end_mcu = planes.mcus_of(1, facts, scratch)
+    num_components, factors = facts[head.NUM_COMPONENTS], (facts[head.VERTICAL], facts[head.HORIZONTAL])
+    row, end_row = planes.mcus_of(num_components, factors[0], wanted[0], wanted[1], rows)
+    first_mcu, end_mcu = planes.mcus_of(num_components, factors[1], wanted[2], wanted[3], columns)
     first_column, end_column = first_mcu // interval, (end_mcu + interval - 1) // interval
-    num_blocks = facts[head.HORIZONTAL] * facts[head.VERTICAL] + facts[head.NUM_COMPONENTS] - 1
+    num_blocks = factors[0] * factors[1] + num_components - 1
     streams, streams_at = part(scratch, STREAMS, (2, 8), np.uint64), _U(scratch.ctypes.data + STREAMS)
     plan = _U(scratch.ctypes.data + PLAN)
     end_plan = plan + _U(32 * num_blocks)

@@ -17,29 +17,33 @@ from deit_fast.kernels.transpose import void_pointer
 
 
 @compiled()
-def find_ranges(facts, wanted, rows, columns, scratch):  # type: ignore[no-untyped-def]
-    """Which samples of each component the wanted pixels depend on: of interpolated chroma, those beside them too."""
-    ranges = part(scratch, RANGES, (3, 4), np.int64)
-    for component in range(facts[head.NUM_COMPONENTS]):
-        for axis in range(2):
-            first, end = wanted[2 * axis], wanted[2 * axis + 1]
-            factor = facts[head.VERTICAL] if axis == 0 else facts[head.HORIZONTAL]
-            if component > 0 and factor == 2:
-                size = ((rows if axis == 0 else columns) + 1) // 2
-                first, end = max((first - 1) >> 1, 0), min((end >> 1) + 1, size)
-            ranges[component, 2 * axis], ranges[component, 2 * axis + 1] = first, end
+def samples_of(component, factor, first, end, size):  # type: ignore[no-untyped-def]
+    """(first, end) of a component's samples that wanted pixels depend on along an axis: of interpolated chroma, those beside
+    them too. factor: luma's; size: of the axis, in pixels."""
+    if component > 0 and factor == 2:
+        return max((first - 1) >> 1, 0), min((end >> 1) + 1, (size + 1) // 2)
+    return first, end
 
 
 @compiled()
-def mcus_of(axis, facts, scratch):  # type: ignore[no-untyped-def]
-    """First MCU and end, in the window, along an axis, that hold wanted samples."""
+def mcus_of(num_components, factor, first, end, size):  # type: ignore[no-untyped-def]
+    """(first, end) of the MCUs that hold these samples, of all components."""
+    first_mcu, end_mcu = first // (8 * factor), (end + 8 * factor - 1) // (8 * factor)
+    if num_components == 3:
+        first, end = samples_of(1, factor, first, end, size)
+        first_mcu, end_mcu = min(first_mcu, first // 8), max(end_mcu, (end + 7) // 8)
+    return first_mcu, end_mcu
+
+
+@compiled()
+def find_ranges(facts, wanted, rows, columns, scratch):  # type: ignore[no-untyped-def]
+    """Writes which samples of each component the wanted pixels depend on."""
     ranges = part(scratch, RANGES, (3, 4), np.int64)
-    factor = facts[head.VERTICAL] if axis == 0 else facts[head.HORIZONTAL]
-    size = 8 * factor
-    first, end = ranges[0, 2 * axis] // size, (ranges[0, 2 * axis + 1] + size - 1) // size
-    if facts[head.NUM_COMPONENTS] == 3:
-        first, end = min(first, ranges[1, 2 * axis] // 8), max(end, (ranges[1, 2 * axis + 1] + 7) // 8)
-    return first, end
+    for component in range(facts[head.NUM_COMPONENTS]):
+        vertical = samples_of(component, facts[head.VERTICAL], wanted[0], wanted[1], rows)
+        horizontal = samples_of(component, facts[head.HORIZONTAL], wanted[2], wanted[3], columns)
+        ranges[component, 0], ranges[component, 1] = vertical
+        ranges[component, 2], ranges[component, 3] = horizontal
 
 
 @compiled()

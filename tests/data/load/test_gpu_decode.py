@@ -1,10 +1,12 @@
-"""Images as the device gets and decodes them, with libjpeg in nvJPEG's place, against the CPU's views from the same betons."""
+"""Images as the device gets and decodes them, with the CPU in its place, against the CPU's views from the same betons."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numba
 import numpy as np
@@ -12,18 +14,24 @@ import pytest
 import torch
 from PIL import Image
 
+import deit_fast.kernels.cuda
 from deit_fast.data.format.beton import Beton, open_beton
 from deit_fast.data.load import decode, gpu_decode
-from deit_fast.data.load.gpu_decode import Decoded, RaggedDecoder
+from deit_fast.data.load.gpu_decode import Decoded, DeviceMemory, RaggedDecoder
 from deit_fast.kernels import crop, resample, rng
 from deit_fast.kernels.cuda import tables
 from deit_fast.kernels.decode import STORED_LENGTH
+from deit_fast.kernels.gather import Totals
+from deit_fast.kernels.jpeg import device_tables
 from tests.data.image_folders import convert
 from tests.data.planned import planned, random_cropping
+from tests.kernels.cuda.compiled_here import compiled_here
+from tests.kernels.jpeg import decoded_by_cpu
+from tests.kernels.jpeg.decoded_by_cpu import SentJpeg
 
 RESOLUTION = 24
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
+_BY_KERNELS = gpu_decode.decode_tiles
 
 
 def _save_images(folder: Path, save: Callable[[Image.Image, Path], None]) -> None:
@@ -66,12 +74,25 @@ class Images:
         decoder.decode(ids, self.stored(ids), plans, views, statuses)
         return views, statuses
 
-    def decoder(self, decode_jpegs: gpu_decode.DecodeJpegs | None = None) -> RaggedDecoder:
-        jpegs = decode_jpegs or gpu_decode.torchvision_decoder(CPU)
-        return RaggedDecoder(jpegs, self.images, resample.BICUBIC, num_workers=2, device=CPU)
+    def decoder(self) -> RaggedDecoder:
+        return RaggedDecoder(self.images, resample.BICUBIC, num_workers=2, device=CPU)
 
     def decode(self, decoder: RaggedDecoder, ids: np.ndarray, plans: np.ndarray) -> Decoded:
         return decoder.decode(ids, self.stored(ids), plans, RESOLUTION)
+
+
+@pytest.fixture(autouse=True)
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[SentJpeg]]:
+    """The JPEGs of each batch that the device was to decode, as the CPU then does it."""
+    batches: list[list[SentJpeg]] = []
+
+    def decode_tiles(memory: DeviceMemory, totals: Totals) -> None:
+        batches.append(decoded_by_cpu.sent_jpegs(memory, totals))
+        assert not memory.coefficients[: 64 * totals.blocks].any()
+        decoded_by_cpu.decode_tiles(memory, totals)
+
+    monkeypatch.setattr(gpu_decode, "decode_tiles", decode_tiles)
+    return batches
 
 
 def _views_of(decoded: Decoded) -> np.ndarray:
@@ -82,9 +103,8 @@ def _views_of(decoded: Decoded) -> np.ndarray:
         row = decoded.images[crops[tables.IMAGE]]
         rows, columns = row[tables.ROWS], row[tables.COLUMNS]
         image = pixels[row[tables.OFFSET] : row[tables.OFFSET] + 3 * rows * columns]
-        if row[tables.IS_PLANAR]:
-            image = image.reshape(3, rows, columns).transpose(1, 2, 0)
-        image = np.ascontiguousarray(image.reshape(rows, columns, 3))
+        assert not row[tables.IS_PLANAR]
+        image = image.reshape(rows, columns, 3)
         plan = tuple(np.int64(number) for number in crops[:8])
         vertical, horizontal = crop.axes(plan, row[tables.FIRST_ROW], row[tables.FIRST_COLUMN], np.int64(1))
         scratch = resample.scratch_sizes(int(rows) + 999, int(columns) + 999, RESOLUTION)
@@ -117,90 +137,130 @@ def test_views_are_those_of_the_cpus_decoder(images: Images, samples: list[int],
     plans = images.plans(ids, kind)
     decoder = images.decoder()
     decoded = images.decode(decoder, ids, plans)
-    assert not decoded.left.any()
-    assert decoder.num_refused == 0
-    np.testing.assert_array_equal(_views_of(decoded), images.views(ids, plans)[0])
+    is_sent = images.images.index is not None
+    assert (~decoded.left == is_sent).all()
+    assert decoder.num_refused == (0 if is_sent else len(decoded.images))
+    if is_sent:
+        np.testing.assert_array_equal(_views_of(decoded), images.views(ids, plans)[0])
 
 
-def test_of_an_image_only_what_its_views_need_is_decoded_and_once(images: Images) -> None:
+@pytest.fixture(scope="module")
+def kernels_here() -> ModuleType:
+    """The kernels, compiled for this machine's processor."""
+    pytest.importorskip("numba_cuda")
+    return compiled_here("jpeg")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["random", "padded"])
+def test_the_kernels_make_the_same_of_what_is_sent(
+    images: Images, kernels_here: ModuleType, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deit_fast.kernels.cuda import driver
+
+    monkeypatch.setattr(gpu_decode, "decode_tiles", _BY_KERNELS)
+    monkeypatch.setattr(deit_fast.kernels.cuda, "jpeg", kernels_here, raising=False)
+    monkeypatch.setitem(sys.modules, "deit_fast.kernels.cuda.jpeg", kernels_here)
+    monkeypatch.setattr(driver, "array", torch.Tensor.numpy)
+    decoder, is_sent = images.decoder(), images.images.index is not None
+    for samples in ([0, 0, 0, 7, 7, 7, 2, 11], list(range(12)), [3]):  # memory that grows, and that is used again
+        ids = _ids(samples)
+        plans = images.plans(ids, kind)
+        decoded = images.decode(decoder, ids, plans)
+        assert (~decoded.left == is_sent).all()
+        if is_sent:
+            np.testing.assert_array_equal(_views_of(decoded), images.views(ids, plans)[0])
+
+
+def test_of_an_image_only_what_its_views_need_is_sent_and_once(images: Images, sent: list[list[SentJpeg]]) -> None:
     sample = int(np.argmax(images.beton.sizes))
     ids = _ids([sample] * 3)
-    given: list[int] = []
-
-    def counted(sources: list[torch.Tensor]) -> list[torch.Tensor]:
-        given.extend(source.numel() for source in sources)
-        return gpu_decode.torchvision_decoder(CPU)(sources)
-
     plans = images.plans(ids, "random")
     plans[:, 0] //= 2  # all in the upper part of the image
-    decoded = images.decode(images.decoder(counted), ids, plans)
+    decoded = images.decode(images.decoder(), ids, plans)
     assert len(decoded.images) == 1
-    row, is_whole = decoded.images[0], images.images.index is None
-    assert (row[tables.ROWS] * row[tables.COLUMNS] < row[tables.HEIGHT] * row[tables.WIDTH]) != is_whole
-    assert len(given) == (0 if images.beton.modes[sample] else 1)
-    assert all((num_bytes < images.beton.sizes[sample]) != is_whole for num_bytes in given)
+    row = decoded.images[0]
+    if decoded.left[0]:
+        assert images.images.index is None
+        assert not sent
+        return
+    assert row[tables.ROWS] * row[tables.COLUMNS] < row[tables.HEIGHT] * row[tables.WIDTH]
+    if images.beton.modes[sample]:
+        assert not sent
+    else:
+        ((jpeg,),) = sent
+        assert jpeg.row[device_tables.ROWS] == row[tables.ROWS]
+        assert len(jpeg.encoded) < images.beton.sizes[sample]
 
 
 def test_memory_is_used_again(images: Images) -> None:
     decoder = images.decoder()
     wide = _ids([0, 1, 2, 3, 4, 5])
     first = images.decode(decoder, wide, images.plans(wide, "centre")).pixels
+    memory = decoder._there
     narrow = _ids([6])
     second = images.decode(decoder, narrow, images.plans(narrow, "random"))
     assert second.pixels.data_ptr() == first.data_ptr()
+    assert decoder._there is memory
+    if second.left.any():
+        return
     np.testing.assert_array_equal(_views_of(second), images.views(narrow, images.plans(narrow, "random"))[0])
 
 
-@pytest.mark.parametrize("refused", [{0}, {4}, {1, 2}, {0, 1, 2, 3, 4}])
-def test_one_that_is_refused_does_not_cost_the_others(refused: set[int]) -> None:
-    calls = []
+class _Transfer:
+    """A transfer from the host's memory that ends when it is waited for; then what it reads must still be what was sent."""
 
-    def picky(sources: list[torch.Tensor]) -> list[torch.Tensor]:
-        calls.append(len(sources))
-        if any(int(source[0]) in refused for source in sources):
-            raise RuntimeError("not this one")
-        return [10 * source for source in sources]
+    def __init__(self, *memories: torch.Tensor) -> None:
+        self._memories, self._sent = memories, [memory.clone() for memory in memories]
+        self.num_waits = 0
 
-    decoded = gpu_decode.decode_each(picky, [torch.tensor([number]) for number in range(5)])
-    assert [image if image is None else int(image[0]) for image in decoded] == [
-        None if number in refused else 10 * number for number in range(5)
-    ]
-    assert calls[0] == 5
+    def synchronize(self) -> None:
+        assert all(torch.equal(memory, sent) for memory, sent in zip(self._memories, self._sent, strict=True))
+        self.num_waits += 1
 
 
-def test_a_device_that_fails_is_no_refusal() -> None:
-    def out_of_memory(sources: list[torch.Tensor]) -> list[torch.Tensor]:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def test_the_host_writes_only_where_transfers_have_ended(images: Images) -> None:
+    if images.images.index is None:
+        pytest.skip("nothing is sent")
+    decoder, transfers = images.decoder(), []
+    for number in range(6):
+        ids = _ids([2 * number, 2 * number + 1])
+        images.decode(decoder, ids, images.plans(ids, "random"))
+        host = decoder._hosts[0]
+        transfer = _Transfer(host.encoded, host.tables, host.pixels)
+        transfers.append(transfer)
+        host.is_read = transfer  # type: ignore[assignment]
+        # of the batch before, the transfer may go on
+        assert [other.num_waits for other in transfers] == [1] * (number - 1) + [0] * min(number + 1, 2)
 
-    with pytest.raises(torch.OutOfMemoryError):
-        gpu_decode.decode_each(out_of_memory, [torch.zeros(1)])
 
-
-def test_what_is_refused_damaged_or_of_another_kind_is_left_to_the_cpu(tmp_path: Path) -> None:
+def test_what_is_damaged_or_of_another_kind_is_left_to_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: list[list[SentJpeg]]
+) -> None:
     _save_images(tmp_path, lambda image, path: image.save(path, quality=92))
     convert(tmp_path, tmp_path / "out.beton", num_workers=1)
     images = Images(tmp_path / "out.beton")
     beton = images.beton
-    # of 2, the first marker; of 5, what ends its tiles; of 7, its size
+    # of 2, the first marker; of 5, what ends its tiles; of 7, its size; 9 is refused by the device
     images.content[int(beton.offsets[2])] = 0
     start, size = int(beton.offsets[5]), int(beton.sizes[5])
     images.content[start + size // 2 : start + size] = 0
     images.beton.heights[7] -= 1
 
-    sizes: list[int] = []
+    decode_tiles = gpu_decode.decode_tiles
 
-    def picky(sources: list[torch.Tensor]) -> list[torch.Tensor]:
-        sizes.extend(source.numel() for source in sources)
-        if any(source.numel() == sizes[2] for source in sources):  # of 9, the third that is not left anyway
-            raise RuntimeError("not this one")
-        return gpu_decode.torchvision_decoder(CPU)(sources)
+    def picky(memory: DeviceMemory, totals: Totals) -> None:
+        decode_tiles(memory, totals)
+        memory.statuses[totals.jpegs - 2] = device_tables.UNSUPPORTED
 
+    monkeypatch.setattr(gpu_decode, "decode_tiles", picky)
     ids = _ids([0, 2, 2, 4, 5, 7, 9, 9, 10])
     plans = images.plans(ids, "centre")
-    decoder = images.decoder(picky)
+    decoder = images.decoder()
     decoded = images.decode(decoder, ids, plans)
     assert decoded.left.tolist() == [False, True, True, False, True, True, True, True, False]
     assert decoder.num_refused == 4
+    assert len(sent[0]) == 5  # 2 and 7 are seen from the header
     of_cpu, statuses = images.views(ids, plans)
     kept = ~decoded.left
     np.testing.assert_array_equal(_views_of(decoded)[kept], of_cpu[kept])

@@ -80,8 +80,8 @@ class Batch:
         wanted = window.need[0] - top, window.need[1] - top, window.need[2] - left, window.need[3] - left
         scratch = np.zeros(STREAMS, np.uint8)
         planes.find_ranges(facts, wanted, rows, columns, scratch)
-        first_row, end_row = planes.mcus_of(0, facts, scratch)
-        first_mcu, end_mcu = planes.mcus_of(1, facts, scratch)
+        first_row, end_row = planes.mcus_of(count, vertical, wanted[0], wanted[1], rows)
+        first_mcu, end_mcu = planes.mcus_of(count, horizontal, wanted[2], wanted[3], columns)
         first_column, end_column = first_mcu // interval, -(-end_mcu // interval)
 
         start = len(self._bytes)
