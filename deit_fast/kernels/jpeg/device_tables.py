@@ -28,7 +28,7 @@ JPEG_LENGTH = 28
 # One row for each tile, in the order of rows and columns
 JPEG = 0  # number of its JPEG
 START = 1  # of its bits, in the bytes
-END = 2  # of these: the marker behind them is not sent
+END = 2  # of these, before the marker
 NUM_MCUS = 3  # to decode, from the first; 0 for none
 IS_WHOLE = 4  # 1: the bits end with these MCUs, up to seven bits
 TILE_LENGTH = 5
