@@ -73,6 +73,7 @@ def test_the_ratio_is_to_the_smaller_of_loader_and_model_in_each_round() -> None
     assert result["images_per_second"] == {"data": 8.0, "compute": 8.0, "cached": 1.0, "both": 4.0}
 
 
+@pytest.mark.slow
 def test_each_figure_trains_on_what_it_says(tiny_run: MakeRun) -> None:
     steps, batch_size = 6, 8
     changes = {"bench.steps": steps, "data.batch_size": batch_size, "data.start_resolution": 16, "train.ema_decay": None}

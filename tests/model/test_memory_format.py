@@ -36,6 +36,7 @@ def test_pointwise_convolutions_with_a_stride(channels: int, groups: int, stride
 
 
 @pytest.mark.parametrize("name", ["fastvit_t8", "mobileone_s0", "repvgg_a0", "lambda_resnet26t"])
+@pytest.mark.slow
 def test_models_of_timm(name: str) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=10).eval()

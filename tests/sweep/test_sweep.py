@@ -266,6 +266,7 @@ def test_what_does_not_fit_the_budget_is_not_started(
     assert "deit-fast sweep" in line
 
 
+@pytest.mark.slow
 def test_budget_counts_what_was_spent_and_what_runs(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The second run would not fit beside what is predicted of the first, and does when that took less."""
     file = epochs_file(tmp_path, [10, 20], seed=300)

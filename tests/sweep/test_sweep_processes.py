@@ -111,6 +111,7 @@ def test_a_signal_ends_it_in_checkpoints(
     assert not (out / "train.seed=2").exists()
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_runs_that_do_not_listen(tmp_path: Path, start: Callable[..., SweepProcess]) -> None:
     file, out = make_file(tmp_path, [DEAF]), tmp_path / "out"
     sweep = start(file)

@@ -185,6 +185,7 @@ def test_fine_tuning_with_a_teacher_of_another_resolution(tiny_run: MakeRun, fin
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_head_of_a_distilled_checkpoint(tiny_run: MakeRun, teacher: dict[str, Any], digits: Path, tmp_path: Path) -> None:
     """`eval` by class head, distillation head and both, against timm's model on Pillow's images."""
     changes = {"model.name": DISTILLED, "distil.kind": "hard", "optim.lr": 2e-2, "data.eval_crop_ratio": 1.0}

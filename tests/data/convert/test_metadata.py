@@ -94,6 +94,7 @@ def as_exif_transpose(content: bytes) -> np.ndarray:
 @example(blob=tiff("<", []), num_prefixes=1, cut=0, xmp=">6<")
 @example(blob=b"II\0*\x08\0\0\0\0\x01\0\x01\x01\0\x01" + bytes(7), num_prefixes=0, cut=0, xmp='="3"')
 @settings(max_examples=scaled(150, 20))
+@pytest.mark.slow
 def test_orientation_is_that_of_exif_transpose(blob: bytes, num_prefixes: int, cut: int, xmp: str) -> None:
     exif = b"Exif\0\0" * num_prefixes + blob[: -cut or None]
     packet = f"<x:xmpmeta tiff:Orientation{xmp}/>".encode() if xmp else b""

@@ -146,6 +146,7 @@ def test_the_default_limit_is_pillows() -> None:
 
 
 @pytest.mark.parametrize("settings_known", [True, False])
+@pytest.mark.slow
 def test_the_limit_is_ours_and_pillows_stays_what_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings_known: bool
 ) -> None:

@@ -69,6 +69,7 @@ def test_jpeg_quality_is_the_one_asked_for(tmp_path: Path) -> None:
     assert errors[95] < errors[30] < 6
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
     source = make_images(tmp_path / "images", {"cat": 140, "dog": 150}, height=16, width=20)
     contents = []

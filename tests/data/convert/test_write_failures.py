@@ -89,6 +89,7 @@ def test_refuses_a_folder_that_cannot_be_written_to() -> None:
     assert refusal(Path("images"), Path("/set.beton")) == "write.out=/set.beton: the folder / cannot be written to"
 
 
+@pytest.mark.slow
 def test_an_unreadable_file_is_named() -> None:
     with tempfile.TemporaryDirectory() as name:  # others may not enter pytest's folders
         folder = Path(name)
@@ -120,6 +121,7 @@ def break_worker(self: ImageFolder, sample: int) -> bytes:
         (break_worker, WorkerError, r"(?s)worker \d failed with dog/0002\.png in hand\n.*in break_worker\n.*Error: a defect"),
     ],
 )
+@pytest.mark.slow
 def test_a_worker_that_dies_or_raises_ends_all(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -117,6 +117,7 @@ def test_what_is_damaged_is_done_again(source: Path, whole: tuple[bytes, float],
     assert out.read_bytes() == whole[0]
 
 
+@pytest.mark.slow
 def test_resume_where_there_is_nothing_starts_anew(source: Path, whole: tuple[bytes, float], tmp_path: Path) -> None:
     (tmp_path / "set.beton.partial.parts").write_bytes(b"deit_fast parts 1\n")  # killed while it began
     (tmp_path / "set.beton.partial").touch()

@@ -308,6 +308,7 @@ def test_damage_in_a_beton_of_stock_ffcv_is_named(stock: Path, tmp_path: Path) -
         {"mode": "proportion", "max_resolution": 20, "resize_side": "shortest", "exif_orientation": "apply"},
     ],
 )
+@pytest.mark.slow
 def test_a_beton_is_its_source(tmp_path: Path, options: dict[str, object]) -> None:
     source = make_images_with_bad_ones(tmp_path / "images")
     pixels = Image.fromarray(smooth_image(3, 24, 40))

@@ -100,6 +100,7 @@ def test_a_truncated_archive_is_named(tmp_path: Path, mode: str) -> None:
 
 
 @given(st.integers(0, 9_000), st.binary(min_size=1, max_size=600))
+@pytest.mark.slow
 def test_damage_raises_nothing_but_user_errors(tmp_path_factory: pytest.TempPathFactory, at: int, noise: bytes) -> None:
     content = tar_bytes({"a": b"a" * 2000, "b" * 150: b"b" * 700, "c": b""}, kind=tarfile.PAX_FORMAT)
     path = tmp_path_factory.getbasetemp() / "damaged.tar"

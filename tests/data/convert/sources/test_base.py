@@ -43,6 +43,7 @@ class Numbers(Source):
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=80), st.data(), st.integers(0, 2**63 - 1))
+@pytest.mark.slow
 def test_a_subset_has_from_each_class_its_share(labels: list[int], data: st.DataObject, seed: int) -> None:
     array = np.array(labels, dtype=np.int32)
     count = data.draw(st.integers(1, len(labels)))
@@ -85,6 +86,7 @@ def test_parts_are_whole_blocks_and_never_too_large(blocks: list[int]) -> None:
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=20), st.data())
+@pytest.mark.slow
 def test_the_blocks_of_a_subset_are_those_of_its_source(blocks: list[int], data: st.DataObject) -> None:
     source = Numbers(sum(blocks), blocks)
     chosen = np.array(sorted(data.draw(st.sets(st.integers(0, sum(blocks) - 1), min_size=1, max_size=50))))

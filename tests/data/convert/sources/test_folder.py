@@ -40,6 +40,7 @@ def test_what_pillow_reads_beyond_torchvisions_list_is_an_image(tmp_path: Path) 
     assert [source.name(n) for n in range(source.num_samples)] == ["cat/a.jfif", "cat/b.GIF", "cat/c.avif"]
 
 
+@pytest.mark.slow
 def test_an_empty_class_folder_is_a_class_without_images(tmp_path: Path) -> None:
     root = make_images(tmp_path / "images", {"ant": 0, "cat": 2, "dog": 0, "elk": 1})
     manifest = convert(root, tmp_path / "set.beton")

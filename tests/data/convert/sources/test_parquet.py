@@ -249,6 +249,7 @@ def test_a_null_is_named_with_its_row(tmp_path: Path, labels: Any, images: Any, 
         (EXTERNAL, "has no bytes, but the path '/elsewhere/1.jpg'; write the shards with the images in them"),
     ],
 )
+@pytest.mark.slow
 def test_an_image_that_is_not_there_is_skipped_or_ends_the_conversion_by_name(tmp_path: Path, image: Any, reason: str) -> None:
     write_shard(tmp_path / "a.parquet", [jpeg(0), image, jpeg(1)], [0, 1, 2])
     source, out = SourceConfig(path=str(tmp_path / "a.parquet"), kind="parquet"), tmp_path / "set.beton"

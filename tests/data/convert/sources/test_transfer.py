@@ -204,6 +204,7 @@ def make_inaturalist(root: Path, year: int) -> tuple[Path, dict[str, list[tuple[
 
 
 @pytest.mark.parametrize("year", [2018, 2019])
+@pytest.mark.slow
 def test_inaturalist_is_what_its_annotations_say(tmp_path: Path, year: int) -> None:
     root, expected = make_inaturalist(tmp_path, year)
     for split in ("train", "val"):

@@ -161,6 +161,7 @@ def test_links_in_a_shard_are_followed(tmp_path: Path) -> None:
             source.read(broken)
 
 
+@pytest.mark.slow
 def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
     write_files(tmp_path, {f"{number:02d}.tar": shard(number) for number in range(20)})
     (tmp_path / "13.tar").write_bytes(shard(13)[:3000])
