@@ -132,9 +132,9 @@ class Subset(Source):
 
 
 class Renamed(Source):
-    """A source with class names from a text file: matched by name if the file has all the source's names, else by number.
+    """A source with class names from a text file: by number if they are as many, none of them the source's, else by name.
 
-    Raises UserError if the names lack a class of the source and differ in number from its classes.
+    Raises UserError if it matches by name and the names lack a class of the source.
     """
 
     def __init__(self, source: Source, names: Sequence[str], origin: str) -> None:
