@@ -1,7 +1,7 @@
 """Parses timm's policy strings of AutoAugment into sub-policies.
 
-AutoAugment (Cubuk et al. 2018) as timm 1.0.31's `auto_augment_transform` reads it. A sub-policy is two operations, each with
-its probability in tenths and its magnitude; one of the 25 is drawn for a view. `original` is the paper's ImageNet policy
+AutoAugment (Cubuk et al. 2018) as read by timm 1.0.31's `auto_augment_transform`. A sub-policy is two operations, each with
+its probability in tenths and its magnitude; each view draws one of the 25. `original` is the paper's ImageNet policy
 (its Table 9), `v0` that of the TPU EfficientNet code. With r appended, posterising keeps fewer bits at higher magnitudes.
 """
 
@@ -67,7 +67,7 @@ _V0 = """
     Solarize     6 8   Equalize      6 1
     Color        8 6   Rotate        4 5
 """
-# policy: (table, name of its posterising)
+# policy: (table, name of its posterise operation)
 POLICIES = {
     "original": (_ORIGINAL, "PosterizeOriginal"),
     "originalr": (_ORIGINAL, "PosterizeIncreasing"),
@@ -80,21 +80,21 @@ POLICIES = {
 class Operation:
     """An operation of a sub-policy."""
 
-    name: str  # as timm calls it
+    name: str  # timm's name
     probability: float
     magnitude: float
 
 
 @dataclass(frozen=True)
 class AutoAugment:
-    """What a policy string of AutoAugment says."""
+    """A parsed policy string of AutoAugment."""
 
     sub_policies: tuple[tuple[Operation, Operation], ...]
-    deviation: float  # of the magnitudes
+    deviation: float  # standard deviation of the magnitudes
 
 
 def parse(text: str) -> AutoAugment:
-    """The policy of a string such as original or v0-mstd0.5. Raises UserError for what timm would not take, or would ignore."""
+    """Parses a string such as original or v0-mstd0.5. Raises UserError for anything that timm would refuse or ignore."""
     name, *parts = text.split("-")
     match = re.fullmatch(r"mstd(\d+(?:\.\d*)?|\.\d+)", parts[0]) if parts else None
     if name not in POLICIES or len(parts) > 1 or (parts and not match):

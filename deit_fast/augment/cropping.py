@@ -9,10 +9,10 @@ _SIMPLE_CROP_PADDING = 4  # DeiT III's
 
 
 def train_cropping(augment: AugmentConfig, resolution: int, centre_ratio: float) -> crop.Cropping:
-    """The crops and flips of training views of a side of `resolution`.
+    """The crops and flips of training views with side `resolution`.
 
-    centre_ratio: with augment.crop=centre, side of the crop over the shorter side of the resized image. Raises UserError where
-    the padding of a simple crop is as large as the view, and would be read from outside it.
+    centre_ratio: with augment.crop=centre, side of the crop over the shorter side of the resized image. Raises UserError if
+    the padding of a simple crop is as large as the view, because it would be read from outside the view.
     """
     flip = float(augment.flip)
     if augment.crop == "centre":
@@ -25,5 +25,5 @@ def train_cropping(augment: AugmentConfig, resolution: int, centre_ratio: float)
 
 
 def eval_cropping(resolution: int, crop_ratio: float) -> crop.Cropping:
-    """The evaluation view: shorter side resized to resolution / crop_ratio (cut down to an integer), centre crop."""
+    """The evaluation view: shorter side resized to resolution / crop_ratio (rounded down), then a centre crop."""
     return crop.cropping(crop.CENTRE, resized=int(resolution / crop_ratio))

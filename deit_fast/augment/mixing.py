@@ -7,7 +7,7 @@ from deit_fast.kernels import mix
 
 
 def mixing_of(augment: AugmentConfig) -> mix.Mixing:
-    """The `Mixing` of the options."""
+    """The `Mixing` for the options."""
     return mix.mixing(
         augment.mix_mode,
         mixup=augment.mixup or 0.0,

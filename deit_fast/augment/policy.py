@@ -19,19 +19,19 @@ INTERPOLATIONS = ("bicubic", "bilinear")
 
 
 def policy_of(augment: AugmentConfig, interpolation: str) -> Policy:
-    """The policy of the options, which rotates and shears bicubically unless interpolation is bilinear."""
+    """The policy for the options; it rotates and shears bicubically unless interpolation is bilinear."""
     warp = interpolation if interpolation in INTERPOLATIONS else "bicubic"
     return parse(augment.auto_augment, augment.color_jitter, warp)
 
 
 def fill_of(augment: AugmentConfig) -> tuple[int, int, int]:
-    """Grey levels of what lies outside a view that is rotated or moved: timm fills with the mean colour, rounded."""
+    """Grey levels that fill the outside of a rotated or moved view: timm uses the mean colour, rounded."""
     red, green, blue = (max(0, min(255, round(255 * value))) for value in augment.mean)
     return red, green, blue
 
 
 def parse(auto_augment_text: str, color_jitter: float, interpolation: str) -> Policy:
-    """The policy of the options: rand-…, original, originalr, v0, v0r, 3a or nothing, then colour jitter (0: none).
+    """The policy for rand-…, original, originalr, v0, v0r, 3a or nothing, followed by colour jitter (0: none).
 
     interpolation: bicubic or bilinear. Raises UserError with one line that names what is wanted.
     """

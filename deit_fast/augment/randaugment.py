@@ -1,7 +1,7 @@
 """Parses timm's policy strings of RandAugment into operations and numbers.
 
-RandAugment (Cubuk et al. 2019) as timm's `rand_augment_transform` reads it: `rand-m9-mstd0.5-inc1` is DeiT's. What timm
-ignores in silence (a part without its number, an unknown set) is an error here.
+RandAugment (Cubuk et al. 2019) as read by timm's `rand_augment_transform`; DeiT uses `rand-m9-mstd0.5-inc1`. What timm
+silently ignores (a part without its number, an unknown set) is an error here.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _PLAIN = ["AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize
 _PLAIN += ["Color", "Contrast", "Brightness", "Sharpness", *_GEOMETRIC]
 _INCREASING = [f"{name}Increasing" if f"{name}Increasing" in IN_POLICIES else name for name in _PLAIN]
 
-# sets chosen with t: weights of timm 1.0.31 (_RAND_3A, _RAND_WEIGHTED_3A, _RAND_WEIGHTED_0); drawn without replacement where
-# they are weighted
+# sets chosen with t: weights of timm 1.0.31 (_RAND_3A, _RAND_WEIGHTED_3A, _RAND_WEIGHTED_0); weighted sets are drawn without
+# replacement
 _THREE = ["SolarizeIncreasing", "Desaturate", "GaussianBlur"]
 _WEIGHTED_THREE = {
     **dict.fromkeys(_THREE, 6.0),
@@ -50,24 +50,24 @@ _WANT = (
     "magnitude), inc (0 or 1), t (weights, 3a or 3aw), such as rand-m9-mstd0.5-inc1"
 )
 
-_MOST_MAGNITUDE = 1000.0  # timm's strings go to 10, and mmax a little further; arguments stay far within int32
+_MOST_MAGNITUDE = 1000.0  # timm's strings go to 10, and mmax slightly further; arguments stay far within int32
 
 
 @dataclass(frozen=True)
 class RandAugment:
-    """What a policy string of RandAugment says."""
+    """A parsed policy string of RandAugment."""
 
-    weights: dict[str, float]  # of each operation, by timm's name
+    weights: dict[str, float]  # by timm's name of the operation
     with_replacement: bool
     magnitude: float
     num_layers: int
-    probability: float  # of each layer's operation
-    deviation: float  # of the magnitude; inf: uniform from 0 to the magnitude
+    probability: float  # that a layer applies its operation
+    deviation: float  # standard deviation of the magnitude; inf: uniform from 0 to it
     max_magnitude: float
 
 
 def parse(text: str) -> RandAugment:
-    """The policy of a string `rand-…`. Raises UserError for what timm would not take, or would ignore."""
+    """Parses a string `rand-…`. Raises UserError for anything that timm would refuse or ignore."""
     found: dict[str, str] = {}
     for part in text.split("-")[1:]:
         match = re.fullmatch(r"(t)(\w+)|(mstd|p)(\d+(?:\.\d*)?|\.\d+)|(m|n|mmax)(\d+)|(inc)([01])", part)
@@ -86,7 +86,7 @@ def parse(text: str) -> RandAugment:
         num_layers=int(found.get("n", 2)),
         probability=float(found.get("p", 0.5)),
         deviation=math.inf if deviation > 100 else deviation,
-        max_magnitude=float(found.get("mmax", MAX_MAGNITUDE)) or MAX_MAGNITUDE,  # timm takes 0 for unset
+        max_magnitude=float(found.get("mmax", MAX_MAGNITUDE)) or MAX_MAGNITUDE,  # timm treats 0 as unset
     )
     most = MAX_LAYERS if policy.with_replacement else len(weights)
     if not 1 <= policy.num_layers <= most:

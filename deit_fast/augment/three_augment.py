@@ -1,7 +1,7 @@
-"""DeiT III's 3-Augment: three operations, of which each view gets one.
+"""Defines DeiT III's 3-Augment: three operations; each view gets one of them.
 
-DeiT III (Touvron et al. 2022, section 3; augment.py of its code): grey, solarised at 128, or blurred by a Gaussian of a
-radius uniform on 0.1 to 2, each as often; colour jitter follows.
+DeiT III (Touvron et al. 2022, section 3; augment.py of its code): grey, solarised at 128, or blurred by a Gaussian with a
+radius uniform on 0.1 to 2, with equal probability; colour jitter follows.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Our data path as operations of a stock `ffcv.loader.Loader`: decoders, augmentation, finishing, labels and soft targets.
+"""Offers our data path as operations of a stock `ffcv.loader.Loader`: decoding, augmentation, finishing, labels, targets.
 
-A batch index may be a plain sample number, or a view id (see `kernels.rng`): the epoch and the view number in it key the random
-numbers, so an operation keeps no state between batches. Where view ids are used, the labels must come through `Label`, which
-takes the sample number out of them. A stock loader has sample numbers alone: there every epoch shows the same views.
+A batch index is a plain sample number or a view id (see `kernels.rng`), whose epoch and view number key the random numbers, so
+an operation keeps no state between batches. With view ids, the labels must come through `Label`, which extracts the sample
+number. A stock loader has only sample numbers: there every epoch shows the same views.
 
-FFCV compiles the code that an operation generates anew in each process, which takes seconds: it is a few calls of functions
-that are cached on disk. Our own loader has no use for any of this.
+FFCV compiles an operation's generated code anew in each process, which takes seconds, so this code is only a few calls of
+functions that are cached on disk. Our own loader uses none of this.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from deit_fast.kernels.round import PRECISIONS
 
 
 class _DecodeViews(SimpleRGBImageDecoder):
-    """Decodes stored images and resamples a part of each; gives uint8 (resolution, resolution, 3), RGB.
+    """Decodes stored images and resamples a part of each to uint8 (resolution, resolution, 3), RGB.
 
     FFCV recognises a decoder by its class, hence the base class. Unlike FFCV's decoders it decodes with the accurate DCT and
     resamples as Pillow does; an image that does not decode becomes a black view.
 
-    beton: its path. num_workers: threads that may run it; 0: as many as Numba may start.
+    beton: its path, or opened images. num_workers: threads that may run it; 0: as many as Numba may start.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class _DecodeViews(SimpleRGBImageDecoder):
         self._scratch: Scratch | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_scratch": None}  # made anew where code is generated
+        return {**self.__dict__, "_scratch": None}  # generate_code makes it anew
 
     def _how(self) -> tuple[np.uint64, crop.Cropping]:
         """Seed and kind of the crops."""
@@ -95,7 +95,7 @@ class _DecodeViews(SimpleRGBImageDecoder):
         def decode_views(ids, memory, metadata, storage_state):  # type: ignore[no-untyped-def]
             views, statuses, stored, plans = memory
             locate(ids, table_at, num_samples, stored)
-            for i in range(len(ids)):  # wherever FFCV's memory manager has them: "the file" begins at address 0
+            for i in range(len(ids)):  # FFCV's memory manager may hold them anywhere: "the file" starts at address 0
                 encoded = read(metadata[sample_of(ids[i])]["data_ptr"], storage_state)
                 stored[i, start], stored[i, size] = encoded.ctypes.data, encoded.size
             plan_views(seed, ids, how, stored[:, height], stored[:, width], resolution, plans)
@@ -130,7 +130,7 @@ class DecodeTrainViews(_DecodeViews):
 
 
 class DecodeEvalViews(_DecodeViews):
-    """The evaluation view: shorter side resized to resolution / crop_ratio (cut down to an integer), centre crop."""
+    """The evaluation view: shorter side resized to resolution / crop_ratio (rounded down), then a centre crop."""
 
     def __init__(self, beton: Images | str, resolution: int, crop_ratio: float = 0.875, *args: Any, **options: Any) -> None:
         super().__init__(beton, resolution, *args, **options)
@@ -141,10 +141,10 @@ class DecodeEvalViews(_DecodeViews):
 
 
 class AugmentViews(Operation):
-    """uint8 (H, W, 3) views, in place: what the policy and the colour jitter draw for each.
+    """Augments uint8 (H, W, 3) views in place with what the policy and the colour jitter draw for each.
 
-    interpolation: of rotating and shearing, bicubic unless it is bilinear. num_workers: threads that may run it; 0: as many as
-    Numba may start.
+    interpolation: for rotating and shearing, bicubic unless it is bilinear. num_workers: threads that may run it; 0: as many
+    as Numba may start.
     """
 
     def __init__(self, augment: AugmentConfig, seed: int, interpolation: str = "bicubic", *, num_workers: int = 0) -> None:
@@ -183,9 +183,9 @@ class AugmentViews(Operation):
 
 
 class Finish(Operation):
-    """uint8 (H, W, 3) views to images: normalised and, unless `seed` is None, erased and mixed within the batch.
+    """Turns uint8 (H, W, 3) views into images: normalises and, unless `seed` is None, erases and mixes within the batch.
 
-    dtype: float32, float16 or bfloat16, which NumPy and FFCV do not know: there its bits come as uint16.
+    dtype: float32, float16 or bfloat16; NumPy and FFCV do not know bfloat16, so its bits come as uint16.
     """
 
     def __init__(self, augment: AugmentConfig, seed: int | None, dtype: str = "float32", *, num_workers: int = 0) -> None:
@@ -223,7 +223,7 @@ class Finish(Operation):
 
 
 class Label(IntDecoder):
-    """FFCV's integer labels, (1,) int64, where batch indices are view ids."""
+    """Reads FFCV's integer labels, (1,) int64, when batch indices are view ids."""
 
     def generate_code(self) -> Callable[..., Any]:
         take_labels = by_address.take_labels.cached
@@ -236,7 +236,7 @@ class Label(IntDecoder):
 
 
 class SoftTargets(Operation):
-    """int64 (1,) labels to float32 (num_classes,) targets: smoothed, and mixed as `Finish` with the same seed mixes."""
+    """Turns int64 (1,) labels into float32 (num_classes,) targets, smoothed, and mixed like `Finish` with the same seed."""
 
     def __init__(self, num_classes: int, resolution: int, augment: AugmentConfig, seed: int) -> None:
         super().__init__()
@@ -266,11 +266,11 @@ class SoftTargets(Operation):
 
 
 class ImagesOnDevice(Operation):
-    """uint8 (H, H, 3) views in tensors on a CUDA device to images there: augmented, normalised, erased, mixed in the batch.
+    """Turns uint8 (H, H, 3) views on a CUDA device into images there: augments, normalises, erases, mixes in the batch.
 
     For a pipeline [one of our decoders, ToTensor(), ToDevice(device), ImagesOnDevice(...), ToTorchImage()], whose labels go
-    through `SoftTargets` with the same seed. What it gives is what `AugmentViews` and `Finish` give on the CPU. dtype: float32,
-    float16 or bfloat16. interpolation: of rotating and shearing, bicubic unless it is bilinear.
+    through `SoftTargets` with the same seed. Gives what `AugmentViews` and `Finish` give on the CPU. dtype: float32, float16 or
+    bfloat16. interpolation: for rotating and shearing, bicubic unless it is bilinear.
     """
 
     def __init__(self, augment: AugmentConfig, seed: int, dtype: str = "float32", interpolation: str = "bicubic") -> None:
@@ -285,7 +285,7 @@ class ImagesOnDevice(Operation):
         return replace(previous_state, jit_mode=False, dtype=self._dtype), query
 
     def generate_code(self) -> Callable[..., Any]:
-        from deit_fast.data.load.gpu_images import DeviceImages  # which imports numba-cuda
+        from deit_fast.data.load.gpu_images import DeviceImages  # imports numba-cuda
 
         device_images = DeviceImages(*self._arguments, self._device)
 

@@ -1,1 +1,1 @@
-"""Architectures by name, from timm where timm has them."""
+"""Creates models by name with timm, loads weights into them, and adapts them for training."""

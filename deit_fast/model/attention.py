@@ -1,4 +1,4 @@
-"""Computes attention in float32 within mixed precision, against logits that overflow or lose their order."""
+"""Computes attention in float32 within mixed precision, so that logits neither overflow nor lose their order."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from deit_fast.config import UserError
 
 
 class _InFloat32(nn.Module):
-    """Computes what the next class computes from float32 inputs with autocast off, and gives it in autocast's dtype.
+    """Runs the next class's forward on float32 inputs with autocast off, and returns the result in autocast's dtype.
 
-    Float16 ends at 65504, which products of queries and keys can pass; losses that were not finite have been mended so
-    (facebookresearch/deit, issues 29 and 109). With the 8 bits of bfloat16 scores of some hundreds are wrong by whole units.
+    Float16 ends at 65504, which products of queries and keys can exceed; this has mended losses that were not finite
+    (facebookresearch/deit, issues 29 and 109). With bfloat16's 8 bits, scores of some hundreds are wrong by whole units.
     """
 
     def forward(self, x: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
@@ -45,10 +45,10 @@ _IN_FLOAT32: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def use_float32_attention(model: nn.Module) -> None:
-    """Let every attention of a timm model compute in float32 whatever autocast says, from its projections on; in place.
+    """Makes every attention of a timm model compute in float32 from its projections on, despite autocast; in place.
 
-    The weights have to be float32, as autocast keeps them. Masks, normalisation of queries and keys, and dropout are timm's
-    own; names and values of the state dict stay. Raises UserError if the model has no attention of ViTs or CaiT.
+    The weights must be float32, as autocast keeps them. Masks, normalisation of queries and keys, and dropout remain timm's;
+    names and values of the state dict stay. Raises UserError if the model has no attention of ViTs or CaiT.
     """
     modules = [module for module in model.modules() if type(module) in _IN_FLOAT32]
     if not modules:

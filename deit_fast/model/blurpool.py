@@ -1,4 +1,4 @@
-"""Anti-aliases a convnet: blurs the input of each strided convolution (Zhang, ICML 2019)."""
+"""Anti-aliases a convnet by blurring the input of each strided convolution (Zhang, ICML 2019)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from torch.nn import functional as F
 
 from deit_fast.config import UserError
 
-_MIN_CHANNELS = 16  # the first convolution, on 3 channels, is left as it is
+_MIN_CHANNELS = 16  # leaves the first convolution, on 3 channels, unchanged
 
 
 class BlurConv2d(nn.Conv2d):
-    """A strided convolution of its input blurred by [1 2 1] x [1 2 1] / 16. Its state dict is that of the convolution."""
+    """A strided convolution that first blurs its input by [1 2 1] x [1 2 1] / 16; has the convolution's state dict."""
 
     blur: torch.Tensor
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> BlurConv2d:
-        """Takes over the settings and the weights of conv."""
+        """Makes a blurred convolution with the settings and weights of conv."""
         blurred = cls(
             conv.in_channels,
             conv.out_channels,

@@ -15,16 +15,16 @@ from deit_fast.model.blurpool import add_blurpool
 from deit_fast.model.names import stated, timm_model
 
 _REFUSALS = (TypeError, ValueError, AssertionError, ZeroDivisionError, IndexError, KeyError, RuntimeError, AttributeError)
-_DISPENSABLE = ("drop_path_rate", "img_size")  # what some architectures do not take
+_DISPENSABLE = ("drop_path_rate", "img_size")  # some architectures do not take these
 
 
 def create_model(config: ModelConfig, *, num_classes: int, resolution: int, option: str = "model.name") -> nn.Module:
-    """A freshly initialised model that takes (B, 3, resolution, resolution) and gives (B, num_classes) logits.
+    """Creates a freshly initialised model from (B, 3, resolution, resolution) images to (B, num_classes) logits.
 
-    config.weights and config.trains are not its concern. An architecture without stochastic depth is built without, whatever
-    config.drop_path says (see lacks_of). Draws its weights from PyTorch's generator. Raises UserError on a name that neither
-    timm nor DeiT's code knows (with close matches; option is where the name stands), on options that the architecture does
-    not take, and on a resolution that its patch size does not divide.
+    Ignores config.weights and config.trains, and config.drop_path if the architecture has no stochastic depth (see lacks_of).
+    Draws weights from PyTorch's generator. Raises UserError for a name that neither timm nor DeiT's code knows (with close
+    matches; option: the name's option), for options that the architecture does not take, and for a resolution that its patch
+    size does not divide.
     """
     name, defaults = timm_model(config.name, option)
     given = _arguments(config, resolution)
@@ -55,12 +55,12 @@ def lacks_of(config: ModelConfig, model: nn.Module) -> list[str]:
 
 
 def _drops(module: nn.Module) -> bool:
-    """Whether it is stochastic depth; some architectures have classes of their own for it."""
+    """Whether a module is stochastic depth; some architectures have their own classes for it."""
     return type(module).__name__.startswith("DropPath") and bool(getattr(module, "drop_prob", 0))
 
 
 def _build(name: str, num_classes: int, arguments: dict[str, Any], options: dict[str, Any]) -> nn.Module:
-    """timm's model, without arguments that it refuses, unless an option of the user asked for them by name."""
+    """timm's model; drops arguments that it refuses, unless the user's options name them."""
     try:
         model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, **arguments)
     except TypeError as error:
@@ -73,7 +73,7 @@ def _build(name: str, num_classes: int, arguments: dict[str, Any], options: dict
 
 
 def _arguments(config: ModelConfig, resolution: int) -> dict[str, Any]:
-    """timm's arguments for a configuration, but for config.options."""
+    """timm's arguments for a configuration, except config.options."""
     arguments: dict[str, Any] = {}
     is_transformer = has_fixed_resolution(config.name)
     if is_transformer:
@@ -81,7 +81,7 @@ def _arguments(config: ModelConfig, resolution: int) -> dict[str, Any]:
     if config.drop_path:
         arguments["drop_path_rate"] = config.drop_path
     if config.dropout and is_transformer:
-        # these two together are drop_rate of timm 0.3.2, with which DeiT was trained; today's drop_rate is that of the head
+        # both together are drop_rate of timm 0.3.2, which trained DeiT; today's drop_rate is that of the head
         arguments |= {"pos_drop_rate": config.dropout, "proj_drop_rate": config.dropout}
     elif config.dropout:
         arguments["drop_rate"] = config.dropout
@@ -89,10 +89,10 @@ def _arguments(config: ModelConfig, resolution: int) -> dict[str, Any]:
 
 
 def _set_drop_path(model: nn.Module, rate: float) -> None:
-    """Give every block one rate of stochastic depth, as DeiT III has it; in place.
+    """Gives every block the same rate of stochastic depth, as in DeiT III; in place.
 
-    timm knows rates that rise linearly, and leaves an identity (in a ResNet: nothing) where the rate is 0. CaiT's rate is
-    constant in timm already, and its class attention has none.
+    timm's rates rise linearly, and it puts an identity (in a ResNet: nothing) where the rate is 0. CaiT's rate is already
+    constant in timm, and its class attention has none.
     """
     if isinstance(model, Cait):
         return
@@ -109,7 +109,7 @@ def _set_drop_path(model: nn.Module, rate: float) -> None:
 
 
 def has_fixed_resolution(name: str) -> bool:
-    """Whether the model of that name is built for one input resolution (position embeddings), as ViTs are."""
+    """Whether the named model is built for one input resolution (position embeddings), like ViTs."""
     return stated(name).fixed_input_size
 
 
@@ -122,7 +122,7 @@ def _check_patches(model: nn.Module, resolution: int) -> None:
     patch_embed = getattr(model, "patch_embed", None)
     patch_size = getattr(patch_embed, "patch_size", None)
     proj = getattr(patch_embed, "proj", None)
-    overlaps = isinstance(proj, nn.Conv2d) and proj.stride != proj.kernel_size  # as PVT's
+    overlaps = isinstance(proj, nn.Conv2d) and proj.stride != proj.kernel_size  # as in PVT
     if patch_size is None or overlaps:
         return
     height, width = patch_size if isinstance(patch_size, tuple) else (patch_size, patch_size)

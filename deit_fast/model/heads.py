@@ -1,4 +1,4 @@
-"""Logits of a model's class head and distillation head, and the decision of both."""
+"""Finds a model's class head and distillation head, computes their logits, and fuses them into one prediction."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from deit_fast.config import UserError
 
 
 def is_distilled(model: nn.Module) -> bool:
-    """Whether a model has a distillation token with a head of its own, as timm's deit_*_distilled_* have."""
+    """Whether a model has a distillation token with its own head, like timm's deit_*_distilled_*."""
     return isinstance(model, VisionTransformerDistilled)
 
 
 def head_tensors(model: nn.Module) -> tuple[str, ...]:
-    """Names, in the state dict, of the tensors of a timm model that have a row for each class; none without a head.
+    """Names in the state dict of a timm model's tensors that have a row for each class; none without a head.
 
-    They are found by giving a copy without values another number of classes, with timm's own reset_classifier: architectures
-    have their heads in many places (CrossViT one for each branch, VOLO one for the patches beside the class token's), and
-    layers beside them that stay, as the normalisation before LeViT's.
+    timm's own reset_classifier gives a copy without values another number of classes, which shows them: architectures have
+    heads in many places (CrossViT one per branch, VOLO one for the patches besides the class token's), beside layers that
+    stay, such as the normalisation before LeViT's.
     """
     num_classes: int = model.num_classes  # type: ignore[assignment]
     values = [*model.parameters(), *model.buffers()]
@@ -34,7 +34,7 @@ def head_tensors(model: nn.Module) -> tuple[str, ...]:
     return tuple(
         name
         for name, value in model.state_dict().items()
-        # a second head may go in a reset, as RepViT's
+        # a reset may remove a second head, as in RepViT
         if value.ndim and value.shape[0] == num_classes and (name not in changed or changed[name].shape != value.shape)
     )
 
@@ -45,15 +45,15 @@ def _without_values(value: torch.Tensor) -> torch.Tensor:
 
 
 def head_names(model: nn.Module) -> tuple[str, ...]:
-    """Names of the layers that give a timm model's logits: one, or class and distillation head; none without a head."""
+    """Names of the layers that compute a timm model's logits: one, or class and distillation head; none without a head."""
     return tuple(dict.fromkeys(name.rpartition(".")[0] for name in head_tensors(model)))
 
 
 def head_logits(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Class logits (B, C) and distillation logits (B, C) of images (B, 3, H, W); None for the latter without such a head.
+    """Class logits (B, C) and distillation logits (B, C), None without such a head, of images (B, 3, H, W).
 
-    Works in training and evaluation mode, while timm's forward returns both heads' logits only in training mode, and their mean
-    in evaluation mode.
+    Works in training and evaluation mode, unlike timm's forward, which returns both heads' logits in training mode and their
+    mean in evaluation mode.
     """
     if not isinstance(model, VisionTransformerDistilled):
         return model(images), None
@@ -64,12 +64,12 @@ def head_logits(model: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, t
 def fuse(
     class_logits: torch.Tensor, distillation_logits: torch.Tensor | None, heads: str = "both", fusion: str = "code"
 ) -> torch.Tensor:
-    """Logits (B, C) of what a model predicts, from those of its heads (eval.heads and eval.fusion).
+    """Logits (B, C) of a model's prediction, from those of its heads (eval.heads and eval.fusion).
 
-    heads: both, class or distillation. fusion of both: code, the mean of the logits, as DeiT's and timm's code; paper, the
-    mean of the softmaxes, as its logarithm (float32), so that its softmax is that mean, and its largest entry that of the
-    sum of the softmaxes (arXiv 2012.12877, section 4). Without distillation logits the class logits, as they are.
-    Raises UserError if the distillation head shall decide and there is none.
+    heads: both, class or distillation. fusion of both: code, the mean of the logits, as in DeiT's and timm's code; paper, the
+    logarithm (float32) of the mean of the softmaxes. Its softmax is that mean, and its largest entry is that of the sum of the
+    softmaxes (arXiv 2012.12877, section 4). Without distillation logits, returns the class logits unchanged.
+    Raises UserError if the distillation head must decide and there is none.
     """
     if distillation_logits is None:
         if heads == "distillation":

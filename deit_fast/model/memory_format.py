@@ -12,15 +12,15 @@ _FEW_CHANNELS = 8
 
 
 def to_channels_last(model: nn.Module) -> nn.Module:
-    """The model, its 4-D weights and buffers now in channels-last memory format, for images in that format.
+    """Puts the model's 4-D weights and buffers into channels-last memory format, for images in that format.
 
-    On a CPU, PyTorch 2.15's oneDNN writes past its memory in the backward pass of a 1x1 convolution that has a stride and 2 to
-    7 input channels, in this format alone; stems of FastViT, MobileOne and RepVGG are such. They get every stride-th pixel of
-    their input and the stride 1 instead, which makes the same sums.
+    On a CPU, only in this format, PyTorch 2.15's oneDNN writes past its memory in the backward pass of a 1x1 convolution with a
+    stride and 2 to 7 input channels, as in the stems of FastViT, MobileOne and RepVGG. These get every stride-th pixel of their
+    input and stride 1 instead, which computes the same sums.
     """
     for values in (model.parameters(), model.buffers()):
         for value in values:
-            if value.ndim == 4:  # timm's lambda layers have weights of five, which Module.to refuses
+            if value.ndim == 4:  # timm's lambda layers have 5-D weights, which Module.to refuses
                 value.data = value.data.to(memory_format=torch.channels_last)
     for module in model.modules():
         if type(module) is nn.Conv2d and _writes_past_its_memory(module):

@@ -1,4 +1,4 @@
-"""Names of architectures: timm's own, and those of DeiT's code, which are a model of timm with certain arguments."""
+"""Resolves names of architectures: timm's own, and DeiT's, each of which is a timm model with certain arguments."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from timm.models.vision_transformer import ParallelThingsBlock
 from deit_fast.config import UserError
 
 _SMALL, _BASE, _HUGE = "deit3_small_patch16_224", "deit3_base_patch16_224", "deit3_huge_patch14_224"
-_LS: dict[str, Any] = {"init_values": 1e-4}  # LayerScale; timm's models begin with 1e-6
+_LS: dict[str, Any] = {"init_values": 1e-4}  # LayerScale; timm's models start at 1e-6
 _PLAIN: dict[str, Any] = {"init_values": 0.0}  # timm drops a None
 _PARALLEL: dict[str, Any] = {"block_fn": ParallelThingsBlock}
 _GIANT_40: dict[str, Any] = {"embed_dim": 1408, "depth": 40, **_LS}
 _GIANT_48: dict[str, Any] = {"embed_dim": 1664, "depth": 48, **_LS}
 
-# name in facebookresearch/deit (models_v2.py, cait_models.py, resmlp_models.py): timm's model and its arguments
+# name in facebookresearch/deit (models_v2.py, cait_models.py, resmlp_models.py) -> timm's model and its arguments
 _OF_DEIT: dict[str, tuple[str, dict[str, Any]]] = {
     # DeiT III
     "deit_tiny_patch16_LS": (_SMALL, {"embed_dim": 192, "num_heads": 3, **_LS}),
@@ -62,9 +62,9 @@ NAMES_OF_DEIT = tuple(_OF_DEIT)
 
 
 def timm_model(name: str, option: str = "model.name") -> tuple[str, dict[str, Any]]:
-    """timm's name of a model, and the arguments that make it what the name stands for; {} where it is a name of timm's.
+    """timm's name of a model, and the arguments that turn it into the named one; {} for timm's own names.
 
-    Raises UserError on a name that neither timm nor DeiT's code knows, with close matches; option is where the name stands.
+    Raises UserError for a name that neither timm nor DeiT's code knows, with close matches. option: the name's option.
     """
     if name in _OF_DEIT:
         known, arguments = _OF_DEIT[name]
@@ -79,8 +79,8 @@ def timm_model(name: str, option: str = "model.name") -> tuple[str, dict[str, An
 
 
 def stated(name: str, option: str = "model.name") -> PretrainedCfg:
-    """timm's facts about a model, e.g. side and normalisation of its images; timm's defaults if it states nothing.
+    """timm's facts about a model, such as side and normalisation of its images; timm's defaults if it states nothing.
 
-    Raises UserError on an unknown name, as timm_model does.
+    Raises UserError for an unknown name, as timm_model does.
     """
     return timm.get_pretrained_cfg(timm_model(name, option)[0]) or PretrainedCfg()

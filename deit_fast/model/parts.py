@@ -1,4 +1,4 @@
-"""Freezes all parameters of a model but those that are to train."""
+"""Freezes all parameters of a model except those to train."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RmsNorm, _NormBase)  # the las
 
 
 def freeze_except(model: nn.Module, trains: str) -> None:
-    """Set requires_grad of a timm model's parameters as model.trains says; in place.
+    """Sets requires_grad of a timm model's parameters as model.trains says, in place.
 
-    all: every parameter. head: the class head, and the distillation head where there is one. norms: the head and all
-    normalisation layers (FixRes adapts the classifier and, of these, the last batch normalisation before the pooling:
-    Touvron et al., NeurIPS 2019, section 4). attention: the head, the attention of every block and the position
-    embeddings (Touvron et al. 2022, arXiv 2203.09795, section 4; the choice of DeiT's main.py, --attn-only).
+    all: every parameter. head: the class head, and the distillation head if there is one. norms: the head and all
+    normalisation layers (FixRes adapts only the classifier and the last batch normalisation before the pooling: Touvron et
+    al., NeurIPS 2019, section 4). attention: the head, the attention of every block and the position embeddings (Touvron et
+    al. 2022, arXiv 2203.09795, section 4; like DeiT's main.py --attn-only).
 
-    Statistics of batch normalisation are no parameters: they follow the batches in training mode, whatever is frozen.
+    Statistics of batch normalisation are not parameters: in training mode they follow the batches, whatever is frozen.
     Raises UserError if the architecture has no such part.
     """
     parameters = dict(model.named_parameters())

@@ -13,18 +13,18 @@ Grid = tuple[int, int]
 
 
 def interpolate_positions(pos_embed: torch.Tensor, num_prefix_tokens: int, old_grid: Grid, new_grid: Grid) -> torch.Tensor:
-    """Position embeddings (1, prefix + old height x width, D) for another grid: (1, prefix + new height x width, D).
+    """Resizes position embeddings (1, prefix + old height x width, D) to (1, prefix + new height x width, D).
 
-    The first num_prefix_tokens embeddings (class and distillation token) stay as they are. Those of patches, row by row, are
-    resampled bicubically, in float32, to the dtype that came.
+    The first num_prefix_tokens embeddings (class and distillation token) stay unchanged. Those of patches, row by row, are
+    resampled bicubically in float32 and returned in the input's dtype.
 
     This is what DeiT's code does (facebookresearch/deit, main.py, --finetune: align_corners=False, no antialiasing), whether
     the grid grows or shrinks. The paper chooses bicubic interpolation because it nearly keeps the norm of the vectors, where
-    bilinear interpolation shortens them and accuracy falls (arXiv 2012.12877, section 6, fine-tuning at another resolution).
-    timm's resample_abs_pos_embed antialiases by default: a growing grid then gets a cubic kernel of parameter -0.5 in place
+    bilinear interpolation shortens them and lowers accuracy (arXiv 2012.12877, section 6, fine-tuning at another resolution).
+    timm's resample_abs_pos_embed antialiases by default: a growing grid then gets a cubic kernel with parameter -0.5 instead
     of -0.75, and a shrinking one is smoothed first, which shortens the vectors.
 
-    Raises ValueError if the number of embeddings is not that of the prefix and the old grid.
+    Raises ValueError if the number of embeddings does not match the prefix and the old grid.
     """
     if pos_embed.shape[1] != num_prefix_tokens + math.prod(old_grid):
         raise ValueError(f"{pos_embed.shape[1]} positions: want {num_prefix_tokens} and a grid of {grid_name(old_grid)}")
@@ -37,7 +37,7 @@ def interpolate_positions(pos_embed: torch.Tensor, num_prefix_tokens: int, old_g
 
 
 def grid_of(num_positions: int) -> Grid:
-    """The square grid of so many positions. Raises UserError where there is none."""
+    """The square grid with num_positions positions. Raises UserError if there is none."""
     side = math.isqrt(num_positions)
     if side * side != num_positions:
         raise UserError(f"{num_positions} positions of patches: fill no square grid; its height and width have to be given")

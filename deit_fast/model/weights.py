@@ -1,4 +1,4 @@
-"""Loads a file of weights into a model, adapted where the two differ."""
+"""Loads a file of weights into a model, and adapts the weights where the two differ."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from deit_fast.model.positions import Grid, grid_name, grid_of, interpolate_posi
 
 Weights = dict[str, torch.Tensor]
 
-_KEYS = {"model": ("state_dict", "model"), "ema": ("state_dict_ema", "model_ema")}  # timm's name and that of DeiT's code
+_KEYS = {"model": ("state_dict", "model"), "ema": ("state_dict_ema", "model_ema")}  # timm's name, DeiT's name
 _PARALLEL = re.compile(r"(?<=\d)\.(?:gamma_(?P<gamma>[12](?:_1)?)$|(?P<part>norm[12]1?|attn1?|mlp1?)\.)")
-_NUM_NAMED = 3  # names that an error lists
+_NUM_NAMED = 3  # number of names in an error
 
 
 def weights_of(content: Mapping[str, Any], which: str, *, path: Path | str) -> Weights:
-    """The state dict in what a file of weights holds: of deit_fast, of timm, of DeiT's code, or a state dict itself.
+    """The state dict in a file of weights: from deit_fast, timm or DeiT's code, or a state dict itself.
 
-    which: model, ema (their moving average), or auto: of a checkpoint of deit_fast the better of the two, else the model's.
-    Names lose what DistributedDataParallel and torch.compile put before them. Raises UserError if there are no such weights.
+    which: model, ema (the moving average), or auto: the better of the two in a checkpoint of deit_fast, else the model's.
+    Names lose the prefixes of DistributedDataParallel and torch.compile. Raises UserError if there are no such weights.
     """
     if which == "auto":
         which = "ema" if content.get("best_weights") == "ema" else "model"
@@ -46,18 +46,18 @@ def weights_of(content: Mapping[str, Any], which: str, *, path: Path | str) -> W
 
 
 def fit_weights(model: nn.Module, weights: Weights, *, path: Path | str, grid: Grid | None = None) -> list[str]:
-    """Copy weights into a timm model that may be of another resolution, number of classes or kind of heads; in place.
+    """Copies weights into a timm model that may have another resolution, number of classes or kind of heads; in place.
 
-    - Names of older or other code become today's by timm's own function for the architecture.
-    - Position embeddings of another grid are interpolated (see positions). grid: the one that the weights' positions fill,
-      row by row; without it the model's own where the number is the same, else a square.
-    - A head for another number of classes, or that the weights lack, keeps the values that the model came with.
-    - A model with a distillation token takes weights without one: token, its position and head keep the model's values. Of
-      weights with a token a model without one takes the rest.
+    - timm's own function for the architecture turns names of older or other code into today's.
+    - Position embeddings of another grid are interpolated (see positions). grid: the grid that the weights' positions fill
+      row by row; by default the model's own if the number is the same, else a square.
+    - A head that the weights lack, or have for another number of classes, keeps the model's values.
+    - If only the model has a distillation token, the token, its position and its head keep the model's values. If only the
+      weights have one, the model takes the rest.
 
-    Gives a line for each thing adapted ("positions 14x14 -> 24x24", "new head for 10 classes"); none if the weights simply
-    fit. Raises UserError, and leaves the model as it was, for patches of another size and for anything else that is missing,
-    not known to the model or of another shape, with the first few names.
+    Returns a line for each adaptation ("positions 14x14 -> 24x24", "new head for 10 classes"); none if the weights simply
+    fit. Raises UserError, and leaves the model unchanged, for patches of another size, and for tensors that are missing,
+    unknown to the model or of another shape, with the first few names.
     """
     own = model.state_dict()
     of_heads = head_tensors(model)
@@ -66,7 +66,7 @@ def fit_weights(model: nn.Module, weights: Weights, *, path: Path | str, grid: G
     if "pos_embed" in fitted and "pos_embed" in own:
         fitted["pos_embed"], lines = _fit_positions(model, fitted, path, grid)
     new = _fit_distillation(model, fitted, lines)
-    heads = {_layer(name): name for name in reversed(of_heads) if name not in new}  # the first tensor of each, its weight
+    heads = {_layer(name): name for name in reversed(of_heads) if name not in new}  # the first tensor of each head: its weight
     if any(_num_rows(fitted, name) != _num_rows(own, name) for name in heads.values()):
         new |= set(of_heads)
         fitted = {name: fitted[name] for name in fitted if name not in new}
@@ -84,7 +84,7 @@ def fit_weights(model: nn.Module, weights: Weights, *, path: Path | str, grid: G
 
 
 def num_classes_of(model: nn.Module, weights: Weights, *, path: Path | str) -> int | None:
-    """Number of classes that weights for a timm model decide between; None if they hold no head."""
+    """Number of classes of weights for a timm model; None if they have no head."""
     of_heads = head_tensors(model)
     return _num_rows(_todays_names(model, weights, path, of_heads), of_heads[0]) if of_heads else None
 
@@ -99,8 +99,8 @@ def _num_rows(weights: Mapping[str, torch.Tensor], name: str) -> int | None:
 
 
 def _todays_names(model: nn.Module, weights: Weights, path: Path | str, of_heads: Collection[str]) -> Weights:
-    """Weights by the names of timm's model, and with its shapes as far as timm's function for the architecture adapts them,
-    such as tables of relative positions. Positions that we interpolate keep out of it, since it would do it its own way."""
+    """Weights with the names of timm's model, and its shapes as far as timm's function for the architecture adapts them, such
+    as tables of relative positions. Positions that we interpolate bypass it: it would interpolate them in its own way."""
     _check_patch_size(model, weights, path)
     own = model.state_dict()
     ours = {"pos_embed"} if _grid(model) is not None else set()
@@ -116,7 +116,7 @@ def _todays_names(model: nn.Module, weights: Weights, path: Path | str, of_heads
 
 
 def _parallel_names(weights: Weights) -> Weights:
-    """Names of timm for the parallel blocks of DeiT's code (models_v2.py), which numbers the second half's parts."""
+    """timm's names for the parallel blocks of DeiT's code (models_v2.py), which numbers the second half's parts."""
     if not any(".norm11." in name for name in weights):
         return weights
     return {_PARALLEL.sub(_parallel_name, name): weights[name] for name in weights}
@@ -134,14 +134,14 @@ def _parallel_name(match: re.Match[str]) -> str:
 
 
 def _renaming(model: nn.Module) -> Callable[[Weights], Weights]:
-    """timm's function from older and foreign names to today's, which it keeps in the module of the model's class."""
+    """timm's function from older and foreign names to today's, found in the module of the model's class."""
     module = sys.modules[type(model).__module__]
     rename = getattr(module, "checkpoint_filter_fn", None) or getattr(module, "_filter_fn", None)
     if rename is None:
         return dict
     parameters = inspect.signature(rename).parameters
     options: dict[str, Any] = {"model": model} if "model" in parameters else {}
-    if "adapt_layer_scale" in parameters:  # gamma_1 of DeiT III's own code is timm's ls1.gamma
+    if "adapt_layer_scale" in parameters:  # DeiT III's gamma_1 is timm's ls1.gamma
         options["adapt_layer_scale"] = True
     return lambda weights: dict(rename(weights, **options))
 
@@ -159,18 +159,18 @@ def _check_patch_size(model: nn.Module, weights: Weights, path: Path | str) -> N
 
 
 def _grid(model: nn.Module) -> Grid | None:
-    """The grid of patches that a model's position embeddings fill row by row, where it says one."""
+    """The grid of patches that a model's position embeddings fill row by row, if the model states one."""
     grid: Any = getattr(getattr(model, "patch_embed", None), "grid_size", None)
     return None if grid is None else (int(grid[0]), int(grid[1]))
 
 
 def _fit_positions(model: nn.Module, weights: Weights, path: Path | str, grid: Grid | None) -> tuple[torch.Tensor, list[str]]:
-    """The weights' position embeddings on the model's grid and with the model's prefix tokens, and what that changed."""
+    """The weights' position embeddings on the model's grid and with its prefix tokens, and lines that say what changed."""
     own, theirs = model.state_dict()["pos_embed"], weights["pos_embed"]
     new_grid = _grid(model)
     if new_grid is None or own.ndim != 3 or theirs.ndim != 3 or own.shape[2] != theirs.shape[2]:
-        return theirs, []  # a matter of shapes
-    num_prefix = own.shape[1] - new_grid[0] * new_grid[1]  # 0 where class tokens have no position (DeiT III, CaiT)
+        return theirs, []  # the check of shapes decides
+    num_prefix = own.shape[1] - new_grid[0] * new_grid[1]  # 0 if class tokens have no position (DeiT III, CaiT)
     if num_prefix and is_distilled(model) and "dist_token" not in weights:
         theirs = torch.cat([theirs[:, :1], own[:, 1:2].to(theirs), theirs[:, 1:]], dim=1)
     elif num_prefix and not is_distilled(model) and "dist_token" in weights:
@@ -188,7 +188,7 @@ def _fit_positions(model: nn.Module, weights: Weights, path: Path | str, grid: G
 
 
 def _fit_distillation(model: nn.Module, weights: Weights, lines: list[str]) -> set[str]:
-    """Names of the token and head that only the model has, which stay new; those that only the weights have are dropped."""
+    """Names of token and head that only the model has, which stay new; drops those that only the weights have."""
     names = ("dist_token", "head_dist.weight", "head_dist.bias")
     if is_distilled(model) and "dist_token" not in weights:
         lines.append("new distillation token and head")

@@ -1,1 +1,1 @@
-"""From images to a beton."""
+"""Converts a set of images into a beton."""

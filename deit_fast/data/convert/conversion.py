@@ -2,7 +2,7 @@
 
 The resulting file does not depend on scheduling: a part has the same samples on any machine, one process computes its bytes,
 and the parent assigns positions to the parts in order. A worker writes a part's images itself once it knows their position,
-and converts the next part until then.
+and converts the next part in the meantime.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from deit_fast.data.convert.workers import Workers
 from deit_fast.data.format.layout import SAMPLE_TYPE, sample_digest, tile_lengths
 from deit_fast.data.format.part import Part
 
-_PARTS_IN_HAND = 2  # of one worker: one that it converts, one that waits for its place
+_PARTS_IN_HAND = 2  # per worker: one that it converts, one that waits for its position
 _TRIAL_SAMPLES = 16
 
 
 class Conversion:
-    """A conversion, and how one process does a part of it."""
+    """A conversion: how it is divided into parts, and how one process converts a part."""
 
     def __init__(self, source: Source, config: WriteConfig) -> None:
         self.source = source
         self.config = config
         self.starts = source.part_starts().tolist()
-        # images whose grey levels are counted, which a JPEG that passes as it is must be decoded for: all of a small set,
-        # and every 64th of a large one
+        # images whose grey levels are counted: all of a small set, and every 64th of a large one, because a JPEG that is
+        # stored unchanged must be decoded for this
         self._histogram_every = min(max(source.num_samples // 32, 1), 64)
         self.converter = Converter(config)
 
@@ -46,7 +46,7 @@ class Conversion:
         return range(self.starts[part], [*self.starts[part + 1 : part + 2], self.source.num_samples][0])
 
     def convert_sample(self, sample: int) -> StoredImage:
-        """Reads and converts one image; raises BadImage where it cannot be read or does not decode."""
+        """Reads and converts one image; raises BadImage if it cannot be read or decoded."""
         name = self.source.name(sample)
         try:
             content = self.source.read(sample)
@@ -55,7 +55,7 @@ class Conversion:
         return self.converter.convert(sample, name, content, sample % self._histogram_every == 0)
 
     def convert_part(self, number: int, in_hand: Callable[[int], None]) -> tuple[Part, list[bytes]]:
-        """Converts the samples of a part; gives what is known of them, and the bytes to store."""
+        """Converts the samples of a part; returns their metadata, and the bytes to store."""
         samples = self.samples(number)
         rows = np.zeros(len(samples), SAMPLE_TYPE)
         part = Part(number, rows, b"", [])
@@ -80,7 +80,7 @@ class Conversion:
 
 
 def _fill(row: Any, image: StoredImage, label: int) -> bytes:
-    """Fills one row (SAMPLE_TYPE, in place) from an image; gives the lengths of its tiles."""
+    """Fills one row (SAMPLE_TYPE, in place) from an image; returns the lengths of its tiles."""
     lengths, length_bytes = tile_lengths(image.tiling)
     row["label"], row["width"], row["height"], row["mode"] = label, image.width, image.height, image.mode
     if image.tiling is not None:
@@ -98,14 +98,14 @@ def _odd_line(sample: int | None, name: str, odd: Odd) -> dict[str, Any]:
 
 
 def convert_parts(conversion: Conversion, partial: PartialBeton, num_workers: int, progress: Progress) -> None:
-    """Converts the parts that the partial beton does not have, and records each; raises as Workers do.
+    """Converts the parts that the partial beton lacks, and records each; raises as Workers do.
 
-    Raises UserError for the first image that cannot be read or does not decode, unless config.on_error is skip.
+    Raises UserError for the first image that cannot be read or decoded, unless config.on_error is skip.
     """
-    held: dict[int, list[bytes]] = {}  # in a worker: the images of parts without a place
+    held: dict[int, list[bytes]] = {}  # in a worker: the images of parts without a position
 
-    # What is sent to a worker is small enough for its pipe to take, whatever it is at: both sides would wait for ever
-    # if the parent waited for a worker that waits to get rid of its answer
+    # Requests are small enough for a worker's pipe to take at any time: if the parent waited for a worker that waits to
+    # send its answer, both would wait for ever
     def handle(request: tuple[int, list[int] | None], in_hand: Callable[[int], None]) -> Part | int:
         number, offsets = request
         if offsets is not None:
@@ -118,7 +118,7 @@ def convert_parts(conversion: Conversion, partial: PartialBeton, num_workers: in
     with Workers(num_workers, handle, conversion.source.name) as workers:
         for worker in [*range(num_workers)] * _PARTS_IN_HAND:
             _send_next(workers, worker, to_convert)
-        converted: dict[int, tuple[int, Part]] = {}  # with the worker that holds the images
+        converted: dict[int, tuple[int, Part]] = {}  # and the worker that holds the images
         placed: dict[int, Part] = {}
         stored: set[int] = set()
         next_to_place = partial.num_parts
@@ -159,7 +159,7 @@ def _refuse_bad(part: Part, config: WriteConfig) -> None:
 def estimated_bytes(conversion: Conversion) -> int:
     """Estimated bytes of the beton, from a few images spread evenly over the source.
 
-    Also loads every compiled function before the fork, so that each worker need not do it.
+    Also loads every compiled function before the fork, so that the workers need not.
     """
     num_samples = conversion.source.num_samples
     samples = np.unique(np.linspace(0, num_samples - 1, min(_TRIAL_SAMPLES, num_samples)).astype(np.int64))

@@ -45,7 +45,7 @@ _UNDECODED_SUBSAMPLING = "chroma subsampling that TurboJPEG does not decode"
 
 @dataclass(frozen=True)
 class Odd:
-    """What was wrong with an image, and what came of it: converted from another format, repaired, or skipped."""
+    """What was wrong with an image, and what was done: converted from another format, repaired, or skipped."""
 
     what: Literal["converted", "repaired", "skipped"]
     reason: str
@@ -55,8 +55,8 @@ class Odd:
 class StoredImage:
     """An image as the beton stores it: `mode` JPEG_MODE or RAW_MODE, `tiling` None for raw pixels.
 
-    `is_exact`: a JPEG whose pixels are the source's, never decoded. `orientation`: EXIF's of the source, 1 to 8.
-    `histograms` (3, 256) int64 or None where they were not asked for.
+    `is_exact`: a JPEG with the source's pixels, never decoded. `orientation`: the source's EXIF orientation, 1 to 8.
+    `histograms`: (3, 256) int64, None if not requested.
     """
 
     stored: bytes
@@ -71,7 +71,7 @@ class StoredImage:
 
 
 def storage_mode(config: WriteConfig, sample: int) -> str:
-    """'jpg', 'raw' or 'smart' for a sample: in mode proportion a draw keyed by (seed, sample), the same in any process."""
+    """'jpg', 'raw' or 'smart' for a sample. Mode proportion draws it, keyed by (seed, sample), alike in any process."""
     if config.mode != "proportion":
         return config.mode
     key = np.array([config.seed % 2**64, sample], dtype=np.uint64)
@@ -79,7 +79,7 @@ def storage_mode(config: WriteConfig, sample: int) -> str:
 
 
 class Converter:
-    """What one process needs to convert images: scratch memory, decoders, and what to do."""
+    """Converts images in one process; holds its settings, scratch memory and decoders."""
 
     def __init__(self, config: WriteConfig) -> None:
         self.config = config
@@ -93,10 +93,10 @@ class Converter:
         self._decoder.close()
 
     def convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
-        """Stores an image as config wants it: losslessly where it is a JPEG that needs no change, else encoded anew.
+        """Converts an image as config asks: losslessly if it is a JPEG that needs no change, else by encoding it anew.
 
-        content: encoded bytes, or RGB pixels (height, width, 3) uint8. Raises BadImage for whatever keeps this image from being
-        stored: it does not decode, is too large, or memory does not hold it.
+        content: encoded bytes, or RGB pixels (height, width, 3) uint8. Raises BadImage if the image does not decode, is too
+        large, does not fit into memory, or cannot be stored for another reason.
         """
         try:
             return self._convert(sample, name, content, with_histograms)
@@ -104,7 +104,7 @@ class Converter:
             raise
         except MemoryError as error:
             raise BadImage(name, "there is not enough memory to convert it") from error
-        except Exception as error:  # one image must not end the conversion of all, whatever is wrong with it
+        except Exception as error:  # no defect of one image may end the whole conversion
             raise BadImage(name, f"cannot be converted: {one_line(error)}") from error
 
     def _convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
@@ -137,7 +137,7 @@ class Converter:
         return dataclasses.replace(stored, orientation=orientation, odd=odd, histograms=counts)
 
     def _checked_jpeg(self, name: str, encoded: bytes) -> bytes:
-        """The JPEG with its height in the header; raises BadImage by the header's size, whether or not it is to be decoded."""
+        """The JPEG with its height in the header; raises BadImage if it is too large, even if nothing will decode it."""
         try:
             width, height = jpeg_size(encoded)
         except NotTranscodable:
@@ -150,7 +150,7 @@ class Converter:
         return orientation != 1 and self.config.exif_orientation == "apply"
 
     def _pass_through(self, encoded: bytes, mode: str, orientation: int, with_histograms: bool) -> StoredImage | str:
-        """The JPEG with restart markers; or why it must be decoded, "" where that is as it should be."""
+        """The JPEG with restart markers; or why it must be decoded, "" if that is expected."""
         try:
             if self.config.max_resolution:
                 size = jpeg_size(encoded)
@@ -185,23 +185,23 @@ class Converter:
                 return self._decode_plain(content), None, orientation
             except NotTranscodable as error:
                 refusal = str(error)
-        # Pillow is the judge of all that is no sound JPEG of grey levels or RGB
+        # Pillow decides on everything but sound JPEGs of grey levels or RGB
         decoded = decode(content, name, self._max_pixels)
-        pixels = np.array(decoded.pixels)  # a copy: for arrays that cannot be written to, Numba would compile all again
+        pixels = np.array(decoded.pixels)  # a copy: Numba would compile all again for read-only arrays
         return pixels, _odd(refusal, decoded.kind), decoded.orientation
 
     def _decode_plain(self, encoded: bytes) -> NDArray[np.uint8]:
-        """Pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call uses again: Pillow's pixels."""
+        """Pillow's pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call reuses."""
         width, height = jpeg_size(encoded)
         status, pixels = self._decoder.decode(encoded, height, width)
         if status != OK:
-            read_header(encoded)  # raises the reason where it is a kind of JPEG that TurboJPEG does not know
+            read_header(encoded)  # raises the reason for kinds of JPEG that TurboJPEG does not know
             self._check_decodable(encoded, width, height)
             raise NotTranscodable(f"damaged: {reason(status, np.frombuffer(encoded, np.uint8), height, width)}")
         return pixels
 
     def _resized(self, pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-        """The pixels as Pillow resizes them."""
+        """Resizes pixels as Pillow does."""
         old_height, old_width = pixels.shape[:2]
         sizes = resample.scratch_sizes(old_height, old_width, max(height, width))
         if any(scratch.size < size for scratch, size in zip(self._scratch, sizes, strict=True)):
@@ -223,7 +223,7 @@ class Converter:
 
 
 def _odd(refusal: str, kind: str) -> Odd | None:
-    """What is said of an image that Pillow decodes: of its kind, and of why our own decoding or transcoding refused a JPEG."""
+    """Describes an image that Pillow decodes: its kind, and why our own decoding or transcoding refused a JPEG."""
     if refusal.startswith("damaged"):
         return Odd("repaired", f"{refusal}; decoded as far as Pillow can")
     return Odd("converted", kind or refusal) if kind or refusal else None

@@ -17,21 +17,21 @@ _BIG_ENDIAN_TAG, _LITTLE_ENDIAN_TAG = struct.pack(">H", ORIENTATION), struct.pac
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _TURNS = {turn: turn for turn in range(2, 9)}  # looked up as Pillow does: 6, 6.0 and the ratio 6/1 are the same
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-# of a PNG: what pixels are made from, and EXIF, which is read where it can be
+# a PNG's chunks that decide its pixels, and EXIF, which is read where possible
 _KEPT_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
-_AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)  # its entry in the list of items
+_AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)  # Exif's entry in the list of items
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF orientation of an image that has been loaded, 1 to 8, by the rule of Pillow's ImageOps.exif_transpose.
+    """EXIF orientation of a loaded image, 1 to 8, by the rule of Pillow's ImageOps.exif_transpose.
 
-    So XMP counts where EXIF has none. 1, upright, where there is none, it is none of 1 to 8, or Pillow cannot read it.
+    XMP counts where EXIF has no orientation. 1 (upright) if there is none, it is not 1 to 8, or Pillow cannot read it.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _TURNS.get(image.getexif().get(ORIENTATION, 1), 1)
-    except Exception:  # Pillow's reader raises what it stumbles on
+    except Exception:  # Pillow's reader may raise anything
         return 1
 
 
@@ -47,14 +47,14 @@ def jpeg_orientation(encoded: bytes) -> int:
     except NotTranscodable:
         return 1
     if not xmp and _BIG_ENDIAN_TAG not in exif and _LITTLE_ENDIAN_TAG not in exif:
-        return 1  # Pillow takes 50 us to find that out
+        return 1  # Pillow takes 50 us for this
     image = Image.Image()
     image.info = {name: data for name, data in (("exif", exif), ("xmp", xmp)) if data}
     return orientation_of(image)
 
 
 class ReadableExif(Image.Exif):
-    """EXIF whose directories count as empty where Pillow cannot read them; its TIFF reader does so while it loads pixels."""
+    """EXIF whose unreadable directories count as empty; Pillow's TIFF reader reads them while it loads pixels."""
 
     def get_ifd(self, tag: int) -> dict[int, object]:
         try:
@@ -64,13 +64,13 @@ class ReadableExif(Image.Exif):
 
 
 def without_metadata(encoded: bytes) -> bytes:
-    """A PNG, JPEG or AVIF without the metadata that could keep Pillow from opening it; any other file as it is."""
+    """A PNG, JPEG or AVIF without the metadata that could keep Pillow from opening it; any other file unchanged."""
     if encoded.startswith(_PNG_START):
         return _png_without_metadata(encoded)
     if encoded.startswith(b"\xff\xd8"):
         return _jpeg_without_metadata(encoded)
     if encoded[4:8] == b"ftyp":
-        return _AVIF_EXIF.sub(rb"\1none", encoded)  # an item of a type that decoders do not know
+        return _AVIF_EXIF.sub(rb"\1none", encoded)  # decoders do not know this type of item
     return encoded
 
 

@@ -27,11 +27,11 @@ _LOCK_SECONDS = 10.0  # the workers of a killed conversion hold the lock until t
 
 
 class PartialBeton:
-    """OUT.partial, which has the images of the parts in OUT.partial.parts, and becomes OUT.
+    """OUT.partial, which holds the images of the parts in OUT.partial.parts and becomes OUT.
 
-    Opened new, or with `resume` where an earlier conversion ended. Raises UserError if that one had other settings or another
-    source, if another process is writing it, and if it exists without `resume`. `published`: the manifest, if the conversion to
-    resume had already finished, else None.
+    Starts anew, or with `resume` where an earlier conversion ended. Raises UserError if that one had other settings or another
+    source, if another process is writing the file, or if the file exists without `resume`. `published`: the manifest, if the
+    conversion to resume had already finished, else None.
     """
 
     def __init__(self, out: Path, settings: dict[str, Any], num_source_samples: int, resume: bool) -> None:
@@ -46,7 +46,7 @@ class PartialBeton:
         try:
             parts = self._finished_parts()
             if parts is not None and not self.path.exists():
-                # the beton has its name already, or the images were deleted: then their record is worth nothing
+                # the beton already has its final name, or the images were deleted: their record is useless
                 if self.out.exists() and self.manifest_partial_path.exists():
                     self._publish_for_the_killed(parts, settings if resume else {})
                 parts.close()
@@ -55,14 +55,14 @@ class PartialBeton:
                 self._check(parts, settings, resume)
             self._parts = parts or PartsFile(self.parts_path, settings)
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            if parts is None:  # whatever lies there is recorded nowhere, and would show in the gaps
+            if parts is None:  # unrecorded bytes would show in the gaps
                 os.ftruncate(self._descriptor, 0)
         except BaseException:
             os.close(self._lock)
             raise
 
     def _finished_parts(self) -> PartsFile | None:
-        """The record of an earlier conversion, None where there is nothing finished in it."""
+        """The record of an earlier conversion, None if that finished nothing."""
         parts = PartsFile.reopen(self.parts_path)
         if parts is not None and next(iter(parts), None) is None:
             parts.close()
@@ -70,9 +70,9 @@ class PartialBeton:
         return parts
 
     def _publish_for_the_killed(self, parts: PartsFile, settings: dict[str, Any]) -> None:
-        """Ends a conversion that was killed when the beton had its name, and the manifest had not.
+        """Completes a conversion that was killed after the beton got its final name, and before the manifest did.
 
-        `published` becomes the manifest if the settings are those of that conversion: then there is nothing to do.
+        If that conversion had the same settings, nothing is left to do, and `published` becomes the manifest.
         """
         try:
             manifest = json.loads(self.manifest_partial_path.read_bytes())
@@ -85,7 +85,7 @@ class PartialBeton:
         self.published = manifest if is_same else None
 
     def _locked(self) -> int:
-        """A descriptor of the parts' file, which is made if need be, that holds the lock on this conversion."""
+        """Opens the parts' file, creates it if needed, and returns a descriptor that holds this conversion's lock."""
         give_up = time.monotonic() + _LOCK_SECONDS
         while True:
             descriptor = os.open(self.parts_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -93,7 +93,7 @@ class PartialBeton:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.samestat(os.fstat(descriptor), self.parts_path.stat()):
                     return descriptor
-            except FileNotFoundError:  # the one who held it has finished, and removed the file
+            except FileNotFoundError:  # the process that held it has finished, and removed the file
                 pass
             except BlockingIOError:
                 if time.monotonic() > give_up:
@@ -122,18 +122,18 @@ class PartialBeton:
 
     @property
     def num_samples(self) -> int:
-        """Images of the finished parts."""
+        """Number of images in the finished parts."""
         return self.totals.num_samples
 
     @property
     def has_parts(self) -> bool:
-        """Whether there is something of an earlier conversion, which take_up looks through."""
+        """Whether an earlier conversion left parts for take_up to check."""
         return next(iter(self._parts), None) is not None
 
     def take_up(self, num_workers: int, note: Callable[[int], None]) -> None:
-        """Finds the finished parts whose images are in the file as recorded, and cuts off whatever comes after them.
+        """Keeps the finished parts whose images match their records, and cuts off whatever comes after them.
 
-        note(number of samples) is called for each part that was looked at.
+        Calls note(number of samples) for each part that it checks.
         """
         num_recorded = sum(1 for _ in self._parts)
         sound = np.zeros(num_recorded, bool)
@@ -154,12 +154,12 @@ class PartialBeton:
         os.ftruncate(self._descriptor, self.end)
 
     def place(self, part: Part) -> None:
-        """Says where the images of the part go, which must be the next one: fills their offsets in."""
+        """Fills in the offsets of the part's images; the part must be the next one."""
         offsets, self.end = layout.place(part.rows["size"].astype(np.int64), self.end)
         part.rows["offset"] = offsets
 
     def store(self, offsets: list[int], images: list[bytes]) -> None:
-        """Writes images at their file offsets. May run in any process forked from this one."""
+        """Writes images at their file offsets. Any process forked from this one may call it."""
         runs: list[list[bytes]] = []
         starts: list[int] = []
         expected = -1
@@ -173,7 +173,7 @@ class PartialBeton:
             write_pieces_at(self._descriptor, run, start)
 
     def record(self, part: Part) -> None:
-        """Notes that the part's images are in the file; parts must come in their order."""
+        """Records that the part's images are in the file; parts must come in order."""
         assert part.number == self.num_parts
         self._parts.append(part)
         self._count(part)
@@ -185,7 +185,7 @@ class PartialBeton:
             self._recorded_end = int((part.rows["offset"] + part.rows["size"]).max())
 
     def finish(self) -> None:
-        """Writes all that is in a beton beside its images, and waits until it is on the disk."""
+        """Writes everything in a beton except its images, and waits until it is on disk."""
         assert self.end == self._recorded_end
         num_samples = self.num_samples
         index_start = layout.aligned(self.end, layout.ALIGNMENT)
@@ -193,7 +193,7 @@ class PartialBeton:
         lengths_end = lengths_start + self.totals.length_bytes
         table_start = layout.aligned(lengths_end, 8) + layout.TRAILER_TYPE.itemsize
         header = layout.header(num_samples, layout.enclosing_page(self.totals.largest), table_start)
-        os.ftruncate(self._descriptor, self.end)  # an earlier attempt to finish may have written more behind that
+        os.ftruncate(self._descriptor, self.end)  # an earlier attempt to finish may have written beyond this
         write_at(self._descriptor, header, 0)
         first = lengths_bytes = 0
         for part in self._parts:
@@ -208,14 +208,14 @@ class PartialBeton:
         os.fsync(self._descriptor)
 
     def publish(self, manifest_text: str) -> None:
-        """Gives beton and manifest their final names; an earlier pair stays until then."""
+        """Gives beton and manifest their final names; an earlier pair stays in place until then."""
         write_text(self.manifest_partial_path, manifest_text)
         self.path.replace(self.out)
         finish_publishing(self.out, self.manifest_partial_path, self.parts_path)
 
     def abandon(self) -> str:
-        """Keeps what is finished, and removes the rest; gives a line that says what was kept, "" for nothing."""
-        if not self.path.exists() and self.manifest_partial_path.exists():  # the beton has its name already
+        """Keeps what is finished and removes the rest; returns a line that says what was kept, "" for nothing."""
+        if not self.path.exists() and self.manifest_partial_path.exists():  # the beton already has its final name
             finish_publishing(self.out, self.manifest_partial_path, self.parts_path)
             return ""
         self.manifest_partial_path.unlink(missing_ok=True)
@@ -237,12 +237,12 @@ class PartialBeton:
 
 
 def partial_paths(out: Path) -> tuple[Path, Path, Path]:
-    """Where a conversion keeps what will be OUT, the record of its parts, and last its manifest, until it is complete."""
+    """Paths of an unfinished conversion's beton, of the record of its parts, and of its manifest."""
     return tuple(out.with_name(f"{out.name}.partial{suffix}") for suffix in ("", ".parts", ".json"))  # type: ignore[return-value]
 
 
 def _is_stored(descriptor: int, part: Part) -> bool:
-    """Whether the images of a part lie in the file as its record says."""
+    """Whether the images of a part in the file match its record."""
     lengths_start = 0
     for row in part.rows:
         lengths_end = lengths_start + int(row["num_tiles"]) * int(row["length_bytes"])
@@ -255,7 +255,7 @@ def _is_stored(descriptor: int, part: Part) -> bool:
 
 
 def finish_publishing(out: Path, manifest_partial: Path, parts: Path) -> None:
-    """What comes after the beton has its name: so does its manifest, and the record of its parts goes."""
+    """Once the beton has its final name, gives the manifest its own, and removes the record of the parts."""
     manifest_partial.replace(manifest_path(out))
     sync(out.parent)
     parts.unlink()

@@ -1,7 +1,7 @@
-"""Records the finished parts of a conversion beside its beton, so that a later one can continue.
+"""Records the finished parts of a conversion beside its beton, so that a later conversion can continue.
 
-The images of a part lie in the file. Its record is written after them, and counts only if its checksum
-holds, so whatever ends a process leaves a record of whole parts, and perhaps a torn one that is cut off.
+The beton holds the images of a part. The record is written after them, and counts only if its checksum
+matches. However a process ends, all records but perhaps a torn last one are complete; that one is cut off.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _FRAME = struct.Struct("<QI")  # bytes of the content, and its CRC-32
 
 
 class PartsFile:
-    """The file of finished parts. `settings` is the JSON that the conversion was started with."""
+    """The file of finished parts. `settings`: the conversion's settings, as JSON."""
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        """Starts an empty file; an earlier one is replaced."""
+        """Starts an empty file, and replaces an earlier one."""
         self.path = path
         self.settings = settings
         self._file: BinaryIO = path.open("w+b", buffering=0)
@@ -36,7 +36,7 @@ class PartsFile:
 
     @classmethod
     def reopen(cls, path: Path) -> PartsFile | None:
-        """The file that an interrupted conversion left, to go on with; None where not even its beginning is whole."""
+        """Opens the file of an interrupted conversion to continue it; None if even its beginning is incomplete."""
         file: BinaryIO = path.open("r+b", buffering=0)
         settings = _read_frame(file) if file.read(len(_MAGIC)) == _MAGIC else None
         if settings is None:
@@ -50,13 +50,13 @@ class PartsFile:
         return parts
 
     def __iter__(self) -> Iterator[Part]:
-        """The parts whose records are whole, in order, read one at a time."""
+        """Reads the parts with complete records one at a time, in order."""
         self._file.seek(self._first)
         while (content := _read_frame(self._file)) is not None:
             yield Part.from_bytes(content)
 
     def truncate(self, num_parts: int) -> None:
-        """Cuts off all records after the first num_parts, torn ones included; what is appended comes next."""
+        """Cuts off all records after the first num_parts, torn ones included; `append` continues there."""
         self._file.seek(self._first)
         for _ in range(num_parts):
             assert _read_frame(self._file) is not None
@@ -64,7 +64,7 @@ class PartsFile:
         self._file.truncate(self._end)
 
     def append(self, part: Part) -> None:
-        """Adds a part, so that no end of this process can take it back."""
+        """Adds a part, which stays however this process ends."""
         content = _framed(part.to_bytes())
         write_at(self._file.fileno(), content, self._end)
         self._end += len(content)
@@ -78,7 +78,7 @@ def _framed(content: bytes) -> bytes:
 
 
 def _read_frame(file: BinaryIO) -> bytes | None:
-    """The content of the next frame; None at the end of the file, and where the frame is torn, from there on."""
+    """The content of the next frame; None at the end of the file and from a torn frame on."""
     head = file.read(_FRAME.size)
     if len(head) < _FRAME.size:
         return None

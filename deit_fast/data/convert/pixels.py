@@ -1,4 +1,4 @@
-"""Decodes an encoded image of any kind to RGB pixels, oriented and resized, as Pillow does."""
+"""Decodes images of any format to RGB pixels, and orients, resizes and encodes them, with Pillow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _16_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 def max_pixels(config: WriteConfig) -> int:
-    """Pixels of the largest image that config lets in."""
+    """Number of pixels in the largest image that config allows."""
     return round(config.max_megapixels * 1e6)
 
 
@@ -28,7 +28,7 @@ DEFAULT_MAX_PIXELS = max_pixels(WriteConfig())
 
 
 class BadImage(ValueError):
-    """A file that does not decode completely to an image, with the reason in one line."""
+    """A file does not decode completely to an image; has the reason in one line."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)
@@ -40,7 +40,7 @@ class BadImage(ValueError):
 
 
 class DecodedImage:
-    """`pixels`: a Pillow image in mode RGB, not turned. `kind`: what it was, as "CMYK JPEG"; `orientation`: EXIF's, 1 to 8."""
+    """`pixels`: a Pillow image in mode RGB, not turned. `kind`: such as "CMYK JPEG". `orientation`: EXIF's, 1 to 8."""
 
     def __init__(self, pixels: Image.Image, kind: str, orientation: int) -> None:
         self.pixels = pixels
@@ -49,7 +49,7 @@ class DecodedImage:
 
 
 def check_size(name: str, width: int, height: int, limit: int) -> None:
-    """Raises BadImage for an image of more pixels than the limit."""
+    """Raises BadImage if an image has more pixels than the limit."""
     if width * height > limit:
         raise BadImage(name, f"{width}x{height} pixels are {_over(limit)}")
 
@@ -59,11 +59,11 @@ def _over(limit: int) -> str:
 
 
 def decode(encoded: bytes, name: str, limit: int = DEFAULT_MAX_PIXELS) -> DecodedImage:
-    """Decodes with Pillow, and converts whatever comes out to RGB as torchvision's loader does: alpha is dropped.
+    """Decodes with Pillow, and converts the result to RGB as torchvision's loader does: alpha is dropped.
 
-    Grey levels of more than 8 bits keep their upper 8: Pillow's own conversion would cut all above 255 to white. Metadata
-    that Pillow cannot read count as absent. Raises BadImage for bytes that do not decode to their end: another kind of file,
-    a truncated or empty one, one of more pixels than the limit, one that memory does not hold.
+    Grey levels of more than 8 bits keep their upper 8: Pillow's own conversion would clip all above 255 to white. Metadata
+    that Pillow cannot read count as absent. Raises BadImage if the bytes do not decode to the end: another kind of file,
+    truncated, empty, with more pixels than the limit, or too large for memory.
     """
     if not encoded:
         raise BadImage(name, "empty file")
@@ -77,7 +77,7 @@ def decode(encoded: bytes, name: str, limit: int = DEFAULT_MAX_PIXELS) -> Decode
             raise BadImage(name, "there is not enough memory to decode it") from error
         except Image.DecompressionBombError as error:
             raise BadImage(name, f"its pixels are {_over(limit)}") from error
-        except Exception as error:  # Pillow's decoders raise what they stumble on: OSError, SyntaxError, struct.error …
+        except Exception as error:  # Pillow's decoders may raise anything: OSError, SyntaxError, struct.error …
             bare = without_metadata(encoded)
             if bare != encoded:
                 with contextlib.suppress(Exception):
@@ -87,14 +87,14 @@ def decode(encoded: bytes, name: str, limit: int = DEFAULT_MAX_PIXELS) -> Decode
 
 @contextlib.contextmanager
 def _quiet_pillow(limit: int) -> Iterator[None]:
-    """Lets Pillow decode up to a limit of pixels, without a word on stderr about odd tags and large images.
+    """Lets Pillow decode up to a limit of pixels, without warnings on stderr about odd tags and large images.
 
-    Its formats ask a global for the limit, in places of their own, so that there is no other way; the global is put back.
+    Pillow's formats read the limit from a global in many places, so we must change that; it is restored afterwards.
     """
     logger, handler = logging.getLogger("PIL"), logging.NullHandler()
     limit_before = Image.MAX_IMAGE_PIXELS
     logger.addHandler(handler)
-    Image.MAX_IMAGE_PIXELS = -(-limit // 2)  # Pillow warns of more than that, and refuses more than twice that
+    Image.MAX_IMAGE_PIXELS = -(-limit // 2)  # Pillow warns above this, and refuses above twice this
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -116,7 +116,7 @@ def _decode(encoded: bytes, name: str, limit: int) -> DecodedImage:
             pixels = Image.fromarray(np.clip(levels >> 8, 0, 255).astype(np.uint8)).convert("RGB")
         else:
             pixels = image.convert("RGB")
-        pixels.info = {}  # else a comment or profile would go into what is encoded from it
+        pixels.info = {}  # else a comment or profile would go into the encoded image
         return DecodedImage(pixels, kind, orientation_of(image))
 
 
@@ -124,7 +124,7 @@ def _reason(error: Exception, encoded: bytes) -> str:
     """Why Pillow does not decode a file, in one line."""
     if not isinstance(error, UnidentifiedImageError):
         return one_line(error)
-    for format_name in Image.ID:  # it says so whatever the reason was
+    for format_name in Image.ID:  # Pillow says so whatever the reason was
         factory, accept = Image.OPEN[format_name]
         if accept is not None and accept(encoded[:16]) is True:
             try:
@@ -140,7 +140,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _kind(image: Image.Image, name: str) -> str:
-    """What is unusual about an image, empty for RGB in a file that has the extension of its format."""
+    """What is unusual about an image; empty for RGB in a file with its format's extension."""
     extension = name[name.rfind(".") :].lower() if "." in name.rsplit("/", 1)[-1] else ""
     image_format = image.format or "image"
     words = []
@@ -159,7 +159,7 @@ def _kind(image: Image.Image, name: str) -> str:
 
 
 def turn(image: Image.Image, orientation: int) -> Image.Image:
-    """The image turned and mirrored as an EXIF orientation (1 to 8) says."""
+    """Turns and mirrors an image as an EXIF orientation (1 to 8) says."""
     if orientation == 1:
         return image
     exif = image.getexif()
@@ -170,7 +170,7 @@ def turn(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def stored_size(width: int, height: int, config: WriteConfig) -> tuple[int, int]:
-    """(width, height) that an image is stored in: scaled down so that the side that config says is not over its limit.
+    """Stored (width, height) of an image: scaled down so that the side that config limits is within its limit.
 
     The aspect is kept: the other side is rounded to the nearest pixel, at least 1.
     """
@@ -182,10 +182,10 @@ def stored_size(width: int, height: int, config: WriteConfig) -> tuple[int, int]
 
 
 def resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
-    """Pillow's resize with a filter by name, antialiased; the image itself where it has the size already.
+    """Pillow's antialiased resize with a filter by name; the image itself if it already has the size.
 
-    Rows first, then columns, as Pillow up to 12 does and our own resampling: Pillow 13 begins with what is cheaper, which for
-    tall images changes up to two grey levels.
+    Rows first, then columns, like Pillow up to 12 and our own resampling. Pillow 13 begins with the cheaper pass, which
+    changes tall images by up to two grey levels.
     """
     for step in ((size[0], image.height), size):
         if image.size != step:
@@ -194,7 +194,7 @@ def resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Ima
 
 
 def encode_jpeg(image: Image.Image, config: WriteConfig, restart_interval: int) -> bytes:
-    """A baseline JPEG at config's quality and subsampling with a restart marker after every restart_interval MCUs."""
+    """Encodes a baseline JPEG at config's quality and subsampling, with a restart marker after every restart_interval MCUs."""
     buffer = io.BytesIO()
     image.save(
         buffer,

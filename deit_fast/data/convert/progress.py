@@ -1,4 +1,4 @@
-"""Shows the progress of a conversion: a line on the terminal, or now and then a line in the log."""
+"""Shows the progress of a conversion: a bar on a terminal, or lines at intervals in a log."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _LOG_SECONDS = 30.0
 class Progress:
     """Rate, bytes, time left and odd files so far, on stderr; used in a `with` block.
 
-    On a terminal a bar that is drawn again and again; elsewhere a line every half minute, so that a log stays readable.
-    Nothing that is printed in the block can end it.
+    Draws a bar on a terminal; elsewhere prints a line every half minute, so that a log stays readable.
+    A failure to print does not end the block.
     """
 
     def __init__(self, total: int, what: str = "images") -> None:
@@ -39,14 +39,14 @@ class Progress:
         self._exit.close()
 
     def found(self, num_samples: int) -> None:
-        """So many were done by an earlier process; they do not count for the rate."""
+        """Counts samples that an earlier process converted; the rate leaves them out."""
         self._found += num_samples
         if self._is_terminal:
             self._bar.initial += num_samples
         self._bar.update(num_samples)
 
     def add(self, num_samples: int, num_bytes: int = 0, num_odd: int = 0) -> None:
-        """So many more are done, which made so many bytes, and so many of them odd."""
+        """Adds converted samples, the bytes that they take, and the number of odd ones among them."""
         self._done += num_samples
         self._bytes += num_bytes
         self._odd += num_odd

@@ -27,24 +27,24 @@ _PR_SET_PDEATHSIG = 1
 
 _fork = multiprocessing.get_context("fork")  # workers inherit the source, open files and scratch memory
 
-# gives the answer to a request; the second argument is to be told the sample in hand, for the message if all goes wrong
+# answers a request; calls its second argument with each sample that it begins, for error messages
 Handler = Callable[[Any, Callable[[int], None]], Any]
 
 
 class WorkerError(RuntimeError):
-    """A worker raised what it should not; says which image it had in hand, with the traceback."""
+    """A worker raised an unexpected error; names the image that it was processing, with the traceback."""
 
 
 class WorkerDied(UserError):
-    """A worker process ended by itself or was killed; says which image it had in hand."""
+    """A worker process ended by itself or was killed; names the image that it was processing."""
 
 
 class Workers:
-    """Processes that answer requests, each one after another, in the order they are sent.
+    """Processes that each answer requests one at a time, in the order they are sent.
 
-    handle(request, in_hand) runs in the process; describe(sample) names what was in hand in a message. An answer comes
-    through a pipe whose end is seen when the process dies in whatever way, so nothing waits for a dead one. Used in a
-    `with` block, which no process outlives.
+    handle(request, in_hand) runs in the process; describe(sample) names a sample in error messages. Answers come through a
+    pipe that closes however the process dies, so nothing waits for a dead one. Used in a `with` block, which no process
+    outlives.
     """
 
     def __init__(self, num_workers: int, handle: Handler, describe: Callable[[int], str]) -> None:
@@ -85,9 +85,9 @@ class Workers:
             raise self._death(worker) from error
 
     def receive(self) -> tuple[int, Any]:
-        """Waits for the next answer of any worker: (worker, answer).
+        """Waits for the next answer from any worker: (worker, answer).
 
-        Raises what went wrong there: UserError as it was, OSError for a full disk, WorkerDied, WorkerError for the rest.
+        Raises the worker's error: UserError unchanged, OSError for a full disk, WorkerDied, WorkerError for the rest.
         """
         pipe = wait(self._pipes)[0]
         assert isinstance(pipe, Connection)
@@ -139,10 +139,10 @@ class Workers:
 
 
 def map_unordered(requests: Iterable[Any], num_workers: int, handle: Handler, describe: Callable[[int], str]) -> Generator[Any]:
-    """The answers to all requests, as they come, each computed in one of num_workers processes; raises as Workers do."""
+    """Yields the answers to all requests as they come, computed in num_workers processes; raises as Workers do."""
     remaining = iter(requests)
     with Workers(num_workers, handle, describe) as workers:
-        first = list(itertools.islice(remaining, 2 * num_workers))  # for each one to work on, and one that lies ready
+        first = list(itertools.islice(remaining, 2 * num_workers))  # per worker: one to work on, and one that waits
         for number, request in enumerate(first):
             workers.send(number % num_workers, request)
         pending = len(first)
@@ -163,7 +163,7 @@ def _become_worker() -> None:
     """
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the kernel knew
+    if os.getppid() != parent:  # it ended before the kernel was told
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -175,7 +175,7 @@ def _become_worker() -> None:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Holds signals that ask the process to end back until the block is left."""
+    """Delays signals that ask the process to end until the block is left."""
     held = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     try:
         yield

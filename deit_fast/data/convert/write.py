@@ -34,19 +34,19 @@ from deit_fast.data.format.files import printable
 from deit_fast.data.format.index import structure_digest
 from deit_fast.data.load.forecast import forecast
 
-_SPACE_MARGIN = 0.95  # the estimate may be over by some per cent: what is nearly enough is tried
-# settings that change how a conversion runs, and not what comes of it
+_SPACE_MARGIN = 0.95  # the estimate may be a few per cent too high: try if space is nearly enough
+# settings that change how a conversion runs, not its result
 _NOT_IN_THE_BYTES = ("out", "on_error", "num_workers", "resume")
 
 
 def write_beton(source_config: SourceConfig, config: WriteConfig) -> dict[str, Any]:
-    """Converts a source into the beton config.out and its manifest, prints a summary, gives the manifest.
+    """Converts a source into the beton config.out and its manifest, prints a summary, and returns the manifest.
 
-    The bytes of the beton are a function of the source and the settings, whatever the number of workers, and however
-    often the conversion was interrupted and resumed. Beton and manifest come under their final names only when complete
-    and on the disk. Whatever ends the conversion before, Ctrl-C and SIGTERM included, leaves no process, and on the disk
-    only OUT.partial and OUT.partial.parts with what is finished; a line on stderr says so. Raises UserError for what the
-    user can mend, and WorkerError, naming the image, for a defect in a worker.
+    The bytes of the beton depend only on the source and the settings, not on the number of workers or on how often the
+    conversion was interrupted and resumed. Beton and manifest get their final names only when complete and on disk. If
+    anything ends the conversion earlier, Ctrl-C and SIGTERM included, no process remains, and on disk only OUT.partial and
+    OUT.partial.parts with what is finished; a line on stderr says so. Raises UserError for what the user can mend, and
+    WorkerError, naming the image, for a defect in a worker.
     """
     started = time.perf_counter()
     check_sections(source=source_config, write=config)
@@ -115,7 +115,7 @@ def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, o
 
 
 def _where(config: SourceConfig) -> dict[str, Any]:
-    """The source's options, with paths that hold in any folder."""
+    """The source's options, with paths that are valid from any folder."""
     paths = {name: getattr(config, name) for name in ("path", "classes")}
     return dataclasses.asdict(config) | {name: str(Path(path).resolve()) if path else "" for name, path in paths.items()}
 
@@ -126,7 +126,7 @@ def _first_odd(partial: PartialBeton) -> str:
 
 
 def _settings(source: Source, source_config: SourceConfig, config: WriteConfig) -> dict[str, Any]:
-    """All that the bytes of the beton depend on."""
+    """Everything that the bytes of the beton depend on."""
     write = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_IN_THE_BYTES}
     return {
         "versions": {
@@ -157,7 +157,7 @@ def _output_path(config: WriteConfig) -> Path:
 
 
 def _check_space(out: Path, wanted_bytes: int, partial: PartialBeton) -> None:
-    """Raises UserError where the beton will not fit on the disk, by what a few of its images come to."""
+    """Raises UserError if the beton, estimated from a few of its images, will not fit on the disk."""
     free_bytes = shutil.disk_usage(out.parent).free + partial.end
     if _SPACE_MARGIN * wanted_bytes > free_bytes:
         raise UserError(
@@ -168,10 +168,10 @@ def _check_space(out: Path, wanted_bytes: int, partial: PartialBeton) -> None:
 
 @contextmanager
 def _ending_signals_raise() -> Iterator[None]:
-    """Turns the first signal that asks the process to end into an exception, and leaves further ones unheard.
+    """Turns the first signal that asks the process to end into an exception, and ignores further ones.
 
-    So that the clean-up runs, and a second Ctrl-C does not cut it short. A signal that was ignored before (nohup) stays
-    so, and away from the main thread, where Python allows no handlers, nothing changes.
+    The clean-up then runs, and a second Ctrl-C does not cut it short. A signal that was ignored before (nohup) stays
+    ignored. Outside the main thread, where Python allows no handlers, nothing changes.
     """
 
     def end(number: int, _: Any) -> None:
@@ -208,7 +208,7 @@ def _print_summary(out: Path, manifest: dict[str, Any]) -> None:
 
 
 def _files_line(manifest: dict[str, Any]) -> str:
-    """Every file that was seen, and what became of it."""
+    """A line that counts the files seen by what happened to them."""
     files = manifest["files"]
     parts = [f"{files['written']:,} written"]
     parts += [f"{files['parts']:,} labels and other parts of samples"] if files["parts"] else []

@@ -20,10 +20,10 @@ from deit_fast.data.format.structure import Problem
 
 
 class Compared(NamedTuple):
-    """How a sample was compared with its source, and the difference; empty: none.
+    """How a sample was compared with its source, and the difference (empty: none).
 
-    `was_converted`: the source was converted again and its bytes compared with the stored ones; `was_decoded`: Pillow's pixels
-    of the source were compared with the stored ones.
+    `was_converted`: the source was converted again and the result compared with the stored bytes; `was_decoded`: Pillow's
+    pixels of the source were compared with the stored ones.
     """
 
     was_converted: bool
@@ -32,10 +32,10 @@ class Compared(NamedTuple):
 
 
 class Comparison:
-    """One process's state for comparing stored images with those of the source.
+    """Compares stored images with those of the source, in one process.
 
-    `samples` (num_samples,): the number in the source of each sample of the beton. Without settings it is unknown how the
-    source was converted, and only pixels are compared.
+    `samples`: (num_samples,) number in the source of each sample of the beton. Without settings, only pixels are compared,
+    because it is unknown how the source was converted.
     """
 
     def __init__(self, source: Source, samples: NDArray[np.int64], settings: WriteConfig | None) -> None:
@@ -55,7 +55,7 @@ class Comparison:
         self.source.close()
 
     def compare(self, sample: int, row: np.void, stored: bytes) -> Compared:
-        """Compares one sample with its source. row: of layout.SAMPLE_TYPE; stored: its bytes in the beton."""
+        """Compares one sample with its source. row: a layout.SAMPLE_TYPE; stored: the sample's bytes in the beton."""
         number = int(self.samples[sample])
         name = self.source.name(number)
         try:
@@ -73,7 +73,7 @@ class Comparison:
         limit = max(self._max_pixels, int(row["width"]) * int(row["height"]))
         was_converted = again is not None
         is_same = again is not None and again.stored == stored
-        # what was encoded anew has not the source's pixels, but those that encoding them again gives
+        # an image encoded anew lacks the source's pixels: it has those that encoding them again gives
         is_encoded_anew = again is not None and not again.is_exact and again.mode != RAW_MODE
         if is_encoded_anew and is_same:
             return Compared(was_converted, False, "")
@@ -89,7 +89,7 @@ class Comparison:
         return Compared(was_converted, not is_encoded_anew, difference)
 
     def _source_pixels(self, content: bytes | NDArray[np.uint8], name: str, limit: int, *, is_raw: bool) -> Image.Image:
-        """The source's pixels by Pillow; oriented and scaled by the settings if they are stored raw."""
+        """Pillow's pixels of the source; oriented and scaled by the settings if they are stored raw."""
         if isinstance(content, bytes):
             decoded = decode(content, name, limit)
             pixels, orientation = decoded.pixels, decoded.orientation
@@ -103,9 +103,9 @@ class Comparison:
 
 
 def open_comparison(path: str, beton: Beton, manifest: dict[str, Any] | None) -> tuple[Comparison | None, list[Problem]]:
-    """The source at path, opened as the manifest says, without those that were skipped; and where its labels differ.
+    """Opens the source at path as the manifest says, without skipped images; also returns where its labels differ.
 
-    No comparison where it has another number of images: it is not known which is which then. Raises UserError where the
+    Returns no comparison if the source has another number of images: then they cannot be matched. Raises UserError if the
     source cannot be opened.
     """
     source_config, settings = _settings(manifest)
@@ -128,7 +128,7 @@ def open_comparison(path: str, beton: Beton, manifest: dict[str, Any] | None) ->
 
 
 def known_source(beton: Beton, manifest: dict[str, Any] | None) -> Comparison | None:
-    """The image folder that the manifest says the beton came from, where it is still there: for the names of samples."""
+    """The image folder that the beton came from by its manifest, if it still exists: for the names of samples."""
     source = (manifest or {}).get("source")
     if not isinstance(source, dict) or source.get("kind") != "folder" or not Path(str(source.get("path"))).is_dir():
         return None
@@ -139,7 +139,7 @@ def known_source(beton: Beton, manifest: dict[str, Any] | None) -> Comparison | 
 
 
 def _settings(manifest: dict[str, Any] | None) -> tuple[SourceConfig, WriteConfig | None]:
-    """What the manifest says of the source, and of how it was converted; None where there is no manifest, or an old one."""
+    """The manifest's options of the source and of its conversion; the latter None without a manifest or with an old one."""
     source, settings = (manifest or {}).get("source"), (manifest or {}).get("settings")
     if not isinstance(source, dict) or not isinstance(settings, dict):
         return SourceConfig(), None
@@ -150,7 +150,7 @@ def _settings(manifest: dict[str, Any] | None) -> tuple[SourceConfig, WriteConfi
 
 
 def _skipped(manifest: dict[str, Any] | None) -> set[str]:
-    """Names of the source's files that were skipped in the conversion."""
+    """Names of the source's files that the conversion skipped."""
     odd = (manifest or {}).get("odd")
     lines = [line for line in odd if isinstance(line, dict)] if isinstance(odd, list) else []
     return {str(line.get("name")) for line in lines if line.get("what") == "skipped"}

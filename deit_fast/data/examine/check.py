@@ -34,7 +34,7 @@ class Answer:
 
 
 class Checker:
-    """A process's state for checking samples; opened before the fork."""
+    """Checks samples in one process; opened before the fork."""
 
     def __init__(self, beton: Beton, index: Index | None, comparison: Comparison | None) -> None:
         self.beton = beton
@@ -85,7 +85,7 @@ class Checker:
         return ([f"{len(stored):,} of its {size:,} bytes can be read"] if len(stored) < size else []), stored
 
     def _image_problems(self, sample: int, row: np.void, stored: bytes) -> Iterator[str]:
-        """Also fills the row's digest."""
+        """Finds problems of an image, and fills in the row's digest."""
         is_whole = True
         if self.index is not None:
             digest = layout.sample_digest(row, self.index.length_bytes(sample), stored)
@@ -107,7 +107,7 @@ class Checker:
     def _decode(self, stored: bytes, height: int, width: int) -> str:
         """Why the JPEG does not decode to that size; empty if it does."""
         try:
-            # its memory is not touched, and so not taken, before the JPEG's own size fits
+            # this memory is not touched, and so not used, before the JPEG's own size matches
             status, _ = self._decoder.decode(stored, height, width)
             if status == OK:
                 return ""

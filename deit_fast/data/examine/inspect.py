@@ -1,4 +1,4 @@
-"""Describes a beton in a table, with the memory that loading it for training takes: `deit-fast inspect`."""
+"""Describes a beton in a table, with the memory that loading it for training needs: `deit-fast inspect`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PRINTED_ODD_FILES = 10
 
 
 def inspect_beton(config: InspectConfig) -> dict[str, Any]:
-    """Prints a description of a beton and of its manifest, if there is one, and gives it as a dictionary.
+    """Prints a description of a beton and of its manifest, if there is one, and returns it as a dictionary.
 
-    Sizes and counts are those of the beton itself. Raises UserError for a beton with a damaged structure, and for a file that
+    Sizes and counts come from the beton itself. Raises UserError if the beton's structure is damaged, or the file beside it
     is no manifest.
     """
     if not config.beton:
@@ -149,7 +149,7 @@ def _tile_rows(tiles: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 
 def _manifest_rows(manifest: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """Rows with facts that only the manifest has; manifests of an earlier format have fewer."""
+    """Rows of facts that only the manifest has; earlier formats have fewer."""
     if manifest is None:
         return [("manifest", "none beside the beton: names of classes, settings and digests are not known")]
     rows = []

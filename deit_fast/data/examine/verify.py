@@ -1,4 +1,4 @@
-"""Finds damage in a beton: structure, digests, decoding, differences from the source: `deit-fast verify`."""
+"""Finds damage in a beton, in structure, digests and decoding, and differences from the source: `deit-fast verify`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from deit_fast.data.format.structure import Problem, Region, regions_of_zeros, s
 
 _SAMPLES_AT_ONCE = 64
 _PRINTED_PROBLEMS = 20
-# of the manifest, compared with what the beton comes to
+# entries of the manifest that are compared with the beton's own values
 _COUNTS = ("images_per_class", "num_jpeg", "num_raw", "stored_bytes", "width", "height", "mean_pixels")
 
 
 def verify_beton(config: VerifyConfig) -> dict[str, Any]:
-    """Checks a beton with all cores, prints the checks and the problems found, and gives them as a dictionary.
+    """Checks a beton with all cores, prints the checks and the problems found, and returns them as a dictionary.
 
     Raises UserError with the number of problems if there are any; at once if the structure is damaged.
     """
@@ -50,8 +50,8 @@ def verify_beton(config: VerifyConfig) -> dict[str, Any]:
 def check_beton(config: VerifyConfig) -> dict[str, Any]:
     """The result of verify_beton. Raises UserError only if the beton or the source cannot be opened, or a worker dies.
 
-    `problems`: {sample, name, what} each, sample None if it concerns none; `checked`: for each kind of check whether it was
-    possible; `compared`: number of samples compared with the source, by bytes converted again and by pixels.
+    `problems`: a list of {sample, name, what}, sample None if it concerns none; `checked`: whether each kind of check was
+    possible; `compared`: number of samples compared with the source, by bytes of a new conversion and by pixels.
     """
     started = time.perf_counter()
     check_sections(verify=config)
@@ -72,7 +72,7 @@ def check_beton(config: VerifyConfig) -> dict[str, Any]:
         compared = {"converted_again": 0, "pixels": 0}
         num_bytes = 0
         regions = [] if is_ours and index is None else regions_of_zeros(beton, index)
-        behind: list[tuple[int | None, Problem]] = []  # what is wrong behind an image, and with which sample's
+        behind: list[tuple[int | None, Problem]] = []  # problems after an image, with the number of its sample
         for answer in _in_order(_answers(checker, num_workers, regions)):
             if answer.region is not None:
                 behind += [(answer.region.sample, problem) for problem in answer.problems]
@@ -82,13 +82,13 @@ def check_beton(config: VerifyConfig) -> dict[str, Any]:
             compared["converted_again"] += answer.num_converted
             compared["pixels"] += answer.num_decoded
             num_checked += len(answer.rows)
-            if manifest is not None and not problems:  # labels that no manifest bounds could be of any size
+            if manifest is not None and not problems:  # without a manifest, labels have no bound
                 totals.add(Part(0, answer.rows, b"", []))
             progress.add(len(answer.rows), answer.num_bytes, len(answer.problems))
-        # behind an image whose size is not what it was there is the rest of it
+        # after an image whose recorded size was damaged lies the rest of it
         damaged = {problem.sample for problem in problems} - {None}
         problems += [problem for sample, problem in behind if sample not in damaged]
-        if manifest is not None and not problems:  # else they follow from the others
+        if manifest is not None and not problems:  # otherwise they follow from the other problems
             problems += _manifest_problems(beton, index, manifest, totals)
         named = _named(problems, beton, manifest, comparison)
     seconds = time.perf_counter() - started
@@ -107,7 +107,7 @@ def check_beton(config: VerifyConfig) -> dict[str, Any]:
 
 
 def _checked(beton: Beton, index: Index | None, manifest: dict[str, Any] | None, is_ours: bool) -> dict[str, bool]:
-    """Which checks of a beton by itself were possible."""
+    """Which checks were possible on the beton alone."""
     return {
         "structure": True,
         "decoding": True,
@@ -126,7 +126,7 @@ def _digests(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _index(beton: Beton, manifest: dict[str, Any] | None) -> tuple[Index | None, list[Problem], bool]:
-    """The index, None if it cannot be read; its problem; whether there should be one, because we wrote the beton."""
+    """The index (None if unreadable), its problems, and whether the beton should have one because we wrote it."""
     try:
         index = read_index(beton)
     except UserError as error:
@@ -137,7 +137,7 @@ def _index(beton: Beton, manifest: dict[str, Any] | None) -> tuple[Index | None,
 
 
 def _answers(checker: Checker, num_workers: int, regions: list[Region]) -> Iterator[Answer]:
-    """Answers about all samples and regions, in any order; computed in this process if only one is asked for."""
+    """Answers about all samples and regions, in any order; computed in this process if num_workers is 1."""
     num_samples = checker.beton.num_samples
     step = max(1, min(_SAMPLES_AT_ONCE, -(-num_samples // (4 * num_workers))))
     ranges = [range(first, min(first + step, num_samples)) for first in range(0, num_samples, step)]
@@ -148,7 +148,7 @@ def _answers(checker: Checker, num_workers: int, regions: list[Region]) -> Itera
 
 
 def _in_order(answers: Iterable[Answer]) -> Iterator[Answer]:
-    """The answers about samples, in the order of the samples, as digests over several samples need."""
+    """Yields the answers about samples in the order of the samples, because digests over several samples need it."""
     waiting: dict[int, Answer] = {}
     following = 0
     for answer in answers:
@@ -163,7 +163,7 @@ def _in_order(answers: Iterable[Answer]) -> Iterator[Answer]:
 
 
 def _manifest_problems(beton: Beton, index: Index | None, manifest: dict[str, Any], totals: Totals) -> Iterator[Problem]:
-    """Where the manifest does not say what the beton comes to; each digest covers what those of single samples do not."""
+    """Finds differences between manifest and beton; its digests cover what those of single samples do not."""
     facts = totals.facts(beton.num_classes) | {"file_bytes": beton.path.stat().st_size}
     names = [*_COUNTS, "file_bytes", *(["num_tiles"] if index is not None else [])]
     for name in names:
@@ -190,7 +190,7 @@ def _manifest_problems(beton: Beton, index: Index | None, manifest: dict[str, An
 def _named(
     problems: list[Problem], beton: Beton, manifest: dict[str, Any] | None, comparison: Comparison | None
 ) -> list[dict[str, Any]]:
-    """The problems as they go into JSON: first those of no sample, then one for each sample, in their order."""
+    """The problems as JSON entries: first those without a sample, then one per sample, in order."""
     if not problems:
         return []
     lines: list[dict[str, Any]] = [

@@ -1,1 +1,1 @@
-"""The format of a beton: its layout, its index of tiles, its manifest."""
+"""Reads, describes and checks the format of a beton: its layout, its index of tiles, its manifest."""

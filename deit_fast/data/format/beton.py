@@ -1,4 +1,4 @@
-"""Opens a beton: checks its structure and reads what is known of its images, without decoding any."""
+"""Opens a beton: checks its structure and reads the metadata of its images, without decoding any."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from numpy.typing import NDArray
 from deit_fast.config import UserError, as_now
 
 MANIFEST_FORMAT = 2
-_MANIFEST_FORMATS = (1, 2)  # that can be read: 1 has no digests and no word on single images
-JPEG_MODE, RAW_MODE = 0, 1  # FFCV's IMAGE_MODES, as they stand in the file
+_MANIFEST_FORMATS = (1, 2)  # readable ones; 1 has no digests and says nothing of single images
+JPEG_MODE, RAW_MODE = 0, 1  # FFCV's IMAGE_MODES, as stored in the file
 
 
 @dataclass(frozen=True, eq=False)
 class Beton:
     """A beton with a valid structure. Arrays have one element for each sample, in the order of the file's metadata.
 
-    `classes`: names from the manifest; None if there is none. `modes`: JPEG_MODE or RAW_MODE. `offsets` and `sizes`: of the
+    `classes`: names from the manifest, None without one. `modes`: JPEG_MODE or RAW_MODE. `offsets` and `sizes`: those of the
     stored images in the file, in bytes.
     """
 
@@ -59,11 +59,11 @@ def manifest_path(path: Path) -> Path:
 
 
 def open_beton(path: str | Path) -> Beton:
-    """Reads header, metadata, allocation table and manifest (where there is one) of a beton, ours or stock FFCV's.
+    """Reads header, metadata, allocation table and manifest (if there is one) of a beton, ours or stock FFCV's.
 
-    Raises UserError, naming what is wrong, for a file that is missing, is no beton, is truncated, lacks an image field
-    named `image` or an integer field named `label`, contradicts itself, or disagrees with its manifest. No size stated
-    in the file is believed before it was held against the length of the file. The stored images are not decoded.
+    Raises UserError, naming what is wrong, if the file is missing, is no beton, is truncated, lacks an image field named
+    `image` or an integer field named `label`, contradicts itself, or disagrees with its manifest. Checks each size stated in
+    the file against the length of the file before use. Does not decode the stored images.
     """
     path = Path(path)
     if not path.exists():
@@ -106,7 +106,7 @@ def _read_array(file: BinaryIO, dtype: np.dtype[Any], count: int, offset: int) -
 
 
 def _read_structure(path: Path, file: BinaryIO) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-    """Metadata of the fields `image` and `label`, and the allocation table, whose regions lie within the file."""
+    """Metadata of the fields `image` and `label`, and the allocation table; checks that its regions lie in the file."""
     file_bytes = path.stat().st_size
     if file_bytes == 0:
         raise _not_a_beton(path, "the file is empty")
@@ -147,7 +147,7 @@ def _read_structure(path: Path, file: BinaryIO) -> tuple[dict[str, NDArray[Any]]
 
 
 def _read_fields(path: Path, descriptors: NDArray[Any]) -> tuple[list[str], np.dtype[Any], int]:
-    """Names of the fields, the type of a row of metadata, and how many rows of the allocation table a sample has.
+    """Names of the fields, type of a row of metadata, and number of rows that a sample has in the allocation table.
 
     Checks that there are images and labels.
     """
@@ -158,7 +158,7 @@ def _read_fields(path: Path, descriptors: NDArray[Any]) -> tuple[list[str], np.d
         names = [decode_null_terminated_string(name) for name in descriptors["name"]]
         fields = get_handlers(descriptors)
         metadata_type = get_metadata_type(fields)
-    except Exception as error:  # an array field parses its arguments from JSON, and raises what it stumbles on
+    except Exception as error:  # an array field parses its arguments from JSON, and may raise anything
         raise _not_a_beton(path, f"its field descriptors cannot be read ({type(error).__name__})") from error
     described = dict(zip(names, fields, strict=True))
     for name, kind in (("image", RGBImageField), ("label", IntField)):
@@ -170,7 +170,7 @@ def _read_fields(path: Path, descriptors: NDArray[Any]) -> tuple[list[str], np.d
 
 
 def _stored_sizes(path: Path, images: NDArray[Any], table: NDArray[Any]) -> NDArray[np.uint64]:
-    """Bytes of each stored image (samples,), from the row of the allocation table that starts where the image does."""
+    """Bytes of each stored image (samples,), from the row of the allocation table with the image's offset."""
     order = np.argsort(table["ptr"], kind="stable")
     starts = table["ptr"][order]
     rows = np.minimum(np.searchsorted(starts, images["data_ptr"]), len(starts) - 1)

@@ -16,10 +16,10 @@ def training_labels(
 ) -> NDArray[np.int64] | None:
     """For each label of `val` the label of its class in training, (classes of val,); None if all labels stay the same.
 
-    classes: names of the num_classes classes in training, None if unknown. trained_on: their origin, for errors. Classes of
-    `val` are matched by name and must be those of training, or some of them in the same order. If either side has no names,
-    labels stay. Raises UserError for other classes, for ambiguous repeated names, and, without names, for a label beyond
-    num_classes.
+    classes: names of the num_classes classes in training, None if unknown. trained_on: their origin, for errors. The classes
+    of `val` are matched by name and must be all training classes, or some of them in the same order. If either side has no
+    names, labels stay. Raises UserError for other classes, for ambiguous repeated names, and, without names, for a label
+    beyond num_classes.
     """
     if classes is None or val.classes is None:
         largest = int(val.labels.max())
@@ -50,8 +50,8 @@ def training_labels(
 
 
 def _places(wanted: Iterable[str], names: Sequence[str]) -> list[int]:
-    """Where each of the wanted is in names, each behind the one before it and as early as that allows; up to the first that
-    is not found."""
+    """The earliest position of each wanted name in names after the position of the one before; stops at the first that is
+    missing."""
     places: list[int] = []
     for name in wanted:
         try:

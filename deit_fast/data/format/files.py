@@ -8,11 +8,11 @@ import stat
 from pathlib import Path
 
 _MOST_PIECES = 1024  # in one write
-_ONE_WRITE = 1 << 30  # Linux writes 2 GiB less a page at most at once
+_ONE_WRITE = 1 << 30  # Linux writes at most 2 GiB less a page at once
 
 
 def write_at(descriptor: int, content: bytes, offset: int) -> None:
-    """Writes all of content at a file offset; raises OSError, ENOSPC where the system takes a part and then nothing."""
+    """Writes all of content at a file offset; raises OSError, ENOSPC if the system takes a part and then nothing."""
     view = memoryview(content)
     while view.nbytes:
         written = os.pwrite(descriptor, view[:_ONE_WRITE], offset)
@@ -22,19 +22,19 @@ def write_at(descriptor: int, content: bytes, offset: int) -> None:
 
 
 def write_pieces_at(descriptor: int, pieces: list[bytes], offset: int) -> None:
-    """Writes pieces one after another from a file offset on, without joining them first; raises as write_at does."""
+    """Writes consecutive pieces from a file offset on without joining them first; raises as write_at does."""
     for first in range(0, len(pieces), _MOST_PIECES):
         some = pieces[first : first + _MOST_PIECES]
         num_bytes = sum(map(len, some))
-        if os.pwritev(descriptor, some, offset) != num_bytes:  # a full disk, or more than one write takes
+        if os.pwritev(descriptor, some, offset) != num_bytes:  # the disk is full, or it is too much for one write
             write_at(descriptor, b"".join(some), offset)
-        # asks the kernel to begin writing to the disk, which waits for nothing, and would else begin with the last sync
+        # asks the kernel to start writing to disk now, without waiting; it would else start at the last sync
         os.posix_fadvise(descriptor, offset, num_bytes, os.POSIX_FADV_DONTNEED)
         offset += num_bytes
 
 
 def read_at(descriptor: int, num_bytes: int, offset: int) -> bytes:
-    """Reads a number of bytes at a file offset; fewer only at the end of the file."""
+    """Reads num_bytes at a file offset; fewer only at the end of the file."""
     pieces = []
     while num_bytes and (piece := os.pread(descriptor, min(num_bytes, _ONE_WRITE), offset)):
         pieces.append(piece)
@@ -43,7 +43,7 @@ def read_at(descriptor: int, num_bytes: int, offset: int) -> bytes:
 
 
 def sync(path: Path) -> None:
-    """Waits until the file, or the names in the folder, are on the disk."""
+    """Waits until the file, or the names in the folder, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -52,7 +52,7 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file and waits until it is on the disk; leaves no file if that fails."""
+    """Writes a file and waits until it is on disk; leaves no file if that fails."""
     try:
         path.write_text(text, encoding="utf-8")
         sync(path)
@@ -62,7 +62,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_file(path: str | Path) -> bytes:
-    """All of a regular file; raises OSError, and never waits, for a pipe, a device or a folder."""
+    """Reads a regular file; raises OSError for a pipe, a device or a folder, without waiting."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
@@ -74,5 +74,5 @@ def read_file(path: str | Path) -> bytes:
 
 
 def printable(text: str) -> str:
-    """The text on one line: control characters and bytes that are no text are escaped."""
+    """The text on one line, with control characters and undecodable bytes escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,4 +1,4 @@
-"""Digests of a beton's labels and stored images, to tell whether two betons are the same for training."""
+"""Computes digests of a beton's labels and stored images, which tell whether two betons are the same for training."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _PROBED_BYTES = 1 << 16
 def identity(beton: Beton, *, with_places: bool = False) -> dict[str, str]:
     """SHA-256, in hexadecimal, of a beton's "labels" and "images"; independent of the file's path.
 
-    For a beton of ours the digests of the images in its index are hashed. For another one it is the size, width, height and
-    mode of each image, and the first 64 KiB of 256 evenly spread images: whole data sets cannot be read at each start.
-    with_places: include the offset of each image, on which data.order=pages depends.
+    For our betons, hashes the digests of the images in the index. For others, hashes the size, width, height and mode of each
+    image, and the first 64 KiB of 256 evenly spread images: reading the whole data set at each start would take too long.
+    with_places: include the offset of each image, because data.order=pages depends on it.
     """
     images = hashlib.sha256()
     index = read_index(beton)

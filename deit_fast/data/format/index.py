@@ -20,9 +20,9 @@ _PIECE = 1 << 24
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """`rows` (num_samples,) layout.INDEX_TYPE, and all tile lengths as bytes (n,) uint8, both memory-mapped.
+    """`rows`: (num_samples,) layout.INDEX_TYPE, and all tile lengths as bytes (n,) uint8, both memory-mapped.
 
-    `data_end` is the file offset behind the last image, `lengths_end` behind the last length.
+    `data_end`: file offset after the last image; `lengths_end`: after the last length.
     """
 
     rows: NDArray[np.void]
@@ -37,9 +37,9 @@ class Index:
         return self.lengths[start : start + int(row["num_tiles"]) * int(row["length_bytes"])].tobytes()
 
     def tile_lengths(self, sample: int) -> NDArray[np.uint32]:
-        """Bytes of each tile (num_tiles,) of a sample, the marker behind it included; empty where it has none.
+        """Bytes of each tile (num_tiles,) of a sample, including the marker after it; empty if it has none.
 
-        The first starts header_bytes into the image; each restart interval is one tile.
+        The first tile starts header_bytes into the image; each restart interval is one tile.
         """
         length_bytes = int(self.rows[sample]["length_bytes"])
         if length_bytes == 0:
@@ -48,9 +48,9 @@ class Index:
 
 
 def read_index(beton: Beton) -> Index | None:
-    """The index of a beton that we wrote; None for a beton without one, as from stock FFCV.
+    """The index of a beton that we wrote; None for a beton without one, such as stock FFCV's.
 
-    Raises UserError for an index that is damaged. Tile lengths are checked against the file, not against the images.
+    Raises UserError if the index is damaged. Checks tile lengths against the file, not against the images.
     """
     path, num_samples = beton.path, beton.num_samples
     with path.open("rb") as file:
@@ -77,7 +77,7 @@ def read_index(beton: Beton) -> Index | None:
             f"{path}: damaged beton: its header says {num_samples} samples, its index {int(trailer['num_samples'])}; convert "
             "it again"
         )
-    # the trailer's digest holds: what does not fit now was not damaged but made so
+    # the trailer's digest is right: what does not fit now was written so, not damaged
     assert data_end <= index_start
     assert lengths_start == index_start + num_samples * layout.INDEX_TYPE.itemsize
     assert lengths_start <= lengths_end <= trailer_start
@@ -105,7 +105,7 @@ def _check_rows(path: Path, rows: NDArray[np.void], num_lengths: int) -> None:
 def sample_rows(beton: Beton, index: Index | None, first: int, end: int) -> NDArray[np.void]:
     """A beton's facts about the samples from first up to end (end - first,), layout.SAMPLE_TYPE.
 
-    Unknown facts are zero: digest, is_exact, orientation, and without an index all about tiles.
+    Unknown facts are zero: digest, is_exact, orientation, and without an index everything about tiles.
     """
     rows = np.zeros(end - first, layout.SAMPLE_TYPE)
     columns: dict[str, NDArray[Any]] = {
@@ -125,12 +125,12 @@ def sample_rows(beton: Beton, index: Index | None, first: int, end: int) -> NDAr
 
 
 def metadata_end(num_samples: int) -> int:
-    """File offset behind the metadata."""
+    """File offset after the metadata."""
     return HeaderType.itemsize + len(layout.FIELDS) * FieldDescType.itemsize + num_samples * layout.METADATA_TYPE.itemsize
 
 
 def structure_digest(path: Path, num_samples: int, data_end: int) -> str:
-    """SHA-256, in hexadecimal, of all bytes in a beton of ours before the first image and after the last."""
+    """SHA-256, in hexadecimal, of all bytes before the first and after the last image of a beton that we wrote."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         digest.update(file.read(metadata_end(num_samples)))

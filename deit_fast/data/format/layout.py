@@ -1,13 +1,13 @@
 """Lays out a beton: the parts of the file, and the position of each stored image.
 
     header, descriptions of the fields, metadata      FFCV's
-    images                                            nearly in the order of the samples, none across a page
-    index: a row for each sample, then tile lengths   ours; stock readers never look there
-    trailer                                           ours: where the index is
+    images                                            nearly in sample order, none across a page
+    index: a row for each sample, then tile lengths   ours; stock readers ignore it
+    trailer                                           ours: the position of the index
     allocation table, to the end of the file          FFCV's, one row for each sample
 
 All numbers are little-endian, as FFCV writes them. FFCV's own writer puts nothing between the last page and the
-allocation table; a reader finds the trailer right before the table, or takes the beton as one without an index.
+allocation table; a reader that does not find the trailer right before the table treats the beton as one without an index.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ffcv.fields import IntField, RGBImageField
 from ffcv.types import ALLOC_TABLE_TYPE, CURRENT_VERSION, TYPE_ID_HANDLER, FieldDescType, HeaderType, get_metadata_type
 from numpy.typing import NDArray
 
-LAYOUT_VERSION = 1  # of `place`: with another, a conversion that an earlier version began cannot be gone on with
+LAYOUT_VERSION = 1  # of `place`: a conversion that another version began cannot be resumed
 PAGE_BYTES = 8 << 20  # FFCV's default; readers of betons larger than memory fetch whole pages
 ALIGNMENT = 64  # of the index, in bytes
 
@@ -28,9 +28,9 @@ FIELDS = {"image": RGBImageField(), "label": IntField()}
 _TYPE_IDS = {handler: type_id for type_id, handler in TYPE_ID_HANDLER.items()}
 METADATA_TYPE = get_metadata_type(list(FIELDS.values()))
 
-# Of each sample: the first 8 bytes of its digest; where the lengths of its tiles start, in bytes from the start of all
-# lengths; how many there are, and of how many bytes each (0: stored without tiles); MCUs in a tile; bytes before the
-# first tile; pixels of an MCU
+# For each sample: the first 8 bytes of its digest; where the lengths of its tiles start, in bytes from the start of all
+# lengths; their number, and the bytes of each (0: stored without tiles); MCUs in a tile; bytes before the first tile;
+# pixels of an MCU
 INDEX_TYPE = np.dtype(
     [
         ("digest", "V8"),
@@ -45,7 +45,7 @@ INDEX_TYPE = np.dtype(
     ]
 )
 
-# What the digest of a sample covers, beside its tiles' lengths and its image
+# The digest of a sample covers these, its tiles' lengths and its image
 FACTS_TYPE = np.dtype(
     [
         ("label", "<i8"),
@@ -61,14 +61,14 @@ FACTS_TYPE = np.dtype(
         ("size", "<u8"),
     ]
 )
-# All that is known of a stored sample: what goes into metadata, index and allocation table, and two facts that do not
+# All facts about a stored sample: those in metadata, index and allocation table, and two that are in none of them
 SAMPLE_TYPE = np.dtype(
     [
         *FACTS_TYPE.descr,
         ("digest", "V32"),
         ("offset", "<u8"),
         ("is_exact", "?"),  # a JPEG with its source's pixels
-        ("orientation", "u1"),  # EXIF's, of the source
+        ("orientation", "u1"),  # the source's EXIF orientation
     ]
 )
 
@@ -83,13 +83,13 @@ TRAILER_TYPE = np.dtype(
         ("index_start", "<u8"),
         ("lengths_start", "<u8"),
         ("lengths_end", "<u8"),
-        ("digest", "V8"),  # of all before it in the trailer
+        ("digest", "V8"),  # of everything before it in the trailer
     ]
 )
 
 
 def data_start(num_samples: int) -> int:
-    """File offset from which images may lie, in a beton with room for so many samples."""
+    """File offset from which images may lie, in a beton with room for num_samples samples."""
     head = HeaderType.itemsize + len(FIELDS) * FieldDescType.itemsize + num_samples * METADATA_TYPE.itemsize
     return aligned(head, ALIGNMENT)
 
@@ -100,17 +100,17 @@ def aligned(offset: int, alignment: int) -> int:
 
 
 def enclosing_page(num_bytes: int) -> int:
-    """Smallest power of two that holds so many bytes, at least PAGE_BYTES."""
+    """Smallest power of two that holds num_bytes, at least PAGE_BYTES."""
     return max(PAGE_BYTES, 1 << (num_bytes - 1).bit_length())
 
 
 def place(sizes: NDArray[np.int64], end: int) -> tuple[NDArray[np.int64], int]:
-    """File offsets (n,) of images of those sizes in bytes (n,), the first at or after `end`, and where the last ends.
+    """File offsets (n,) for images of these sizes in bytes (n,), the first at or after `end`, and where the last ends.
 
-    One after another in their order, except that where the next would cross a page, the first that still fits before the
-    page's end comes before it, and where none fits, the next starts the next page. So little is left empty: betons of
-    photographs of 110 kB became 0.3 % smaller by that. One that is larger than a page starts where a
-    page of the smallest power of two that holds it would: with the largest such page in the header, none crosses one.
+    Images follow each other in order. If the next would cross a page, the first that still fits before the page's end comes
+    before it; if none fits, the next starts the next page. This leaves little space empty: betons of photographs of 110 kB
+    became 0.3 % smaller. An image larger than a page starts where a page of the smallest power of two that holds it would:
+    with the largest such page in the header, no image crosses a page.
     """
     offsets = np.empty(len(sizes), np.int64)
     waiting = list(enumerate(sizes.tolist()))
@@ -146,9 +146,9 @@ def header(num_samples: int, page_bytes: int, table_start: int) -> bytes:
 
 
 def tables(rows: NDArray[np.void], first: int, lengths_bytes: int) -> tuple[bytes, bytes, bytes]:
-    """What metadata, index and allocation table say of consecutive samples, the first of which has the number `first`.
+    """The bytes in metadata, index and allocation table for consecutive samples from number `first` on.
 
-    rows (n,) SAMPLE_TYPE; lengths_bytes: bytes of the tile lengths of all samples before them.
+    rows: (n,) SAMPLE_TYPE; lengths_bytes: bytes of the tile lengths of all samples before these.
     """
     metadata = np.zeros(len(rows), METADATA_TYPE)
     assert METADATA_TYPE.names is not None
@@ -170,7 +170,7 @@ def tables(rows: NDArray[np.void], first: int, lengths_bytes: int) -> tuple[byte
 
 
 def trailer(num_samples: int, data_end: int, index_start: int, lengths_start: int, lengths_end: int) -> bytes:
-    """Our trailer, which ends where the allocation table starts."""
+    """Our trailer, which ends at the start of the allocation table."""
     content = np.zeros(1, TRAILER_TYPE)
     content["magic"], content["version"] = MAGIC, TRAILER_VERSION
     content["num_samples"], content["data_end"] = num_samples, data_end
@@ -183,8 +183,8 @@ def trailer(num_samples: int, data_end: int, index_start: int, lengths_start: in
 class Tiling:
     """Where the restart intervals of a stored JPEG lie.
 
-    mcu_width, mcu_height in pixels; interval in MCUs; header_bytes: before the first entropy-coded byte; lengths
-    (num_tiles,): bytes of each interval with the marker that follows it, so that cumulative sums are offsets.
+    mcu_width, mcu_height: in pixels; interval: in MCUs; header_bytes: bytes before the first entropy-coded one; lengths:
+    (num_tiles,) bytes of each interval with the marker that follows it, so that cumulative sums are offsets.
     """
 
     mcu_width: int
@@ -195,7 +195,7 @@ class Tiling:
 
 
 def tile_lengths(tiling: Tiling | None) -> tuple[bytes, int]:
-    """The lengths of the tiles as they stand in the index, and the bytes of each: 2, or 4 where one is 64 KiB or more."""
+    """The lengths of the tiles as stored in the index, and the bytes of each: 2, or 4 if one is 64 KiB or more."""
     if tiling is None:
         return b"", 0
     length_bytes = 2 if int(tiling.lengths.max()) < 1 << 16 else 4
@@ -203,7 +203,7 @@ def tile_lengths(tiling: Tiling | None) -> tuple[bytes, int]:
 
 
 def sample_digest(row: np.void, lengths: bytes, stored: bytes | memoryview) -> bytes:
-    """SHA-256 of all that a beton says of a sample but where it lies. row: one of SAMPLE_TYPE, of which FACTS_TYPE counts."""
+    """SHA-256 of everything that a beton stores of a sample except its position. row: a SAMPLE_TYPE; its FACTS_TYPE counts."""
     digest = hashlib.sha256(row.tobytes()[: FACTS_TYPE.itemsize])
     digest.update(lengths)
     digest.update(stored)

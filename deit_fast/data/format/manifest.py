@@ -1,4 +1,4 @@
-"""Makes the manifest of a beton from the parts of its conversion."""
+"""Computes the facts in a beton's manifest from the parts of its conversion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SAMPLES_PER_BLOCK = 1024
 
 
 class Totals:
-    """Sums over the parts of a conversion, which come in their order."""
+    """Sums over the parts of a conversion, which must be added in order."""
 
     def __init__(self) -> None:
         self.num_samples = self.num_jpeg = self.num_exact = self.num_tiles = 0
@@ -72,7 +72,7 @@ class Totals:
         self._block = hashlib.sha256()
 
     def facts(self, num_classes: int) -> dict[str, Any]:
-        """What the manifest says of the images."""
+        """The manifest's facts about the images."""
         blocks = self.block_digests + ([self._block.hexdigest()] if self.num_samples % SAMPLES_PER_BLOCK else [])
         count = self.num_samples
         return {
@@ -97,7 +97,7 @@ class Totals:
         }  # fmt: skip
 
     def _pixel_values(self) -> dict[str, Any]:
-        """Mean and standard deviation of each channel, in units of 255 grey levels, over the images that were looked at."""
+        """Mean and standard deviation of each channel, in units of 255 grey levels, over the images with histograms."""
         levels = np.arange(256) / 255
         counts = self.histograms.sum(axis=1)
         means = (self.histograms @ levels) / np.maximum(counts, 1)

@@ -1,4 +1,4 @@
-"""A run of samples of a beton, and what is stored of each."""
+"""Holds a part of a conversion, a run of samples, with what the beton stores of each; converts it to and from bytes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from deit_fast.data.format.layout import SAMPLE_TYPE
 
-_SIZES = struct.Struct("<QQQ")  # bytes of the JSON, of the rows, of the lengths; the histograms fill the rest
+_SIZES = struct.Struct("<QQQ")  # bytes of JSON, rows and lengths; the histograms fill the rest
 
 
 @dataclass(eq=False)
 class Part:
-    """What is stored of a run of samples: `rows` (n,) SAMPLE_TYPE, and the lengths of their tiles, one after another.
+    """The metadata of a run of samples: `rows` (n,) SAMPLE_TYPE, and the concatenated lengths of their tiles.
 
-    `odd`: for each image that was converted, repaired or skipped {sample, name, what, reason}, the sample counted among
-    the part's rows and None where skipped. `histograms` (3, 256) int64: of the pixels of `num_histogram_images` images.
+    `odd`: {sample, name, what, reason} for each image that was converted, repaired or skipped; sample is a row of the part,
+    None if skipped. `histograms`: (3, 256) int64, over the pixels of `num_histogram_images` images.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Checks the structure of an opened beton against the layout that its writer gave it."""
+"""Checks the structure of an opened beton against the layout that its writer uses."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _ROWS_AT_ONCE = 1 << 16
 
 
 class Problem(NamedTuple):
-    """What is wrong with a sample, or where `sample` is None with the beton as a whole."""
+    """What is wrong with a sample, or with the whole beton if `sample` is None."""
 
     sample: int | None
     what: str
 
 
 class Region(NamedTuple):
-    """Bytes from start up to end of the file that must be zero, and in words between what they lie.
+    """Bytes of the file from start up to end that must be zero, and a description of what lies around them.
 
-    `sample`: whose image ends where it starts, None where none does.
+    `sample`: the sample whose image ends at the region's start, None if none does.
     """
 
     start: int
@@ -37,10 +37,10 @@ class Region(NamedTuple):
 
 
 def structure_problems(beton: Beton, index: Index | None, manifest: dict[str, Any] | None, is_ours: bool) -> Iterator[Problem]:
-    """What is wrong with header, metadata, index and allocation table, and with where the images lie.
+    """Finds problems in header, metadata, index and allocation table, and in the positions of the images.
 
-    Of a beton that we wrote (is_ours) every byte of these is held against what layout would write, as far as its index
-    can be read; of one of stock FFCV's only what its writer does whatever the images are.
+    If we wrote the beton (is_ours), every byte of these is compared with what layout would write, as far as its index can be
+    read; for stock FFCV's betons only what its writer does for any images.
     """
     table_start, page_bytes, table = _table(beton.path)
     if beton.field_names == tuple(layout.FIELDS):
@@ -54,9 +54,9 @@ def structure_problems(beton: Beton, index: Index | None, manifest: dict[str, An
 
 
 def regions_of_zeros(beton: Beton, index: Index | None) -> list[Region]:
-    """What lies between metadata, images, index and allocation table.
+    """The regions between metadata, images, index and allocation table.
 
-    Of a beton with fields whose data lie among the images none: FFCV's writer leaves there what it wrote in vain.
+    None for a beton with fields whose data lie among the images: FFCV's writer leaves discarded data there.
     """
     table_start, _, _ = _table(beton.path)
     if beton.field_names != tuple(layout.FIELDS):
@@ -82,7 +82,7 @@ def regions_of_zeros(beton: Beton, index: Index | None) -> list[Region]:
 
 
 def _table(path: Path) -> tuple[int, int, NDArray[np.void]]:
-    """Where the allocation table starts, the size of a page, and the table (rows,) ALLOC_TABLE_TYPE."""
+    """The start of the allocation table, the size of a page, and the table (rows,) ALLOC_TABLE_TYPE."""
     header = np.fromfile(path, HeaderType, 1)[0]
     table_start = int(header["alloc_table_ptr"])
     return table_start, int(header["page_size"]), np.memmap(path, ALLOC_TABLE_TYPE, "r", table_start)
@@ -101,7 +101,7 @@ def _header_problems(beton: Beton, page_bytes: int, table_start: int, is_ours: b
 
 
 def _stock_problems(beton: Beton, page_bytes: int, table_start: int, table: NDArray[np.void]) -> Iterator[Problem]:
-    """What FFCV's writer never does: a table that does not start where a page ends, an image under another sample."""
+    """Finds what FFCV's writer never does: a table that does not start at a page's end, an image under another sample."""
     if table_start % page_bytes:
         yield Problem(None, f"the allocation table starts at {table_start:,}, want the end of a page of {page_bytes:,} bytes")
     order = np.argsort(table["ptr"], kind="stable")
@@ -111,7 +111,7 @@ def _stock_problems(beton: Beton, page_bytes: int, table_start: int, table: NDAr
 
 
 def _row_problems(beton: Beton, index: Index | None, table: NDArray[np.void], is_ours: bool) -> Iterator[Problem]:
-    """Rows of metadata and allocation table with bytes that layout does not put there for such a sample."""
+    """Finds rows of metadata and allocation table whose bytes differ from what layout writes for such a sample."""
     start = HeaderType.itemsize + len(layout.FIELDS) * FieldDescType.itemsize
     metadata = np.memmap(beton.path, layout.METADATA_TYPE, "r", start, (beton.num_samples,))
     for first in range(0, beton.num_samples, _ROWS_AT_ONCE):
@@ -131,7 +131,7 @@ def _differing(rows: NDArray[np.void], wanted: bytes) -> list[int]:
 
 
 def _place_problems(beton: Beton, page_bytes: int, table: NDArray[np.void]) -> Iterator[Problem]:
-    """Images that cross a page, and whatever overlaps."""
+    """Finds images that cross a page, and overlaps."""
     offsets, sizes = beton.offsets.astype(np.int64), beton.sizes.astype(np.int64)
     crosses = offsets // page_bytes != (offsets + sizes - 1) // page_bytes
     for sample in np.flatnonzero(crosses).tolist():
@@ -174,7 +174,7 @@ def _index_problems(beton: Beton, index: Index, table_start: int, manifest: dict
 
 
 def _first_offset(beton: Beton, manifest: dict[str, Any] | None) -> int:
-    """File offset from which images may lie; samples that were skipped left room in the metadata."""
+    """File offset from which images may lie; skipped samples leave room in the metadata."""
     skipped = (manifest or {}).get("num_odd")
     if isinstance(skipped, dict) and isinstance(skipped.get("skipped"), int):
         return layout.data_start(beton.num_samples + skipped["skipped"])
@@ -182,16 +182,16 @@ def _first_offset(beton: Beton, manifest: dict[str, Any] | None) -> int:
 
 
 def _places(ends: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """layout.place for each image by itself (n,): where one of that size goes behind what ends there."""
+    """layout.place for each image by itself (n,): where an image of that size goes after what ends at `ends`."""
     pages = np.array([layout.enclosing_page(size) for size in sizes.tolist()], np.int64)
     crosses = ends // pages != (ends + sizes - 1) // pages
     return np.where(crosses, -(-ends // pages) * pages, ends)
 
 
 def _blamed(broken: NDArray[np.bool_]) -> list[int]:
-    """Samples behind broken seams. broken (n + 1,): seam i lies before sample i, the last one behind them all.
+    """Samples to blame for broken seams. broken (n + 1,): seam i lies before sample i, the last one after all samples.
 
-    A start that is not what it was breaks the seams before and behind its sample, a size only the one behind.
+    A changed start breaks the seams before and after its sample, a changed size only the one after it.
     """
     blamed = []
     seam, num_samples = 0, len(broken) - 1

@@ -1,4 +1,4 @@
-"""Chooses a part of a set in which every class keeps its share."""
+"""Chooses a subset of a data set in which every class keeps its share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 
 def stratified(labels: NDArray[np.int32], num_classes: int, count: int, seed: int) -> NDArray[np.int64]:
-    """Sorted numbers of `count` samples, from each class its share of them, drawn without replacement.
+    """Sorted numbers of `count` samples, drawn from each class by its share, without replacement.
 
-    Shares are rounded down, and those with the largest remainders rounded up until the sum is count. The same for the
-    same labels, count and seed.
+    Rounds shares down, then those with the largest remainders up until the sum is count. The result is the same for the same
+    labels, count and seed.
     """
     sizes = np.bincount(labels, minlength=num_classes)
     exact = sizes * (count / len(labels))

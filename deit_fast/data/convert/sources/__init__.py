@@ -1,4 +1,4 @@
-"""Opens a source: images and labels from whatever people keep data sets in."""
+"""Opens a source: images and labels from any of the usual formats of data sets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SHARDS = ("parquet", "webdataset")
 
 
 def open_source(config: SourceConfig) -> Source:
-    """Opens what config describes, with the subset that it asks for.
+    """Opens the source that config describes, with the subset that it asks for.
 
-    Raises UserError where the path is missing or not in the layout of config.kind, and for a subset larger than the set.
+    Raises UserError if the path is missing or not in the layout of config.kind, or if the subset is larger than the set.
     """
     if not config.path:
         raise UserError("source.path is not set: want a folder, archive or shards of images; see source.kind")
     _refuse_unused(config)
     source = _open(config)
-    if config.classes and config.kind not in SHARDS:  # these look up their labels themselves
+    if config.classes and config.kind not in SHARDS:  # shards look up their labels themselves
         source = Renamed(source, read_class_names(Path(config.classes)), config.classes)
     if config.subset is not None and config.subset > source.num_samples:
         raise UserError(f"source.subset={config.subset}: want at most {source.num_samples}, the images of {config.path}")
@@ -30,13 +30,13 @@ def open_source(config: SourceConfig) -> Source:
 
 
 def without_unused(config: SourceConfig) -> SourceConfig:
-    """The same, with the defaults of the options that this kind of source does not use."""
+    """The configuration with options that this kind of source does not use set to their defaults."""
     unused: dict[str, Any] = {name: getattr(SourceConfig(), name) for name, _ in _unused(config)}
     return dataclasses.replace(config, **unused)
 
 
 def _unused(config: SourceConfig) -> list[tuple[str, str]]:
-    """Options that are set, and not used by this kind of source; with what to do."""
+    """Options that are set although this kind of source does not use them, each with its remedy."""
     unused = []
     if config.split != "auto" and config.kind == "folder":
         unused.append(("split", f"give the folder of the split as source.path, such as {Path(config.path) / config.split}"))
@@ -55,7 +55,7 @@ def _refuse_unused(config: SourceConfig) -> None:
 
 
 def _open(config: SourceConfig) -> Source:
-    """The whole source. The imports stand here so that pyarrow and SciPy are loaded only for what needs them."""
+    """The whole source. The imports are here so that pyarrow and SciPy load only for sources that need them."""
     path, split = Path(config.path), "train" if config.split == "auto" else config.split
     match config.kind:
         case "folder":

@@ -1,4 +1,4 @@
-"""Accounts for every file of a source: an image, a part of a sample, or left out by name."""
+"""Counts every file of a source: as an image, as part of a sample, or as left out, with its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IN_A_CIRCLE = "a link to a folder that it lies in"
 
 
 class LeftOut(NamedTuple):
-    """A file that gives no sample, or `num_files` of one kind under a pattern such as `*.txt` or `FOLDER/`."""
+    """A file that makes no sample, or `num_files` files of one kind under a pattern such as `*.txt` or `FOLDER/`."""
 
     name: str
     reason: str
@@ -24,8 +24,8 @@ class LeftOut(NamedTuple):
 class Accounts:
     """num_seen = samples + num_parts + num_not_chosen + the files of left_out, in every source.
 
-    `num_seen`: files of the source, or its rows where it has no files. `num_parts`: those that belong to a sample beside its
-    image, such as its label. `num_not_chosen`: images that source.subset leaves. `warnings`: lines for the user.
+    `num_seen`: files of the source, or rows if it has no files. `num_parts`: files that belong to a sample besides its image,
+    such as its label. `num_not_chosen`: images that source.subset leaves out. `warnings`: lines for the user.
     """
 
     num_seen: int = 0
@@ -39,7 +39,7 @@ class Accounts:
         return sum(entry.num_files for entry in self.left_out)
 
     def facts(self, num_written: int, num_skipped: int) -> dict[str, Any]:
-        """What the manifest says of them, where so many images were written and so many did not decode."""
+        """The accounts for the manifest, with the numbers of images written and of those that did not decode."""
         return {
             "seen": self.num_seen,
             "written": num_written,
@@ -51,7 +51,7 @@ class Accounts:
 
 
 def add_up(all_accounts: Iterable[Accounts]) -> Accounts:
-    """The accounts of the parts of a source as one."""
+    """Adds up the accounts of the parts of a source."""
     total = Accounts()
     for accounts in all_accounts:
         total.num_seen += accounts.num_seen
@@ -64,12 +64,12 @@ def add_up(all_accounts: Iterable[Accounts]) -> Accounts:
 
 
 def left_out_for_names(paths: Iterable[str], prefix: str = "") -> list[LeftOut]:
-    """Entries for files that are no images by reason_to_leave_out; their names get the prefix."""
+    """Entries for files that reason_to_leave_out excludes; their names get the prefix."""
     return by_kind([LeftOut(prefix + path, reason_to_leave_out(path)) for path in paths])
 
 
 def by_kind(left_out: Iterable[LeftOut]) -> list[LeftOut]:
-    """The entries, with those that are no images by their names put together by extension, since there may be millions."""
+    """Groups entries left out for their names by extension, since there may be millions."""
     kept: list[LeftOut] = []
     counts: dict[str, int] = {}
     single: dict[str, LeftOut] = {}
@@ -86,7 +86,7 @@ def by_kind(left_out: Iterable[LeftOut]) -> list[LeftOut]:
 
 
 def _pattern(name: str) -> str:
-    """`*.txt` for any path that ends so, else the name of the file."""
+    """The pattern of a file's extension, such as `*.txt`, or its name if it has none."""
     base = posixpath.basename(name)
     extension = posixpath.splitext(base)[1]
     return f"*{extension}" if extension else base

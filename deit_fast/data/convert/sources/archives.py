@@ -1,4 +1,4 @@
-"""Random access to the bytes of an archive file, compressed or not, from any process."""
+"""Gives any process random access to the bytes of an archive file, compressed or not."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Result = TypeVar("Result")
 
 
 class Archive:
-    """The bytes of a file, read at any place by any number of processes forked from the one that opened it.
+    """The bytes of a file, which any number of processes forked from the one that opened it can read at any position.
 
-    There is no shared position: each read says where. A file compressed by gzip, bzip2 or xz, which is told by its first
-    bytes, is unpacked once into a file without a name in `scratch` (None: the archive's folder, or where that cannot be
-    written the system's temporary folder, TMPDIR); it is gone with the last process that has it open, however that ends.
+    There is no shared position: each read names its offset. A file compressed by gzip, bzip2 or xz, recognised by its first
+    bytes, is unpacked once into an unnamed file in `scratch` (None: the archive's folder, or the system's temporary folder,
+    TMPDIR, if that cannot be written). It vanishes with the last process that has it open, however that process ends.
 
-    Raises UserError where there is no file, where it is damaged, and where scratch is full.
+    Raises UserError if the file is missing or damaged, or scratch is full.
     """
 
     def __init__(self, path: Path, scratch: Path | None = None) -> None:
@@ -53,18 +53,18 @@ class Archive:
 
     @property
     def unpacked_descriptor(self) -> int | None:
-        """The descriptor of the unpacked file, which a forked process has as well; None where path itself is read."""
+        """The descriptor of the unpacked file, which forked processes inherit; None if path itself is read."""
         return self._file.fileno() if self._is_unpacked and self._file is not None else None
 
     @property
     def descriptor(self) -> int:
-        """An open descriptor, for positioned reads alone; opened when it is first asked for."""
+        """A descriptor for positioned reads only; opened at first use."""
         if self._file is None:
             self._file = self.path.open("rb", buffering=0)
         return self._file.fileno()
 
     def read(self, offset: int, size: int, name: str) -> bytes:
-        """Raises OSError with `name` where fewer than size bytes are there, and where offset is NOWHERE."""
+        """Raises OSError with `name` if fewer than size bytes are there, or offset is NOWHERE."""
         if offset == NOWHERE:
             raise OSError(f"{self.path}: {name} is a link that leads nowhere in it, or no regular file")
         content = read_at(self.descriptor, size, offset)
@@ -73,7 +73,7 @@ class Archive:
         return content
 
     def release(self) -> None:
-        """Closes the descriptor until the next read, so that thousands of archives can be kept; not of an unpacked one."""
+        """Closes the descriptor until the next read, unless unpacked, so that thousands of archives can stay in use."""
         if self.unpacked_descriptor is None:
             self.close()
 
@@ -84,9 +84,9 @@ class Archive:
 
 
 def in_processes(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-    """function of each task, in order, in forked processes, one for each core; in this process where tasks are few.
+    """Applies function to each task, in order, in one forked process per core; in this process if tasks are few.
 
-    Raises what function raises. Open descriptors may be part of a task: the processes inherit them.
+    Raises what function raises. A task may hold open descriptors: the processes inherit them.
     """
     if len(tasks) < MIN_TASKS_TO_FORK:
         return [function(task) for task in tasks]
@@ -99,7 +99,7 @@ def in_processes(function: Callable[[Task], Result], tasks: Sequence[Task]) -> l
 
 
 def _unpacked(path: Path, magic: bytes, scratch: Path | None) -> IO[bytes] | None:
-    """An unnamed file with the unpacked bytes; None where path is not compressed."""
+    """An unnamed file with the unpacked bytes; None if path is not compressed."""
     opener: Callable[[Path], gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile]
     if magic.startswith(b"\x1f\x8b"):
         opener = gzip.GzipFile

@@ -22,9 +22,9 @@ MAX_SAMPLES_PER_PART = 512
 class Source(ABC):
     """Labelled images, read by number.
 
-    `classes` are the names in the order of the labels, `labels` (num_samples,) int32 positions in them, and `location`
-    is what people know the source by. Opened in one process, a source can be read in any number of processes forked
-    from it at the same time: nothing that reading changes is shared between them.
+    `classes`: names in the order of the labels; `labels`: (num_samples,) int32 positions in them; `location`: the source's
+    name for users. Any number of processes forked from the one that opened a source can read it at the same time, since
+    they share nothing that reading changes.
     """
 
     location: str
@@ -37,24 +37,24 @@ class Source(ABC):
 
     @abstractmethod
     def name(self, sample: int) -> str:
-        """What people know the image by: a path, or a path within an archive or shard."""
+        """The image's name for users: a path, or a path within an archive or shard."""
 
     @abstractmethod
     def read(self, sample: int) -> bytes | NDArray[np.uint8]:
-        """The encoded bytes of an image, or where the source has none its RGB pixels (height, width, 3) uint8.
+        """The encoded bytes of an image, or its RGB pixels (height, width, 3) uint8 if the source has no encoded bytes.
 
-        Raises OSError where it cannot be read, and nothing else for what users may have in their files.
+        Raises OSError if it cannot be read, and no other error for whatever a user's files contain.
         """
 
     def block_starts(self) -> NDArray[np.int64] | None:
-        """First sample of each block that must be read as a whole to get at one of its images; None: there are none."""
+        """First sample of each block, which must be read whole to reach one of its images; None: no blocks."""
         return None
 
     def part_starts(self) -> NDArray[np.int64]:
         """First sample of each part, a run of samples that one process converts; ascending, the first is 0.
 
-        The same for the same source, whatever the machine: SAMPLES_PER_PART each, or so many whole blocks as make that
-        up; a block is cut where its parts would be over MAX_SAMPLES_PER_PART.
+        The same for the same source on any machine. A part has SAMPLES_PER_PART samples, or enough whole blocks to reach
+        that; a block is cut where a part would exceed MAX_SAMPLES_PER_PART.
         """
         blocks = self.block_starts()
         if blocks is None:
@@ -70,7 +70,7 @@ class Source(ABC):
         return np.array(starts, dtype=np.int64)
 
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of classes, labels and names: two sources that differ in them differ in this."""
+        """SHA-256, in hexadecimal, of classes, labels and names."""
         digest = hashlib.sha256(repr(self.classes).encode())
         digest.update(np.ascontiguousarray(self.labels, "<i4").tobytes())
         for sample in range(self.num_samples):
@@ -78,15 +78,15 @@ class Source(ABC):
         return digest.hexdigest()
 
     def accounts(self) -> Accounts:
-        """What became of each file of the source; by default each is a sample."""
+        """What happened to each file of the source; by default each is a sample."""
         return Accounts(self.num_samples)
 
-    def close(self) -> None:  # noqa: B027  (a source without open files need not have its own)
-        """Lets go of open files; there may be none."""
+    def close(self) -> None:  # noqa: B027  (a source without open files needs no override)
+        """Closes open files, if there are any."""
 
 
 class Names:
-    """Many strings in two arrays: a list of a million paths takes four times the memory, and forked processes copy it."""
+    """Many strings in two arrays: a list of a million paths needs four times the memory, and forked processes copy it."""
 
     def __init__(self, names: Iterable[str]) -> None:
         encoded = [os.fsencode(name) for name in names]
@@ -132,9 +132,9 @@ class Subset(Source):
 
 
 class Renamed(Source):
-    """A source with other class names: those of a text file, by name where it has all of the source's, else by number.
+    """A source with class names from a text file: by number if they are as many, none of them the source's, else by name.
 
-    Raises UserError where a class of the source is not among the names and they are not as many as its classes.
+    Raises UserError if it matches by name and the names lack a class of the source.
     """
 
     def __init__(self, source: Source, names: Sequence[str], origin: str) -> None:
@@ -164,7 +164,7 @@ class Renamed(Source):
 
 
 def at_most(source: Source, count: int | None, seed: int = 0) -> Source:
-    """The source, or a random subset of `count` samples where it has more, each class with its share; None: all."""
+    """The source, or a random subset of `count` samples if it has more, in which each class keeps its share; None: all."""
     if count is None or count >= source.num_samples:
         return source
     return Subset(source, stratified(source.labels, len(source.classes), count, seed))

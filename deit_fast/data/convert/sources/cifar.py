@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, in the Python version, as sources of pixels."""
+"""Reads CIFAR-10 and CIFAR-100, in their Python version, as sources of pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deit_fast.data.convert.sources.files import Files, checked_labels, open_fir
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of the files and of what is in them."""
+    """Names of the files and of the entries in them."""
 
     archive: str
     folder: str
@@ -47,10 +47,10 @@ LAYOUTS = {
 
 
 class Cifar(Source):
-    """Pixels of `kind` cifar10 or cifar100, in the order of the files; of the latter the 100 fine classes.
+    """Pixels of `kind` cifar10 or cifar100 (with its 100 fine classes), in the order of the files.
 
-    path is the archive as distributed, the folder in it, or a folder with either. The splits are train and test; val is
-    test. Raises UserError where the files are missing or damaged, or are not what the layout says.
+    path: the archive as distributed, the folder in it, or a folder with either. The splits are train and test; val is
+    test. Raises UserError if the files are missing or damaged, or do not match the layout.
     """
 
     def __init__(self, path: Path, kind: str, split: str, scratch: Path | None = None) -> None:
@@ -70,7 +70,7 @@ class Cifar(Source):
         self.labels = checked_labels(path, labels, len(self._pixels), len(self.classes))
 
     def name(self, sample: int) -> str:
-        """BATCH/NUMBER, the position in the file."""
+        """BATCH/NUMBER, where NUMBER is the position in the file."""
         batch = int(np.searchsorted(self._starts, sample, side="right")) - 1
         return f"{self._batches[batch]}/{sample - self._starts[batch]}"
 
@@ -79,7 +79,7 @@ class Cifar(Source):
 
 
 def cifar_kind(path: Path) -> str:
-    """cifar10 or cifar100, by the files there. Raises UserError where there are those of neither, or of both."""
+    """cifar10 or cifar100, by the files there. Raises UserError if they are of neither, or of both."""
     found = [
         kind
         for kind, layout in LAYOUTS.items()
@@ -102,12 +102,12 @@ def _open(path: Path, layout: Layout, scratch: Path | None) -> Files:
 
 
 def _load(files: Files, name: str) -> dict[str, Any]:
-    """What is pickled in a file."""
+    """Unpickles a file."""
     file = name.rpartition("/")[2]
     content = files.read_named(file)
     try:
         loaded = _Unpickler(io.BytesIO(content), encoding="latin1").load()
-    except Exception as error:  # a damaged pickle raises whatever it leads the unpickler to
+    except Exception as error:  # a damaged pickle may raise anything
         raise UserError(f"{files.location}: {file}: not a file of CIFAR, or damaged: {error}; fetch it again") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{files.location}: {file}: holds a {type(loaded).__name__}: want a dictionary; fetch it again")
@@ -122,7 +122,7 @@ def _class_names(files: Files, layout: Layout) -> tuple[str, ...]:
 
 
 def _batch(files: Files, name: str, labels_name: str) -> tuple[NDArray[np.uint8], list[int]]:
-    """Pixels (images, 3072), all of a channel after the other, and labels."""
+    """Pixels (images, 3072), channel after channel, and labels."""
     batch = _load(files, name)
     pixels, labels = batch.get("data"), batch.get(labels_name)
     file = f"{files.location}: {name.rpartition('/')[2]}"
@@ -134,7 +134,7 @@ def _batch(files: Files, name: str, labels_name: str) -> tuple[NDArray[np.uint8]
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes arrays and the plain types alone: a pickle may name any function to be called, and these come off the net."""
+    """Makes only arrays and plain types: a pickle can call any function, and these come from the internet."""
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         if (module, name) in (("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")):
@@ -143,13 +143,13 @@ class _Unpickler(pickle.Unpickler):
             return np.ndarray
         if (module, name) == ("numpy", "dtype"):
             return np.dtype
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
+        if (module, name) == ("_codecs", "encode"):  # Python 3's form of bytes in protocol 2
             return _latin1_bytes
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which CIFAR's files do not need")
 
 
 def _empty_array(_subtype: object, _shape: object, _kind: object) -> NDArray[Any]:
-    """What numpy's _reconstruct makes before the state is set."""
+    """Stands in for numpy's _reconstruct, whose array gets its state later."""
     return np.ndarray((0,), dtype=np.int8)
 
 

@@ -1,4 +1,4 @@
-"""Class names of a source: from a text file, or from its own labels; and labels as positions in them."""
+"""Finds the class names of a source, in a text file or its own labels, and turns labels into positions in them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from deit_fast.data.convert.sources.walk import entries_of
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Class names from a UTF-8 text file, one a line, or those of the folders in a folder, sorted.
+    """Class names from a UTF-8 text file, one per line, or the sorted names of the folders in a folder.
 
     A name may occur twice, as crane and maillot do in ImageNet's list.
-    Raises UserError where it cannot be read, is empty or has a blank line.
+    Raises UserError if it cannot be read, is empty or has a blank line.
     """
     try:
         if path.is_dir():
@@ -46,9 +46,9 @@ def _folder_names(path: Path) -> tuple[str, ...]:
 
 
 def positions(wanted: Sequence[str], names: Sequence[str], location: str, origin: str) -> NDArray[np.int32]:
-    """The position among names of each wanted one.
+    """The position of each wanted name among names.
 
-    Raises UserError with `location` for one that is not among the names, which come from `origin`, or is there twice.
+    Raises UserError with `location` if the names, which come from `origin`, lack a wanted name or have it twice.
     """
     counts, position = Counter(names), {name: number for number, name in enumerate(names)}
     for name in wanted:
@@ -64,10 +64,10 @@ def positions(wanted: Sequence[str], names: Sequence[str], location: str, origin
 def classes_and_labels(
     location: str, labels: Sequence[tuple[Path, NDArray[Any]]], names: Sequence[str] | None, origin: str
 ) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-    """Class names, and labels as positions in them. labels: of each shard, int64 from 0 on, or objects that are strings.
+    """Class names, and labels as positions in them. labels: for each shard, int64 from 0 on, or strings as objects.
 
-    Without `names`, which come from `origin`, numbers are their own names, and strings are sorted. Raises UserError where
-    shards disagree in the kind, and for a label that the names do not have.
+    Without `names`, which come from `origin`, numbers are their own names, and strings are sorted. Raises UserError if some
+    shards have numbers and others strings, or if the names lack a label.
     """
     filled = [(path, of_shard) for path, of_shard in labels if len(of_shard)]
     for path, of_shard in filled:
@@ -89,9 +89,9 @@ def _kind(labels: NDArray[Any]) -> str:
 
 
 def names_for_labels(location: str, largest: int, names: Sequence[str] | None, origin: str) -> tuple[str, ...]:
-    """names, which come from `origin`, or the decimal numbers up to the largest label where there are none.
+    """The names, which come from `origin`; without them, the decimal numbers up to the largest label.
 
-    Raises UserError where there are fewer names than labels.
+    Raises UserError if there are fewer names than labels.
     """
     if names is None:
         return tuple(str(label) for label in range(largest + 1))

@@ -1,14 +1,14 @@
-"""What the name of a file tells: an image, a label, or something that systems leave behind."""
+"""Tells from a file's name whether it is an image, a label, or something that systems leave behind."""
 
 from __future__ import annotations
 
 import re
 
-# torchvision's, and what Pillow reads besides
+# torchvision's, and others that Pillow reads
 IMAGE_EXTENSIONS = (
     ".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".jfif", ".gif", ".avif",
 )  # fmt: skip
-# images as well, which are not read here: left out, but never without a word
+# images that are not read here: they are left out, and always reported
 OTHER_IMAGE_EXTENSIONS = (
     ".jpe", ".jp2", ".j2k", ".jxl", ".heic", ".heif", ".apng", ".pnm", ".tga", ".ico", ".svg", ".psd", ".exr", ".dcm", ".npy",
     ".dng", ".cr2", ".nef",
@@ -20,17 +20,17 @@ _HIDDEN = re.compile(r"(?:^|/)\.")
 
 
 def is_image_name(name: str) -> bool:
-    """Whether the extension, in any case, is that of an image format that is read."""
+    """Whether the extension, in upper or lower case, is that of an image format that is read."""
     return name.lower().endswith(IMAGE_EXTENSIONS)
 
 
 def is_system_folder(name: str) -> bool:
-    """Whether a folder of this name is hidden, or what a file server or an operating system keeps for itself."""
+    """Whether a folder of this name is hidden, or belongs to a file server or an operating system."""
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def reason_to_leave_out(path: str) -> str:
-    """Why a file is no image of a data set, by its path alone; empty for one that may be."""
+    """Why a file is no image of a data set, by its path alone; empty if it may be one."""
     reason = reason_beside_extension(path)
     if reason or is_image_name(path):
         return reason
@@ -38,7 +38,7 @@ def reason_to_leave_out(path: str) -> str:
 
 
 def reason_beside_extension(path: str) -> str:
-    """Why a file with any extension is left out: for its folder, or because macOS puts such files beside others."""
+    """Why a file is left out whatever its extension: for its folder, or because macOS puts such files beside others."""
     if _HIDDEN.search(path) is None and not any(folder in path for folder in SYSTEM_FOLDERS):
         return ""
     *folders, name = path.split("/")

@@ -1,4 +1,4 @@
-"""The files of a folder or a tar by number, and a source of those that a list of names and labels picks."""
+"""Reads the files of a folder or a tar by number, and makes a source of those in a list of names and labels."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from deit_fast.data.format.files import read_file
 
 
 class Files(ABC):
-    """Files that are known by their names, with `/`, below a folder or in a tar; `location` is where they are."""
+    """Files below a folder or in a tar, with their names (with `/`); `location`: that folder or tar."""
 
     location: str
     names: Names
-    left_out: list[LeftOut]  # what is in none of the names: hidden folders, links in a circle
+    left_out: list[LeftOut]  # not among the names: hidden folders, links in a circle
 
     @abstractmethod
     def read(self, number: int) -> bytes:
-        """Raises OSError where the file cannot be read."""
+        """Raises OSError if the file cannot be read."""
 
     def numbers(self, wanted: Sequence[str]) -> NDArray[np.int64]:
-        """Positions of these names. Raises UserError with the first that is not there."""
+        """Positions of these names. Raises UserError with the first that is missing."""
         known = {self.names[number]: number for number in range(len(self.names))}
         missing = [name for name in wanted if name not in known]
         if missing:
@@ -39,7 +39,7 @@ class Files(ABC):
         return np.array([known[name] for name in wanted], dtype=np.int64)
 
     def read_named(self, ending: str) -> bytes:
-        """The one file whose path ends so. Raises UserError where there is none, or several, or it cannot be read."""
+        """The only file whose path ends so. Raises UserError if there is none or several, or it cannot be read."""
         found = [n for n in range(len(self.names)) if f"/{self.names[n]}".endswith(f"/{ending}")]
         if len(found) != 1:
             raise UserError(f"{self.location}: has {len(found)} files {ending!r}: want one")
@@ -50,13 +50,13 @@ class Files(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Lets go of open files."""
+        """Closes open files."""
 
 
 class Folder(Files):
-    """All files below a folder, sorted by name; names begin with the folder's own, as in a tar of it.
+    """All files below a folder, sorted by name; names begin with the folder's own name, as in a tar of it.
 
-    Raises UserError where it cannot be listed.
+    Raises UserError if it cannot be listed.
     """
 
     def __init__(self, root: Path) -> None:
@@ -73,7 +73,7 @@ class Folder(Files):
 
 
 class Tar(Files):
-    """The files of a tar, links followed, in its order. Raises UserError where it is none, damaged, or cannot be unpacked."""
+    """The files of a tar in its order, links followed. Raises UserError if it is no tar, damaged, or cannot be unpacked."""
 
     def __init__(self, path: Path, scratch: Path | None = None) -> None:
         self.location = str(path)
@@ -96,7 +96,7 @@ class Tar(Files):
 
 
 def open_first(candidates: Iterable[Path], scratch: Path | None = None) -> Files | None:
-    """The first of these that exists, a folder or a tar; None where none does."""
+    """Opens the first candidate that exists, a folder or a tar; None if none does."""
     for path in candidates:
         if path.exists():
             return Folder(path) if path.is_dir() else Tar(path, scratch)
@@ -104,9 +104,9 @@ def open_first(candidates: Iterable[Path], scratch: Path | None = None) -> Files
 
 
 class LabelledFiles(Source):
-    """Files by name with a label each, in the order given.
+    """Files by name, each with a label, in the order given.
 
-    Raises UserError where a file is missing, there are no files or not as many labels, or a label is not the number of
+    Raises UserError if a file is missing, there are no files or not as many labels, or a label is not the number of
     a class.
     """
 
@@ -134,7 +134,7 @@ class LabelledFiles(Source):
 
 
 def accounts_of_list(files: Files, chosen: NDArray[np.int64]) -> Accounts:
-    """Accounts of files of which those at some positions are images of a list; one may be there several times."""
+    """Accounts of files when those at the `chosen` positions are images; a position may occur several times."""
     num_files, num_again = len(files.names), len(chosen) - len(np.unique(chosen))
     others = [files.names[number] for number in np.setdiff1d(np.arange(num_files), chosen).tolist()]
     images = [name for name in others if not reason_to_leave_out(name)]
@@ -146,7 +146,7 @@ def accounts_of_list(files: Files, chosen: NDArray[np.int64]) -> Accounts:
 
 
 def checked_labels(location: Path, labels: Sequence[int], num_images: int, num_classes: int) -> NDArray[np.int32]:
-    """labels as an array. Raises UserError where there are none, not num_images, or one outside 0 to num_classes - 1."""
+    """labels as an array. Raises UserError if there are none, not num_images, or one outside 0 to num_classes - 1."""
     if len(labels) != num_images:
         raise UserError(f"{location}: has {num_images} images and {len(labels)} labels: want as many of both")
     if num_images == 0:

@@ -1,4 +1,4 @@
-"""An image folder in torchvision's layout: one class for each folder."""
+"""Reads an image folder in torchvision's layout: one class for each folder."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from deit_fast.data.format.files import read_file
 class ImageFolder(Source):
     """Images in one folder for each class: same classes, files and order as torchvision.datasets.ImageFolder.
 
-    Files are told by their extension alone, whatever its case, at any depth in a class folder. Unlike torchvision's, an
-    empty class folder is a class without images, and hidden and system folders are left out.
+    Only the extension, in any case, marks a file as an image, at any depth in a class folder. Unlike in torchvision, an empty
+    class folder is a class without images, and hidden and system folders are left out.
 
     Raises UserError for a folder that is missing, or has no class folders or no images.
     """
@@ -58,12 +58,12 @@ class ImageFolder(Source):
 
 
 def class_folders(root: Path) -> tuple[str, ...]:
-    """Names of the class folders, sorted. Raises UserError where there is no folder or no class folder in it."""
+    """Names of the class folders, sorted. Raises UserError if there is no folder or no class folder in it."""
     return _classes(root)[0]
 
 
 def _classes(root: Path) -> tuple[tuple[str, ...], Accounts]:
-    """Names of the class folders, and what lies beside them; a warning where they look like the splits of a data set."""
+    """Names of the class folders, and what lies beside them; a warning if they look like the splits of a data set."""
     if not root.exists():
         raise UserError(f"{root}: no such folder; want an image folder with one folder for each class")
     if not root.is_dir():

@@ -1,4 +1,4 @@
-"""ImageNet as distributed, the ILSVRC2012 archives or Kaggle's folders, as a source: nothing is unpacked to disk."""
+"""Reads ImageNet as distributed (ILSVRC2012 archives or Kaggle's folders) as a source; unpacks no images to disk."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ DEVKITS = ("ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_devkit_t12.tar", "ILSVRC2
 
 
 def open_imagenet(root: Path, split: str, scratch: Path | None = None) -> Source:
-    """The images of one split, train or val; scratch is where the devkit, 2.5 MB, is unpacked to while it is read.
+    """The images of one split, train or val. scratch: where the devkit, 2.5 MB, is unpacked while it is read.
 
     Classes (WNIDs), names (WNID/FILE), labels and order are those of the image folders that torchvision's ImageNet makes
-    of the same archives. Raises UserError for another split, and where an archive is missing or damaged.
+    of the same archives. Raises UserError for another split, and if an archive is missing or damaged.
     """
     if split not in ("train", "val"):
         raise UserError(f"source.split={split}: ImageNet has no labels for it: want train or val")
@@ -52,9 +52,9 @@ def open_imagenet(root: Path, split: str, scratch: Path | None = None) -> Source
 
 
 class ImageNetTrain(Source):
-    """The images in the tars, one for each class, in ILSVRC2012_img_train.tar. With `wnids`, all of these must be there.
+    """The images in the tars, one for each class, in ILSVRC2012_img_train.tar. Each class in `wnids` must be there.
 
-    Raises UserError with its name for an inner tar that is missing, truncated, or without images.
+    Raises UserError with the name of an inner tar that is missing, truncated, or without images.
     """
 
     def __init__(self, root: Path, wnids: list[str] | None) -> None:
@@ -80,7 +80,7 @@ class ImageNetTrain(Source):
         self._accounts = add_up([of_outer, *(accounts for _, _, accounts in listed)])
 
     def name(self, sample: int) -> str:
-        """WNID/FILE, as the path below the folder that the archive would be unpacked to."""
+        """WNID/FILE, the path below the folder that the archive would unpack to."""
         return self._names[sample]
 
     def read(self, sample: int) -> bytes:
@@ -95,7 +95,7 @@ class ImageNetTrain(Source):
 
 
 def _images_of_class(task: tuple[int, int, int, str]) -> tuple[list[str], NDArray[np.int64], Accounts]:
-    """Names of the images of an inner tar, in the order in which torchvision lists them; (images, 2) offsets and sizes."""
+    """Names of the images of an inner tar, in torchvision's order; (images, 2) offsets and sizes."""
     descriptor, start, size, location = task
     if start == NOWHERE:
         raise UserError(f"{location}: is a link that leads nowhere in the archive; fetch it again")
@@ -113,9 +113,9 @@ def _images_of_class(task: tuple[int, int, int, str]) -> tuple[list[str], NDArra
 
 
 class ImageNetVal(Source):
-    """The images in ILSVRC2012_img_val.tar, sorted by class and name; val_wnids are the classes in the order of the names.
+    """The images in ILSVRC2012_img_val.tar, sorted by class and name. val_wnids: their classes in the order of the names.
 
-    Raises UserError where there are not as many images as labels.
+    Raises UserError if there are not as many images as labels.
     """
 
     def __init__(self, root: Path, wnids: list[str], val_wnids: list[str]) -> None:

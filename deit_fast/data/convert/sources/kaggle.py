@@ -1,4 +1,4 @@
-"""ImageNet as Kaggle's object localization challenge distributes it: folders, flat validation images, labels in a table."""
+"""Reads Kaggle's distribution of ImageNet (object localization): folders, flat validation images, labels in a table."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def is_kaggle(root: Path) -> bool:
 def open_kaggle(root: Path, split: str) -> Source:
     """The images of train or val; classes (WNIDs), names, labels and order are those of the ILSVRC2012 archives.
 
-    root is the folder with LOC_val_solution.csv and ILSVRC/Data/CLS-LOC/train and val, or train and val beside the table.
-    Raises UserError where a folder is missing, or the table does not fit its images.
+    root: the folder with LOC_val_solution.csv and ILSVRC/Data/CLS-LOC/train and val, or train and val beside the table.
+    Raises UserError if a folder is missing, or the table does not match its images.
     """
     folder = next((root / name / split for name in IMAGES if (root / name / split).is_dir()), None)
     if folder is None:
@@ -38,7 +38,7 @@ def open_kaggle(root: Path, split: str) -> Source:
 
 
 class _KaggleVal(Source):
-    """The flat validation images, sorted by class and name, as an image folder would have them."""
+    """The flat validation images, sorted by class and name, as in an image folder."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.location = str(root)
@@ -71,7 +71,7 @@ class _KaggleVal(Source):
 
 
 def _wnids_of_images(table: Path) -> dict[str, str]:
-    """WNID of each image of a table with the columns ImageId and PredictionString, `WNID x y x y` and so on."""
+    """WNID of each image, from a table with the columns ImageId and PredictionString (`WNID x y x y`, repeated)."""
     rows = list(csv.DictReader(io.StringIO(_text(table))))
     wnids = {}
     for line, row in enumerate(rows, 2):
@@ -85,7 +85,7 @@ def _wnids_of_images(table: Path) -> dict[str, str]:
 
 
 def _all_wnids(root: Path, of_images: dict[str, str]) -> tuple[str, ...]:
-    """The WNIDs of LOC_synset_mapping.txt, one at the start of each line, sorted; without it those of the images."""
+    """The WNIDs at the starts of LOC_synset_mapping.txt's lines, sorted; without that file, those of the images."""
     mapping = root / MAPPING
     if not mapping.is_file():
         return tuple(sorted({*of_images.values()}))

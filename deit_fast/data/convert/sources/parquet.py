@@ -1,4 +1,4 @@
-"""Parquet shards in Hugging Face's layout as a source: encoded images and labels in two columns."""
+"""Reads Parquet shards in Hugging Face's layout as a source: encoded images and labels in two columns."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _REMEDY_FOR_PATHS = "write the shards with the images in them (in Hugging Face d
 
 
 class Parquet(Source):
-    """The shards of a folder whose names tell this split, of a pattern, or one file; in the order of their names.
+    """One file, the shards of a pattern, or those in a folder whose names tell this split; sorted by name.
 
-    The image column holds encoded images, as binary or as Hugging Face's struct of bytes and path; the label column
-    numbers or strings. Without their names they are found as parquet_shard says. Class names come from `classes`, else from
-    Hugging Face's description in the files; without both, numbers are their own names and strings are sorted.
+    The image column holds encoded images, as binary or as Hugging Face's struct of bytes and path; the label column holds
+    numbers or strings. If not named, parquet_shard finds them. Class names come from `classes`, else from Hugging Face's
+    description in the files; without both, numbers are their own names and strings are sorted.
 
-    Only the label column is read here. Each process opens the files for itself when it reads, and keeps the last rows
-    that it has read: forward from image to image, a row group is read once, in slices of ROWS_AT_ONCE rows.
+    Opening reads only the label column. Each process opens the files itself when it reads, and keeps the rows that it read
+    last: if it reads images in order, it reads each row group once, in slices of ROWS_AT_ONCE rows.
 
-    Raises UserError where there are no shards, one is damaged or has other columns, a label is null or
+    Raises UserError if there are no shards, one is damaged or has other columns, a label is null or
     negative, or there are fewer class names than labels.
     """
 
@@ -86,7 +86,7 @@ class Parquet(Source):
         return np.unique(self._group_starts[self._group_starts < self.num_samples])
 
     def accounts(self) -> Accounts:
-        """Counted in rows, and files that are no shards."""
+        """Counts rows, and files that are no shards."""
         return self._accounts
 
     def close(self) -> None:
@@ -97,11 +97,11 @@ class Parquet(Source):
 
 
 class _Reader:
-    """The rows of one row group, forward, for the process that made it."""
+    """Reads the rows of one row group in order, in the process that made it."""
 
     def __init__(self, path: Path, column: str, group: int, group_of_file: int) -> None:
         self.process, self.group, self.first_row = os.getpid(), group, 0
-        # a buffered stream: otherwise the row group's whole column is brought into memory at once
+        # a buffered stream: otherwise the row group's whole column is loaded into memory at once
         self._file = open_shard(path, buffer_size=1 << 20)
         self._batches: Iterator[Any] = self._file.iter_batches(
             ROWS_AT_ONCE, row_groups=[group_of_file], columns=[column], use_threads=False
@@ -109,7 +109,7 @@ class _Reader:
         self._rows: Any = None
 
     def value(self, row: int) -> Any:
-        """The value of a row that is not before first_row. Raises StopIteration beyond the last."""
+        """The value of a row from first_row on. Raises StopIteration beyond the last."""
         while self._rows is None or row >= self.first_row + len(self._rows):
             self.first_row += 0 if self._rows is None else len(self._rows)
             self._rows = next(self._batches).column(0)
@@ -117,7 +117,7 @@ class _Reader:
 
 
 def _classes_and_labels(path: str, facts: list[ShardFacts], classes: str) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-    """Class names, and labels as positions in them; labels that are strings are looked up."""
+    """Class names, and labels as positions in them; looks up labels that are strings."""
     names, origin = (read_class_names(Path(classes)), classes) if classes else _described_names(facts)
     for fact in facts:
         if (fact.image_column, fact.label_column) != (facts[0].image_column, facts[0].label_column):
@@ -129,7 +129,7 @@ def _classes_and_labels(path: str, facts: list[ShardFacts], classes: str) -> tup
 
 
 def _described_names(facts: list[ShardFacts]) -> tuple[tuple[str, ...] | None, str]:
-    """Class names from Hugging Face's description of the label column, where there is one, and where they come from."""
+    """Class names from Hugging Face's description of the label column, if there is one, and their origin."""
     described: list[tuple[str, ...] | None] = []
     for fact in facts:
         try:

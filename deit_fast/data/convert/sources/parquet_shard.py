@@ -1,4 +1,4 @@
-"""What must be known of a Parquet file before images are read: columns, row groups, labels."""
+"""Reads the facts about a Parquet file that are needed before its images: columns, row groups, labels."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from deit_fast.config import UserError
 
-# the first of these names that fits is taken, and where there is none the only column that fits
+# the first of these names that fits is taken, else the only column that fits
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "pixel_values")
 LABEL_COLUMNS = ("label", "labels", "cls", "fine_label", "class", "class_id", "target")
 
 
 @dataclass(frozen=True)
 class ShardFacts:
-    """`labels` is int64 or objects that are strings, `metadata` Hugging Face's description as JSON, or empty."""
+    """`labels`: int64, or strings as objects; `metadata`: Hugging Face's description as JSON, or empty."""
 
     path: Path
     image_column: str
@@ -31,14 +31,14 @@ class ShardFacts:
 
 
 def open_shard(path: Path, buffer_size: int = 0) -> Any:
-    """A pyarrow.parquet.ParquetFile that starts no threads, so that a process may fork while it has one."""
+    """A pyarrow.parquet.ParquetFile that starts no threads, so that a process may fork while it is open."""
     return pyarrow.parquet.ParquetFile(path, buffer_size=buffer_size, pre_buffer=False)
 
 
 def shard_facts(path: Path, image_column: str = "", label_column: str = "") -> ShardFacts:
-    """What is known of a shard whose columns are those named; "": found by IMAGE_COLUMNS and LABEL_COLUMNS, or by their types.
+    """Facts about a shard with these columns; "": found by IMAGE_COLUMNS and LABEL_COLUMNS, or by their types.
 
-    Raises UserError with file and row where the file is damaged, lacks a column, or has a label that is null or negative.
+    Raises UserError with file and row if the file is damaged, lacks a column, or has a label that is null or negative.
     """
     try:
         with open_shard(path) as file:
@@ -54,7 +54,7 @@ def shard_facts(path: Path, image_column: str = "", label_column: str = "") -> S
 
 
 def _column(path: Path, schema: Any, what: str, given: str, names: tuple[str, ...]) -> str:
-    """The column of images or labels: the one given, else the first of these names that fits, else the only one that does."""
+    """The column of images or labels: the one given, else the first of these names that fits, else the only one that fits."""
     holds, types = (_holds_images, "binary or struct of bytes") if what == "image" else (_holds_labels, "integers or strings")
     present = ", ".join(f"{field.name} ({str(field.type)[:60]})" for field in schema)
     fitting = [field.name for field in schema if holds(field.type)]
@@ -105,5 +105,5 @@ def _checked_labels(path: Path, column: Any) -> NDArray[Any]:
 
 
 def one_line(error: BaseException) -> str:
-    """What pyarrow says, which may be over several lines."""
+    """pyarrow's message, which may have several lines, as one."""
     return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""The shards of one split: those of a folder, of a pattern, or one file."""
+"""Finds the shards of one split: in a folder, by a pattern, or one file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MOST_SHARDS = 1_000_000
 
 @dataclass(frozen=True)
 class Shards:
-    """Files by their names below the folder or pattern, sorted; and what lies in the folder besides."""
+    """Files by their names below the folder or pattern, sorted; and what else lies in the folder."""
 
     files: dict[str, Path]
     left_out: list[LeftOut] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Shards:
 
 
 def split_of(name: str) -> str | None:
-    """The split that the path of a shard tells: by a word of the file's name, else of a folder's, the innermost first."""
+    """The split that a word in a shard's path tells: in the file's name, else in a folder's, the innermost first."""
     for part in reversed(name.lower().split("/")):
         for word in re.split(r"[^a-z]+", part):
             if word in SPLIT_OF_WORD:
@@ -52,10 +52,10 @@ def split_of(name: str) -> str | None:
 
 
 def find_shards(path: str, endings: tuple[str, ...]) -> Shards:
-    """Files of these endings: all below a folder, links followed; those of a pattern, of any ending; or the one file.
+    """Files with these endings below a folder, links followed; those of a pattern, with any ending; or the one file.
 
-    A pattern has *, ? and [] as in a shell, and {0000..0012} or {a,b} for each of these names, which must all be there.
-    Raises UserError where there are none, or one of them is missing.
+    A pattern has *, ? and [] as in a shell, and {0000..0012} or {a,b} for several names, which must all exist.
+    Raises UserError if there are none, or one of these is missing.
     """
     root = Path(path)
     if root.is_file():
@@ -78,9 +78,9 @@ def find_shards(path: str, endings: tuple[str, ...]) -> Shards:
 
 
 def shards_of_split(path: str, endings: tuple[str, ...], split: str = "auto") -> Shards:
-    """The shards of find_shards whose names tell this split. With auto: all, where at most one split is told; else train.
+    """The shards of find_shards whose names tell this split. auto: all, if the names tell at most one split; else train.
 
-    Raises UserError where there are none, where only some of the names tell a split, and where none does that was asked for.
+    Raises UserError if there are none, if only some of the names tell a split, or if none tells the requested split.
     """
     found = find_shards(path, endings)
     splits = {name: split_of(name) for name in found.files}
@@ -106,7 +106,7 @@ def shards_of_split(path: str, endings: tuple[str, ...], split: str = "auto") ->
 
 
 def _of_pattern(path: str, wanted: str) -> dict[str, Path]:
-    """The files of a pattern by their names below its first folder without any of its signs."""
+    """The files of a pattern by their names below its last folder before any wildcard."""
     names = list(itertools.islice(_expanded(path), _MOST_SHARDS + 1))
     if len(names) > _MOST_SHARDS:
         raise UserError(f"{path}: stands for more than {_MOST_SHARDS:,} shards; {wanted}")
@@ -124,7 +124,7 @@ def _of_pattern(path: str, wanted: str) -> dict[str, Path]:
 
 
 def _expanded(pattern: str) -> Iterator[str]:
-    """The patterns that one with braces stands for; {0000..0012} counts with as many digits as are there."""
+    """Expands the braces of a pattern; {0000..0012} keeps its number of digits."""
     match = _BRACES.search(pattern)
     if match is None:
         yield pattern

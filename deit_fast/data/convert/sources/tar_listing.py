@@ -1,4 +1,4 @@
-"""The files of a tar: their names, where their bytes lie, with links followed."""
+"""Lists the files of a tar: their names and the positions of their bytes, with links followed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from deit_fast.data.convert.sources.accounts import IN_A_CIRCLE, LeftOut
 from deit_fast.data.format.files import read_at
 
 BLOCK = tarfile.BLOCKSIZE
-NOWHERE = -1  # the offset of what has no bytes: a link that leads nowhere, a device
-_MOST_LINKS = 40  # in a path, as Linux has it
+NOWHERE = -1  # the offset of an entry without bytes: a broken link, a device
+_MOST_LINKS = 40  # in a path, as in Linux
 
 
 @dataclass
 class TarListing:
-    """Files in the order of the tar, with offsets in the file that holds the tar, NOWHERE for what has no bytes.
+    """Files in the order of the tar, with their offsets in the file that holds the tar, NOWHERE for those without bytes.
 
-    `circles`: links that lead to a folder that they lie in, and therefore nowhere.
+    `circles`: links to a folder that they lie in, which therefore lead nowhere.
     """
 
     names: list[str] = field(default_factory=list)
@@ -42,21 +42,21 @@ class TarListing:
 
 
 def list_tar(descriptor: int, start: int, end: int, location: str) -> TarListing:
-    """The files of the tar at bytes start to end of an open file: all members that are no folders, names without `./`.
+    """Lists the tar at bytes start to end of an open file: all members except folders, names without `./`.
 
-    A hard or symbolic link to a file has that file's bytes; one to a folder stands for the files in it, under its own name.
+    A hard or symbolic link to a file has that file's bytes; a link to a folder stands for the files in it, under its own name.
 
-    Raises UserError with `location` where this is no tar, or is damaged, or ends before the empty block that ends every
-    tar, or goes on behind it: tarfile would take each for the end.
+    Raises UserError with `location` if this is no tar, is damaged, lacks the empty block that ends every tar, or continues
+    after it: tarfile would take each of these for the end.
     """
     listing = TarListing()
-    links: dict[int, str | None] = {}  # position among the names -> where it leads in the tar, None: out of it
+    links: dict[int, str | None] = {}  # position among the names -> target in the tar; None: outside it
     window = _Window(descriptor, start, end)
     try:
-        # the class itself, not tarfile.open: that would try what it can of other formats
+        # the class itself: tarfile.open would try other formats
         with tarfile.TarFile(fileobj=window, mode="r") as tar:  # type: ignore[arg-type]  # read, seek and tell suffice
             while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined]  # it would keep them all: 1 KB each
+                tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all, 1 KB each
                 if member.isdir():
                     continue
                 name = member.name.removeprefix("./")
@@ -84,7 +84,7 @@ def list_tar(descriptor: int, start: int, end: int, location: str) -> TarListing
 
 
 def _check_end(descriptor: int, at: int, end: int, location: str, num_files: int) -> None:
-    """Raises UserError unless an empty block is there, and no further tar behind it."""
+    """Raises UserError unless an empty block lies there and no further tar follows it."""
     if read_at(descriptor, min(BLOCK, max(end - at, 0)), at) != bytes(BLOCK):
         raise UserError(
             f"{location}: truncated or damaged tar: after {num_files} files comes neither a file nor the end; fetch it again"
@@ -97,7 +97,7 @@ def _check_end(descriptor: int, at: int, end: int, location: str, num_files: int
         try:
             tarfile.TarInfo.frombuf(piece[first : first + BLOCK], "utf-8", "surrogateescape")
         except tarfile.TarError:
-            return  # no header: what a tape or a disk left there
+            return  # no header: leftovers of a tape or a disk
         raise UserError(
             f"{location}: behind its end, {num_files} files, comes another tar; join them by tar --concatenate, or give each "
             "a file of its own"
@@ -113,14 +113,14 @@ class _Tree:
         self._links = links
         for number, name in enumerate(names):
             path = posixpath.normpath(name).lstrip("/")
-            self._files[path] = number  # of two of one name the later, as unpacking has it
+            self._files[path] = number  # the later of two with one name, as in unpacking
             while path:
                 folder, _, base = path.rpartition("/")
                 self._in_folder.setdefault(folder, {})[base] = None
                 path = folder
 
     def follow(self, path: str | None) -> str | None:
-        """The path with all links followed: of a file or a folder; None where it leads nowhere."""
+        """The path of the file or folder with all links followed; None if it leads nowhere."""
         if path is None:
             return None
         done: list[str] = []
@@ -152,7 +152,7 @@ class _Tree:
         return self._files.get(path)
 
     def below(self, folder: str, name: str, inside: tuple[str, ...], circles: list[str]) -> Iterator[tuple[str, int | None]]:
-        """The files below a followed folder under another name, with the positions of their bytes; None: nowhere."""
+        """The files below a followed folder under another name, with the positions of their bytes (None: no bytes)."""
         if folder in inside:
             circles.append(name)
             return
@@ -165,7 +165,7 @@ class _Tree:
 
 
 def _followed(listing: TarListing, links: dict[int, str | None]) -> TarListing:
-    """The same files, with bytes for the links to files, and files in place of the links to folders."""
+    """The listing with its links followed: links to files get bytes, links to folders become the files in them."""
     tree = _Tree(listing.names, links)
     followed = TarListing()
 
@@ -197,7 +197,7 @@ def _folders_above(path: str, tree: _Tree) -> tuple[str, ...]:
 
 
 class _Window:
-    """Bytes start to end of an open file as a file object for tarfile, with a position of its own."""
+    """A file object for tarfile over bytes start to end of an open file, with its own position."""
 
     def __init__(self, descriptor: int, start: int, end: int) -> None:
         self._descriptor, self._start, self._size, self._position = descriptor, start, end - start, 0

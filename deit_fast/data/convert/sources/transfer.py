@@ -1,4 +1,4 @@
-"""Flowers-102, Stanford Cars and iNaturalist, as distributed, as sources."""
+"""Reads Flowers-102, Stanford Cars and iNaturalist, as distributed, as sources."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ NUM_FLOWERS = 102
 def open_flowers102(root: Path, split: str, scratch: Path | None = None) -> Source:
     """The images of one official split, train, val or test, or of trainval, in the order of setid.mat.
 
-    root is the folder with imagelabels.mat, setid.mat, and jpg/ or 102flowers.tgz; or the folder above it, where it is
-    called flowers-102 as torchvision calls it. Class names are torchvision's. Raises UserError where a file is missing
-    or damaged.
+    root: the folder with imagelabels.mat, setid.mat, and jpg/ or 102flowers.tgz; or the folder above it, if it has
+    torchvision's name, flowers-102. Class names are torchvision's. Raises UserError if a file is missing or damaged.
     """
     from torchvision.datasets import Flowers102
 
@@ -43,9 +42,9 @@ def open_flowers102(root: Path, split: str, scratch: Path | None = None) -> Sour
 def open_cars(root: Path, split: str, scratch: Path | None = None) -> Source:
     """The images of train or test (val is test) in the order of the annotations.
 
-    root is the folder with cars_train/ and cars_test/ or cars_train.tgz and cars_test.tgz, devkit/ or car_devkit.tgz,
-    and cars_test_annos_withlabels.mat beside or in devkit/; or the folder above it, where it is called stanford_cars as
-    torchvision calls it. Raises UserError where a file is missing or damaged.
+    root: the folder with cars_train/ and cars_test/ or cars_train.tgz and cars_test.tgz, devkit/ or car_devkit.tgz,
+    and cars_test_annos_withlabels.mat beside or in devkit/; or the folder above it, if it has torchvision's name,
+    stanford_cars. Raises UserError if a file is missing or damaged.
     """
     if (root / "stanford_cars").is_dir():
         root = root / "stanford_cars"
@@ -70,9 +69,9 @@ def open_cars(root: Path, split: str, scratch: Path | None = None) -> Source:
 def open_inaturalist(root: Path, year: int, split: str, scratch: Path | None = None) -> Source:
     """The images of train or val in the order of the annotations file; classes are the categories in the order of their IDs.
 
-    root is the folder with train{year}.json and val{year}.json (or each as .json.tar.gz), and train_val{year}/ or
-    train_val{year}.tar.gz, which is unpacked to scratch and takes as much again there. Raises UserError for another
-    split, and where a file is missing or damaged.
+    root: the folder with train{year}.json and val{year}.json (or each as .json.tar.gz), and train_val{year}/ or
+    train_val{year}.tar.gz, which is unpacked to scratch and takes as much space again there. Raises UserError for another
+    split, and if a file is missing or damaged.
     """
     if split not in ("train", "val"):
         raise UserError(f"source.split={split}: iNaturalist {year} has no labels for it: want train or val")
@@ -121,7 +120,7 @@ def _images(root: Path, candidates: tuple[str, ...], scratch: Path | None = None
 
 
 def _read(path: Path) -> bytes:
-    """Raises UserError where the file is missing or cannot be read."""
+    """Raises UserError if the file is missing or cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

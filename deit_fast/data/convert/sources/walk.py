@@ -1,4 +1,4 @@
-"""The files below a folder, links followed, each once for every way that leads there without going in a circle."""
+"""Lists the files below a folder, links followed: a file once for each path without a circle that leads to it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from deit_fast.data.convert.sources.file_names import is_system_folder
 
 
 def files_below(root: Path, prefix: str = "", inside: Path | None = None) -> tuple[list[str], list[LeftOut]]:
-    """Paths below root of all that is no folder, in the order of torchvision's ImageFolder; and the folders left out.
+    """Paths of everything below root except folders, in the order of torchvision's ImageFolder; and the folders left out.
 
-    Both begin with the prefix. Left out are hidden and system folders, each with the number of its files, and links to a
-    folder that they lie in themselves, `inside` among them. A link that leads nowhere is given as a file: reading it says
-    what is wrong.
+    Both begin with the prefix. Hidden and system folders are left out, each with the number of its files, as are links to a
+    folder that they lie in, `inside` included. A broken link counts as a file: reading it says what is wrong.
 
     Raises UserError for a folder that cannot be read.
     """
@@ -42,7 +41,7 @@ def files_below(root: Path, prefix: str = "", inside: Path | None = None) -> tup
 
 
 def entries_of(folder: str | Path) -> tuple[list[str], list[str], list[LeftOut]]:
-    """Names in a folder: of all that is no folder, of folders, and of hidden and system folders. Raises OSError."""
+    """Names of the files and folders in a folder, and its hidden and system folders. Raises OSError."""
     files, folders, system = [], [], []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -57,7 +56,7 @@ def entries_of(folder: str | Path) -> tuple[list[str], list[str], list[LeftOut]]
 
 
 def is_in_a_circle(folder: Path, inside: Path) -> bool:
-    """Whether a folder is, by a link, the one that it lies in."""
+    """Whether a folder is a link to a folder that it lies in."""
     return _identity(str(folder)) == _identity(str(inside))
 
 

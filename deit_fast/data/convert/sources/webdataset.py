@@ -1,4 +1,4 @@
-"""Tar shards in WebDataset's layout as a source: one image and one label for each key."""
+"""Reads tar shards in WebDataset's layout as a source: one image and one label for each key."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _MOST_LABEL_BYTES = 1 << 20
 
 
 class WebDataset(Source):
-    """The shards of a folder whose names tell this split, of a pattern, or one shard; in the order of their names.
+    """One shard, the shards of a pattern, or those in a folder whose names tell this split; sorted by name.
 
-    Which files of a shard make a sample is told in webdataset_keys. A label is what stands in KEY.cls or under label, cls or
-    class_id in KEY.json: a number, or the name of a class. Class names come from the text file `classes`; without one they
-    are the numbers, or the names in the shards in alphabetical order.
+    webdataset_keys groups files into samples. A label is the content of KEY.cls, or the value of label, cls or class_id in
+    KEY.json: a number, or the name of a class. Class names come from the text file `classes`; without one they are the
+    numbers, or the names in the shards in alphabetical order.
 
-    Raises UserError where there are no shards, one is damaged, an image has no label or a label no image, numbers and names
-    are mixed, or a label is none of the class names.
+    Raises UserError if there are no shards, one is damaged, an image has no label or a label no image, numbers and names
+    are mixed, or a label is not among the class names.
     """
 
     def __init__(self, path: str, split: str, classes: str = "") -> None:
@@ -109,7 +109,7 @@ def _images_of_shard(task: tuple[Path, int, int | None]) -> _Shard:
 
 
 def _one_kind(path: Path, labels: list[int | str]) -> NDArray[Any]:
-    """Labels as int64 or as objects. Raises UserError where there are both numbers and names."""
+    """Labels as int64 or as objects. Raises UserError if there are both numbers and names."""
     numbers = [label for label in labels if isinstance(label, int)]
     if len(numbers) == len(labels):
         return np.array(labels, dtype=np.int64)
@@ -120,7 +120,7 @@ def _one_kind(path: Path, labels: list[int | str]) -> NDArray[Any]:
 
 
 def _label(path: Path, descriptor: int, listing: TarListing, image: int, label: int) -> int | str:
-    """What stands in a .cls or .json file: a number from 0 on, or the name of a class."""
+    """The label in a .cls or .json file: a number from 0 on, or the name of a class."""
     name, offset, size = listing.names[label], listing.offsets[label], listing.sizes[label]
     if offset == NOWHERE:
         raise UserError(f"{path}: {name!r}, the label of {listing.names[image]!r}, is a link that leads nowhere in the shard")
@@ -144,7 +144,7 @@ def _is_number(text: str) -> bool:
 
 
 def _value_in(document: object) -> object:
-    """The label in a JSON document; None where it has none."""
+    """The label in a JSON document; None if it has none."""
     for key in JSON_KEYS:
         if isinstance(document, dict) and key in document:
             value = document[key]

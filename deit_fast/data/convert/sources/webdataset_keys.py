@@ -1,8 +1,8 @@
-"""Which files of a WebDataset shard make a sample: an image, its label, and what else belongs to it.
+"""Groups the files of a WebDataset shard into samples: an image, its label, and whatever else belongs to it.
 
-webdataset's key ends at the first dot of a file's name, and people's file names have dots. Files with the same name up to the
-last dot belong together first, so that `photo.v2.jpg` and `photo.v2.cls` are a sample beside `photo.v1.jpg` and
-`photo.v1.cls`; what is then left of a key is matched if that can be done in one way only, such as `1.image.jpg` with `1.cls`.
+webdataset's key ends at the first dot of a file name, but real file names have more dots. So files with the same name up to
+the last dot are matched first: `photo.v2.jpg` with `photo.v2.cls`, apart from `photo.v1.jpg` and `photo.v1.cls`. The rest of a
+key is matched if only one way is possible, such as `1.image.jpg` with `1.cls`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from deit_fast.config import UserError
 from deit_fast.data.convert.sources.accounts import LeftOut
 from deit_fast.data.convert.sources.file_names import IMAGE_EXTENSIONS, NO_IMAGE, is_image_name, reason_beside_extension
 
-LABEL_EXTENSIONS = (".cls", ".json")  # of two, the first is the label
+LABEL_EXTENSIONS = (".cls", ".json")  # if a sample has both, the first is the label
 
 
 @dataclass
 class Keys:
-    """`labels`: the label's file for each image, by the position of both among the names. In all, each name is one of
-    these, one of `num_parts` files that belong to a sample too, or left out."""
+    """`labels`: maps the position of each image among the names to that of its label. `num_parts`: number of labels and of
+    other files of samples. All other names are left out."""
 
     labels: dict[int, int] = field(default_factory=dict)
     num_parts: int = 0
@@ -29,9 +29,9 @@ class Keys:
 
 
 def keys_of(names: Iterable[str], location: str) -> Keys:
-    """Images and labels of a shard's names, in their order.
+    """Finds the images and labels among a shard's names, in their order.
 
-    Raises UserError with `location` and the key where an image has no label, a label no image, or one of several.
+    Raises UserError with `location` and the key if an image has no label or several, or a label no image or several.
     """
     by_key: dict[str, list[tuple[int, str]]] = {}
     found = Keys()
@@ -111,14 +111,14 @@ def _match(key: str, group: _Group, found: Keys, location: str) -> None:
 
 
 def _one(members: list[tuple[int, str]], key: str, location: str) -> int:
-    """The only member. Raises UserError where there are several."""
+    """The only member. Raises UserError if there are several."""
     if len(members) > 1:
         raise UserError(f"{location}: key {key!r} has {members[0][1]!r} and {members[1][1]!r}: want one of them")
     return members[0][0]
 
 
 def _label(members: list[tuple[int, str]], key: str, location: str) -> int:
-    """The label of a stem: its .cls, or without one its .json."""
+    """The label of a stem: its .cls, else its .json."""
     by_extension: dict[str, list[tuple[int, str]]] = {extension: [] for extension in LABEL_EXTENSIONS}
     for member in members:
         by_extension[posixpath.splitext(member[1])[1].lower()].append(member)
@@ -126,7 +126,7 @@ def _label(members: list[tuple[int, str]], key: str, location: str) -> int:
 
 
 def _only(by_stem: dict[str, list[tuple[int, str]]], key: str, what: str, location: str) -> int:
-    """The image or label of a key: the one named KEY.EXTENSION, else the only one. Raises UserError where there is none."""
+    """The image or label of a key: the one named KEY.EXTENSION, else the only one. Raises UserError if there is none."""
     if not by_stem:
         raise _incomplete(location, key, what)
     if key in by_stem:

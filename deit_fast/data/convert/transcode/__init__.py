@@ -1,7 +1,7 @@
 """Rewrites a JPEG as a baseline JPEG of the same coefficients, with restart markers that tile its MCUs.
 
-Sequential JPEGs of one scan are transcoded bit by bit (`entropy`); others first become such in TurboJPEG. Nothing is passed
-that is damaged or irregular: whatever is refused may still decode in Pillow, which is then the judge.
+Sequential JPEGs of one scan are transcoded bit by bit (`entropy`); TurboJPEG first turns others into such. Damaged or irregular
+JPEGs are refused: they may still decode in Pillow, which then decides.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ __all__ = [
     "with_height",
 ]
 
-_TILE_WIDTH = 128  # pixels aimed at
+_TILE_WIDTH = 128  # in pixels, the target
 _MCUS = {"4:4:4": (8, 8), "4:2:2": (16, 8), "4:2:0": (16, 16), "4:4:0": (8, 16), "4:1:1": (32, 8)}
 
 
 @dataclass(frozen=True, eq=False)
 class Transcoded:
-    """A transcoded JPEG; was_baseline: it did not have to go through TurboJPEG."""
+    """A transcoded JPEG. was_baseline: it did not need TurboJPEG."""
 
     encoded: bytes
     width: int
@@ -62,24 +62,24 @@ class Transcoded:
 
 
 def sampling_mcu(subsampling: str) -> tuple[int, int]:
-    """Width and height in pixels of an MCU of three components, from the usual name such as 4:2:0."""
+    """Width and height in pixels of an MCU of three components, from a name such as 4:2:0."""
     if subsampling not in _MCUS:
         raise ValueError(f"subsampling={subsampling!r}: want one of {', '.join(_MCUS)}")
     return _MCUS[subsampling]
 
 
 def restart_interval(mcus_per_row: int, mcu_width: int) -> int:
-    """MCUs in a tile: the divisor of a row's nearest 128 pixels, if that is 64 to 256 pixels; else the row."""
+    """MCUs in a tile: the divisor of a row that is nearest to 128 pixels, if it is 64 to 256 pixels; else the row."""
     divisors = (d for d in range(1, min(mcus_per_row, 2 * _TILE_WIDTH // mcu_width) + 1) if mcus_per_row % d == 0)
     nearest = min(divisors, key=lambda d: abs(d * mcu_width - _TILE_WIDTH))
     return nearest if _TILE_WIDTH // 2 <= nearest * mcu_width <= 2 * _TILE_WIDTH else mcus_per_row
 
 
 class Transcoder(HoldsAddresses):
-    """Scratch memory and remembered tables for one process; the memory is that which the largest image needed.
+    """Transcodes JPEGs in one process; keeps tables, and as much scratch memory as the largest image needed.
 
-    optimize: give each image the shortest Huffman tables, which makes files some 4 % smaller. Without it that is done only
-    for what came through TurboJPEG, and where the source's tables have no code for a DC difference that is to be written.
+    optimize: give each image the shortest Huffman tables, which makes files about 4 % smaller. Without it, only images that
+    went through TurboJPEG get them, and those whose tables lack a code for a DC difference that must be written.
     """
 
     def __init__(self, *, optimize: bool) -> None:
@@ -91,7 +91,7 @@ class Transcoder(HoldsAddresses):
         self._arrays: dict[str, NDArray[Any]] = {}
 
     def close(self) -> None:
-        """Frees all; safe to call twice."""
+        """Frees all memory; safe to call twice."""
         self._arrays.clear()
         if self._transformer is not None:
             self._transformer.close()
@@ -111,10 +111,10 @@ class Transcoder(HoldsAddresses):
         self._transformer = self._transformer or Transformer()
         source, kind = encoded, TRANSFORMED.get(header.process, "several scans")
         encoded = self._transformer.transform(source, kind)
-        # the transform states the colours in its own way; the source's is kept
+        # the transform states the colours in its own way; keep the source's
         kept = replace(read_header(encoded), jfif=header.jfif, adobe=header.adobe)
         out = self._transcode(encoded, kept, was_baseline=False)
-        # a progressive JPEG that lacks a scan is smoothed in decoding, one with all scans is not
+        # decoders smooth a progressive JPEG that lacks a scan, and no other
         if not self._have_same_pixels(source, out, kind):
             raise NotTranscodable(f"{kind}: as a baseline JPEG it has other pixels")
         return out
@@ -131,7 +131,7 @@ class Transcoder(HoldsAddresses):
         return np.array_equal(*halves)
 
     def _array(self, name: str, dtype: Any, *shape: int) -> NDArray[Any]:
-        """Uninitialised memory, kept from image to image, of at least so many rows."""
+        """Uninitialised memory of at least shape[0] rows, kept from image to image."""
         array = self._arrays.get(name)
         if array is None or len(array) < shape[0]:
             self._arrays.pop(name, None)
@@ -152,7 +152,7 @@ class Transcoder(HoldsAddresses):
             num_events, _ = self._scan(header, num_bytes, interval, record=False)
             head = write_header(header, interval, definitions)
             size = self._splice(head, "bits", num_bytes, num_events, self._tables, tiles)
-        if size is None:  # or the transform, whose tables were made for no image in particular
+        if size is None:  # or it comes from the transform, whose tables were made for no particular image
             _, num_tokens = self._scan(header, num_bytes, interval, record=True)
             definitions, num_bytes = self._recode(definitions, num_tokens, len(tiles))
             head = write_header(header, interval, definitions)
@@ -168,7 +168,7 @@ class Transcoder(HoldsAddresses):
         )
 
     def _unstuff(self, encoded: bytes, header: Header) -> int:
-        """Fills bits and resets; number of bytes of bits."""
+        """Fills bits and resets; returns the number of bytes of bits."""
         num_resets = _num_resets(header)
         bits = self._array("bits", np.uint8, len(encoded) - header.header_bytes + bitstream.PADDING)
         resets = self._array("resets", np.int64, num_resets)[:num_resets]
@@ -179,7 +179,7 @@ class Transcoder(HoldsAddresses):
             status = bitstream.OK
         if status == bitstream.OK and found != num_resets:
             status = bitstream.WRONG_RESTART
-        # a block has two codes at least: no memory is taken for what a small file cannot hold
+        # a block has at least two codes: take no memory for more than a small file can hold
         if status == bitstream.OK and 2 * len(header.blocks) * header.grid[0] * header.grid[1] > 8 * num_bytes:
             status = bitstream.TOO_SHORT
         if status != bitstream.OK:
@@ -187,13 +187,13 @@ class Transcoder(HoldsAddresses):
         return int(num_bytes)
 
     def _scan(self, header: Header, num_bytes: int, interval: int, *, record: bool) -> tuple[int, int]:
-        """Fills events, and tokens and starts if they are recorded; numbers of events and of tokens."""
+        """Fills events, and tokens and starts if `record`; returns the numbers of events and tokens."""
         num_mcus = header.grid[0] * header.grid[1]
         num_intervals = num_mcus // interval
         num_resets = _num_resets(header)
         blocks = header.blocks
         most_events = (1 + len(header.components)) * (num_intervals + num_resets) + 1
-        # a token is at least a bit, and a block overruns the bits' end at most once
+        # a token has at least one bit, and a block overruns the end of the bits at most once
         most_tokens = min(65 * len(blocks) * num_mcus, 8 * num_bytes + 65) + 1 if record else 1
         starts = self._array("starts", np.int64, num_intervals + 1)
         status, mcu, num_events = entropy.scan(
@@ -215,7 +215,7 @@ class Transcoder(HoldsAddresses):
         return int(num_events), int(starts[num_intervals])
 
     def _recode(self, definitions: dict[int, bytes], num_tokens: int, num_tiles: int) -> tuple[dict[int, bytes], int]:
-        """Fills recoded from tokens, with the shortest tables of the same numbers; these, and the number of bytes."""
+        """Fills recoded from tokens, with the shortest tables of the same numbers; returns the tables and number of bytes."""
         tokens, single = self._arrays["tokens"], self._tables.single
         counts = self._array("counts", np.uint32, 12 * huffman.WINDOWS)
         frequencies = self._array("frequencies", np.int64, 8, 256)
@@ -237,7 +237,7 @@ class Transcoder(HoldsAddresses):
     def _splice(
         self, head: bytes, bits: str, num_bytes: int, num_events: int, tables: huffman.CodeTables, tiles: NDArray[np.uint32]
     ) -> int | None:
-        """Fills out; number of bytes, or None where the tables have no code for a DC difference that is to be written."""
+        """Fills out; returns the number of bytes, or None if the tables lack a code for a needed DC difference."""
         out = self._array("out", np.uint8, len(head) + 2 * num_bytes + 16 * (num_events + 1))
         out[: len(head)] = np.frombuffer(head, np.uint8)
         events = self._arrays["events"]
@@ -248,7 +248,7 @@ class Transcoder(HoldsAddresses):
 
 
 def _num_resets(header: Header) -> int:
-    """Restart markers that the header promises."""
+    """Number of restart markers that the header promises."""
     num_mcus = header.grid[0] * header.grid[1]
     return -(-num_mcus // header.restart_interval) - 1 if header.restart_interval else 0
 
@@ -265,7 +265,7 @@ def _definitions(header: Header) -> dict[int, bytes]:
 
 
 def tiling_of(encoded: bytes) -> Tiling:
-    """Where a baseline JPEG's restart intervals lie, by its markers; raises NotTranscodable if these do not fit the grid."""
+    """Finds a baseline JPEG's restart intervals by its markers; raises NotTranscodable if they do not fit the grid."""
     header = read_header(encoded)
     if header.process in TRANSFORMED or not header.is_complete:
         raise NotTranscodable(f"{TRANSFORMED.get(header.process, 'several scans')}: it has no tiles")

@@ -1,6 +1,6 @@
-"""Reads and writes the header of a JPEG: all that stands before its first scan.
+"""Reads and writes the header of a JPEG: everything before its first scan.
 
-What is damaged, or of a kind that is not transcoded, is refused.
+Refuses damaged JPEGs, and kinds that are not transcoded.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from deit_fast.kernels.jpeg.segments import CUT_OFF, NO_MARKER, START_OF_SCAN, W
 
 TRANSFORMED = {0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic progressive"}  # start-of-frame markers
 _UNSUPPORTED = {0xC3: "lossless", **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical or lossless")}
-_EXTENSIONS = {0xF7: "JPEG-LS", 0xF8: "JPEG-LS"}  # of the markers that are reserved for such
-_OTHER_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # no restart marker, which may lie in a scan's data
-_LINE_COUNT = b"\xff\xdc\x00\x04"  # the segment of two bytes behind the first scan that says the frame's height
+_EXTENSIONS = {0xF7: "JPEG-LS", 0xF8: "JPEG-LS"}  # among the markers reserved for extensions
+_OTHER_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # except restart markers, which may lie in a scan's data
+_LINE_COUNT = b"\xff\xdc\x00\x04"  # the segment of two bytes after the first scan that gives the frame's height
 _MAX_SIDE = 65500  # libjpeg's limit
-_next_segment = next_segment.py_func  # which bytes need no array for
+_next_segment = next_segment.py_func  # works on bytes without an array
 
 
 class NotTranscodable(ValueError):
-    """Why a JPEG is not transcoded, in one short line."""
+    """A JPEG is not transcoded, for the reason given in one short line."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Component:
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What stands before the first scan of a JPEG.
+    """Everything before the first scan of a JPEG.
 
-    process: the second byte of the start-of-frame marker; restart_interval: MCUs, 0: none; quantizations, huffman_tables:
-    their definitions by number, AC tables from 4 on; jfif, adobe: the data of these segments as far as they bear on colour,
-    empty: there is none; is_complete: the scan has all components; header_bytes: where its data start.
+    process: the second byte of the start-of-frame marker; restart_interval: in MCUs, 0: none; quantizations, huffman_tables:
+    definitions by number, AC tables from 4 on; jfif, adobe: the data of these segments that affect colour, empty: no such
+    segment; is_complete: the scan has all components; header_bytes: where the scan's data start.
     """
 
     process: int
@@ -64,14 +64,14 @@ class Header:
 
     @property
     def mcu(self) -> tuple[int, int]:
-        """Width and height in pixels; of a single component an MCU is one block, whatever its sampling factors are."""
+        """Width and height in pixels; with a single component an MCU is one block, whatever the sampling factors."""
         if len(self.components) == 1:
             return 8, 8
         return 8 * max(c.horizontal for c in self.components), 8 * max(c.vertical for c in self.components)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """MCUs in a row, rows of MCUs."""
+        """Number of MCUs in a row, and of rows."""
         mcu_width, mcu_height = self.mcu
         return -(-self.width // mcu_width), -(-self.height // mcu_height)
 
@@ -173,7 +173,7 @@ def _scan(data: bytes, process: int, components: tuple[Component, ...]) -> tuple
 
 
 def read_header(encoded: bytes) -> Header:
-    """What stands before the first scan; raises NotTranscodable where it is damaged or of a kind that is not transcoded."""
+    """Reads the header; raises NotTranscodable if it is damaged or of a kind that is not transcoded."""
     process = precision = width = height = restart_interval = header_bytes = 0
     components: tuple[Component, ...] = ()
     quantizations: dict[int, bytes] = {}
@@ -225,11 +225,11 @@ def _segment(marker: int, *parts: bytes) -> bytes:
 def write_header(header: Header, restart_interval: int, huffman_tables: dict[int, bytes]) -> bytes:
     """The header of a JPEG of one scan with all components, with the restart interval and the Huffman tables given.
 
-    Only what bears on the pixels: other segments, and tables that no component uses, are left out.
+    Has only what affects the pixels: leaves out other segments, and tables that no component uses.
     """
     components = header.components
     used = [header.quantizations[number] for number in sorted({c.quantization for c in components})]
-    # extended sequential JPEGs that could as well be called baseline are: more decoders know it
+    # call extended sequential JPEGs baseline where they could be: more decoders know that
     is_baseline = all(number & 3 < 2 for number in huffman_tables) and all(table[0] < 16 for table in used)
     process = 0xC0 if is_baseline else header.process
     frame = [bytes((c.identifier, c.horizontal << 4 | c.vertical, c.quantization)) for c in components]
@@ -249,7 +249,7 @@ def write_header(header: Header, restart_interval: int, huffman_tables: dict[int
 
 
 def jpeg_size(encoded: bytes) -> tuple[int, int]:
-    """Width and height in pixels; raises NotTranscodable where the header up to there is damaged or of another kind."""
+    """Width and height in pixels; raises NotTranscodable if the header up to there is damaged or of another kind."""
     for marker, start, end in segments(encoded):
         if _is_frame(marker):
             return _frame(marker, encoded[start:end])[1:3]
@@ -261,9 +261,9 @@ def _is_frame(marker: int) -> bool:
 
 
 def with_height(encoded: bytes) -> bytes:
-    """The JPEG with its height in the frame header, where that is 0 because a DNL segment behind the first scan says it.
+    """Moves the height into the frame header if that says 0 because a DNL segment after the first scan has the height.
 
-    libjpeg, and so every decoder here, takes a height of 0 for no image. What is of no such kind comes back as it is.
+    libjpeg, and so every decoder here, takes a height of 0 for no image. Other JPEGs come back unchanged.
     """
     height_at = scan_at = 0
     try:
@@ -282,9 +282,9 @@ def with_height(encoded: bytes) -> bytes:
 
 
 def ends_idly(encoded: bytes, at: int, height: int) -> bool:
-    """Whether, from a marker on that ends a scan's data, only segments without a bearing on pixels come before the end marker.
+    """Whether only segments that do not affect pixels lie between a scan's data (the marker at `at`) and the end marker.
 
-    These are comments, application data, and the number of lines (DNL) if it is the height that the frame header has.
+    These are comments, application data, and the number of lines (DNL) if it equals the frame header's height.
     """
     while True:
         if encoded[at : at + 1] != b"\xff":

@@ -1,4 +1,4 @@
-"""The Huffman tables of annex K.3 of the JPEG standard, which decoders use where a JPEG has none, as a frame of Motion JPEG.
+"""The Huffman tables of the JPEG standard's annex K.3, which decoders use for JPEGs without tables (Motion JPEG frames).
 
 As in a DHT segment: the numbers of codes of 1 to 16 bits, then the symbols.
 """

@@ -1,4 +1,4 @@
-"""Makes sequential JPEGs of one scan from progressive, arithmetic and other JPEGs, losslessly, by TurboJPEG."""
+"""Turns progressive, arithmetic and other JPEGs losslessly into sequential JPEGs of one scan, with TurboJPEG."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class _Transform(ctypes.Structure):
 
 _COPY_NO_MARKERS = 64  # TJXOPT_COPYNONE
 _STOP_ON_WARNING = 8192  # TJFLAG_STOPONWARNING
-_LIMIT_SCANS = 32768  # TJFLAG_LIMITSCANS: a small file can ask for the work of thousands of scans
-_WARNING = 0  # TJERR_WARNING: damage that decoders pass over
+_LIMIT_SCANS = 32768  # TJFLAG_LIMITSCANS: a small file can demand thousands of scans
+_WARNING = 0  # TJERR_WARNING: damage that decoders ignore
 
 
 class Transformer(HoldsAddresses):
@@ -40,7 +40,7 @@ class Transformer(HoldsAddresses):
         assert self._handle
 
     def transform(self, encoded: bytes, kind: str) -> bytes:
-        """The JPEG of one scan; raises NotTranscodable with TurboJPEG's reason behind the kind of JPEG."""
+        """The JPEG as one scan; raises NotTranscodable with the kind of JPEG and TurboJPEG's reason."""
         destination, size = ctypes.c_void_p(), ctypes.c_ulong()
         how = _Transform(options=_COPY_NO_MARKERS)
         status = self._library.tjTransform(
