@@ -73,8 +73,13 @@ def stamped(dispatcher: Any, function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
+# what Numba would otherwise take from the code that first calls a function: FFCV's is compiled with fastmath
+OWN_OPTIONS: dict[str, Any] = {"fastmath": False, "error_model": "python"}
+
+
 def cached(function: Callable[..., Any], **options: Any) -> Any:
     """The function compiled by numba.njit with these options, cached on disk, for calls from Python."""
+    options = OWN_OPTIONS | options
     try:
         dispatcher: Any = numba.njit(cache=True, **options)(function)
     except RuntimeError as error:

@@ -16,7 +16,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_machinery import register_pass
 from numba.core.registry import CPUDispatcher
 
-from deit_fast.kernels.cached import cached
+from deit_fast.kernels.cached import OWN_OPTIONS, cached
 
 
 class _Library(JITCodeLibrary):
@@ -69,7 +69,8 @@ class Function(CPUDispatcher):
         targetoptions: dict[str, Any] | None = None,
         pipeline_class: type = _Compiler,
     ) -> None:
-        super().__init__(py_func, locals or {}, targetoptions or {}, pipeline_class)
+        super().__init__(py_func, locals or {}, OWN_OPTIONS | (targetoptions or {}), pipeline_class)
+        self.targetoptions = targetoptions or {}  # which numba-cuda takes for its own compiler
         functools.update_wrapper(self, py_func)
 
     def add_overload(self, compiled: Any) -> None:

@@ -1,5 +1,6 @@
 """Functions become parts of their callers, and are compiled for themselves only where Python calls them."""
 
+import numba
 import numpy as np
 
 from deit_fast.kernels.compiled import compiled
@@ -63,3 +64,26 @@ def test_errors_pass_through() -> None:
         assert str(error) == "want 0 or more"
     else:
         raise AssertionError("no error")
+
+
+@compiled()
+def _cubed(value):  # type: ignore[no-untyped-def]
+    return value * 3.0 * value * 5.0 * value
+
+
+@compiled()
+def _sum_of_cubes(a, b):  # type: ignore[no-untyped-def]
+    return _cubed(a) + _cubed(b)
+
+
+def test_nothing_is_inherited_from_the_first_caller() -> None:
+    @numba.njit(fastmath=True, error_model="numpy")
+    def fast(a):  # type: ignore[no-untyped-def]
+        return _cubed(a), _sum_of_cubes(a, a)
+
+    fast(2.0)
+    assert _sum_of_cubes(1.0, 2.0) == 135.0
+    (code,) = _sum_of_cubes.cached.inspect_llvm().values()
+    products = [line for line in code.splitlines() if " fmul " in line]
+    assert products
+    assert not any(" fast " in line or "reassoc" in line for line in products)
