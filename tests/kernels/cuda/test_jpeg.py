@@ -10,7 +10,6 @@ import pytest
 
 pytest.importorskip("numba_cuda")
 
-from deit_fast.data.convert.transcode import tiling_of
 from deit_fast.kernels.cuda import jpeg as kernels
 from deit_fast.kernels.jpeg import tiles
 from deit_fast.kernels.jpeg.decode_window import OK
@@ -18,7 +17,7 @@ from tests.kernels.cuda.compiled_here import compiled_here
 from tests.kernels.cuda.devices import on_devices
 from tests.kernels.cuda.jpeg_batch import Batch, Window, whole
 from tests.kernels.cuda.ptx import CAPABILITIES, compile_kernel, needs_compiler
-from tests.kernels.jpeg.stored import KINDS, Stored, decode, mutated_bytes, noise, stored_of
+from tests.kernels.jpeg.stored import KINDS, Stored, decode, indexed_anew, mutated_bytes, noise, stored_of
 from tests.scale import scaled
 
 SIDES = {"cpu": [(17, 29), (9, 40)], "cuda": [(375, 500), (1, 5), (500, 375), (99, 640), (33, 388), (1200, 900)]}
@@ -94,17 +93,9 @@ def test_mutated_jpegs_compiled_for_this_processor(is_indexed_anew: bool) -> Non
     for number in range(scaled(5000, 500)):
         stored, other = originals[number % len(originals)], originals[int(generator.integers(0, len(originals)))]
         changed = mutated_bytes(stored.encoded, stored.header_bytes, other.encoded[: other.header_bytes], generator)
-        mutated = replace(stored, encoded=changed)
-        if is_indexed_anew:
-            try:
-                tiling = tiling_of(changed)
-            except ValueError:
-                continue
-            sides = tiling.mcu_width, tiling.mcu_height, *stored.grid[3:]
-            grid = tiles.grid_of(tiling.interval, len(tiling.lengths), *sides)
-            if grid[0] == 0:
-                continue
-            mutated = Stored(changed, tiling.lengths.astype("<u4").tobytes(), 4, tiling.header_bytes, grid)
+        mutated = indexed_anew(stored, changed) if is_indexed_anew else replace(stored, encoded=changed)
+        if mutated is None:
+            continue
         windows += [whole(mutated), some_window(mutated, generator)]
     outcomes = compare(windows, "cpu", module)
     assert min(outcomes["taken"], outcomes["found bad"], 5 * outcomes["refused"]) >= 15, outcomes

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deit_fast.data.convert.transcode import Transcoder
+from deit_fast.data.convert.transcode import Transcoder, tiling_of
 from deit_fast.kernels.jpeg import tiles, turbojpeg
 from deit_fast.kernels.jpeg.decode_window import decode_window, scratch_bytes
 
@@ -111,3 +111,13 @@ def mutated_bytes(encoded: bytes, header_bytes: int, other: bytes, generator: np
         case _:
             changed[at : at + size] = generator.integers(0, 256, len(changed[at : at + size]), dtype=np.uint8).tobytes()
     return bytes(changed)
+
+
+def indexed_anew(stored: Stored, changed: bytes) -> Stored | None:
+    """Changed bytes of a stored JPEG with the index of their own tiles; None if they have none."""
+    try:
+        tiling = tiling_of(changed)
+    except ValueError:
+        return None
+    grid = tiles.grid_of(tiling.interval, len(tiling.lengths), tiling.mcu_width, tiling.mcu_height, *stored.grid[3:])
+    return Stored(changed, tiling.lengths.astype("<u4").tobytes(), 4, tiling.header_bytes, grid) if grid[0] > 0 else None

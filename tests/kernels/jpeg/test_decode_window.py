@@ -9,10 +9,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deit_fast.data.convert.transcode import tiling_of
 from deit_fast.kernels.jpeg import tiles, turbojpeg
 from deit_fast.kernels.jpeg.decode_window import DAMAGED, OK, UNSUPPORTED, decode_window, scratch_bytes
-from tests.kernels.jpeg.stored import GUARD, KINDS, Stored, decode, mutated_bytes, noise, reference, stored_of, whole
+from tests.kernels.jpeg.stored import (
+    GUARD,
+    KINDS,
+    Stored,
+    decode,
+    indexed_anew,
+    mutated_bytes,
+    noise,
+    reference,
+    stored_of,
+    whole,
+)
 from tests.scale import scaled
 
 
@@ -164,16 +174,9 @@ def test_mutated_jpegs_are_refused_or_have_libjpegs_pixels(is_indexed_anew: bool
         stored = originals[round_number % len(originals)]
         other = originals[int(generator.integers(0, len(originals)))]
         changed = mutated_bytes(stored.encoded, stored.header_bytes, other.encoded[: other.header_bytes], generator)
-        mutated = replace(stored, encoded=changed)
-        if is_indexed_anew:
-            try:
-                tiling = tiling_of(changed)
-            except ValueError:
-                continue
-            grid = tiles.grid_of(tiling.interval, len(tiling.lengths), tiling.mcu_width, tiling.mcu_height, *stored.grid[3:])
-            if grid[0] == 0:
-                continue
-            mutated = Stored(changed, tiling.lengths.astype("<u4").tobytes(), 4, tiling.header_bytes, grid)
+        mutated = indexed_anew(stored, changed) if is_indexed_anew else replace(stored, encoded=changed)
+        if mutated is None:
+            continue
         status, pixels = whole(mutated)
         expected_status, expected = reference(mutated)
         outcomes[status] += 1
