@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -46,6 +47,7 @@ class Source:
         self.batch_size = batch_size
         self.kind = FILTERS[config.data.interpolation]
         self.num_workers = num_threads(config.data, 1)
+        numba.set_num_threads(self.num_workers)  # as the loader's thread does: parallel regions wait for all threads
         recipe = Recipe(config.data, config.augment, self.beton.num_classes, config.train.seed)
         sizes = {"batch_size": batch_size, "num_workers": self.num_workers}
         self._host = HostViews(self.images, recipe, self.side, **sizes, replace=self.refuse)

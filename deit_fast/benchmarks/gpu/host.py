@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -31,9 +32,9 @@ def host_seconds(config: RunConfig, device: torch.device, *, num_views: int = NU
     is_cuda = device.type == "cuda"
     source = Source(config, num_views)
     batches = source.ids(num_views, _NUM_BATCHES)
+    threads = {"gather": source.num_workers, "gather, one thread": 1}
     gatherers = {
-        name: Gatherer(source.images, source.kind, num_workers=count, is_pinned=is_cuda)
-        for name, count in (("gather", source.num_workers), ("gather, one thread", 1))
+        name: Gatherer(source.images, source.kind, num_workers=count, is_pinned=is_cuda) for name, count in threads.items()
     }
     sizes = [gatherers["gather"].gather(source.planned(ids), source.side).totals for ids in batches]
     most = max(totals.encoded for totals in sizes)
@@ -51,7 +52,15 @@ def host_seconds(config: RunConfig, device: torch.device, *, num_views: int = NU
         "copy": lambda number: _seconds(lambda: copy(number)),
     }
     for name, gatherer in gatherers.items():
-        works[name] = lambda number, gatherer=gatherer: _gather_seconds(source, gatherer, batches[number])  # type: ignore[misc]
+
+        def gather(number: int, gatherer: Gatherer = gatherer, count: int = threads[name]) -> float:
+            work = source.planned(batches[number])
+            numba.set_num_threads(count)
+            seconds = _seconds(lambda: gatherer.gather(work, source.side))
+            numba.set_num_threads(source.num_workers)
+            return seconds
+
+        works[name] = gather
     if is_cuda:
         works["batch"] = _whole_batch(source, batches, device)
     measures = {name: _mean(work, len(batches)) for name, work in works.items()}
@@ -74,11 +83,6 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _mean(work: Callable[[int], float], count: int) -> Callable[[], float]:
     return lambda: sum(work(number) for number in range(count)) / count
-
-
-def _gather_seconds(source: Source, gatherer: Gatherer, ids: NDArray[np.uint64]) -> float:
-    work = source.planned(ids)
-    return _seconds(lambda: gatherer.gather(work, source.side))
 
 
 def _whole_batch(source: Source, batches: list[NDArray[np.uint64]], device: torch.device) -> Callable[[int], float]:

@@ -65,14 +65,15 @@ def kernel_times(
         "views": num_views,
         "resolution": source.side,
         "dtype": dtype,
-        **_amounts(batch, symbols),
+        **amounts(batch, symbols),
         "damaged": int(torch.count_nonzero(decoding.statuses)),
         "left": batch.num_left,
         "kernels": kernels,
     }
 
 
-def _amounts(batch: Gathered, symbols: np.ndarray) -> dict[str, int]:
+def amounts(batch: Gathered, symbols: np.ndarray) -> dict[str, int]:
+    """How much there is to decode in a batch; symbols (T,): of its tiles."""
     totals = batch.totals
     return {
         "photographs": totals.jobs,
