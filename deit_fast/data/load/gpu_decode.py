@@ -25,6 +25,9 @@ from deit_fast.kernels.cuda import tables
 from deit_fast.kernels.gather import JOB_LENGTH, Totals
 from deit_fast.kernels.jpeg import device_tables
 
+# the compiled functions of the host's part, without those that they call
+GATHERING = (gather.plan_jobs, gather.gather, gather.finish_jobs, gather.find_damaged)
+
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
@@ -142,14 +145,21 @@ def decode_tiles(memory: DeviceMemory, totals: Totals) -> None:
     jpeg.decode(encoded, jpegs, tiles, counts, coefficients, samples, pixels, statuses)
 
 
+Decode = Callable[[DeviceMemory, Totals], None]
+
+
 class RaggedDecoder:
     """Decodes one batch after another, in memory that grows with the largest of them.
 
     `num_refused` counts the JPEGs that the device was not given or did not decode; a copy of a sample is not counted again.
     """
 
-    def __init__(self, images: Images, kind: int, *, num_workers: int, device: torch.device) -> None:
+    def __init__(
+        self, images: Images, kind: int, *, num_workers: int, device: torch.device, decode: Decode | None = None
+    ) -> None:
+        """kind: of `resample.FILTERS`; decode: in place of `decode_tiles`."""
         self.num_refused = 0
+        self._decode_tiles = decode or decode_tiles
         self._images = images
         self._kind = kind
         self._num_workers = num_workers
@@ -184,7 +194,7 @@ class RaggedDecoder:
         if totals.jpegs:
             self._there.statuses[: totals.jpegs].zero_()
             self._there.coefficients[: 64 * totals.blocks].zero_()
-            decode_tiles(self._there, totals)
+            self._decode_tiles(self._there, totals)
             host.statuses[: totals.jpegs].copy_(self._there.statuses[: totals.jpegs], non_blocking=True)
             if host.is_judged is not None:
                 host.is_judged.record()
