@@ -107,6 +107,7 @@ def _layer() -> ModuleType:
         device_function=decorated,
         kernel=lambda **_: decorated,
         launch=launch,
+        packed=lambda argument: argument,
         array=lambda memory: memory if isinstance(memory, np.ndarray) else memory.numpy(),
     )
 
