@@ -134,8 +134,9 @@ class Gatherer:
         if len(self._jobs) < count:
             self._jobs = np.empty((count, gather.JOB_LENGTH), np.int64)
             self._jpegs = np.empty((count, device_tables.JPEG_LENGTH), np.int64)
-        where, of_views = (work.stored, *self._where), (np.int64(self._kind), np.int64(side), self._num_workers)
-        totals = Totals(*gather.plan_jobs(work.ids, *where, work.plans, *of_views, self._jobs, self._jpegs))
+        where, how = (work.stored, *self._where), (np.int64(self._kind), np.int64(side), np.zeros(count, bool))
+        planned = work.plans, *how, self._num_workers, self._jobs, self._jpegs
+        totals = Totals(*gather.plan_jobs(work.ids, *where, *planned))
         if totals.jpegs == 0:
             raise UserError("data.train holds no JPEGs with tiles: want a beton that `deit-fast write --write.mode=jpg` made")
         jobs = self._jobs[: totals.jobs]
@@ -146,8 +147,8 @@ class Gatherer:
         raw = np.empty(totals.raw, np.uint8)
         gather.gather(*where, jobs, self._jpegs, self._num_workers, self._encoded.numpy(), self._tiles, raw)
         images, crops = np.empty((totals.jobs, tables.IMAGE_LENGTH), np.int64), np.empty((count, tables.CROP_LENGTH), np.int64)
-        statuses, written = np.zeros(totals.jpegs, np.int32), (images, crops, np.empty(count, bool))
-        num_left = gather.finish_jobs(jobs, self._jpegs, statuses, work.stored, work.plans, np.int64(side), *written)
+        written = images, crops, np.empty(count, bool)
+        num_left = gather.finish_jobs(jobs, self._jpegs, work.stored, work.plans, np.int64(side), *written)
         return Gathered(
             work.ids,
             totals,

@@ -19,7 +19,7 @@ from deit_fast.benchmarks.rivals.nvjpeg import NvjpegDecoder, check_decoder, tor
 from deit_fast.config import RunConfig, UserError
 from deit_fast.data.format.files import read_at
 from deit_fast.data.load.decode import images_of
-from deit_fast.data.load.gpu_decode import RaggedDecoder
+from deit_fast.data.load.gpu_decode import Decoded, RaggedDecoder
 from deit_fast.data.load.views import Work
 from deit_fast.kernels import rng
 from deit_fast.kernels.cuda import tables
@@ -66,9 +66,15 @@ def _rates_of_size(config: RunConfig, device: torch.device, size: int, num_batch
     decoders = _decoders(source, device, is_alone)
 
     def work(decoder: RaggedDecoder | NvjpegDecoder, planned: Planned, batches: list[NDArray[np.uint64]]) -> None:
+        judged: Callable[[], object] | None = None
         for ids in batches:
             batch = planned(ids)
-            decoder.decode(batch.ids, batch.stored, batch.plans, source.side)
+            decoded = decoder.decode(batch.ids, batch.stored, batch.plans, source.side)
+            if judged is not None:
+                judged()  # of the batch before, as the loader asks
+            judged = decoded.damaged if isinstance(decoded, Decoded) else None
+        if judged is not None:
+            judged()
         wait_for(device)
 
     def on_cpu() -> None:
@@ -101,9 +107,8 @@ def _rates_of_size(config: RunConfig, device: torch.device, size: int, num_batch
 
 
 def _decoders(source: Source, device: torch.device, is_alone: bool) -> dict[str, RaggedDecoder | NvjpegDecoder]:
-    how = {"num_workers": source.num_workers}
     decoders: dict[str, RaggedDecoder | NvjpegDecoder] = {
-        name: RaggedDecoder(source.images, source.kind, **how, device=device) for name in ("kernels", "kernels, whole")
+        name: _ragged(source, device) for name in ("kernels", "kernels, whole")
     }
     if is_alone:
         return decoders
@@ -113,9 +118,13 @@ def _decoders(source: Source, device: torch.device, is_alone: bool) -> dict[str,
     if source.images.index is not None:
         of_rival["nvjpeg of crops"] = source.images
     for name, images in of_rival.items():
-        sizes = {"batch_size": source.batch_size, **how}
+        sizes = {"batch_size": source.batch_size, "num_workers": source.num_workers}
         decoders[name] = NvjpegDecoder(decode_jpegs, images, source.kind, **sizes, is_pinned=device.type == "cuda")
     return decoders
+
+
+def _ragged(source: Source, device: torch.device) -> RaggedDecoder:
+    return RaggedDecoder(source.images, source.kind, num_workers=source.num_workers, device=device)
 
 
 def _kernel_seconds(source: Source, work: Work, device: torch.device) -> float:
@@ -171,30 +180,26 @@ def _compared(pairs: Iterable[Pair]) -> dict[str, int]:
 
 
 def _photographs(source: Source, ids: NDArray[np.uint64], device: torch.device) -> Iterable[Pair]:
-    decoder = RaggedDecoder(source.images, source.kind, num_workers=source.num_workers, device=device)
     work, libjpeg, beton = source.planned_whole(ids), turbojpeg.JpegDecoder(), source.beton
-    decoded = decoder.decode(work.ids, work.stored, work.plans, source.side)
-    pixels = decoded.pixels.cpu().numpy()
+    decoded = _ragged(source, device).decode(work.ids, work.stored, work.plans, source.side)
+    pixels, is_left = decoded.pixels.cpu().numpy(), decoded.left | decoded.damaged()
     with beton.path.open("rb") as file:
-        for sample, row, is_left in zip(rng.sample_of(ids).tolist(), decoded.images, decoded.left, strict=True):
+        for sample, row, is_its in zip(rng.sample_of(ids).tolist(), decoded.images, ~is_left, strict=True):
             height, width = int(beton.heights[sample]), int(beton.widths[sample])
             encoded = read_at(file.fileno(), int(beton.sizes[sample]), int(beton.offsets[sample]))
             status, wanted = libjpeg.decode(encoded, height, width)
-            if is_left or status:
-                yield None, wanted
-            else:
-                first = row[tables.OFFSET]
-                yield pixels[first : first + wanted.size].reshape(wanted.shape), wanted
+            first = row[tables.OFFSET]
+            is_its &= status == turbojpeg.OK
+            yield pixels[first : first + wanted.size].reshape(wanted.shape) if is_its else None, wanted
 
 
 def _views(source: Source, ids: NDArray[np.uint64], device: torch.device) -> Iterable[Pair]:
     from deit_fast.data.load.gpu_images import DeviceImages  # which imports numba-cuda
 
     config = source.config
-    decoder = RaggedDecoder(source.images, source.kind, num_workers=source.num_workers, device=device)
     maker = DeviceImages(config.augment, config.train.seed, "float32", config.data.interpolation, device)
     work = source.planned(ids)
-    decoded = decoder.decode(work.ids, work.stored, work.plans, source.side)
+    decoded = _ragged(source, device).decode(work.ids, work.stored, work.plans, source.side)
     views = maker.begin(ids, source.side, decoded).cpu().numpy()
-    wanted = source.decode_on_cpu(work)
-    yield from ((None if is_left else view, own) for view, own, is_left in zip(views, wanted, decoded.left, strict=True))
+    is_left, wanted = decoded.left | decoded.damaged(), source.decode_on_cpu(work)
+    yield from ((None if left else view, own) for view, own, left in zip(views, wanted, is_left, strict=True))

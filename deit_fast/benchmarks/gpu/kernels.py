@@ -178,7 +178,7 @@ class _Views:
         from deit_fast.kernels.cuda import plan, tables
         from deit_fast.kernels.cuda import policy as applying
         from deit_fast.kernels.cuda import resample as resampling
-        from deit_fast.kernels.cuda.driver import array
+        from deit_fast.kernels.cuda.driver import array, packed
         from deit_fast.kernels.resample import FILTERS
 
         augment, data, device = self.config.augment, self.config.data, self.decoding.pixels.device
@@ -196,7 +196,8 @@ class _Views:
         table = there(np.zeros((count, tables.FINISH_LENGTH), np.int64))
         levels = there(finishing.levels_of(np.array(augment.mean), np.array(augment.std)))
         policy_there = plan.policy_of(drawn, there(drawn.table if len(drawn.table) else np.zeros((1, 5))))
-        how = crop.cropping(crop.GIVEN), policy_there, mixing_of(augment), float(augment.erase)
+        drawn_by = crop.cropping(crop.GIVEN), policy_there, mixing_of(augment)
+        how = *(packed(part) for part in drawn_by), float(augment.erase)
         by_word, flat, target = finishing.views_array(views), array(views.view(-1)), finishing.images_array(finished)
         shape, kind = (count, side, side), FILTERS[data.interpolation]
         mode, precision = erase.MODES[augment.erase_mode], PRECISIONS[self.dtype]

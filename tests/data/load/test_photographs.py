@@ -147,4 +147,5 @@ def test_whole_batches_are_the_cpus(images: Images, gpu_views: ModuleType) -> No
         ours, of_cpus = of_device.make(some, slot), of_cpu.make(some, wanted)
         np.testing.assert_array_equal(np.asarray(ours.images), of_cpus.images, err_msg=str(first))
         np.testing.assert_array_equal(np.asarray(ours.targets), of_cpus.targets)
+        assert not ours.damaged().any()
     assert of_device.num_refused == 0
