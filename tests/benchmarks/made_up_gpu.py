@@ -16,7 +16,7 @@ def _rates(**rates: float) -> dict[str, Any]:
     return {name.replace("_", " "): {"median": rate, "min": 0.95 * rate, "max": 1.04 * rate} for name, rate in rates.items()}
 
 
-def _size(rate: float) -> dict[str, Any]:
+def _decode(size: int, rate: float) -> dict[str, Any]:
     rates = _rates(kernels=rate, nvjpeg=0.1 * rate, nvjpeg_of_crops=0.14 * rate, cpu=0.07 * rate)
     whole = _rates(kernels=0.7 * rate, nvjpeg=0.12 * rate)
     rates |= {f"{name}, whole": found for name, found in whole.items()}
@@ -25,7 +25,13 @@ def _size(rate: float) -> dict[str, Any]:
         "rounds": {},
         "ratios": {"kernels / nvjpeg": 10.0, "kernels / nvjpeg of crops": 7.1, "kernels, whole / nvjpeg, whole": 5.8},
         "alone": {"kernels": 1.6 * rate, "kernels, whole": 1.2 * rate},
-        "refused": {"kernels": 0},
+        "refused": {"kernels": 0, "nvjpeg": 3},
+        "failed_decoders": {"cpu, half": "ValueError: made up"},
+        "size": size,
+        "lacks": "",
+        "repeats": 3,
+        "num_workers": 16,
+        "bytes_per_photograph": 110_000.0,
     }
 
 
@@ -79,19 +85,16 @@ RESULT: dict[str, Any] = {
                 "finish": _kernel(5e-5, 154, bytes=3.6e-5),
                 "decode": _kernel(8.5e-4),
                 "decode and views": _kernel(1.1e-3),
+                "all with transfer": {"failed": "RuntimeError: made up"},
             },
         },
         "pixels": {
             "photographs": {"equal": 1024, "different": 0, "left": 0, "greatest": 0},
             "views": {"equal": 1022, "different": 2, "left": 0, "greatest": 1},
         },
-        "decode": {
-            "sizes": {"85": _size(60_000), "256": _size(110_000), "1024": _size(140_000)},
-            "lacks": "",
-            "repeats": 3,
-            "num_workers": 16,
-            "bytes_per_photograph": 110_000.0,
-        },
+        "decode 85": _decode(85, 60_000),
+        "decode 256": _decode(256, 110_000),
+        "decode 1024": {"failed": "OutOfMemoryError: made up"},
         "host": {
             "seconds": _rates(plan=3e-5, gather=2.2e-4, copy=6e-4, batch=4e-4),
             "views": 256,

@@ -44,7 +44,8 @@ NAME = "deit_tiny_patch16_224"
 def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU, where the kernels cannot run: the CPU's functions decode in their place."""
     monkeypatch.setattr(gpu_decode, "decode_tiles", decoded_by_cpu.decode_tiles)
-    monkeypatch.setattr(bench, "decode_rates", functools.partial(decode_rates, sizes=(4, 6), num_photographs=8))
+    monkeypatch.setattr(bench, "decode_rates", functools.partial(decode_rates, num_photographs=8))
+    monkeypatch.setattr(bench, "SIZES", (4, 6))
     monkeypatch.setattr(bench, "host_seconds", functools.partial(host_seconds, num_views=12))
     options = {"bench.steps": 2, "bench.rounds": 2, "data.batch_size": 16, "model.drop_path": 0.0}
     config, world = tiny_run(**options), World(0, 1, CPU)
@@ -58,15 +59,15 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], monkeypatch
     with options_read(config) as read:
         run_parts(bench.gpu_parts(config, world, results, (NAME,)), results, time.monotonic() + 400, report)
     assert not_taken(read, KIND) == []
-    assert list(results) == ["ceilings", "kernels", "pixels", "decode", "host", f"run {NAME}", "places", f"step {NAME}"]
+    first = ["ceilings", "kernels", "pixels", "decode 4", "decode 6", "host"]
+    assert list(results) == [*first, f"run {NAME}", "places", f"step {NAME}"]
     assert [name for name, result in results.items() if "failed" in result] == []
     assert [name for name, result in results.items() if "skipped" in result] == ["kernels", "pixels"]
     assert "GB/s read and written" in lines["ceilings"][0]
     assert "skipped: the GPU path needs" in lines["kernels"][0]
 
-    sizes = results["decode"]["sizes"]
-    assert list(sizes) == ["4", "6"]
-    for found in sizes.values():
+    for size in (4, 6):
+        found = results[f"decode {size}"]
         names = {"kernels", "kernels, whole", "nvjpeg", "nvjpeg, whole", "nvjpeg of crops", "cpu"}
         assert set(found["photographs_per_second"]) == names
         assert all(rate["min"] > 0 for rate in found["photographs_per_second"].values())
@@ -75,7 +76,7 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], monkeypatch
         assert found["ratios"]["kernels / nvjpeg"] == statistics.median(
             ours / theirs for ours, theirs in zip(one["kernels"], one["nvjpeg"], strict=True)
         )
-    assert any("times nvjpeg" in line for line in lines["decode"])
+        assert any("times nvjpeg" in line for line in lines[f"decode {size}"])
 
     host = results["host"]
     assert set(host["seconds"]) == {"plan", "gather", "gather, one thread", "copy"}
@@ -104,29 +105,49 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], monkeypatch
 def test_without_a_beton_parts_say_so() -> None:
     config, results = small_config({"bench.steps": 1}), Results()
     parts = bench.gpu_parts(config, World(0, 1, CPU), results, (bench.MODELS[0],))
-    names = ("decode", "host", f"run {bench.MODELS[0]}", "places")
+    names = ("decode 85", "host", f"run {bench.MODELS[0]}", "places")
     run_parts({name: parts[name] for name in names}, results, time.monotonic() + 100, lambda *_: None)
     assert all(result["skipped"].startswith("data.train is not set: no beton") for result in results.values())
 
 
-def test_all_results_have_lines_and_a_picture() -> None:
+def test_a_decoder_that_fails_costs_no_other_one_its_figures(
+    tiny_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: made up")
+
+    monkeypatch.setattr(gpu_decode, "decode_tiles", broken)
+    found = decode_rates(tiny_run(**{"bench.rounds": 1}), CPU, 4, num_photographs=8)
+    assert set(found["photographs_per_second"]) == {"nvjpeg", "nvjpeg, whole", "nvjpeg of crops", "cpu"}
+    assert found["failed_decoders"] == dict.fromkeys(("kernels", "kernels, whole"), "RuntimeError: CUDA error: made up")
+    assert "CUDA error: made up" in line_of("decode 4", found, {})
+
+
+def test_a_result_without_a_line_ends_nothing() -> None:
+    assert "cannot be shown: KeyError('bytes_per_second')" in line_of("ceilings", {}, {})
+
+
+def test_all_results_have_lines() -> None:
     limits = RESULT["results"]["ceilings"]
     lines = {name: line_of(name, result, limits) for name, result in RESULT["results"].items()}
     assert "80 % of that speed; 53 GB/s" in lines["kernels"]
     assert "wanted: 1000 us" in lines["kernels"]
     assert "101,176 photographs/s" in lines["kernels"]
     assert "equal 1,022, different 2, left to the CPU 0 (greatest difference 1)" in lines["pixels"]
-    assert "10.0 times nvjpeg; 7.1 times nvjpeg of crops; by the time of the device alone 96,000" in lines["decode"]
+    assert "all with transfer                failed: RuntimeError: made up" in lines["kernels"]
+    assert "10.0 times nvjpeg; 7.1 times nvjpeg of crops; by the time of the device alone 96,000" in lines["decode 85"]
+    assert "cpu, half                        failed: ValueError: made up" in lines["decode 85"]
+    assert "refused: kernels 0, nvjpeg 3" in lines["decode 85"]
     assert "4.65 us a photograph" in lines["host"]
     assert "99.0 % of synthetic; 16 threads" in lines["run deit_small_patch16_224"]
     assert "failed: RuntimeError: CUDA error" in lines["run deit_base_patch16_224"]
 
 
-@pytest.mark.parametrize("parts", [list(RESULT["results"]), ["ceilings", "kernels"], ["decode"], []])
+@pytest.mark.parametrize("parts", [list(RESULT["results"]), ["ceilings", "kernels"], ["decode 85"], []])
 def test_what_was_measured_is_drawn(parts: list[str]) -> None:
     content = gpu_png({**RESULT, "results": {name: RESULT["results"][name] for name in parts}})
     with Image.open(io.BytesIO(content)) as picture:
-        assert picture.height > 100 * len(parts)
+        assert picture.height > 60 * len(parts)
 
 
 @pytest.mark.slow

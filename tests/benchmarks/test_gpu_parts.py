@@ -45,6 +45,7 @@ def test_no_part_costs_the_others_their_results() -> None:
         CONFIG.changed({"train.seed": 5}),
         "cpu",
         begin_before=time.monotonic() + 300,
+        end_before=time.monotonic() + 300,
         part_seconds=30,
         report=lambda name, _: shown.append(name),
     )
@@ -57,6 +58,13 @@ def test_no_part_costs_the_others_their_results() -> None:
     assert results["reads"]["before"] == ["first", "fails", "ends"]
     assert results["waits"]["failed"].startswith("not done after 30 s, given up")
     assert results["last"] == {"seed": 5}
+
+
+def test_without_time_all_is_skipped() -> None:
+    now = time.monotonic()
+    results = run_apart(some_parts, CONFIG, "cpu", begin_before=now, end_before=now, part_seconds=1, report=lambda *_: None)
+    assert list(results) == ["first", "fails", "ends", "reads", "waits", "last"]
+    assert all(result == {"skipped": "no time left"} for result in results.values())
 
 
 def test_what_cannot_be_measured_is_skipped_with_its_reason() -> None:

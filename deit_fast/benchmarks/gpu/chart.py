@@ -50,7 +50,7 @@ def gpu_png(result: dict[str, Any]) -> bytes:
 
 def _kernels(results: dict[str, Any]) -> Panel | None:
     kernels = results.get("kernels", {}).get("kernels", {})
-    rows = {name: row for name, row in kernels.items() if row["needs"] and not row["needs"]["from_host"]}
+    rows = {name: row for name, row in kernels.items() if row.get("needs") and not row["needs"]["from_host"]}
     if not rows:
         return None
     copy = results.get("ceilings", {}).get("bytes_per_second")
@@ -76,7 +76,7 @@ def _draw_kernels(axes: Axes, found: tuple[dict[str, Any], float | None]) -> Non
 
 
 def _decoders(results: dict[str, Any]) -> Panel | None:
-    sizes = results.get("decode", {}).get("sizes", {})
+    sizes = {found["size"]: found for found in results.values() if "photographs_per_second" in found}
     num_rows = sum(len(found["photographs_per_second"]) + len(found["alone"]) + 1 for found in sizes.values())
     return (num_rows, "Photographs decoded per second", _draw_decoders, sizes) if sizes else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from deit_fast.benchmarks.gpu.batch import Gatherer, Source
 from deit_fast.benchmarks.gpu.ceilings import median_seconds
 from deit_fast.benchmarks.gpu.kernels import DECODE, Decoding
+from deit_fast.benchmarks.gpu.parts import in_one_line
 from deit_fast.benchmarks.interleave import interleaved, summary, wait_for
 from deit_fast.benchmarks.rivals.nvjpeg import NvjpegDecoder, check_decoder, torchvision_decoder
 from deit_fast.config import RunConfig, UserError
@@ -33,10 +35,8 @@ _CHECKED_BATCH = 64
 Planned = Callable[[NDArray[np.uint64]], Work]
 
 
-def decode_rates(
-    config: RunConfig, device: torch.device, *, sizes: tuple[int, ...] = SIZES, num_photographs: int = 2048
-) -> dict[str, Any]:
-    """Photographs per second of data.train, in batches of each of `sizes` photographs: rounds, medians and `ratios`.
+def decode_rates(config: RunConfig, device: torch.device, size: int, *, num_photographs: int = 8192) -> dict[str, Any]:
+    """Photographs per second of data.train, in batches of `size` photographs: rounds, medians and `ratios`.
 
     With the crops of training, augment.repeats views of each photograph:
     - `kernels`: the tiles under the crops decoded on the device by our kernels, not resampled
@@ -44,73 +44,93 @@ def decode_rates(
     - `nvjpeg`: nvJPEG on whole JPEGs
     - `cpu`: decoded and resampled by the CPU's threads
     Whole photographs: `kernels, whole` and `nvjpeg, whole`. All begin with the beton's bytes, in the steady state. `alone`: by
-    the device's time of our kernels. Also how many JPEGs were `refused`, and what the machine `lacks` for nvJPEG. Raises
-    UserError if there is no beton.
+    the device's time of our kernels. Also how many JPEGs were `refused`, what the machine `lacks` for nvJPEG, and what has
+    `failed`. Raises UserError if there is no beton.
     """
+    source = Source(config, size * config.augment.repeats)
+    num_batches = max(1, num_photographs // size)
+    crops, whole = source.ids(size * config.augment.repeats, num_batches), source.ids(size, num_batches, 1)
     lacks = ""
     try:
         check_decoder(device)
     except UserError as error:
         lacks = str(error)
-    found = {str(size): _rates_of_size(config, device, size, max(1, num_photographs // size), bool(lacks)) for size in sizes}
-    return {"sizes": found, "lacks": lacks, "repeats": config.augment.repeats, **_facts(Source(config, 1))}
-
-
-def _facts(source: Source) -> dict[str, Any]:
-    return {"num_workers": source.num_workers, "bytes_per_photograph": float(source.beton.sizes.mean())}
-
-
-def _rates_of_size(config: RunConfig, device: torch.device, size: int, num_batches: int, is_alone: bool) -> dict[str, Any]:
-    source = Source(config, size * config.augment.repeats)
-    crops, whole = source.ids(size * config.augment.repeats, num_batches), source.ids(size, num_batches, 1)
-    decoders = _decoders(source, device, is_alone)
-
-    def work(decoder: RaggedDecoder | NvjpegDecoder, planned: Planned, batches: list[NDArray[np.uint64]]) -> None:
-        judged: Callable[[], object] | None = None
-        for ids in batches:
-            batch = planned(ids)
-            decoded = decoder.decode(batch.ids, batch.stored, batch.plans, source.side)
-            if judged is not None:
-                judged()  # of the batch before, as the loader asks
-            judged = decoded.damaged if isinstance(decoded, Decoded) else None
-        if judged is not None:
-            judged()
-        wait_for(device)
+    decoders = _decoders(source, device, has_nvjpeg=not lacks)
+    few = -(-num_batches // 4)  # batches for others than our kernels: they are slower
 
     def on_cpu() -> None:
-        for ids in crops:
+        for ids in crops[:few]:
             source.decode_on_cpu(source.planned(ids))
 
     works: dict[str, Callable[[], None]] = {}
     for name, decoder in decoders.items():
-        is_whole = name.endswith("whole")
-        how = (source.planned_whole, whole) if is_whole else (source.planned, crops)
-        works[name] = lambda decoder=decoder, how=how: work(decoder, *how)  # type: ignore[misc]
+        planned, batches = (source.planned_whole, whole) if name.endswith("whole") else (source.planned, crops)
+        some = batches if isinstance(decoder, RaggedDecoder) else batches[:few]
+        works[name] = functools.partial(_decode_all, decoder, planned, some, source.side, device)
     works["cpu"] = on_cpu
-    rates = interleaved({name: _rate(one, num_batches * size) for name, one in works.items()}, config.bench.rounds)
+    failed = _failed(works)
+    counts = {name: size * (num_batches if name.startswith("kernels") else few) for name in works}
+    measures = {name: _rate(one, counts[name]) for name, one in works.items() if name not in failed}
+    rates = interleaved(measures, config.bench.rounds)
     alone = {}
-    if device.type == "cuda":  # a simulated kernel's time says nothing
+    if device.type == "cuda" and "kernels" in rates:  # a simulated kernel's time says nothing
         for name, batch in (("kernels", source.planned(crops[0])), ("kernels, whole", source.planned_whole(whole[0]))):
             alone[name] = size / _kernel_seconds(source, batch, device)
     return {
+        "size": size,
         "photographs_per_second": {name: summary(values) for name, values in rates.items()},
         "rounds": rates,
         "ratios": {
             f"{ours} / {other}": statistics.median(a / b for a, b in zip(rates[ours], rates[other], strict=True))
             for ours, others in RATIOS.items()
             for other in others
-            if other in rates
+            if ours in rates and other in rates
         },
         "alone": alone,
         "refused": {name: decoder.num_refused for name, decoder in decoders.items()},
+        "failed_decoders": failed,
+        "lacks": lacks,
+        "repeats": config.augment.repeats,
+        "num_workers": source.num_workers,
+        "bytes_per_photograph": float(source.beton.sizes.mean()),
     }
 
 
-def _decoders(source: Source, device: torch.device, is_alone: bool) -> dict[str, RaggedDecoder | NvjpegDecoder]:
+def _decode_all(
+    decoder: RaggedDecoder | NvjpegDecoder,
+    planned: Planned,
+    batches: list[NDArray[np.uint64]],
+    side: int,
+    device: torch.device,
+) -> None:
+    judged: Callable[[], object] | None = None
+    for ids in batches:
+        batch = planned(ids)
+        decoded = decoder.decode(batch.ids, batch.stored, batch.plans, side)
+        if judged is not None:
+            judged()  # of the batch before, as the loader asks
+        judged = decoded.damaged if isinstance(decoded, Decoded) else None
+    if judged is not None:
+        judged()
+    wait_for(device)
+
+
+def _failed(works: dict[str, Callable[[], None]]) -> dict[str, str]:
+    """Runs each once; the errors of those that fail, which cost no other one its figures."""
+    failed = {}
+    for name, work in works.items():
+        try:
+            work()
+        except Exception as error:
+            failed[name] = in_one_line(error)
+    return failed
+
+
+def _decoders(source: Source, device: torch.device, *, has_nvjpeg: bool) -> dict[str, RaggedDecoder | NvjpegDecoder]:
     decoders: dict[str, RaggedDecoder | NvjpegDecoder] = {
         name: _ragged(source, device) for name in ("kernels", "kernels, whole")
     }
-    if is_alone:
+    if not has_nvjpeg:
         return decoders
     decode_jpegs = torchvision_decoder(device)
     uncut = images_of(source.beton, has_index=False)

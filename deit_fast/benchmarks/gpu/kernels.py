@@ -14,6 +14,7 @@ from deit_fast.augment.policy import fill_of, policy_of
 from deit_fast.benchmarks.gpu.batch import Gathered, Gatherer, Source
 from deit_fast.benchmarks.gpu.bounds import INSTRUCTIONS_OF_BLOCK, INSTRUCTIONS_OF_PIXEL, Needs, bounds_of, tile_needs
 from deit_fast.benchmarks.gpu.ceilings import timed
+from deit_fast.benchmarks.gpu.parts import in_one_line
 from deit_fast.benchmarks.gpu.symbols import count_symbols
 from deit_fast.config import RunConfig
 from deit_fast.kernels import crop, erase
@@ -22,7 +23,12 @@ from deit_fast.kernels.round import PRECISIONS
 NUM_VIEWS = 256
 DECODE = ("zero", "decode_tiles", "transform", "show")
 VIEWS = ("resample", "draw", "policy", "finish")
-ROWS = {"decode": DECODE, "decode and views": DECODE + VIEWS, "all with transfer": ("transfer", *DECODE, *VIEWS)}
+ROWS = {
+    "policy and finish": ("policy", "finish"),
+    "decode": DECODE,
+    "decode and views": DECODE + VIEWS,
+    "all with transfer": ("transfer", *DECODE, *VIEWS),
+}
 TARGET_SECONDS = 1e-3  # wanted for `decode and views`, of NUM_VIEWS
 
 Works = dict[str, Callable[[], None]]
@@ -32,10 +38,11 @@ def kernel_times(
     config: RunConfig, device: torch.device, limits: dict[str, Any], *, num_views: int = NUM_VIEWS, repeats: int = 50
 ) -> dict[str, Any]:
     """Of each kernel on a batch of random crops of data.train: `seconds` on the device and `queue_seconds` of the host, medians
-    of `repeats`; what it `needs`, see `bounds.Needs`, and the `bounds` that follow from limits, the device's `ceilings`.
+    of `repeats`; what it `needs`, see `bounds.Needs`, and the `bounds` that follow from limits, the device's `ceilings`; or how
+    it has `failed`. Each of ROWS is several kernels in a row, with the filling of the coefficients with zeros.
 
-    Each of ROWS is several kernels in a row, zero filling of the coefficients among them. Also how much there is to decode, and
-    how many JPEGs were `damaged` or `left` to the CPU. Raises UserError where kernels cannot run.
+    Also how much there is to decode, how many JPEGs were `left` to the CPU, and how many the device found `damaged`, None if it
+    tells no more. Raises UserError where kernels cannot run.
     """
     from deit_fast.kernels.cuda.driver import check_device
 
@@ -50,11 +57,14 @@ def kernel_times(
     works = {**decoding.works(), **views.works()}
     symbols = count_symbols(batch.encoded.numpy(), batch.jpegs, batch.tiles)
     needs = _needs(batch, symbols, source.side, dtype, views.num_steps)
-    rows = {name: (name,) for name in works} | ROWS
-    kernels = {}
-    for row, names in rows.items():
+    kernels: dict[str, dict[str, Any]] = {}
+    for row, names in ({name: (name,) for name in works} | ROWS).items():
         own = [works[name] for name in names if name in works]
-        found = timed(lambda own=own: [work() for work in own], device, repeats=repeats, warm_up=min(repeats, 3))  # type: ignore[misc]
+        try:
+            found = timed(lambda own=own: [work() for work in own], device, repeats=repeats, warm_up=min(repeats, 3))  # type: ignore[misc]
+        except Exception as error:  # costs no other kernel its figures
+            kernels[row] = {"failed": in_one_line(error)}
+            continue
         kernels[row] = {
             "seconds": found.seconds,
             "queue_seconds": found.queue_seconds,
@@ -66,7 +76,7 @@ def kernel_times(
         "resolution": source.side,
         "dtype": dtype,
         **amounts(batch, symbols),
-        "damaged": int(torch.count_nonzero(decoding.statuses)),
+        "damaged": decoding.num_damaged(),
         "left": batch.num_left,
         "kernels": kernels,
     }
@@ -127,6 +137,12 @@ class Decoding:
         self._samples = torch.zeros(64 * totals.blocks, dtype=torch.uint8, device=device)
         self.pixels = torch.zeros(totals.pixels, dtype=torch.uint8, device=device)
         self.statuses = torch.zeros(totals.jpegs, dtype=torch.int32, device=device)
+
+    def num_damaged(self) -> int | None:
+        try:
+            return int(torch.count_nonzero(self.statuses))
+        except RuntimeError:  # an error of CUDA that lasts
+            return None
 
     def works(self) -> Works:
         """A call of each step, by its name in DECODE and "transfer"."""

@@ -12,7 +12,17 @@ Result = dict[str, Any]
 
 
 def line_of(name: str, result: Result, limits: Result) -> str:
-    """Of a part's result; limits: the device's `ceilings`, if known."""
+    """Of a part's result; limits: the device's `ceilings`, if known.
+
+    A result that has no line is said to have none: that ends no bench.
+    """
+    try:
+        return _line_of(name, result, limits)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        return f"{name:34} measured, but cannot be shown: {error!r}"
+
+
+def _line_of(name: str, result: Result, limits: Result) -> str:
     for kind in ("skipped", "failed"):
         if kind in result:
             return f"{name:34} {kind}: {result[kind]}"
@@ -21,6 +31,8 @@ def line_of(name: str, result: Result, limits: Result) -> str:
         return title + _of_run(result)
     if name.startswith("step "):
         return title + _of_step(result, limits)
+    if name.startswith("decode "):
+        return title + _of_decode(result)
     return title + _OF_PART[name](result)
 
 
@@ -44,6 +56,9 @@ def _of_kernels(result: Result) -> str:
         f"{result['pixels'] / 1e6:.1f} million pixels; {result['damaged']} found damaged, {result['left']} left to the CPU"
     ]
     for name, row in result["kernels"].items():
+        if "failed" in row:
+            lines.append(f"  {name:32} failed: {row['failed']}")
+            continue
         line = f"  {name:32} {1e6 * row['seconds']:10.1f} us, queued in {1e6 * row['queue_seconds']:.1f} us"
         if row["bounds"]:
             bounds = ", ".join(f"{kind} {1e6 * seconds:.1f}" for kind, seconds in row["bounds"].items())
@@ -69,21 +84,22 @@ def _of_pixels(result: Result) -> str:
 
 def _of_decode(result: Result) -> str:
     lines = [
-        f"photographs/s, {result['bytes_per_photograph'] / 1e3:.0f} kB each, {result['repeats']} views of each, "
-        f"{result['num_workers']} threads" + (f"; {result['lacks']}" if result["lacks"] else "")
+        f"photographs/s, {result['bytes_per_photograph'] / 1e3:.0f} kB each, {result['size']} in a batch, "
+        f"{result['repeats']} views of each, {result['num_workers']} threads"
     ]
-    for size, found in result["sizes"].items():
-        lines.append(f"  batches of {size}")
-        for name, rate in found["photographs_per_second"].items():
-            ratios = (
-                f"{ratio:.1f} times {kind.partition(' / ')[2]}"
-                for kind, ratio in found["ratios"].items()
-                if kind.startswith(f"{name} / ")
-            )
-            alone = (f"by the time of the device alone {found['alone'][name]:,.0f}",) if name in found["alone"] else ()
-            lines.append("; ".join([f"    {name:30} {rate['median']:10,.0f}", *ratios, *alone]))
-        if sum(found["refused"].values()):
-            lines.append(f"    refused: {', '.join(f'{name} {count:,}' for name, count in found['refused'].items())}")
+    if result["lacks"]:
+        lines.append(f"  {result['lacks']}")
+    for name, rate in result["photographs_per_second"].items():
+        ratios = (
+            f"{ratio:.1f} times {kind.partition(' / ')[2]}"
+            for kind, ratio in result["ratios"].items()
+            if kind.startswith(f"{name} / ")
+        )
+        alone = (f"by the time of the device alone {result['alone'][name]:,.0f}",) if name in result["alone"] else ()
+        lines.append("; ".join([f"  {name:32} {rate['median']:10,.0f}", *ratios, *alone]))
+    lines += [f"  {name:32} failed: {line}" for name, line in result["failed_decoders"].items()]
+    if sum(result["refused"].values()):
+        lines.append(f"  refused: {', '.join(f'{name} {count:,}' for name, count in result['refused'].items())}")
     return "\n".join(lines)
 
 
@@ -135,7 +151,6 @@ _OF_PART: dict[str, Callable[[Result], str]] = {
     "ceilings": _of_ceilings,
     "kernels": _of_kernels,
     "pixels": _of_pixels,
-    "decode": _of_decode,
     "host": _of_host,
     "places": _of_places,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import time
 import traceback
@@ -20,6 +21,7 @@ Results = dict[str, dict[str, Any]]
 MakeParts = Callable[[RunConfig, World, Results], dict[str, Part]]
 Report = Callable[[str, dict[str, Any]], None]
 
+NO_TIME = "no time left"
 _LONGEST_LINE = 300
 _LONGEST_TRACEBACK = 4000
 
@@ -32,9 +34,9 @@ def run_parts(parts: dict[str, Part], results: Results, begin_before: float, rep
     for name, part in parts.items():
         if name in results:
             continue
-        results[name] = {"skipped": "no time left"} if time.monotonic() > begin_before else _result_of(part)
+        results[name] = {"skipped": NO_TIME} if time.monotonic() > begin_before else _result_of(part)
         report(name, results[name])
-        if "failed" in results[name] and not _is_usable():
+        if not _frees_memory():
             return
 
 
@@ -46,12 +48,17 @@ def _result_of(part: Part) -> dict[str, Any]:
     except torch.OutOfMemoryError:
         return {"skipped": "does not fit into the GPU's memory; try a smaller data.batch_size"}
     except Exception as error:
-        line = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_LINE]
-        return {"failed": line, "traceback": traceback.format_exc()[-_LONGEST_TRACEBACK:]}
+        return {"failed": in_one_line(error), "traceback": traceback.format_exc()[-_LONGEST_TRACEBACK:]}
 
 
-def _is_usable() -> bool:
-    """Whether the device still works for this process: some errors of CUDA last as long as it does. Frees its memory."""
+def in_one_line(error: Exception) -> str:
+    """What an error is and says, not too long."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_LINE]
+
+
+def _frees_memory() -> bool:
+    """Frees what a part has left on the device; False if that does not work: some errors of CUDA last as long as a process."""
+    gc.collect()
     if not torch.cuda.is_available():
         return True
     try:
@@ -69,17 +76,19 @@ def run_apart(
     device: str,
     *,
     begin_before: float,
+    end_before: float,
     part_seconds: float,
     report: Report,
 ) -> Results:
     """The results of the parts, run in another process; where that ends early or stands still, in one more.
 
-    A part that has neither ended nor failed after part_seconds is given up. device: for `joined_world`.
+    A part that has neither ended nor failed after part_seconds, or before end_before, is given up. Both times: in
+    time.monotonic()'s seconds. device: for `joined_world`.
     """
     results: Results = {}
     names = tuple(make_parts(config, World(0, 1, torch.device(device)), {}))
     context = multiprocessing.get_context("spawn")
-    while len(results) < len(names):
+    while len(results) < len(names) and time.monotonic() < begin_before:
         num_before = len(results)
         here, there = context.Pipe()
         arguments = there, make_parts, config, device, results, begin_before
@@ -87,7 +96,7 @@ def run_apart(
         process.start()
         there.close()
         try:
-            trouble = _follow(here, results, part_seconds, report)
+            trouble = _follow(here, results, end_before, part_seconds, report)
         finally:
             process.kill()
             process.join()
@@ -95,21 +104,24 @@ def run_apart(
             name = next(name for name in names if name not in results)
             results[name] = {"failed": f"{trouble or 'its process ended'} (exit code {process.exitcode})"}
             report(name, results[name])
+    for name in names[len(results) :]:
+        results[name] = {"skipped": NO_TIME}
+        report(name, results[name])
     return results
 
 
-def _follow(connection: Connection, results: Results, part_seconds: float, report: Report) -> str:
+def _follow(connection: Connection, results: Results, end_before: float, part_seconds: float, report: Report) -> str:
     """Takes results until the process ends; gives what is wrong where it does not.
 
     It ends by itself after the last part, or where its device is of no more use.
     """
-    while connection.poll(part_seconds):
+    while connection.poll(seconds := max(0.0, min(part_seconds, end_before - time.monotonic()))):
         try:
             name, results[name] = connection.recv()
         except EOFError:
             return ""
         report(name, results[name])
-    return f"not done after {part_seconds:.0f} s, given up"
+    return f"not done after {seconds:.0f} s, given up"
 
 
 def _work(

@@ -27,7 +27,7 @@ from deit_fast.train.step import on_device
 SYNTHETIC = "synthetic"
 FEW_THREADS = 4  # with which decoding on the GPU is to keep up with synthetic batches
 _MOST_ROUNDS = 3
-_REST_SECONDS = 5.0
+_REST_SECONDS = 1.0
 _PROFILED_STEPS = 3
 
 
