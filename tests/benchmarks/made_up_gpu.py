@@ -97,6 +97,7 @@ RESULT: dict[str, Any] = {
         "decode 1024": {"failed": "OutOfMemoryError: made up"},
         "host": {
             "seconds": _rates(plan=3e-5, gather=2.2e-4, copy=6e-4, batch=4e-4),
+            "over_copy": {"plan": 0.05, "gather": 0.37, "copy": 1.0, "batch": 0.67},
             "views": 256,
             "photographs": 86.0,
             "bytes": 6.9e6,

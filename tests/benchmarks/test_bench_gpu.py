@@ -82,6 +82,7 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], monkeypatch
     assert set(host["seconds"]) == {"plan", "gather", "gather, one thread", "copy"}
     assert host["photographs"] == 4
     assert host["bytes"] > 0
+    assert host["over_copy"]["copy"] == 1
 
     run = results[f"run {NAME}"]
     assert list(run["images_per_second"]) == ["synthetic", "decode cpu, augment cpu"]
@@ -138,7 +139,7 @@ def test_all_results_have_lines() -> None:
     assert "10.0 times nvjpeg; 7.1 times nvjpeg of crops; by the time of the device alone 96,000" in lines["decode 85"]
     assert "cpu, half                        failed: ValueError: made up" in lines["decode 85"]
     assert "refused: kernels 0, nvjpeg 3" in lines["decode 85"]
-    assert "4.65 us a photograph" in lines["host"]
+    assert "4.65 us a photograph, 0.67 times the copy" in lines["host"]
     assert "99.0 % of synthetic; 16 threads" in lines["run deit_small_patch16_224"]
     assert "failed: RuntimeError: CUDA error" in lines["run deit_base_patch16_224"]
 

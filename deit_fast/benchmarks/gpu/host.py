@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +28,7 @@ def host_seconds(config: RunConfig, device: torch.device, *, num_views: int = NU
     - `gather, one thread`
     - `copy`: as many bytes of the same file, by one call of memcpy
     - `batch`, on a device: all that the loader does, until its last kernel is queued; the device is idle before
-    Raises UserError if there is no beton, or no JPEG with tiles in it.
+    `over_copy`: ratios to `copy`, in turns. Raises UserError if there is no beton, or no JPEG with tiles in it.
     """
     is_cuda = device.type == "cuda"
     source = Source(config, num_views)
@@ -68,6 +69,10 @@ def host_seconds(config: RunConfig, device: torch.device, *, num_views: int = NU
     num_photographs = sum(totals.jobs for totals in sizes) / len(sizes)
     return {
         "seconds": {name: summary(values) for name, values in rounds.items()},
+        "over_copy": {
+            name: statistics.median(a / b for a, b in zip(values, rounds["copy"], strict=True))
+            for name, values in rounds.items()
+        },
         "views": num_views,
         "photographs": num_photographs,
         "bytes": sum(totals.encoded for totals in sizes) / len(sizes),

@@ -110,7 +110,8 @@ def _of_host(result: Result) -> str:
     ]
     for name, seconds in result["seconds"].items():
         of_each = seconds["median"] / result["photographs"]
-        lines.append(f"  {name:32} {1e6 * seconds['median']:10.1f} us, {1e6 * of_each:.2f} us a photograph")
+        line = f"  {name:32} {1e6 * seconds['median']:10.1f} us, {1e6 * of_each:.2f} us a photograph"
+        lines.append(f"{line}, {result['over_copy'][name]:.2f} times the copy")
     return "\n".join(lines)
 
 
