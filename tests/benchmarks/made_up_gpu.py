@@ -44,6 +44,8 @@ def _run(synthetic: float) -> dict[str, Any]:
         "loaders": {road: 1.3 * share * synthetic for road, share in roads.items()},
         "threads": dict.fromkeys(roads, 16),
         "lacks": {},
+        "failed_profile": "RuntimeError: no profiler",
+        "failed_roads": {"decode gpu, augment gpu, 4 threads": "RuntimeError: made up"},
         "first_steps_seconds": 41.0,
         "slowest": [{"name": "a_kernel", "calls": 12, "share": 0.4}],
     }
@@ -97,6 +99,7 @@ RESULT: dict[str, Any] = {
         "decode 1024": {"failed": "OutOfMemoryError: made up"},
         "host": {
             "seconds": _rates(plan=3e-5, gather=2.2e-4, copy=6e-4, batch=4e-4),
+            "failed_stages": {"batch": "OSError: made up"},
             "over_copy": {"plan": 0.05, "gather": 0.37, "copy": 1.0, "batch": 0.67},
             "views": 256,
             "photographs": 86.0,

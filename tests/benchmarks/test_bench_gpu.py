@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from deit_fast.__main__ import main
-from deit_fast.benchmarks.gpu import bench
+from deit_fast.benchmarks.gpu import bench, runs
 from deit_fast.benchmarks.gpu.ceilings import ceilings
 from deit_fast.benchmarks.gpu.chart import gpu_png
 from deit_fast.benchmarks.gpu.decode import decode_rates
@@ -124,6 +124,23 @@ def test_a_decoder_that_fails_costs_no_other_one_its_figures(
     assert "CUDA error: made up" in line_of("decode 4", found, {})
 
 
+def test_a_road_that_fails_costs_no_other_one_its_figures(
+    tiny_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("made up")
+
+    monkeypatch.setattr(runs, "train_loader", broken)
+    monkeypatch.setattr(runs, "slowest_kernels", broken)
+    options = {"bench.steps": 2, "bench.rounds": 1, "data.batch_size": 4, "model.drop_path": 0.0}
+    found = runs.run_rates(tiny_run(**options), World(0, 1, CPU), NAME)
+    assert list(found["images_per_second"]) == ["synthetic"]
+    assert found["failed_roads"] == {"decode cpu, augment cpu": "RuntimeError: made up"}
+    assert found["failed_profile"] == "RuntimeError: made up"
+    shown = line_of(f"run {NAME}", found, {})
+    assert shown.count("failed: RuntimeError: made up") == 2
+
+
 def test_a_result_without_a_line_ends_nothing() -> None:
     assert "cannot be shown: KeyError('bytes_per_second')" in line_of("ceilings", {}, {})
 
@@ -142,6 +159,7 @@ def test_all_results_have_lines() -> None:
     assert "4.65 us a photograph, 0.67 times the copy" in lines["host"]
     assert "99.0 % of synthetic; 16 threads" in lines["run deit_small_patch16_224"]
     assert "failed: RuntimeError: CUDA error" in lines["run deit_base_patch16_224"]
+    assert "batch                            failed: OSError: made up" in lines["host"]
 
 
 @pytest.mark.parametrize("parts", [list(RESULT["results"]), ["ceilings", "kernels"], ["decode 85"], []])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from deit_fast.benchmarks.gpu.batch import Gatherer, Source
 from deit_fast.benchmarks.gpu.ceilings import median_seconds
 from deit_fast.benchmarks.gpu.kernels import DECODE, Decoding
-from deit_fast.benchmarks.gpu.parts import in_one_line
+from deit_fast.benchmarks.gpu.parts import error_of
 from deit_fast.benchmarks.interleave import interleaved, summary, wait_for
 from deit_fast.benchmarks.rivals.nvjpeg import NvjpegDecoder, check_decoder, torchvision_decoder
 from deit_fast.config import RunConfig, UserError
@@ -68,7 +68,7 @@ def decode_rates(config: RunConfig, device: torch.device, size: int, *, num_phot
         some = batches if isinstance(decoder, RaggedDecoder) else batches[:few]
         works[name] = functools.partial(_decode_all, decoder, planned, some, source.side, device)
     works["cpu"] = on_cpu
-    failed = _failed(works)
+    failed = {name: line for name, work in works.items() if (line := error_of(work))}
     counts = {name: size * (num_batches if name.startswith("kernels") else few) for name in works}
     measures = {name: _rate(one, counts[name]) for name, one in works.items() if name not in failed}
     rates = interleaved(measures, config.bench.rounds)
@@ -113,17 +113,6 @@ def _decode_all(
     if judged is not None:
         judged()
     wait_for(device)
-
-
-def _failed(works: dict[str, Callable[[], None]]) -> dict[str, str]:
-    """Runs each once; the errors of those that fail, which cost no other one its figures."""
-    failed = {}
-    for name, work in works.items():
-        try:
-            work()
-        except Exception as error:
-            failed[name] = in_one_line(error)
-    return failed
 
 
 def _decoders(source: Source, device: torch.device, *, has_nvjpeg: bool) -> dict[str, RaggedDecoder | NvjpegDecoder]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from deit_fast.benchmarks.gpu.batch import Gatherer, Source
+from deit_fast.benchmarks.gpu.parts import error_of
 from deit_fast.benchmarks.interleave import interleaved, summary, wait_for
 from deit_fast.config import RunConfig
 
@@ -28,7 +30,7 @@ def host_seconds(config: RunConfig, device: torch.device, *, num_views: int = NU
     - `gather, one thread`
     - `copy`: as many bytes of the same file, by one call of memcpy
     - `batch`, on a device: all that the loader does, until its last kernel is queued; the device is idle before
-    `over_copy`: ratios to `copy`, in turns. Raises UserError if there is no beton, or no JPEG with tiles in it.
+    `over_copy`: ratios to `copy`, in turns; `failed_stages`: errors. Raises UserError if there is no beton, or none with tiles.
     """
     is_cuda = device.type == "cuda"
     source = Source(config, num_views)
@@ -64,6 +66,8 @@ def host_seconds(config: RunConfig, device: torch.device, *, num_views: int = NU
         works[name] = gather
     if is_cuda:
         works["batch"] = _whole_batch(source, batches, device)
+    failed = {name: line for name, work in works.items() if (line := error_of(functools.partial(work, 0)))}
+    works = {name: work for name, work in works.items() if name not in failed}
     measures = {name: _mean(work, len(batches)) for name, work in works.items()}
     rounds = interleaved(measures, config.bench.rounds)
     num_photographs = sum(totals.jobs for totals in sizes) / len(sizes)
@@ -73,6 +77,7 @@ def host_seconds(config: RunConfig, device: torch.device, *, num_views: int = NU
             name: statistics.median(a / b for a, b in zip(values, rounds["copy"], strict=True))
             for name, values in rounds.items()
         },
+        "failed_stages": failed,
         "views": num_views,
         "photographs": num_photographs,
         "bytes": sum(totals.encoded for totals in sizes) / len(sizes),

@@ -112,6 +112,7 @@ def _of_host(result: Result) -> str:
         of_each = seconds["median"] / result["photographs"]
         line = f"  {name:32} {1e6 * seconds['median']:10.1f} us, {1e6 * of_each:.2f} us a photograph"
         lines.append(f"{line}, {result['over_copy'][name]:.2f} times the copy")
+    lines += [f"  {name:32} failed: {line}" for name, line in result["failed_stages"].items()]
     return "\n".join(lines)
 
 
@@ -130,6 +131,8 @@ def _of_run(result: Result) -> str:
             f"the loader alone {result['loaders'][road]:,.0f}"
         )
     lines += [f"  {road:32} left out: {lack}" for road, lack in result["lacks"].items()]
+    lines += [f"  {road:32} failed: {line}" for road, line in result["failed_roads"].items()]
+    lines += [f"  its slowest kernels: failed: {result['failed_profile']}"] if result["failed_profile"] else []
     return "\n".join([*lines, *_slowest(result)])
 
 

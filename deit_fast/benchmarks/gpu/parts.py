@@ -51,6 +51,15 @@ def _result_of(part: Part) -> dict[str, Any]:
         return {"failed": in_one_line(error), "traceback": traceback.format_exc()[-_LONGEST_TRACEBACK:]}
 
 
+def error_of(work: Callable[[], object]) -> str:
+    """Does a work; its error in one line, or nothing. For a work whose failure is to cost no other one its figures."""
+    try:
+        work()
+    except Exception as error:
+        return in_one_line(error)
+    return ""
+
+
 def in_one_line(error: Exception) -> str:
     """What an error is and says, not too long."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_LINE]
