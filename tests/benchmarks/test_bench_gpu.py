@@ -20,7 +20,7 @@ from PIL import Image
 
 from deit_fast.__main__ import main
 from deit_fast.benchmarks.gpu import bench, runs
-from deit_fast.benchmarks.gpu.ceilings import ceilings
+from deit_fast.benchmarks.gpu.ceilings import ceilings, timed
 from deit_fast.benchmarks.gpu.chart import gpu_png
 from deit_fast.benchmarks.gpu.decode import decode_rates
 from deit_fast.benchmarks.gpu.host import host_seconds
@@ -202,6 +202,32 @@ def test_multiply_adds_are_those_of_the_architecture() -> None:
     # published: 27.7 G operations for DeiT-S, 24.7 for ResNet-50
     assert 2 * multiply_adds(ModelConfig(name="deit_small_patch16_224"), 224) == pytest.approx(27.7e9, rel=0.01)
     assert 2 * multiply_adds(ModelConfig(name="resnet50"), 224) == pytest.approx(24.7e9, rel=0.01)
+
+
+def test_a_device_waits_until_all_calls_are_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a device in whose place calls are noted; each marks the time by the calls before it, a second each."""
+    calls: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            self.at = calls.count("work") - 3
+            calls.append("event")
+
+        def elapsed_time(self, later: Event) -> float:
+            assert calls[-1] == "wait"
+            return 1000.0 * (later.at - self.at)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: calls.append("hold") if cycles > 0 else None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: calls.append("wait"))
+    found = timed(lambda: calls.append("work"), torch.device("cuda"), repeats=2, warm_up=2)
+    # one more call tells how long queueing takes
+    assert calls == ["work", "work", "wait", "work", "hold", "event", "work", "event", "work", "event", "wait"]
+    assert found.seconds == 1
+    assert 0 < found.queue_seconds < 1
 
 
 @pytest.mark.slow

@@ -27,14 +27,18 @@ plan.THREADS = 4
 for module in (policy, finish, resample):
     module.THREADS = 32
 jpeg.TILE_THREADS = jpeg.BLOCK_THREADS = 32
+from deit_fast.benchmarks.gpu.batch import Source
 from deit_fast.benchmarks.gpu.decode import check_pixels
+from deit_fast.benchmarks.gpu.host import whole_batch
 from deit_fast.benchmarks.gpu.kernels import kernel_times
 from deit_fast.config import RunConfig
 options = {"data.resolution": 8, "data.dtype": "float32", "augment.repeats": 2, "augment.auto_augment": "rand-m9-n1"}
 config = RunConfig().changed({"data.train": sys.argv[1], **options})
 device, limits = torch.device("cpu"), {"bytes_per_second": 1e9, "cycles_per_second": 1e9, "num_multiprocessors": 100}
 times = kernel_times(config, device, limits, num_views=2, repeats=1)
-print(json.dumps({"times": times, "pixels": check_pixels(config, device, count=2)}))
+source = Source(config, 2)
+seconds = whole_batch(source, source.ids(2, 1), device)(0)
+print(json.dumps({"times": times, "pixels": check_pixels(config, device, count=2), "host_seconds": seconds}))
 """
 
 
@@ -67,6 +71,7 @@ def test_every_kernel_is_called_with_what_it_wants(tmp_path: Path) -> None:
     assert kernels["decode_tiles"]["bounds"]["latency"] == pytest.approx(
         5e-9 * INSTRUCTIONS_OF_SYMBOL * found["symbols_of_longest_tile"]
     )
+    assert both["host_seconds"] > 0
     for compared in both["pixels"].values():
         assert compared == {"equal": 2, "different": 0, "left": 0, "greatest": 0}
 

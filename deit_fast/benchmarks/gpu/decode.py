@@ -138,7 +138,7 @@ def _ragged(source: Source, device: torch.device) -> RaggedDecoder:
 
 def _kernel_seconds(source: Source, work: Work, device: torch.device) -> float:
     """Of the device, from a batch's bytes there to its pixels."""
-    gatherer = Gatherer(source.images, source.kind, num_workers=source.num_workers, is_pinned=True)
+    gatherer = Gatherer(source.images, source.kind, num_workers=source.num_workers, is_pinned=device.type == "cuda")
     works = Decoding(gatherer.gather(work, source.side), device).works()
     return median_seconds(lambda: [works[name]() for name in DECODE], device)
 

@@ -65,7 +65,7 @@ def host_seconds(config: RunConfig, device: torch.device, *, num_views: int = NU
 
         works[name] = gather
     if is_cuda:
-        works["batch"] = _whole_batch(source, batches, device)
+        works["batch"] = whole_batch(source, batches, device)
     failed = {name: line for name, work in works.items() if (line := error_of(functools.partial(work, 0)))}
     works = {name: work for name, work in works.items() if name not in failed}
     measures = {name: _mean(work, len(batches)) for name, work in works.items()}
@@ -95,14 +95,14 @@ def _mean(work: Callable[[int], float], count: int) -> Callable[[], float]:
     return lambda: sum(work(number) for number in range(count)) / count
 
 
-def _whole_batch(source: Source, batches: list[NDArray[np.uint64]], device: torch.device) -> Callable[[int], float]:
+def whole_batch(source: Source, batches: list[NDArray[np.uint64]], device: torch.device) -> Callable[[int], float]:
     """Of a batch's number: seconds of `GpuViews.make`, all kernels of the loader, with the device idle before."""
     from deit_fast.data.load.gpu_views import GpuViews  # which imports numba-cuda
     from deit_fast.data.load.views import Recipe, Slot
 
     config = source.config.changed({"data.decode": "gpu", "augment.device": "gpu"})
     recipe = Recipe(config.data, config.augment, source.beton.num_classes, config.train.seed)
-    count, side = len(batches[0]), source.side
+    count, side, is_pinned = len(batches[0]), source.side, device.type == "cuda"
     views = GpuViews(
         source.images,
         recipe,
@@ -114,8 +114,8 @@ def _whole_batch(source: Source, batches: list[NDArray[np.uint64]], device: torc
     )
     slots = [
         Slot(
-            torch.empty(count, side, side, 3, dtype=torch.uint8, pin_memory=True).numpy(),
-            torch.empty(count, source.beton.num_classes, pin_memory=True).numpy(),
+            torch.empty(count, side, side, 3, dtype=torch.uint8, pin_memory=is_pinned).numpy(),
+            torch.empty(count, source.beton.num_classes, pin_memory=is_pinned).numpy(),
         )
         for _ in range(2)
     ]
