@@ -133,14 +133,17 @@ class Batch:
         encoded = torch.from_numpy(np.frombuffer(bytes(self._bytes) + b"\x77" * GUARD, np.uint8).copy()).to(device)
         jpegs, table = torch.from_numpy(self.jpegs).to(device), torch.from_numpy(self.tiles).to(device)
         coefficients = torch.zeros(64 * self.num_blocks + GUARD, dtype=torch.int16, device=device)
+        num_words = device_tables.num_bit_words(len(self._bytes), len(self.tiles))
+        bits = torch.full((num_words + GUARD,), 80, dtype=torch.int32, device=device)
         samples = torch.full((self.num_samples + GUARD,), 78, dtype=torch.uint8, device=device)
         pixels = torch.full((3 * self.num_pixels + 2 * GUARD,), 79, dtype=torch.uint8, device=device)
         statuses = torch.zeros(len(self.windows), dtype=torch.int32, device=device)
         module.decode(
             (given(encoded), given(encoded.view(torch.int32))), given(jpegs), given(table),
-            (len(self.windows), self.num_blocks, GUARD, self.num_pixels), given(coefficients),
+            (len(self.windows), self.num_blocks, GUARD, self.num_pixels), given(bits), given(coefficients),
             (given(samples), given(samples.view(torch.int32))), given(pixels), given(statuses),
         )  # fmt: skip
+        assert (bits[num_words:] == 80).all()
         assert not coefficients[64 * self.num_blocks :].any()
         assert (samples[self.num_samples :] == 78).all()
         assert (pixels[:GUARD] == 79).all() and (pixels[GUARD + 3 * self.num_pixels :] == 79).all()
