@@ -46,7 +46,6 @@ def train_loader(
     check_device(config, augment, device)
     beton = _open(config, "train")
     compile_ahead(beton.path)
-    images = images_of(beton)
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)
     order = train_order(
@@ -65,7 +64,7 @@ def train_loader(
     recipe = Recipe(config, augment, beton.num_classes, seed)
     loader = functools.partial(
         Loader,
-        images,
+        images_of(beton),
         recipe,
         order,
         batch_size=config.batch_size,
@@ -81,8 +80,6 @@ def train_loader(
     # which import numba-cuda
     from deit_fast.data.load import gpu_views
 
-    if config.decode == "gpu":
-        gpu_views.check_size(images, recipe, min(config.resolution, config.start_resolution or config.resolution))
     make_views = functools.partial(gpu_views.GpuViews, device=device)
     return loader(make_views=make_views, num_slots=gpu_views.NUM_SLOTS)
 

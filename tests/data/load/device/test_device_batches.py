@@ -211,17 +211,6 @@ def test_refused_jpegs_are_decoded_by_the_cpu_and_counted(beton: Path, device: s
 
 
 @on_devices
-def test_images_that_are_shrunk_too_much_are_refused_at_the_start(
-    beton: Path, device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resample, "ROW_BYTES", 100)
-    with pytest.raises(UserError, match=r"data.resolution=3: an image with a side of \d+ pixels"):
-        _loader(beton, device, PLAIN, where="gpu gpu", resolution=3)
-    loader = _loader(beton, device, PLAIN, where="cpu gpu", resolution=3)
-    loader.set_resolution(2)  # by the CPU
-
-
-@on_devices
 def test_an_error_on_the_way_reaches_the_consumer(beton: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = _loader(beton, device, PLAIN, where="gpu gpu")
 
