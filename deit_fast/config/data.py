@@ -202,6 +202,7 @@ class DataConfig(Options):
         "cpu",
         "where training images are decoded: cpu, or gpu (the same pixels; needs augment.device=gpu); auto: the faster, "
         "measured at the start of training; evaluation always decodes on the CPU",
+        decides=Decides.TIME,
     )
     on_error: Literal["fail", "replace"] = option(
         "fail",
@@ -228,6 +229,7 @@ class AugmentConfig(Options):
         "cpu",
         "where training views are augmented, normalised and mixed, by the same definitions: cpu; gpu (needs numba-cuda); auto: "
         "the faster, measured at the start of training",
+        decides=Decides.TIME,
     )
     repeats: int = option(
         3,
