@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import os
 import shutil
 from dataclasses import replace
@@ -30,7 +29,7 @@ from deit_fast.data.load.gpu_decode import DeviceMemory
 from deit_fast.data.load.loader import train_loader
 from deit_fast.data.load.views import CpuViews, Recipe, Slot
 from deit_fast.kernels.cuda import driver as cuda
-from deit_fast.kernels.cuda import plan, policy, resample
+from deit_fast.kernels.cuda import resample
 from deit_fast.kernels.gather import Totals
 from deit_fast.kernels.jpeg import device_tables
 from tests.data.image_folders import convert
@@ -54,16 +53,6 @@ def beton(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         image.save(folder / f"{number % 2}" / f"{number}.jpg", quality=92)
     convert(folder, folder / "out.beton", num_workers=1, mode=request.param)
     return folder / "out.beton"
-
-
-@pytest.fixture(autouse=True)
-def _small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the simulator each thread of a block is one of Python."""
-    if not cuda.SIMULATED:
-        return
-    monkeypatch.setattr(plan, "THREADS", 32)
-    monkeypatch.setattr(resample, "THREADS", 32)
-    monkeypatch.setattr(policy, "apply_steps", functools.partial(policy.apply_steps, threads=32))
 
 
 def _loader(beton: Path, device: str, augment: AugmentConfig, *, where: str, **data: Any) -> Loader:
