@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -246,25 +244,6 @@ def test_a_stock_loader_makes_images_on_the_device(beton: Path, device: str) -> 
         of_cpu.append(torch.from_numpy(np.array(made.images)).permute(0, 3, 1, 2))
     assert len(images) == NUM_IMAGES
     torch.testing.assert_close(images, torch.cat(of_cpu), atol=1e-3, rtol=0)
-
-
-@pytest.fixture(scope="module")
-def large_betons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Up to 1,024 photographs of the folder PHOTOS, else 400 images of their sizes in ImageNet; as JPEGs with tiles and raw."""
-    folder: Path = tmp_path_factory.mktemp("large")
-    (folder / "images" / "only").mkdir(parents=True)
-    photographs = sorted(Path(os.environ["PHOTOS"]).rglob("*.jp*g"))[:1024] if "PHOTOS" in os.environ else []
-    for number, photograph in enumerate(photographs):
-        shutil.copy(photograph, folder / "images" / "only" / f"{number:04}.jpg")
-    generator = np.random.default_rng(1)
-    for number in range(0 if photographs else 400):
-        height, width = generator.integers(150, 600, 2)
-        noise = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-        image = Image.fromarray(noise).resize((int(width), int(height)), Image.Resampling.BICUBIC)
-        image.save(folder / "images" / "only" / f"{number:03}.jpg", quality=90, progressive=number % 50 == 7)
-    for mode in ("jpg", "raw"):
-        convert(folder / "images", folder / f"{mode}.beton", num_workers=2, mode=mode)
-    return {mode: folder / f"{mode}.beton" for mode in ("jpg", "raw")}
 
 
 @pytest.mark.gpu

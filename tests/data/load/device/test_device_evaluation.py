@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ pytest.importorskip("numba_cuda")
 
 from deit_fast.config import AugmentConfig, DataConfig, UserError
 from deit_fast.data.format.beton import open_beton
+from deit_fast.data.load import loader
 from deit_fast.data.load.batches import Batch, Loader
+from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.gpu_views import GpuViews
 from deit_fast.data.load.loader import eval_loader, train_loader
 from deit_fast.data.load.views import CpuViews
@@ -57,9 +60,9 @@ def _loader(beton: Path, device: str, decode: str, augment: AugmentConfig | None
     return eval_loader(DataConfig(val=str(beton), **options), augment or AugmentConfig(), rank=0, world_size=1, device=place)
 
 
-def _batches(loader: Loader) -> list[Batch]:
-    found = [batch.copy() for batch in loader]
-    loader.close()
+def _batches(of: Loader) -> list[Batch]:
+    found = [batch.copy() for batch in of]
+    of.close()
     return found
 
 
@@ -92,8 +95,8 @@ def test_batches_are_the_cpus(betons: dict[str, Path], mode: str, dtype: str, de
 def test_a_resolution_and_a_crop_of_their_own(betons: dict[str, Path], device: str) -> None:
     loaders = [_loader(betons["jpg"], device, place, eval_crop_ratio=0.6, interpolation="bilinear") for place in ("gpu", "cpu")]
     for resolution in (SIDE, SMALLER):
-        for loader in loaders:
-            loader.set_resolution(resolution)
+        for one in loaders:
+            one.set_resolution(resolution)
         ours, of_cpu = map(_batches, loaders)
         assert ours[0].images.shape == (3, 3, resolution, resolution)
         _same(ours, of_cpu)
@@ -101,13 +104,21 @@ def test_a_resolution_and_a_crop_of_their_own(betons: dict[str, Path], device: s
 
 
 @on_devices
+def test_jpegs_without_tiles_are_the_cpus(betons: dict[str, Path], device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "images_of", functools.partial(images_of, has_index=False))
+    ours = _loader(betons["jpg"], device, "gpu")
+    _same(_batches(ours), _batches(_loader(betons["jpg"], device, "cpu")))
+    assert ours.num_refused == len(IMAGES)
+
+
+@on_devices
 def test_batches_that_are_held_stay(betons: dict[str, Path], device: str) -> None:
-    loader = _loader(betons["jpg"], device, "gpu", eval_batch_size=1)
-    held = list(loader)
+    ours = _loader(betons["jpg"], device, "gpu", eval_batch_size=1)
+    held = list(ours)
     _same(held, _batches(_loader(betons["jpg"], device, "cpu", eval_batch_size=1)))
     del held
-    loader.close()
-    assert loader.num_pieces == (loader.num_slots, loader.num_slots)
+    ours.close()
+    assert ours.num_pieces == (ours.num_slots, ours.num_slots)
 
 
 @on_devices
@@ -128,8 +139,7 @@ def test_a_damaged_image_ends_evaluation_as_on_the_cpu(betons: dict[str, Path], 
 
 @on_devices
 def test_auto_is_the_device_where_there_is_one(betons: dict[str, Path], device: str) -> None:
-    loader = _loader(betons["jpg"], device, "auto")
-    assert isinstance(loader.views(), GpuViews)
+    assert isinstance(_loader(betons["jpg"], device, "auto").views(), GpuViews)
     assert isinstance(_loader(betons["jpg"], device, "cpu", AugmentConfig(device="gpu")).views(), CpuViews)
     assert isinstance(_loader(betons["jpg"], device, "auto", dtype="uint8").views(), CpuViews)
     with pytest.raises(UserError, match=r"data.dtype=uint8: not possible with data.decode=gpu"):
@@ -151,8 +161,19 @@ def test_images_that_are_shrunk_by_more_than_the_device_can_are_the_cpus(mode: s
         data = DataConfig(train=str(tmp_path / "out.beton"), resolution=3, batch_size=3, num_workers=1, decode=place)
         augment = replace(whole, device=place)
         there = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
-        loader = train_loader(data, augment, seed=0, rank=0, world_size=1, device=there)
-        (batch,) = _batches(loader)
-        trained.append(batch)
-        assert loader.num_refused == (1 if (place, mode) == ("gpu", "jpg") else 0)
+        training = train_loader(data, augment, seed=0, rank=0, world_size=1, device=there)
+        trained += _batches(training)
+        assert training.num_refused == (1 if (place, mode) == ("gpu", "jpg") else 0)
     assert torch.equal(trained[0].images, trained[1].images)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["jpg", "raw"])
+def test_large_batches_are_the_cpus(large_betons: dict[str, Path], mode: str) -> None:
+    loaders = [
+        _loader(large_betons[mode], "cuda", place, resolution=224, eval_batch_size=128, num_workers=None)
+        for place in ("gpu", "cpu")
+    ]
+    for ours, of_cpu in zip(*loaders, strict=True):
+        _same([ours], [of_cpu])
+    assert loaders[0].num_refused <= loaders[0].beton.num_samples / 10
