@@ -23,7 +23,7 @@ from deit_fast.config import (
 from deit_fast.cores import num_cores
 from deit_fast.data.format.beton import Beton, open_beton
 from deit_fast.data.load.batches import Batch, Loader, slots_of
-from deit_fast.data.load.compile_ahead import compile_ahead
+from deit_fast.data.load.compile_ahead import ON_CPU, PARTS, compile_ahead
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.order import EvalOrder, choose_subset, train_order
 from deit_fast.data.load.page_order import CHUNK_BYTES
@@ -54,7 +54,7 @@ def train_loader(
     check_loading(config, augment, rank=rank, world_size=world_size, seed=seed)
     check_device(config, augment, device)
     beton = _open(config, "train")
-    compile_ahead(beton.path)
+    compile_ahead(beton.path, _parts_for(config.decode))
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)
     order = train_order(
@@ -95,7 +95,7 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
     check_loading(config, augment, rank=rank, world_size=world_size)
     place = eval_place(config, device)
     beton = _open(config, "val")
-    compile_ahead(beton.path)
+    compile_ahead(beton.path, _parts_for(place))
     batch_size = min(eval_batch_size(config), -(-beton.num_samples // world_size))
     recipe = Recipe(replace(config, decode=place), eval_augment(augment, place), beton.num_classes, None)
     loader = functools.partial(
@@ -120,6 +120,11 @@ def _finishing(loader: Callable[..., Loader], recipe: Recipe, device: torch.devi
 
     make_views = functools.partial(gpu_views.GpuViews, device=device)
     return loader(make_views=make_views, num_slots=gpu_views.NUM_SLOTS)
+
+
+def _parts_for(decode: str) -> tuple[str, ...]:
+    """The `PARTS` to compile for loaders that decode there."""
+    return tuple(PARTS) if decode == "gpu" else ON_CPU
 
 
 def _open(config: DataConfig, name: str) -> Beton:
