@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,16 @@ pytest.importorskip("numba_cuda")
 
 from deit_fast.config import AugmentConfig, DataConfig, UserError
 from deit_fast.data.format.beton import open_beton
-from deit_fast.data.load import loader
+from deit_fast.data.load import gpu_decode, loader
 from deit_fast.data.load.batches import Batch, Loader
 from deit_fast.data.load.decode import images_of
+from deit_fast.data.load.gpu_decode import DeviceMemory
 from deit_fast.data.load.gpu_views import GpuViews
 from deit_fast.data.load.loader import eval_loader, train_loader
 from deit_fast.data.load.views import CpuViews
 from deit_fast.kernels.cuda import driver as cuda
+from deit_fast.kernels.gather import Totals
+from deit_fast.kernels.jpeg import device_tables
 from tests.data.image_folders import convert
 from tests.kernels.cuda.devices import on_devices
 
@@ -112,6 +116,25 @@ def test_jpegs_without_tiles_are_the_cpus(betons: dict[str, Path], device: str, 
 
 
 @on_devices
+def test_two_batches_with_damage_one_after_the_other(
+    betons: dict[str, Path], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is made once more while what the device says of the second is still to be read."""
+    decode_tiles, batches = gpu_decode.decode_tiles, itertools.count()
+
+    def picky(memory: DeviceMemory, totals: Totals) -> None:
+        decode_tiles(memory, totals)
+        if next(batches) in (0, 1):
+            memory.statuses[: totals.jpegs] = device_tables.UNSUPPORTED
+            memory.pixels.zero_()
+
+    monkeypatch.setattr(gpu_decode, "decode_tiles", picky)
+    ours = _loader(betons["jpg"], device, "gpu", eval_batch_size=1)
+    _same(_batches(ours), _batches(_loader(betons["jpg"], device, "cpu", eval_batch_size=1)))
+    assert ours.num_refused == 3  # one by the host
+
+
+@on_devices
 def test_batches_that_are_held_stay(betons: dict[str, Path], device: str) -> None:
     ours = _loader(betons["jpg"], device, "gpu", eval_batch_size=1)
     held = list(ours)
@@ -122,10 +145,15 @@ def test_batches_that_are_held_stay(betons: dict[str, Path], device: str) -> Non
 
 
 @on_devices
-def test_a_damaged_image_ends_evaluation_as_on_the_cpu(betons: dict[str, Path], device: str, tmp_path: Path) -> None:
-    content = bytearray(betons["jpg"].read_bytes())
-    place = int(open_beton(betons["jpg"]).offsets[4])
-    content[place : place + 4] = bytes(4)
+@pytest.mark.parametrize("seen_by", ["host", "device"])
+def test_a_damaged_image_ends_evaluation_as_on_the_cpu(
+    betons: dict[str, Path], device: str, seen_by: str, tmp_path: Path
+) -> None:
+    """In its header, or in what ends its tiles."""
+    content, beton = bytearray(betons["jpg"].read_bytes()), open_beton(betons["jpg"])
+    place, size = int(beton.offsets[4]), int(beton.sizes[4])
+    start, end = (0, 4) if seen_by == "host" else (3 * size // 4, size)
+    content[place + start : place + end] = bytes(end - start)
     damaged = tmp_path / "damaged.beton"
     damaged.write_bytes(content)
     Path(f"{damaged}.json").write_bytes(Path(f"{betons['jpg']}.json").read_bytes())
