@@ -186,8 +186,10 @@ class RaggedDecoder:
         device's current stream, which must be the only one that uses memory freed there, and waits for nothing but the
         transfers of the batch before the last one. Ask this batch's `damaged` before the next but one is decoded.
         """
-        self._hosts.reverse()
-        host = self._hosts[0]
+        if not len(left):
+            self._hosts.reverse()
+        # a batch that is decoded once more stays in its own: the other is of the next, which is still to be judged
+        host = self._hosts[1 if len(left) else 0]
         totals = self._gather(host, ids, stored, plans, side, left)
         jobs = host.jobs[: totals.jobs]
         self._there = self._there.at_least(self._capacity, totals)
