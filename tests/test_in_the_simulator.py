@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[1]
-FOLDERS = ("tests/kernels/cuda", "tests/data/load/device")
+FOLDERS = (["tests/kernels/cuda"], ["tests/data/load/device", "tests/train/device"])
 
 
 @pytest.mark.slow
@@ -21,9 +21,9 @@ def test_kernels_give_what_the_cpu_gives() -> None:
     environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
     running = [
         subprocess.Popen(
-            [*command, folder], cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, *folders], cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        for folder in FOLDERS  # beside each other
+        for folders in FOLDERS  # beside each other
     ]
     said = [process.communicate()[0] for process in running]
     for process, text in zip(running, said, strict=True):

@@ -18,14 +18,14 @@ COMMAND = Command(
     takes=(
         "eval",
         *of("model", "name", "options", "blurpool"),
-        *of("data", "val", "eval_batch_size", "eval_resolution", "eval_crop_ratio", "num_workers", "batches_ahead"),
+        *of("data", "val", "eval_batch_size", "eval_resolution", "eval_crop_ratio", "decode", "num_workers", "batches_ahead"),
         *of("train", "device", "amp", "channels_last"),
     ),
     run=_run,
     usual=(
         *of("eval", "checkpoint", "weights", "flip", "heads"),
         *of("model", "name", "options"),
-        *of("data", "val", "eval_resolution", "eval_crop_ratio", "num_workers"),
+        *of("data", "val", "eval_resolution", "eval_crop_ratio", "decode", "num_workers"),
         *of("train", "device", "amp"),
     ),
 )

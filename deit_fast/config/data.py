@@ -200,8 +200,9 @@ class DataConfig(Options):
     )
     decode: Literal["cpu", "gpu", "auto"] = option(
         "cpu",
-        "where training images are decoded: cpu, or gpu (the same pixels; needs augment.device=gpu); auto: the faster, "
-        "measured at the start of training; evaluation always decodes on the CPU",
+        "where images are decoded, and evaluation views finished: cpu; gpu (the same pixels; training needs augment.device=gpu "
+        "too); auto: the faster, measured at the start of training, and in `eval` the GPU if this machine can",
+        decides=Decides.TIME,
     )
     on_error: Literal["fail", "replace"] = option(
         "fail",
@@ -228,6 +229,7 @@ class AugmentConfig(Options):
         "cpu",
         "where training views are augmented, normalised and mixed, by the same definitions: cpu; gpu (needs numba-cuda); auto: "
         "the faster, measured at the start of training",
+        decides=Decides.TIME,
     )
     repeats: int = option(
         3,
@@ -300,6 +302,24 @@ def is_mixing(augment: AugmentConfig) -> bool:
     """Whether any batch can come out mixed."""
     kinds = augment.mixup, augment.cutmix, augment.cutmix_minmax
     return augment.mix_probability > 0 and any(kind is not None for kind in kinds)
+
+
+def eval_augment(augment: AugmentConfig, device: Literal["cpu", "gpu"]) -> AugmentConfig:
+    """What happens to an evaluation view, on a device: it is normalised as in training, and nothing else."""
+    return AugmentConfig(
+        device=device,
+        repeats=1,
+        flip=0.0,
+        auto_augment="",
+        color_jitter=0.0,
+        erase=0.0,
+        mixup=None,
+        cutmix=None,
+        mix_probability=0.0,
+        label_smoothing=0.0,
+        mean=augment.mean,
+        std=augment.std,
+    )
 
 
 def eval_batch_size(data: DataConfig) -> int:

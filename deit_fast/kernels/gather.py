@@ -1,7 +1,8 @@
 """Gathers what a device needs of a batch's stored images, side by side in memory: JPEGs to decode, and raw pixels.
 
 Views of one image that stand next to each other share it: of a JPEG only the tiles under them are sent, of raw pixels only the
-box under them. What the CPU's decoder judges by header, index and markers is judged here, by the same functions.
+box under them. What the CPU's decoder judges by header, index and markers is judged here, by the same functions. Images that
+are shrunk by more than the device can are left to the CPU.
 """
 
 from __future__ import annotations
@@ -81,6 +82,16 @@ def _needed(plans, kind, side):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def _most_taps(plans, kind):  # type: ignore[no-untyped-def]
+    """Upper bound on the pixels of a row or column that an output of any of these views sees."""
+    most = np.int64(0)
+    for i in range(len(plans)):
+        vertical, horizontal = crop.axes(decode.box_of(plans[i]), 0, 0, 1)
+        most = max(most, resample.most_taps(kind, vertical), resample.most_taps(kind, horizontal))
+    return most
+
+
+@compiled()
 def _plan_job(row, memory_at, lengths, need, facts, job, jpeg):  # type: ignore[no-untyped-def]
     """Fills a job but for FIRST, END, START and JPEG, and the row that describes its JPEG; facts: scratch."""
     job[IS_JPEG:] = 0
@@ -153,7 +164,7 @@ def plan_jobs(  # type: ignore[no-untyped-def]
             first, end = jobs[number, FIRST], jobs[number, END]
             need = _needed(plans[first:end], kind, side)
             _plan_job(stored[first], memory_at, lengths, need, facts, jobs[number], jpegs[number])
-            if left[first:end].any():
+            if left[first:end].any() or _most_taps(plans[first:end], kind) > tables.MAX_TAPS:
                 jobs[number, IS_TAKEN] = 0
             number = take(counter.ctypes.data)
     return num_jobs, *_place_jobs(jobs[:num_jobs], jpegs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -72,12 +73,12 @@ def with_places(config: RunConfig, places: Places) -> RunConfig:
     return config.changed({"data.decode": places[0], "augment.device": places[1]})
 
 
-def with_placement_of(config: RunConfig, content: Mapping[str, Any]) -> RunConfig:
-    """The configuration with a checkpoint's places instead of auto: the decoder's pixels affect the weights."""
+def resumed(config: RunConfig, content: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
+    """The configuration with a checkpoint's places instead of auto, and a line if the run changes its places, which it may:
+    they give the same views. Where one place was asked for that does not go with the other, that one changes too."""
     had = content["config"]["data"].get("decode", "cpu"), content["config"]["augment"].get("device", "cpu")
-    asked = config.data.decode, config.augment.device
-    decode, device = (before if now == "auto" else now for now, before in zip(asked, had, strict=True))
-    return with_places(config, (decode, device))
+    places = max(_allowed(config), key=lambda places: sum(map(operator.eq, places, had)))
+    return with_places(config, places), [] if places == had else [f"{named(places)}; before: {named(had)}"]
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,7 @@ class Measured:
 
 def measured(config: RunConfig, world: World, measure: Measure = training_rate) -> Measured:
     """Measures each place that the configuration allows and no rank's machine lacks, if it is more than one."""
-    asked = config.data.decode, config.augment.device
-    here: dict[Places, str] = {}  # what each lacks
-    for places in PLACES:
-        if all(wanted in ("auto", place) for wanted, place in zip(asked, places, strict=True)):
-            here[places] = _lack_of(with_places(config, places), world)
-    if not here:
-        raise UserError(f"data.decode={asked[0]}: wants augment.device=gpu, got {asked[1]}")
+    here = {places: _lack_of(with_places(config, places), world) for places in _allowed(config)}
     everywhere = world.gather(here)
     lacks = {places: next((other[places] for other in everywhere if other[places]), "") for places in here}
     possible = [places for places, lack in lacks.items() if not lack]
@@ -137,6 +132,15 @@ def placed(config: RunConfig, world: World, measure: Measure = training_rate) ->
 def named(places: Places) -> str:
     """The places as options."""
     return f"data.decode={places[0]}, augment.device={places[1]}"
+
+
+def _allowed(config: RunConfig) -> list[Places]:
+    """The places that a configuration allows. Raises UserError if there is none."""
+    asked = config.data.decode, config.augment.device
+    allowed = [places for places in PLACES if all(map(lambda wanted, place: wanted in ("auto", place), asked, places))]
+    if not allowed:
+        raise UserError(f"data.decode={asked[0]}: wants augment.device=gpu, got {asked[1]}")
+    return allowed
 
 
 def _lack_of(config: RunConfig, world: World) -> str:

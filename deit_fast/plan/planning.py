@@ -11,7 +11,7 @@ from deit_fast.config import RunConfig, UserError, target_top1
 from deit_fast.plan import ledger
 from deit_fast.plan.budget import Limit, fitted, with_schedule_of
 from deit_fast.plan.outlook import Outlook
-from deit_fast.plan.placement import placed, with_placement_of
+from deit_fast.plan.placement import placed, resumed
 from deit_fast.plan.prediction import Prediction, expected
 from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import Clock
@@ -43,7 +43,8 @@ class RunPlanning:
         """The configuration with its checkpoint's decisions, or with the fastest placement and the epochs that fit."""
         self._world, self._clock, self._folder = world, clock, folder
         if content is not None:
-            self._config = with_schedule_of(with_placement_of(self._asked, content), content)
+            config, self.placement = resumed(self._asked, content)
+            self._config = with_schedule_of(config, content)
         else:
             config, self.placement = placed(self._asked, world)
             self._config, self.prediction = fitted(config, world, clock, folder)

@@ -19,6 +19,7 @@ from deit_fast.data.format.beton import Beton
 from deit_fast.data.format.classes import training_labels
 from deit_fast.data.load.loader import Loader, eval_loader
 from deit_fast.data.load.order import EvalOrder
+from deit_fast.data.load.placement import eval_place
 from deit_fast.model.create import create_model
 from deit_fast.model.heads import fuse, head_logits, is_distilled
 from deit_fast.model.memory_format import to_channels_last
@@ -71,12 +72,14 @@ def evaluate(
     labels: NDArray[np.int64] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
-    """top1 and top5 in percent, mean cross-entropy `loss`, and num_images, over all ranks' batches together.
+    """top1 and top5 in percent, mean cross-entropy `loss`, num_images, and images_refused, those that the device's decoder left
+    to the CPU's, over all ranks' batches together.
 
     amp: off, bf16 or fp16. channels_last: memory format of the images. labels: for each label of the set the model's,
     where they differ. should_stop: asked after each batch, on each rank as often; None is given where it says so.
     """
-    sums = torch.zeros(4, dtype=torch.float64, device=world.device)  # correct in 1, correct in 5, loss, images
+    sums = torch.zeros(5, dtype=torch.float64, device=world.device)  # correct in 1, correct in 5, loss, images, refused
+    num_refused = loader.num_refused
     label_of = None if labels is None else torch.from_numpy(labels).to(world.device)
     with contextlib.closing(on_device(loader, world.device, channels_last=channels_last)) as batches:
         for _ in range(num_batches(loader)):
@@ -92,12 +95,14 @@ def evaluate(
                 sums[3] += len(targets)
             if should_stop():
                 return None
-    correct_1, correct_5, loss, images = world.sum(sums).tolist()
+    sums[4] = loader.num_refused - num_refused
+    correct_1, correct_5, loss, images, refused = world.sum(sums).tolist()
     return {
         "top1": 100 * correct_1 / images,
         "top5": 100 * correct_5 / images,
         "loss": loss / images,
         "num_images": int(images),
+        "images_refused": int(refused),
     }
 
 
@@ -145,6 +150,7 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
     data = dataclasses.replace(config.data, **seen)
     augment = dataclasses.replace(config.augment, mean=tuple(view["mean"]), std=tuple(view["std"]))
     with joined_world(config.train.device) as world:
+        data = dataclasses.replace(data, decode=eval_place(data, world.device))
         loader = eval_loader(data, augment, rank=world.rank, world_size=world.world_size, device=world.device)
         try:
             labels, remarks = _labels_of(trained, loader.beton, config.eval.checkpoint)
@@ -162,8 +168,9 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         finally:
             loader.close()
         if world.is_main:
-            view_line = f"{resolution} pixels of {round(resolution / crop_ratio)}"
-            print(_line(trained, model, [view_line, *remarks], config.eval, result))
+            views = [f"{resolution} pixels of {round(resolution / crop_ratio)}"]
+            views += ["decoded on the GPU"] if data.decode == "gpu" else []
+            print(_line(trained, model, [*views, *remarks], config.eval, result))
     return {
         **result,
         "weights": trained.weights_name,
@@ -172,6 +179,7 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         "fusion": config.eval.fusion,
         "eval_resolution": resolution,
         "eval_crop_ratio": crop_ratio,
+        "decode": data.decode,
         "checkpoint": config.eval.checkpoint,
         "val": data.val,
     }

@@ -69,7 +69,7 @@ def test_a_thread_takes_every_so_many_tiles_and_its_warp_waits() -> None:
 
 
 def test_bounds_follow_from_what_is_known_of_the_device() -> None:
-    needs = Needs(1000, instructions=128 * 600, chain=40)
+    needs = Needs(1000, instructions=128 * 600, chain=80)
     limits = {"bytes_per_second": 1e3, "host_bytes_per_second": 1e2, "cycles_per_second": 1e2, "num_multiprocessors": 3}
     assert bounds_of(needs, limits) == {"bytes": 1.0, "instructions": 2.0, "latency": 2.0}
     assert bounds_of(Needs(1000, from_host=True), limits) == {"bytes": 10.0}

@@ -91,13 +91,27 @@ def test_what_cannot_be_is_one_line_before_any_folder(tiny_run: MakeRun, asked: 
     assert not Path(config.run.dir).exists()
 
 
-def test_a_resumed_run_keeps_its_places() -> None:
-    content = {"config": {"data": {"decode": "gpu"}, "augment": {"device": "gpu"}}}
-    assert _places_of(places.with_placement_of(small_config(OPEN), content)) == ("gpu", "gpu")
-    asked = small_config({"data.decode": "cpu", "augment.device": "cpu"})
-    assert _places_of(places.with_placement_of(asked, content)) == ("cpu", "cpu")
-    older: dict[str, Any] = {"config": {"data": {}, "augment": {}}}
-    assert _places_of(places.with_placement_of(small_config(OPEN), older)) == ("cpu", "cpu")
+@pytest.mark.parametrize(
+    ("asked", "had", "wanted"),
+    [
+        ("auto auto", "gpu gpu", "gpu gpu"),
+        ("auto auto", "cpu gpu", "cpu gpu"),
+        ("cpu cpu", "gpu gpu", "cpu cpu"),
+        ("gpu gpu", "cpu cpu", "gpu gpu"),
+        ("cpu auto", "gpu gpu", "cpu gpu"),
+        ("auto gpu", "cpu cpu", "cpu gpu"),
+        ("gpu auto", "cpu cpu", "gpu gpu"),  # since there are no others
+        ("auto cpu", "gpu gpu", "cpu cpu"),
+        ("auto auto", "", "cpu cpu"),  # of an older version
+    ],
+)
+def test_a_resumed_run_keeps_its_places_unless_others_are_asked_for(asked: str, had: str, wanted: str) -> None:
+    data, augment = ({name: place} for name, place in zip(("decode", "device"), (had or "- -").split(), strict=True))
+    content = {"config": {"data": data, "augment": augment} if had else {"data": {}, "augment": {}}}
+    config, lines = places.resumed(small_config(dict(zip(OPEN, asked.split(), strict=True))), content)
+    assert _places_of(config) == tuple(wanted.split())
+    assert len(lines) == (wanted != (had or wanted))
+    assert all(line.endswith("before: data.decode={}, augment.device={}".format(*had.split())) for line in lines)
 
 
 def test_training_is_what_is_measured(tiny_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from deit_fast.kernels.jpeg import device_tables as there
 
-# Instructions of a thread, counted in the machine code for sm_90: docs/gpu.md says how
-INSTRUCTIONS_OF_SYMBOL = 150
+# Counted in the machine code for sm_90: docs/gpu.md says how
+INSTRUCTIONS_OF_SYMBOL = 116  # of a warp, in which some threads wait for others' rarer ways
 INSTRUCTIONS_OF_BLOCK = 6000  # of 8 x 8 samples, of all its threads
 INSTRUCTIONS_OF_PIXEL = 250
-_CYCLES_OF_INSTRUCTION = 5  # from one to the next that needs its result
+_CYCLES_OF_INSTRUCTION = 2.5  # of a warp alone, if half of them need the result of the one before
 _INSTRUCTIONS_IN_A_CYCLE = 4 * 32  # of the threads of a multiprocessor
 _WARP = 32
 

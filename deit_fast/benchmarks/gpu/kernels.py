@@ -18,6 +18,7 @@ from deit_fast.benchmarks.gpu.parts import in_one_line
 from deit_fast.benchmarks.gpu.symbols import count_symbols
 from deit_fast.config import RunConfig
 from deit_fast.kernels import crop, erase
+from deit_fast.kernels.jpeg import device_tables
 from deit_fast.kernels.round import PRECISIONS
 
 NUM_VIEWS = 256
@@ -110,9 +111,9 @@ def _needs(batch: Gathered, symbols: np.ndarray, side: int, dtype: str, num_step
     return {
         "transfer": Needs(totals.encoded + tables, from_host=True),
         "zero": Needs(128 * totals.blocks),
-        # a block of coefficients is 128 bytes, one line of the cache
+        # bytes become bits first, which are then read; a block of coefficients is 128 bytes, one line of the cache
         "decode_tiles": tile_needs(
-            totals.encoded + tables + 128 * totals.blocks, batch.jpegs, batch.tiles, symbols, jpeg.TILE_THREADS
+            3 * totals.encoded + tables + 128 * totals.blocks, batch.jpegs, batch.tiles, symbols, jpeg.TILE_THREADS
         ),
         "transform": Needs(wanted * (128 + 64), instructions=wanted * INSTRUCTIONS_OF_BLOCK),
         "show": Needs(64 * wanted + 3 * num_pixels, instructions=num_pixels * INSTRUCTIONS_OF_PIXEL),
@@ -133,6 +134,8 @@ class Decoding:
         tables = [torch.from_numpy(table) for table in (batch.jpegs, batch.tiles)]
         self._sent = [batch.encoded, *(table.pin_memory() if is_pinned else table for table in tables)]
         self._there = [sent.to(device) for sent in self._sent]
+        num_words = device_tables.num_bit_words(totals.encoded, totals.tiles)
+        self._bits = torch.zeros(num_words, dtype=torch.int32, device=device)
         self._coefficients = torch.zeros(64 * totals.blocks, dtype=torch.int16, device=device)
         self._samples = torch.zeros(64 * totals.blocks, dtype=torch.uint8, device=device)
         self.pixels = torch.zeros(totals.pixels, dtype=torch.uint8, device=device)
@@ -153,7 +156,8 @@ class Decoding:
             return array(memory), array(memory.view(torch.int32))
 
         encoded, jpegs, tiles = and_words(self._there[0]), array(self._there[1]), array(self._there[2])
-        coefficients, samples, pixels = array(self._coefficients), and_words(self._samples), array(self.pixels)
+        bits, coefficients = array(self._bits), array(self._coefficients)
+        samples, pixels = and_words(self._samples), array(self.pixels)
         statuses, totals = array(self.statuses), self.totals
         counts = totals.jpegs, totals.blocks, totals.first_pixel, (totals.pixels - totals.first_pixel) // 3
 
@@ -168,7 +172,7 @@ class Decoding:
         return {
             "transfer": transfer,
             "zero": zero,
-            "decode_tiles": lambda: jpeg.decode_bits(encoded, jpegs, tiles, counts, coefficients, statuses),
+            "decode_tiles": lambda: jpeg.decode_bits(encoded, jpegs, tiles, counts, bits, coefficients, statuses),
             "transform": lambda: jpeg.transform(encoded, jpegs, counts, coefficients, samples, statuses),
             "show": lambda: jpeg.show(jpegs, counts, samples, pixels),
         }

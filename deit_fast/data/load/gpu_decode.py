@@ -82,13 +82,14 @@ class _HostMemory:
 class DeviceMemory(HoldsAddresses):
     """What JPEGs are decoded from and into, as `kernels.jpeg.device_tables` says, for up to `capacity` JPEGs.
 
-    encoded, samples, pixels: (n,) uint8; tables: (n,) int64, those of JPEGs and of tiles; coefficients (n,) int16; statuses
-    (capacity,) int32.
+    encoded, samples, pixels: (n,) uint8; tables: (n,) int64, those of JPEGs and of tiles; bits (n,) int32; coefficients (n,)
+    int16; statuses (capacity,) int32.
     """
 
     capacity: int
     encoded: torch.Tensor
     tables: torch.Tensor
+    bits: torch.Tensor
     coefficients: torch.Tensor
     samples: torch.Tensor
     pixels: torch.Tensor
@@ -112,6 +113,7 @@ class DeviceMemory(HoldsAddresses):
         counts = {
             "encoded": totals.encoded,
             "tables": _tables_length(capacity, totals),
+            "bits": device_tables.num_bit_words(totals.encoded, totals.tiles),
             "coefficients": 64 * totals.blocks,
             "samples": 64 * totals.blocks,
             "pixels": max(totals.pixels, gather.ALIGNMENT),
@@ -124,25 +126,24 @@ class DeviceMemory(HoldsAddresses):
         return DeviceMemory(capacity, **{name: _at_least(part, counts[name], device=device) for name, part in parts.items()})
 
     @functools.cached_property
-    def arrays(self) -> tuple[Any, Any, Any, Any, Any, Any, Any]:
-        """The same memory as `kernels.cuda.jpeg.decode` takes it: bytes, JPEGs and tiles, and what it writes."""
+    def arrays(self) -> tuple[tuple[Any, Any, Any], tuple[Any, ...]]:
+        """The same memory as `kernels.cuda.jpeg.decode` takes it: bytes, JPEGs and tiles; and what it writes."""
         from deit_fast.kernels.cuda.driver import array
 
         def and_words(memory: torch.Tensor) -> tuple[Any, Any]:
             return array(memory), array(memory.view(torch.int32))
 
-        coefficients, samples = array(self.coefficients), and_words(self.samples)
-        tables_there = array(self.jpegs), array(self.tiles)
-        return and_words(self.encoded), *tables_there, coefficients, samples, array(self.pixels), array(self.statuses)
+        written = array(self.bits), array(self.coefficients), and_words(self.samples), array(self.pixels), array(self.statuses)
+        return (and_words(self.encoded), array(self.jpegs), array(self.tiles)), written
 
 
 def decode_tiles(memory: DeviceMemory, totals: Totals) -> None:
     """Queues the kernels that decode a batch's JPEGs. Zero before: the batch's part of coefficients and statuses."""
     from deit_fast.kernels.cuda import jpeg
 
-    encoded, jpegs, tiles, coefficients, samples, pixels, statuses = memory.arrays
+    read, written = memory.arrays
     counts = totals.jpegs, totals.blocks, totals.first_pixel, (totals.pixels - totals.first_pixel) // 3
-    jpeg.decode(encoded, jpegs, tiles, counts, coefficients, samples, pixels, statuses)
+    jpeg.decode(*read, counts, *written)
 
 
 Decode = Callable[[DeviceMemory, Totals], None]
@@ -185,8 +186,10 @@ class RaggedDecoder:
         device's current stream, which must be the only one that uses memory freed there, and waits for nothing but the
         transfers of the batch before the last one. Ask this batch's `damaged` before the next but one is decoded.
         """
-        self._hosts.reverse()
-        host = self._hosts[0]
+        if not len(left):
+            self._hosts.reverse()
+        # a batch that is decoded once more stays in its own: the other is of the next, which is still to be judged
+        host = self._hosts[1 if len(left) else 0]
         totals = self._gather(host, ids, stored, plans, side, left)
         jobs = host.jobs[: totals.jobs]
         self._there = self._there.at_least(self._capacity, totals)
@@ -256,7 +259,7 @@ class RaggedDecoder:
 
 
 # of a DeviceMemory, in its order
-_KINDS = torch.uint8, torch.int64, torch.int16, torch.uint8, torch.uint8, torch.int32
+_KINDS = torch.uint8, torch.int64, torch.int32, torch.int16, torch.uint8, torch.uint8, torch.int32
 
 
 def _first_tile(capacity: int) -> int:

@@ -18,17 +18,15 @@ from deit_fast.data.load.gpu_decode import Decoded, RaggedDecoder
 from deit_fast.data.load.gpu_images import DeviceImages, runs
 from deit_fast.data.load.threading_layer import one_at_a_time
 from deit_fast.data.load.views import NO_VIEW, HostViews, Made, Recipe, Replace, Slot, Work
-from deit_fast.kernels.cuda import resample
-from deit_fast.kernels.resample import FILTERS
 
 NUM_SLOTS = 2  # of the host's memory: one is read by transfers while the other is filled
 
 
 class GpuViews(HostViews):
-    """Batches of training views finished on the device; arguments as for `CpuViews`.
+    """Batches of views finished on the device; arguments as for `CpuViews`.
 
     Also decoded there if the recipe says so: `num_refused` counts the JPEGs that the device was not given or did not decode,
-    and that the CPU decoded. Then raises UserError if images are too large for the device to scale down to a view; the CPU can.
+    and that the CPU decoded.
     """
 
     def __init__(
@@ -50,7 +48,6 @@ class GpuViews(HostViews):
             self._device_images = DeviceImages(recipe.augment, recipe.seed or 0, data.dtype, data.interpolation, device)
         self._ragged: RaggedDecoder | None = None
         if data.decode == "gpu":
-            check_size(images, recipe, resolution)
             self._ragged = RaggedDecoder(images, self._device_images.kind, num_workers=num_workers, device=device)
 
     @property
@@ -99,8 +96,3 @@ class GpuViews(HostViews):
         # the allocator's: it is the consumer's for as long as that holds it
         images = torch.empty(views.shape, dtype=self._device_images.dtype, device=self._device)
         return images, self._device_images.finish(images)
-
-
-def check_size(images: Images, recipe: Recipe, resolution: int) -> None:
-    """Raises UserError if the device cannot make views of this resolution from the largest image."""
-    resample.check_size(FILTERS[recipe.data.interpolation], images.largest.height, images.largest.width, resolution)

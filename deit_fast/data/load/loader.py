@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numba
 import torch
 
-from deit_fast.config import AugmentConfig, DataConfig, UserError, check_loading, eval_batch_size, eval_resolution
+from deit_fast.config import (
+    AugmentConfig,
+    DataConfig,
+    UserError,
+    check_loading,
+    eval_augment,
+    eval_batch_size,
+    eval_resolution,
+)
 from deit_fast.cores import num_cores
 from deit_fast.data.format.beton import Beton, open_beton
 from deit_fast.data.load.batches import Batch, Loader, slots_of
@@ -18,7 +27,7 @@ from deit_fast.data.load.compile_ahead import ON_CPU, PARTS, compile_ahead
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.order import EvalOrder, choose_subset, train_order
 from deit_fast.data.load.page_order import CHUNK_BYTES
-from deit_fast.data.load.placement import check_device
+from deit_fast.data.load.placement import check_device, eval_place
 from deit_fast.data.load.views import Recipe
 
 __all__ = ["Batch", "Loader", "eval_loader", "num_threads", "slots_of", "train_loader"]
@@ -45,8 +54,7 @@ def train_loader(
     check_loading(config, augment, rank=rank, world_size=world_size, seed=seed)
     check_device(config, augment, device)
     beton = _open(config, "train")
-    compile_ahead(beton.path, tuple(PARTS) if config.decode == "gpu" else ON_CPU)
-    images = images_of(beton)
+    compile_ahead(beton.path, _parts_for(config.decode))
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)
     order = train_order(
@@ -65,7 +73,7 @@ def train_loader(
     recipe = Recipe(config, augment, beton.num_classes, seed)
     loader = functools.partial(
         Loader,
-        images,
+        images_of(beton),
         recipe,
         order,
         batch_size=config.batch_size,
@@ -76,28 +84,24 @@ def train_loader(
             train_loader, _anywhere(config), augment, seed=seed, rank=rank, world_size=world_size, device=device
         ),
     )
-    if augment.device == "cpu":
-        return loader()
-    # which import numba-cuda
-    from deit_fast.data.load import gpu_views
-
-    if config.decode == "gpu":
-        gpu_views.check_size(images, recipe, min(config.resolution, config.start_resolution or config.resolution))
-    make_views = functools.partial(gpu_views.GpuViews, device=device)
-    return loader(make_views=make_views, num_slots=gpu_views.NUM_SLOTS)
+    return _finishing(loader, recipe, device)
 
 
 def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, device: torch.device) -> Loader:
     """Batches of config.val: every image of the set exactly once over all ranks. Only mean and std of augment are used.
 
-    Raises UserError for an option outside its range, and for a beton that cannot be used."""
+    Views are decoded and finished where config.decode says; auto: on the GPU if this machine can. Raises UserError for an
+    option outside its range, a beton that cannot be used, and if this machine cannot do what config.decode asks for."""
     check_loading(config, augment, rank=rank, world_size=world_size)
+    place = eval_place(config, device)
     beton = _open(config, "val")
-    compile_ahead(beton.path)
+    compile_ahead(beton.path, _parts_for(place))
     batch_size = min(eval_batch_size(config), -(-beton.num_samples // world_size))
-    return Loader(
+    recipe = Recipe(replace(config, decode=place), eval_augment(augment, place), beton.num_classes, None)
+    loader = functools.partial(
+        Loader,
         images_of(beton),
-        Recipe(config, augment, beton.num_classes, None),
+        recipe,
         EvalOrder(beton.num_samples, batch_size, rank, world_size),
         batch_size=batch_size,
         resolution=eval_resolution(config),
@@ -105,6 +109,22 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
         device=device,
         remake=functools.partial(eval_loader, _anywhere(config), augment, rank=rank, world_size=world_size, device=device),
     )
+    return _finishing(loader, recipe, device)
+
+
+def _finishing(loader: Callable[..., Loader], recipe: Recipe, device: torch.device) -> Loader:
+    """The loader, whose views are finished on the CPU or on the device."""
+    if recipe.augment.device == "cpu":
+        return loader()
+    from deit_fast.data.load import gpu_views  # which imports numba-cuda
+
+    make_views = functools.partial(gpu_views.GpuViews, device=device)
+    return loader(make_views=make_views, num_slots=gpu_views.NUM_SLOTS)
+
+
+def _parts_for(decode: str) -> tuple[str, ...]:
+    """The `PARTS` to compile for loaders that decode there."""
+    return tuple(PARTS) if decode == "gpu" else ON_CPU
 
 
 def _open(config: DataConfig, name: str) -> Beton:

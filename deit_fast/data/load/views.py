@@ -114,7 +114,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a loader's views. seed: of the random numbers; None: evaluation views, neither augmented nor mixed."""
+    """Settings of a loader's views. seed: of the random numbers; None: evaluation views, whose `augment` is `eval_augment`."""
 
     data: DataConfig
     augment: AugmentConfig
@@ -122,7 +122,7 @@ class Recipe:
     seed: int | None
 
     def __post_init__(self) -> None:
-        if self.is_training and self.data.dtype == "uint8" and (is_mixing(self.augment) or self.augment.erase > 0):
+        if self.data.dtype == "uint8" and (is_mixing(self.augment) or self.augment.erase > 0):
             raise UserError(
                 "data.dtype=uint8: images are neither mixed nor erased; want augment.mix_probability=0 and augment.erase=0"
             )
@@ -141,12 +141,12 @@ class Recipe:
     def policy(self) -> policy.Policy | None:
         """The policy that is drawn for each view; None if there is none."""
         drawn = policy_of(self.augment, self.data.interpolation)
-        return drawn if self.is_training and drawn.num_steps else None
+        return drawn if drawn.num_steps else None
 
     @property
     def ends_in_views(self) -> bool:
         """Whether the CPU makes uint8 views: because they are wanted, or finished on the device."""
-        return self.data.dtype == "uint8" or (self.is_training and self.augment.device == "gpu")
+        return self.data.dtype == "uint8" or self.augment.device == "gpu"
 
     def memory(self, resolution: int) -> dict[str, _Array]:
         """Shape per view, and dtype, of the arrays of a `Work`."""
@@ -182,8 +182,7 @@ class HostViews:
         self._cropping = recipe.cropping(resolution)
         self._smoothing = recipe.augment.label_smoothing
         self._is_training = recipe.is_training
-        mixing = mixing_of(recipe.augment)
-        self._mixing = mixing if recipe.is_training else mixing._replace(probability=0.0)
+        self._mixing = mixing_of(recipe.augment)
         data = recipe.data
         self._decoder = ViewDecoder(
             images, resolution, FILTERS[data.interpolation], dct_scaling=recipe.is_training and data.dct_scaling,
@@ -256,7 +255,7 @@ class CpuViews(HostViews):
         self._policy_scratch = np.empty((0, 0), np.uint8)
         if self._policy is not None:
             self._policy_scratch = np.empty((num_workers, operations.scratch_bytes(resolution, resolution)), np.uint8)
-        self._erase = float(augment.erase) if recipe.is_training else 0.0
+        self._erase = float(augment.erase)
         self._erase_mode = erase.MODES[augment.erase_mode]
         self._mean, self._std = np.array(augment.mean), np.array(augment.std)
         self._precision = PRECISIONS.get(dtype)  # None: views are left as they are, uint8

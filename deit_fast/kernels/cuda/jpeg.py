@@ -49,6 +49,7 @@ _LOOKUP_BITS = 10
 _NUM_TABLES = 4  # two pairs: DC and AC
 _LENGTHS = 17
 _NUM_ENTRIES, _NUM_LENGTHS, _NUM_SYMBOLS = _NUM_TABLES << _LOOKUP_BITS, _NUM_TABLES * _LENGTHS, _NUM_TABLES * 256
+_NUM_BEFORE = 3 * TILE_THREADS
 _PLACES = NATURAL_ORDER // 2  # of coefficients in a row-by-row block, by their number in zigzag order
 _NUMBERS = np.argsort(_PLACES).astype(np.uint8)  # and the other way round
 _ROW = 9  # int32 of shared memory for a row of a block: one more than it has, so that columns lie in other banks
@@ -56,7 +57,7 @@ _BLOCK = 8 * _ROW
 _NUM_BETWEEN = BLOCK_THREADS // 8 * _BLOCK
 
 _U64 = np.uint64
-_0, _1, _63, _LOW_16 = np.uint64(0), np.uint64(1), np.uint64(63), np.uint64(0xFFFF)
+_0, _1, _63 = np.uint64(0), np.uint64(1), np.uint64(63)
 _8, _16, _255 = np.uint32(8), np.uint32(16), np.uint32(255)
 _LOW_BITS, _EVERY_BYTE, _HIGH_BITS = np.uint32(0x7F7F7F7F), np.uint32(0x01010101), np.uint32(0x80808080)
 
@@ -79,8 +80,8 @@ def _define_codes(encoded, at, is_dc, limits, offsets, symbols):  # type: ignore
                 return False
             code += 1
             number += 1
-        if count > 0:
-            limits[length] = np.int32(code << (16 - length))
+        # where no code has this length, as for the shorter ones: no bits that come this far are below
+        limits[length] = np.int32(code << (16 - length)) if count > 0 else limits[length - 1]
         code <<= 1
     return True
 
@@ -105,38 +106,62 @@ def _swapped(word):  # type: ignore[no-untyped-def]
 
 
 @device_function
-def _refill(encoded, words, at, end, word, available):  # type: ignore[no-untyped-def]
-    """(at, word, available) with more than 32 coming bits, or all there are; at: -1 for a marker among the bits.
+def _unstuffed(encoded, words, at, end, bits, to):  # type: ignore[no-untyped-def]
+    """Number of a tile's bits, -1 if there is a marker among its bytes, which lie from `at` to `end`.
 
-    Of the coming bits, which begin at the top of `word`, `available` are of the tile; zeros follow. Bytes of 0 behind FF are no
-    bits.
+    Writes the bits to words of `bits`, from `to` on, the first highest, zeros behind: a byte of 0 behind FF is none of them.
     """
-    while available <= 32 and at < end:
+    held, num_held, num_bits = _0, np.int32(0), np.int32(0)
+    while at < end:
         four = np.uint32(words[_U64(at >> 2)]) if at & 3 == 0 and at + 4 <= end else np.uint32(0xFFFFFFFF)
         if np.uint32(np.uint32(np.uint32(four & _LOW_BITS) + _EVERY_BYTE) & np.uint32(four & _HIGH_BITS)) == 0:
-            word |= _U64(_swapped(four)) << _U64(32 - available)
-            available = np.int32(available + 32)
+            held |= _U64(_swapped(four)) << _U64(32 - num_held)
+            num_held = np.int32(num_held + 32)
             at = np.int32(at + 4)
         else:
             byte = encoded[_U64(at)]
             at = np.int32(at + 1)
             if byte == 255:
                 if at >= end or encoded[_U64(at)] != 0:
-                    return np.int32(-1), word, available
+                    return np.int32(-1)
                 at = np.int32(at + 1)
-            word |= _U64(byte) << _U64(56 - available)
-            available = np.int32(available + 8)
-    return at, word, available
+            held |= _U64(byte) << _U64(56 - num_held)
+            num_held = np.int32(num_held + 8)
+        if num_held >= 32:
+            bits[_U64(to)] = np.int32(held >> _U64(32))
+            to = np.int32(to + 1)
+            held <<= _U64(32)
+            num_held = np.int32(num_held - 32)
+            num_bits = np.int32(num_bits + 32)
+    if num_held > 0:
+        bits[_U64(to)] = np.int32(held >> _U64(32))
+    return np.int32(num_bits + num_held)
+
+
+@device_function
+def _long_entry(word, is_dc, table, limits, offsets, symbols):  # type: ignore[no-untyped-def]
+    """The entry of a code that is longer than the lookup's, with which the coming bits begin; NOTHING if there is none."""
+    coming, place = np.int32(word >> _U64(48)), _U64(table * _LENGTHS)
+    if coming < limits[place + _U64(_LOOKUP_BITS - 1)] or coming >= limits[place + _U64(16)]:
+        return np.uint32(NOTHING)
+    length = np.int32(_LOOKUP_BITS)
+    for shorter in range(_LOOKUP_BITS, 16):
+        length = np.int32(length + (np.int32(1) if coming >= limits[place + _U64(shorter)] else np.int32(0)))
+    number = np.int32((coming >> np.int32(16 - length)) + offsets[place + _U64(length)])
+    symbol = np.int32(symbols[_U64(np.int32(256 * table) + number)])
+    is_positive = symbol & 15 == 0 or (word << _U64(length)) >> _63 > _0
+    return np.uint32(entry_of(symbol, np.int32(word >> _U64(64 - length)), length, is_positive, is_dc))
 
 
 @kernel(threads=TILE_THREADS, blocks=8)
-def _decode_tiles(encoded, words, jpegs, tiles, coefficients, statuses):  # type: ignore[no-untyped-def]
+def _decode_tiles(encoded, words, jpegs, tiles, bits, coefficients, statuses):  # type: ignore[no-untyped-def]
     lookups = cuda.shared.array(_NUM_ENTRIES, np.uint32)
     limits = cuda.shared.array(_NUM_LENGTHS, np.int32)
     offsets = cuda.shared.array(_NUM_LENGTHS, np.int32)
     symbols = cuda.shared.array(_NUM_SYMBOLS, np.uint8)
     is_sound = cuda.shared.array(_NUM_TABLES, np.int32)
     places = cuda.shared.array(64, np.uint8)  # constant memory serves one address at a time
+    before = cuda.shared.array(_NUM_BEFORE, np.int32)  # of each thread: DC of the block before, of each component
 
     number = np.int64(cuda.blockIdx.x)
     thread, num_threads = cuda.threadIdx.x, cuda.blockDim.x
@@ -169,59 +194,61 @@ def _decode_tiles(encoded, words, jpegs, tiles, coefficients, statuses):  # type
     selected = np.int32(jpegs[number, SELECTED])
     num_luma = np.int32(jpegs[number, HORIZONTAL] * jpegs[number, VERTICAL])
     num_blocks = np.int32(num_luma + jpegs[number, NUM_COMPONENTS] - 1)
+    first_pair, own = np.int32((selected & 1) << 1), _U64(3 * thread)
     for tile in range(thread, num_tiles, num_threads):
         row = jpegs[number, FIRST_TILE] + tile
-        at, end, num_mcus = np.int32(tiles[row, START]), np.int32(tiles[row, END]), tiles[row, NUM_MCUS]
-        word, available = _0, np.int32(0)
-        luma = blue = red = np.int32(0)  # the DC before, of each component
+        num_left = np.int32(tiles[row, NUM_MCUS] * num_blocks)
+        if num_left == 0:
+            continue
+        # where no other tile's bits are: they begin at whole words, and end with one
+        at = np.int32(((tiles[row, START] + 3) >> 2) + 2 * row)
+        num_bits = _unstuffed(encoded, words, np.int32(tiles[row, START]), np.int32(tiles[row, END]), bits, at)
+        end = np.int32(at + ((num_bits + 31) >> 5))
+        word, available = _0, np.int32(0)  # coming bits, which begin at the top; zeros follow them
+        following = np.uint32(0)  # the word behind these: it is asked for long before it is wanted
+        if at < end:
+            following = np.uint32(bits[_U64(at)])
+        at = np.int32(at + 1)
+        for place in range(3):
+            before[own + _U64(place)] = 0
         to = _U64(jpegs[number, FIRST_BLOCK] + tile * jpegs[number, INTERVAL] * num_blocks) << _U64(6)
-        is_good = True
-        block = np.int32(0)  # in its MCU
-        num_left = num_mcus * num_blocks
-        while num_left > 0:
-            component = max(np.int32(0), np.int32(block - num_luma + 1))
-            table = np.int32((selected >> component & 1) << 1)  # of DC; that of AC is the next
-            k = np.uint32(0)
-            while k < 64 and is_good:
-                at, word, available = _refill(encoded, words, at, end, word, available)
-                entry = lookups[_U64(np.uint32(table << _LOOKUP_BITS) | np.uint32(word >> _U64(64 - _LOOKUP_BITS)))]
-                if entry == NOTHING:
-                    place = table * _LENGTHS
-                    its_limits, its_offsets = limits[place : place + _LENGTHS], offsets[place : place + _LENGTHS]
-                    its_symbols = symbols[256 * table : 256 * (table + 1)]
-                    entry = _entry_at(word, k == 0, 16, its_limits, its_offsets, its_symbols)
-                is_good = at >= 0 and entry != NOTHING
-                bits = _U64(entry & np.uint32(63))
-                value = np.int32(np.uint32(np.uint32(word >> (_U64(64) - bits)) + np.uint32(entry >> _16)) & np.uint32(0xFFFF))
-                word <<= bits
-                available = np.int32(available - np.int32(bits))
-                if k == 0:
-                    if component == 0:
-                        value = luma = np.int32(luma + value)
-                    elif component == 1:
-                        value = blue = np.int32(blue + value)
-                    else:
-                        value = red = np.int32(red + value)
-                    k = np.uint32(1)
-                    table = np.int32(table + 1)
-                else:
-                    k = np.uint32(k + np.uint32(np.uint32(entry >> _8) & _255))
-                if k <= 64 and is_good:
-                    coefficients[to + _U64(places[_U64(k - np.uint32(1))])] = np.int16(value)
-            if not is_good or not (k == 64 or k > ENDS) or available < 0:
-                is_good = False
-                break
-            to += _U64(64)
-            block = np.int32(block + 1 if block + 1 < num_blocks else 0)
-            num_left -= 1
-        if is_good and num_mcus > 0:
-            at, word, available = _refill(encoded, words, at, end, word, available)
-            if tiles[row, IS_WHOLE] == 1:
-                is_good = at == end and available < 8
-            while is_good and 0 <= at < end:  # what is not decoded must not hold a marker
-                at, word, available = _refill(encoded, words, at, end, _0, np.int32(0))
-            is_good = is_good and at >= 0
-        if not is_good:
+        block = component = np.int32(0)  # block: in its MCU
+        pair = first_pair
+        k = np.uint32(0)
+        # One loop for all symbols of a tile: threads of a warp go on together, each in another place of its block. In a loop
+        # for each block, all would wait for the longest
+        while num_left > 0 and num_bits >= 0:
+            if available <= 32:
+                word |= _U64(following) << _U64(32 - available)
+                available = np.int32(available + 32)
+                following = np.uint32(bits[_U64(at)]) if at < end else np.uint32(0)
+                at = np.int32(at + 1)
+            is_dc = k == 0
+            table = np.int32(pair if is_dc else pair + 1)
+            entry = lookups[_U64(np.uint32(table << _LOOKUP_BITS) | np.uint32(word >> _U64(64 - _LOOKUP_BITS)))]
+            if entry == NOTHING:
+                entry = _long_entry(word, is_dc, table, limits, offsets, symbols)
+            size = np.int32(entry & np.uint32(63))
+            value = np.int32(np.uint32(np.uint32(word >> _U64(64 - size)) + np.uint32(entry >> _16)) & np.uint32(0xFFFF))
+            word <<= _U64(size)
+            available = np.int32(available - size)
+            num_bits = np.int32(num_bits - size) if entry != NOTHING else np.int32(-1)
+            k = np.uint32(k + np.uint32(np.uint32(entry >> _8) & _255))
+            if is_dc:
+                value = np.int32(value + before[own + _U64(component)])
+                before[own + _U64(component)] = value
+            if k <= 64 and entry != NOTHING:
+                coefficients[to + _U64(places[_U64(k - np.uint32(1))])] = np.int16(value)
+            if k >= 64:
+                if k != 64 and k <= ENDS:
+                    num_bits = np.int32(-1)
+                k = np.uint32(0)
+                to += _U64(64)
+                num_left = np.int32(num_left - 1)
+                block = np.int32(block + 1 if block + 1 < num_blocks else 0)
+                component = max(np.int32(0), np.int32(block - num_luma + 1))
+                pair = np.int32((selected >> component & 1) << 1)
+        if num_bits < 0 or (tiles[row, IS_WHOLE] == 1 and num_bits >= 8):
             cuda.atomic.max(statuses, number, np.int32(DAMAGED))
 
 
@@ -413,6 +440,7 @@ def decode(
     jpegs: Any,
     tiles: Any,
     counts: tuple[int, int, int, int],
+    bits: Any,
     coefficients: Any,
     samples: tuple[Any, Any],
     pixels: Any,
@@ -421,19 +449,26 @@ def decode(
     """Queues the decoding of a batch's JPEGs: `decode_bits`, `transform`, `show`. Arrays from `cuda.array`.
 
     encoded: bytes (n,) uint8, and the same memory (n / 4,) int32. jpegs (N, JPEG_LENGTH) and tiles (T, TILE_LENGTH) int64.
-    counts: JPEGs, blocks of coefficients, the first pixel's offset in bytes, pixels of all JPEGs. Written: coefficients (>= 64
-    blocks,) int16, zeros before; samples (m,) uint8, and the same memory as int32; pixels, flat uint8; statuses (N,) int32.
+    counts: JPEGs, blocks of coefficients, the first pixel's offset in bytes, pixels of all JPEGs. Written: bits (>=
+    `device_tables.num_bit_words`,) int32, which hold nothing between calls; coefficients (>= 64 blocks,) int16, zeros before;
+    samples (m,) uint8, and the same memory as int32; pixels, flat uint8; statuses (N,) int32.
     """
-    decode_bits(encoded, jpegs, tiles, counts, coefficients, statuses)
+    decode_bits(encoded, jpegs, tiles, counts, bits, coefficients, statuses)
     transform(encoded, jpegs, counts, coefficients, samples, statuses)
     show(jpegs, counts, samples, pixels)
 
 
 def decode_bits(
-    encoded: tuple[Any, Any], jpegs: Any, tiles: Any, counts: tuple[int, int, int, int], coefficients: Any, statuses: Any
+    encoded: tuple[Any, Any],
+    jpegs: Any,
+    tiles: Any,
+    counts: tuple[int, int, int, int],
+    bits: Any,
+    coefficients: Any,
+    statuses: Any,
 ) -> None:
     """Queues the first kernel of `decode`: bits to coefficients."""
-    launch(_decode_tiles, counts[0], TILE_THREADS, *encoded, jpegs, tiles, coefficients, statuses)
+    launch(_decode_tiles, counts[0], TILE_THREADS, *encoded, jpegs, tiles, bits, coefficients, statuses)
 
 
 def transform(

@@ -13,17 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from deit_fast.config import UserError
 from deit_fast.kernels import crop
 from deit_fast.kernels import resample as definition
 from deit_fast.kernels.cuda.driver import cuda, device_function, kernel, launch
-from deit_fast.kernels.cuda.tables import COLUMNS, FIRST_COLUMN, FIRST_ROW, FLIPPED, IMAGE, IS_PLANAR, OFFSET, ROWS
+from deit_fast.kernels.cuda.tables import COLUMNS, FIRST_COLUMN, FIRST_ROW, FLIPPED, IMAGE, IS_PLANAR, MAX_TAPS, OFFSET, ROWS
 from deit_fast.kernels.weigh import PRECISION_BITS, to_grey_level
 
 THREADS = 256
 TILE_BITS = 5  # a tile has 2**5 outputs on a side
 ROW_BYTES = 16384  # of shared memory between the passes
-NUM_COEFFICIENTS = 1024  # of each direction in shared memory
+NUM_COEFFICIENTS = MAX_TAPS  # of each direction in shared memory, which has room for 3 * MAX_TAPS bytes of rows too
 
 _HALF = np.int32(1 << (PRECISION_BITS - 1))
 _ONE, _THREE = np.uint64(1), np.uint64(3)
@@ -172,24 +171,13 @@ def resample_kernel(
     return resample_tiles
 
 
-def check_size(kind: int, max_height: int, max_width: int, resolution: int) -> None:
-    """Raises UserError where images are shrunk by more than the kernel has shared memory for."""
-    for side in (max_height, max_width):
-        axis = (0, 0.0, float(side), side, resolution, 0)
-        taps, pixels = definition.most_taps(kind, axis), definition.most_pixels(kind, axis, 1)
-        if taps > NUM_COEFFICIENTS or 3 * pixels > ROW_BYTES:
-            raise UserError(
-                f"data.resolution={resolution}: an image with a side of {side} pixels is shrunk by more than the GPU path can; "
-                "want a larger resolution, smaller images, or augment.device=cpu"
-            )
-
-
 def resample(pixels: Any, images: Any, crops: Any, kind: int, resolution: int, count: int, views: Any) -> None:
     """Queues the resampling of `count` views.
 
     Arrays from `cuda.array`: pixels, flat uint8, in which the images lie; images (N, IMAGE_LENGTH) and crops (>= count,
     CROP_LENGTH) int64, of `tables`; views (count, resolution, resolution, 3) uint8, flat, written. kind: from
-    `resample.FILTERS`. Of each image the window that is in memory holds all pixels in the `reach` of its views.
+    `resample.FILTERS`. Of each image the window that is in memory holds all pixels in the `reach` of its views. No axis of a
+    view has more `most_taps` than `tables.MAX_TAPS`.
 
     On a device an offset may lead out of `pixels`, before or behind it: so images that a decoder has left in arrays of their
     own are found by the differences of their addresses, and not copied.

@@ -27,6 +27,7 @@ IMAGE_LENGTH = 8
 FLIPPED = 8
 IMAGE = crop.PLAN_LENGTH
 CROP_LENGTH = IMAGE + 1
+MAX_TAPS = 1024  # pixels of a row or column that an output may see: the resample kernel has memory for so many weights
 
 # What becomes of a view after the policy
 VIEW_ID = 0  # bits of a uint64

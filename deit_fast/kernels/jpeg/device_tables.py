@@ -33,6 +33,12 @@ NUM_MCUS = 3  # to decode, from the first; 0 for none
 IS_WHOLE = 4  # 1: the bits end with these MCUs, up to seven bits
 TILE_LENGTH = 5
 
+
+def num_bit_words(num_bytes: int, num_tiles: int) -> int:
+    """Words for the bits of tiles without stuffed bytes: each tile's begin at a word, with two more for each tile before it."""
+    return -(-num_bytes // 4) + 2 * num_tiles
+
+
 # Statuses (N,) int32, zeros before: the greatest that was found; a JPEG with one is left to the CPU
 UNSUPPORTED = 1
 DAMAGED = 2

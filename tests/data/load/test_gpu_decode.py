@@ -237,6 +237,24 @@ def test_the_host_writes_only_where_transfers_have_ended(images: Images) -> None
         assert [other.num_waits for other in transfers] == [1] * (number - 1) + [0] * min(number + 1, 2)
 
 
+def test_images_that_are_shrunk_by_more_than_the_device_can_are_left_to_the_cpu(tmp_path: Path) -> None:
+    """A bicubic filter reaches two pixels to each side, times the factor: 1,024 pixels at 256 times."""
+    side = 2
+    sizes = [(255 * side, 255 * side), (256 * side, 40), (40, 256 * side), (30, 50)]
+    (tmp_path / "only").mkdir()
+    for number, (height, width) in enumerate(sizes):
+        Image.new("RGB", (width, height), (number, 99, 5)).save(tmp_path / "only" / f"{number}.png")
+    for mode in ("jpg", "raw"):
+        convert(tmp_path, tmp_path / f"{mode}.beton", mode=mode)
+        images, ids = Images(tmp_path / f"{mode}.beton"), _ids([0, 1, 2, 3])
+        plans = np.zeros((4, crop.PLAN_LENGTH), np.int64)
+        plans[:, 2:4], plans[:, 4:6] = sizes, side
+        decoder = images.decoder()
+        decoded = decoder.decode(ids, images.stored(ids), plans, side)
+        assert decoded.left.tolist() == [False, True, True, False]
+        assert decoder.num_refused == (2 if mode == "jpg" else 0)
+
+
 def test_what_is_damaged_or_of_another_kind_is_left_to_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: list[list[SentJpeg]]
 ) -> None:

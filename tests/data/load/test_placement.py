@@ -12,7 +12,9 @@ import torch
 import deit_fast.kernels.cuda
 from deit_fast.__main__ import main
 from deit_fast.config import AugmentConfig, DataConfig, UserError
-from deit_fast.data.load.placement import check_device
+from deit_fast.data.load.loader import eval_loader
+from deit_fast.data.load.placement import check_device, eval_place
+from deit_fast.data.load.views import CpuViews
 from tests.data.image_folders import convert, make_images
 
 CPU = torch.device("cpu")
@@ -41,6 +43,19 @@ def test_without_numba_cuda_they_say_how_to_get_it(
     with pytest.raises(UserError, match=f"^{option}: the GPU path needs numba-cuda, .* not installed: pip install"):
         check_device(data, augment, CPU)
     check_device(DataConfig(), AugmentConfig(), CPU)
+
+
+@without_cuda
+def test_evaluation_is_where_images_are_decoded(tmp_path: Path) -> None:
+    pytest.importorskip("numba_cuda")
+    with pytest.raises(UserError, match=r"^data.decode=gpu: the GPU path needs an NVIDIA driver: .*; or choose cpu$"):
+        eval_place(DataConfig(decode="gpu"), CPU)
+    convert(make_images(tmp_path / "images"), tmp_path / "images.beton", num_workers=1)
+    for decode in ("cpu", "auto"):  # wherever training's views are augmented
+        data = DataConfig(val=str(tmp_path / "images.beton"), decode=decode, resolution=32, eval_batch_size=4, num_workers=1)
+        loader = eval_loader(data, AugmentConfig(device="gpu"), rank=0, world_size=1, device=CPU)
+        assert isinstance(loader.views(), CpuViews)
+        loader.close()
 
 
 @pytest.mark.parametrize(

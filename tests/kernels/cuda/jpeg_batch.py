@@ -21,7 +21,7 @@ from tests.kernels.cuda.devices import given
 from tests.kernels.jpeg.stored import Stored
 
 GUARD = 64  # bytes, or numbers, beside each memory
-NAMES = ("encoded", "jpegs", "tiles", "coefficients", "samples", "pixels", "statuses")
+NAMES = ("encoded", "jpegs", "tiles", "bits", "coefficients", "samples", "pixels", "statuses")
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,17 @@ class Batch:
         encoded = torch.from_numpy(np.frombuffer(bytes(self._bytes) + b"\x77" * GUARD, np.uint8).copy()).to(device)
         jpegs, table = torch.from_numpy(self.jpegs).to(device), torch.from_numpy(self.tiles).to(device)
         coefficients = torch.zeros(64 * self.num_blocks + GUARD, dtype=torch.int16, device=device)
+        num_words = device_tables.num_bit_words(len(self._bytes), len(self.tiles))
+        bits = torch.full((num_words + GUARD,), 80, dtype=torch.int32, device=device)
         samples = torch.full((self.num_samples + GUARD,), 78, dtype=torch.uint8, device=device)
         pixels = torch.full((3 * self.num_pixels + 2 * GUARD,), 79, dtype=torch.uint8, device=device)
         statuses = torch.zeros(len(self.windows), dtype=torch.int32, device=device)
         module.decode(
             (given(encoded), given(encoded.view(torch.int32))), given(jpegs), given(table),
-            (len(self.windows), self.num_blocks, GUARD, self.num_pixels), given(coefficients),
+            (len(self.windows), self.num_blocks, GUARD, self.num_pixels), given(bits), given(coefficients),
             (given(samples), given(samples.view(torch.int32))), given(pixels), given(statuses),
         )  # fmt: skip
+        assert (bits[num_words:] == 80).all()
         assert not coefficients[64 * self.num_blocks :].any()
         assert (samples[self.num_samples :] == 78).all()
         assert (pixels[:GUARD] == 79).all() and (pixels[GUARD + 3 * self.num_pixels :] == 79).all()
@@ -161,13 +164,14 @@ class Batch:
         jpegs = memory["jpegs"].array(self.jpegs.shape, np.int64)
         table = memory["tiles"].array(self.tiles.shape, np.int64)
         jpegs[:], table[:] = self.jpegs, self.tiles
+        bits = memory["bits"].array(device_tables.num_bit_words(len(words) * 4, len(self.tiles)), np.int32, 80)
         coefficients = memory["coefficients"].array(64 * self.num_blocks, np.int16)
         samples = memory["samples"].array(self.num_samples // 4, np.int32)
         pixels = memory["pixels"].array(GUARD + 3 * self.num_pixels, np.uint8, 79)
         statuses = memory["statuses"].array(len(self.windows), np.int32)
         counts = len(self.windows), self.num_blocks, GUARD, self.num_pixels
         of_samples = samples.view(np.uint8), samples
-        module.decode((encoded, words), jpegs, table, counts, coefficients, of_samples, pixels, statuses)
+        module.decode((encoded, words), jpegs, table, counts, bits, coefficients, of_samples, pixels, statuses)
         assert (jpegs == self.jpegs).all() and (table == self.tiles).all()
         assert bytes(encoded[: len(content)]) == content
         assert (pixels[:GUARD] == 79).all()

@@ -151,7 +151,7 @@ def test_the_compiler_keeps_all_in_registers(capability: tuple[int, int]) -> Non
     encoded, words, coefficients = types.uint8[::1], types.int32[::1], types.int16[::1]
     table, number = types.int64[:, ::1], types.int64
     arguments = {
-        kernels._decode_tiles: (encoded, words, table, table, coefficients, words),
+        kernels._decode_tiles: (encoded, words, table, table, words, coefficients, words),
         kernels._transform: (encoded, table, number, number, coefficients, words, words),
         kernels._show: (table, number, number, number, encoded, encoded),
     }
@@ -160,4 +160,4 @@ def test_the_compiler_keeps_all_in_registers(capability: tuple[int, int]) -> Non
         assert (compiled.local_bytes, compiled.num_fused, compiled.num_float64) == (0, 0, 0)
         assert compiled.spill_bytes in (None, 0)
         assert compiled.registers is None or compiled.registers <= 64
-        assert compiled.shared_bytes <= 18 * 1024
+        assert compiled.shared_bytes <= 20 * 1024

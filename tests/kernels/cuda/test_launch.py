@@ -76,7 +76,7 @@ def _launches_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
     """All kernels of the data path, with the arguments that it gives them."""
     launches = stand_in(monkeypatch)
     totals = Totals(jobs=2, jpegs=2, tiles=3, blocks=30, encoded=400, raw=0, first_pixel=0, pixels=3 * 500)
-    kinds = torch.uint8, torch.int64, torch.int16, torch.uint8, torch.uint8, torch.int32
+    kinds = torch.uint8, torch.int64, torch.int32, torch.int16, torch.uint8, torch.uint8, torch.int32
     memory = DeviceMemory(0, *(torch.empty(0, dtype=kind) for kind in kinds)).at_least(4, totals)
     decode_tiles(memory, totals)
     augment = AugmentConfig(color_jitter=0.3)

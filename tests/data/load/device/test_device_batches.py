@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,7 +27,7 @@ from deit_fast.data.load.gpu_decode import DeviceMemory
 from deit_fast.data.load.loader import train_loader
 from deit_fast.data.load.views import CpuViews, Recipe, Slot
 from deit_fast.kernels.cuda import driver as cuda
-from deit_fast.kernels.cuda import plan, policy, resample
+from deit_fast.kernels.cuda import resample
 from deit_fast.kernels.gather import Totals
 from deit_fast.kernels.jpeg import device_tables
 from tests.data.image_folders import convert
@@ -54,16 +51,6 @@ def beton(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         image.save(folder / f"{number % 2}" / f"{number}.jpg", quality=92)
     convert(folder, folder / "out.beton", num_workers=1, mode=request.param)
     return folder / "out.beton"
-
-
-@pytest.fixture(autouse=True)
-def _small_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the simulator each thread of a block is one of Python."""
-    if not cuda.SIMULATED:
-        return
-    monkeypatch.setattr(plan, "THREADS", 32)
-    monkeypatch.setattr(resample, "THREADS", 32)
-    monkeypatch.setattr(policy, "apply_steps", functools.partial(policy.apply_steps, threads=32))
 
 
 def _loader(beton: Path, device: str, augment: AugmentConfig, *, where: str, **data: Any) -> Loader:
@@ -211,17 +198,6 @@ def test_refused_jpegs_are_decoded_by_the_cpu_and_counted(beton: Path, device: s
 
 
 @on_devices
-def test_images_that_are_shrunk_too_much_are_refused_at_the_start(
-    beton: Path, device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resample, "ROW_BYTES", 100)
-    with pytest.raises(UserError, match=r"data.resolution=3: an image with a side of \d+ pixels"):
-        _loader(beton, device, PLAIN, where="gpu gpu", resolution=3)
-    loader = _loader(beton, device, PLAIN, where="cpu gpu", resolution=3)
-    loader.set_resolution(2)  # by the CPU
-
-
-@on_devices
 def test_an_error_on_the_way_reaches_the_consumer(beton: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = _loader(beton, device, PLAIN, where="gpu gpu")
 
@@ -268,25 +244,6 @@ def test_a_stock_loader_makes_images_on_the_device(beton: Path, device: str) -> 
         of_cpu.append(torch.from_numpy(np.array(made.images)).permute(0, 3, 1, 2))
     assert len(images) == NUM_IMAGES
     torch.testing.assert_close(images, torch.cat(of_cpu), atol=1e-3, rtol=0)
-
-
-@pytest.fixture(scope="module")
-def large_betons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Up to 1,024 photographs of the folder PHOTOS, else 400 images of their sizes in ImageNet; as JPEGs with tiles and raw."""
-    folder: Path = tmp_path_factory.mktemp("large")
-    (folder / "images" / "only").mkdir(parents=True)
-    photographs = sorted(Path(os.environ["PHOTOS"]).rglob("*.jp*g"))[:1024] if "PHOTOS" in os.environ else []
-    for number, photograph in enumerate(photographs):
-        shutil.copy(photograph, folder / "images" / "only" / f"{number:04}.jpg")
-    generator = np.random.default_rng(1)
-    for number in range(0 if photographs else 400):
-        height, width = generator.integers(150, 600, 2)
-        noise = generator.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
-        image = Image.fromarray(noise).resize((int(width), int(height)), Image.Resampling.BICUBIC)
-        image.save(folder / "images" / "only" / f"{number:03}.jpg", quality=90, progressive=number % 50 == 7)
-    for mode in ("jpg", "raw"):
-        convert(folder / "images", folder / f"{mode}.beton", num_workers=2, mode=mode)
-    return {mode: folder / f"{mode}.beton" for mode in ("jpg", "raw")}
 
 
 @pytest.mark.gpu
