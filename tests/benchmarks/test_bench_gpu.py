@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import io
 import json
+import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +16,22 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from deit_fast.__main__ import main
-from deit_fast.benchmarks.gpu.bench import _best_places, device_parts, line_of, model_parts, run_parts
-from deit_fast.benchmarks.gpu.ceilings import ceilings
+from deit_fast.benchmarks.gpu import bench, runs
+from deit_fast.benchmarks.gpu.ceilings import ceilings, timed
+from deit_fast.benchmarks.gpu.chart import gpu_png
+from deit_fast.benchmarks.gpu.decode import decode_rates
+from deit_fast.benchmarks.gpu.host import host_seconds
+from deit_fast.benchmarks.gpu.lines import line_of
+from deit_fast.benchmarks.gpu.parts import Report, Results, run_parts
 from deit_fast.benchmarks.gpu.steps import multiply_adds
 from deit_fast.commands.bench.gpu import KIND
-from deit_fast.config import ModelConfig, RunConfig, UserError
+from deit_fast.config import ModelConfig, RunConfig
 from deit_fast.data.load import gpu_decode
-from deit_fast.plan.placement import PLACES, named
 from deit_fast.train.dist import World
+from tests.benchmarks.made_up_gpu import RESULT
 from tests.benchmarks.reads import not_taken, options_read
 from tests.kernels.jpeg import decoded_by_cpu
 from tests.tiny_runs import TINY
@@ -29,66 +41,156 @@ NAME = "deit_tiny_patch16_224"
 
 
 @pytest.mark.slow
-def test_every_part_gives_a_line(
-    tiny_run: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, where the kernels cannot run: the CPU's functions decode in their place."""
     monkeypatch.setattr(gpu_decode, "decode_tiles", decoded_by_cpu.decode_tiles)
-    config = tiny_run(**{"bench.steps": 2, "bench.rounds": 2, "data.batch_size": 16, "model.drop_path": 0.0})
-    world, limit = World(0, 1, CPU), time.monotonic() + 100
+    monkeypatch.setattr(bench, "decode_rates", functools.partial(decode_rates, num_photographs=8))
+    monkeypatch.setattr(bench, "SIZES", (4, 6))
+    monkeypatch.setattr(bench, "host_seconds", functools.partial(host_seconds, num_views=12))
+    options = {"bench.steps": 2, "bench.rounds": 2, "data.batch_size": 16, "model.drop_path": 0.0}
+    config, world = tiny_run(**options), World(0, 1, CPU)
+    results: Results = {}
+    lines: dict[str, list[str]] = {}
+
+    def report(name: str, result: dict[str, Any]) -> None:
+        lines[name] = line_of(name, result, results.get("ceilings", {})).splitlines()
+
+    monkeypatch.setattr(bench, "_RUN", (NAME,))
     with options_read(config) as read:
-        results = run_parts(device_parts(config, world), limit)
-    assert list(results) == ["ceilings", "decode", "places"]
-    of_device = capsys.readouterr().out.splitlines()
-    assert "GB/s read and written" in of_device[0]
-    assert set(results["decode"]["views_per_second"]) == {"kernels", "nvjpeg", "nvjpeg whole", "cpu"}
-    assert all(rate["min"] > 0 for rate in results["decode"]["views_per_second"].values())
-    assert set(results["decode"]["refused"].values()) == {0}
-    assert "views/s: kernels " in of_device[1]
+        run_parts(bench.gpu_parts(config, world, results, (NAME,)), results, time.monotonic() + 400, report)
+    assert not_taken(read, KIND) == []
+    first = ["ceilings", "kernels", "pixels", "decode 4", "decode 6", "host"]
+    assert list(results) == [*first, f"run {NAME}", "places", f"step {NAME}"]
+    assert [name for name, result in results.items() if "failed" in result] == []
+    assert [name for name, result in results.items() if "skipped" in result] == ["kernels", "pixels"]
+    assert "GB/s read and written" in lines["ceilings"][0]
+    assert "skipped: the GPU path needs" in lines["kernels"][0]
+
+    for size in (4, 6):
+        found = results[f"decode {size}"]
+        names = {"kernels", "kernels, whole", "nvjpeg", "nvjpeg, whole", "nvjpeg of crops", "cpu"}
+        assert set(found["photographs_per_second"]) == names
+        assert all(rate["min"] > 0 for rate in found["photographs_per_second"].values())
+        assert set(found["refused"].values()) == {0}
+        one = found["rounds"]
+        assert found["ratios"]["kernels / nvjpeg"] == statistics.median(
+            ours / theirs for ours, theirs in zip(one["kernels"], one["nvjpeg"], strict=True)
+        )
+        assert any("times nvjpeg" in line for line in lines[f"decode {size}"])
+
+    host = results["host"]
+    assert set(host["seconds"]) == {"plan", "gather", "gather, one thread", "copy"}
+    assert host["photographs"] == 4
+    assert host["bytes"] > 0
+    assert host["over_copy"]["copy"] == 1
+
+    run = results[f"run {NAME}"]
+    assert list(run["images_per_second"]) == ["synthetic", "decode cpu, augment cpu"]
+    assert list(run["shares"]) == list(run["loaders"]) == ["decode cpu, augment cpu"]
+    assert len(run["lacks"]) == 2
+    assert min(run["images_per_second"].values()) > 0
+    assert "% of synthetic" in lines[f"run {NAME}"][1]
+
     (rate,) = results["places"]["images_per_second"].values()
     assert rate > 0
-    assert len(results["places"]["lacks"]) == 2 or torch.cuda.is_available()
-    assert "data.decode=cpu, augment.device=cpu" in of_device[3]
-    with options_read(config) as read_by_models:
-        results |= run_parts(model_parts(config, world, (NAME,)), limit, results["ceilings"])
-    assert not_taken(read | read_by_models, KIND) == []
-    rates = results[f"run {NAME}"]["images_per_second"]
-    assert set(rates) == {"data", "compute", "cached", "both"}
-    assert results[f"run {NAME}"]["waiting"] == max(0.0, 1 - rates["both"] / rates["compute"])
-    assert min(rates.values()) > 0
+    assert "data.decode=cpu, augment.device=cpu" in lines["places"][1]
     step = results[f"step {NAME}"]
     assert step["images_per_second"]["min"] <= step["images_per_second"]["median"] <= step["images_per_second"]["max"]
-    lines = capsys.readouterr().out.splitlines()
-    assert "% of" in lines[0]
-    shares = [row["share"] for row in step["slowest"]]
-    assert shares == sorted(shares, reverse=True)
-    assert 0.3 < sum(shares) <= 1
-    assert [row["name"] in line for row, line in zip(step["slowest"], lines[1:4], strict=False)] == [True] * 3
-    assert "waiting for data" in lines[4]
+    assert "% of" in lines[f"step {NAME}"][0]
+    for slowest in (run["slowest"], step["slowest"]):
+        shares = [row["share"] for row in slowest]
+        assert shares == sorted(shares, reverse=True)
+        assert 0.3 < sum(shares) <= 1
 
 
-def test_what_cannot_be_measured_is_skipped_with_its_reason() -> None:
-    def no_memory() -> dict[str, Any]:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    def lacking() -> dict[str, Any]:
-        raise UserError("no nvJPEG here")
-
-    results = run_parts({"run a": no_memory, "run b": lacking}, time.monotonic() + 100)
-    assert "does not fit" in results["run a"]["skipped"]
-    assert results["run b"] == {"skipped": "no nvJPEG here"}
-    assert run_parts({"run a": no_memory}, time.monotonic() - 1) == {"run a": {"skipped": "no time left"}}
-    config, world = small_config({"bench.steps": 1}), World(0, 1, CPU)
-    parts = device_parts(config, world) | model_parts(config, world, (NAME,))
-    results = run_parts({name: parts[name] for name in ("decode", "places", f"run {NAME}")}, time.monotonic() + 100)
+def test_without_a_beton_parts_say_so() -> None:
+    config, results = small_config({"bench.steps": 1}), Results()
+    parts = bench.gpu_parts(config, World(0, 1, CPU), results, (bench.MODELS[0],))
+    names = ("decode 85", "host", f"run {bench.MODELS[0]}", "places")
+    run_parts({name: parts[name] for name in names}, results, time.monotonic() + 100, lambda *_: None)
     assert all(result["skipped"].startswith("data.train is not set: no beton") for result in results.values())
 
 
-def test_runs_take_the_fastest_place_that_is_allowed() -> None:
-    rates = {"images_per_second": {named(places): rate for places, rate in zip(PLACES, (1.0, 3.0, 2.0), strict=True)}}
-    both_open = {"data.decode": "auto", "augment.device": "auto"}
-    assert _best_places(small_config(both_open), rates) == ("cpu", "gpu")
-    assert _best_places(small_config({**both_open, "data.decode": "gpu"}), rates) == ("gpu", "gpu")
-    assert _best_places(small_config(both_open), {"skipped": "no beton"}) == ("cpu", "cpu")
+def test_a_decoder_that_fails_costs_no_other_one_its_figures(
+    tiny_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("CUDA error: made up")
+
+    monkeypatch.setattr(gpu_decode, "decode_tiles", broken)
+    found = decode_rates(tiny_run(**{"bench.rounds": 1}), CPU, 4, num_photographs=8)
+    assert set(found["photographs_per_second"]) == {"nvjpeg", "nvjpeg, whole", "nvjpeg of crops", "cpu"}
+    assert found["failed_decoders"] == dict.fromkeys(("kernels", "kernels, whole"), "RuntimeError: CUDA error: made up")
+    assert "CUDA error: made up" in line_of("decode 4", found, {})
+
+
+def test_a_road_that_fails_costs_no_other_one_its_figures(
+    tiny_run: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("made up")
+
+    monkeypatch.setattr(runs, "train_loader", broken)
+    monkeypatch.setattr(runs, "slowest_kernels", broken)
+    options = {"bench.steps": 2, "bench.rounds": 1, "data.batch_size": 4, "model.drop_path": 0.0}
+    found = runs.run_rates(tiny_run(**options), World(0, 1, CPU), NAME)
+    assert list(found["images_per_second"]) == ["synthetic"]
+    assert found["failed_roads"] == {"decode cpu, augment cpu": "RuntimeError: made up"}
+    assert found["failed_profile"] == "RuntimeError: made up"
+    shown = line_of(f"run {NAME}", found, {})
+    assert shown.count("failed: RuntimeError: made up") == 2
+
+
+def test_a_result_without_a_line_ends_nothing() -> None:
+    assert "cannot be shown: KeyError('bytes_per_second')" in line_of("ceilings", {}, {})
+
+
+def test_all_results_have_lines() -> None:
+    limits = RESULT["results"]["ceilings"]
+    lines = {name: line_of(name, result, limits) for name, result in RESULT["results"].items()}
+    assert "80 % of that speed; 53 GB/s" in lines["kernels"]
+    assert "wanted: 1000 us" in lines["kernels"]
+    assert "101,176 photographs/s" in lines["kernels"]
+    assert "equal 1,022, different 2, left to the CPU 0 (greatest difference 1)" in lines["pixels"]
+    assert "all with transfer                failed: RuntimeError: made up" in lines["kernels"]
+    assert "10.0 times nvjpeg; 7.1 times nvjpeg of crops; by the time of the device alone 96,000" in lines["decode 85"]
+    assert "cpu, half                        failed: ValueError: made up" in lines["decode 85"]
+    assert "refused: kernels 0, nvjpeg 3" in lines["decode 85"]
+    assert "4.65 us a photograph, 0.67 times the copy" in lines["host"]
+    assert "99.0 % of synthetic; 16 threads" in lines["run deit_small_patch16_224"]
+    assert "failed: RuntimeError: CUDA error" in lines["run deit_base_patch16_224"]
+    assert "batch                            failed: OSError: made up" in lines["host"]
+
+
+@pytest.mark.parametrize("parts", [list(RESULT["results"]), ["ceilings", "kernels"], ["decode 85"], []])
+def test_what_was_measured_is_drawn(parts: list[str]) -> None:
+    content = gpu_png({**RESULT, "results": {name: RESULT["results"][name] for name in parts}})
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.height > 60 * len(parts)
+
+
+@pytest.mark.slow
+def test_a_file_is_drawn_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "gpu.json").write_text(json.dumps(RESULT))
+    command = [sys.executable, "-m", "deit_fast.benchmarks.gpu.chart", str(tmp_path / "gpu.json"), str(tmp_path / "gpu.png")]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "gpu.png").read_bytes() == gpu_png(RESULT)
+
+
+def test_what_was_measured_is_written_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[list[str]] = []
+
+    def run(make_parts: object, config: RunConfig, device: str, *, report: Report, **_: float) -> None:
+        for name in ("ceilings", "kernels"):
+            report(name, RESULT["results"][name])
+            written.append(list(json.loads((tmp_path / "gpu.json").read_text())["results"]))
+
+    monkeypatch.setattr(bench, "choose_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr(bench, "run_apart", run)
+    result = bench.bench_gpu(dataclasses.replace(RunConfig(), out=str(tmp_path / "gpu.json")))
+    assert written == [["ceilings"], ["ceilings", "kernels"]]
+    assert list(result["results"]) == ["ceilings", "kernels"]
+    assert (tmp_path / "gpu.png").stat().st_size > 10_000
 
 
 def test_multiply_adds_are_those_of_the_architecture() -> None:
@@ -100,6 +202,32 @@ def test_multiply_adds_are_those_of_the_architecture() -> None:
     # published: 27.7 G operations for DeiT-S, 24.7 for ResNet-50
     assert 2 * multiply_adds(ModelConfig(name="deit_small_patch16_224"), 224) == pytest.approx(27.7e9, rel=0.01)
     assert 2 * multiply_adds(ModelConfig(name="resnet50"), 224) == pytest.approx(24.7e9, rel=0.01)
+
+
+def test_a_device_waits_until_all_calls_are_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a device in whose place calls are noted; each marks the time by the calls before it, a second each."""
+    calls: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            self.at = calls.count("work") - 3
+            calls.append("event")
+
+        def elapsed_time(self, later: Event) -> float:
+            assert calls[-1] == "wait"
+            return 1000.0 * (later.at - self.at)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: calls.append("hold") if cycles > 0 else None)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: calls.append("wait"))
+    found = timed(lambda: calls.append("work"), torch.device("cuda"), repeats=2, warm_up=2)
+    # one more call tells how long queueing takes
+    assert calls == ["work", "work", "wait", "work", "hold", "event", "work", "event", "work", "event", "wait"]
+    assert found.seconds == 1
+    assert 0 < found.queue_seconds < 1
 
 
 @pytest.mark.slow
@@ -129,4 +257,5 @@ def test_the_whole_command_on_a_gpu(tmp_path: Path) -> None:
     assert main(["bench", "gpu", "--data.batch_size=64", "--bench.steps=5", "--bench.rounds=2", f"--out={out}"]) == 0
     results = json.loads(out.read_text())["results"]
     assert results["ceilings"]["bytes_per_second"] > 1e11
+    assert [name for name, result in results.items() if "failed" in result] == []
     assert all("images_per_second" in result for name, result in results.items() if name.startswith("step "))

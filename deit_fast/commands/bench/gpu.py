@@ -16,10 +16,10 @@ def _run(call: Call) -> dict[str, Any]:
 
 KIND = Command(
     "the GPU's peak rates, and how near training comes to them",
-    takes=("data", "augment", *training.STEP, "train.log_every", *of("bench", "steps", "rounds")),
+    takes=("data", "augment", *training.STEP, "train.log_every", *of("bench", "steps", "rounds", "chart")),
     run=_run,
     usual=(
-        *of("bench", "steps", "rounds"),
+        *of("bench", "steps", "rounds", "chart"),
         *of("data", "train", "val", "batch_size", "resolution", "decode", "num_workers"),
         *("augment.device", "model.name", "train.amp", "train.compile"),
     ),

@@ -446,19 +446,48 @@ def decode(
     pixels: Any,
     statuses: Any,
 ) -> None:
-    """Queues the decoding of a batch's JPEGs. Arrays from `cuda.array`.
+    """Queues the decoding of a batch's JPEGs: `decode_bits`, `transform`, `show`. Arrays from `cuda.array`.
 
     encoded: bytes (n,) uint8, and the same memory (n / 4,) int32. jpegs (N, JPEG_LENGTH) and tiles (T, TILE_LENGTH) int64.
     counts: JPEGs, blocks of coefficients, the first pixel's offset in bytes, pixels of all JPEGs. Written: bits (>=
     `device_tables.num_bit_words`,) int32, which hold nothing between calls; coefficients (>= 64 blocks,) int16, zeros before;
     samples (m,) uint8, and the same memory as int32; pixels, flat uint8; statuses (N,) int32.
     """
-    num_jpegs, num_blocks, first_pixel, num_pixels = counts
-    launch(_decode_tiles, num_jpegs, TILE_THREADS, *encoded, jpegs, tiles, bits, coefficients, statuses)
-    numbers = np.int64(num_jpegs), np.int64(num_blocks)
-    per_block = BLOCK_THREADS // 8
+    decode_bits(encoded, jpegs, tiles, counts, bits, coefficients, statuses)
+    transform(encoded, jpegs, counts, coefficients, samples, statuses)
+    show(jpegs, counts, samples, pixels)
+
+
+def decode_bits(
+    encoded: tuple[Any, Any],
+    jpegs: Any,
+    tiles: Any,
+    counts: tuple[int, int, int, int],
+    bits: Any,
+    coefficients: Any,
+    statuses: Any,
+) -> None:
+    """Queues the first kernel of `decode`: bits to coefficients."""
+    launch(_decode_tiles, counts[0], TILE_THREADS, *encoded, jpegs, tiles, bits, coefficients, statuses)
+
+
+def transform(
+    encoded: tuple[Any, Any],
+    jpegs: Any,
+    counts: tuple[int, int, int, int],
+    coefficients: Any,
+    samples: tuple[Any, Any],
+    statuses: Any,
+) -> None:
+    """Queues the second: coefficients to samples."""
+    num_jpegs, num_blocks = np.int64(counts[0]), np.int64(counts[1])
+    grid = -(-counts[1] // (BLOCK_THREADS // 8))
     launch(
-        _transform, -(-num_blocks // per_block), BLOCK_THREADS, encoded[0], jpegs, *numbers, coefficients, samples[1], statuses,
+        _transform, grid, BLOCK_THREADS, encoded[0], jpegs, num_jpegs, num_blocks, coefficients, samples[1], statuses,
     )  # fmt: skip
-    places = np.int64(num_jpegs), np.int64(first_pixel), np.int64(num_pixels)
-    launch(_show, -(-num_pixels // _BLOCK_PIXELS), PIXEL_THREADS, jpegs, *places, samples[0], pixels)
+
+
+def show(jpegs: Any, counts: tuple[int, int, int, int], samples: tuple[Any, Any], pixels: Any) -> None:
+    """Queues the third: samples to pixels."""
+    places = np.int64(counts[0]), np.int64(counts[2]), np.int64(counts[3])
+    launch(_show, -(-counts[3] // _BLOCK_PIXELS), PIXEL_THREADS, jpegs, *places, samples[0], pixels)

@@ -1,9 +1,6 @@
 """Damaged JPEGs through decoder and loader: no crash, no hang, no read outside the bytes, each one reported."""
 
-import ctypes
 import io
-import mmap
-import os
 import re
 import subprocess
 import sys
@@ -23,31 +20,12 @@ from deit_fast.data.load.loader import train_loader
 from deit_fast.kernels import crop, decode, resample
 from tests.data.mutated import mutated_images, sample_rows, sound_images, write_images
 from tests.data.planned import planned
+from tests.guarded import GuardedMemory
 from tests.pillows import resized
 from tests.scale import scaled
 
 RESOLUTION = 32
 NUM_IMAGES = scaled(10_000)  # all of which passed: nothing was read outside, nothing else was decoded than Pillow decodes
-
-
-class GuardedMemory:
-    """Bytes that end where memory ends: the page behind them may not be read, nor the one before."""
-
-    def __init__(self, max_bytes: int) -> None:
-        page = mmap.PAGESIZE
-        self._size = -(-max_bytes // page) * page
-        self._map = mmap.mmap(-1, self._size + 2 * page)
-        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
-        library = ctypes.CDLL(None, use_errno=True)
-        for start in (self._address, self._address + page + self._size):
-            assert library.mprotect(ctypes.c_void_p(start), page, 0) == 0, os.strerror(ctypes.get_errno())
-        self._start = self._address + page
-
-    def put(self, content: bytes) -> int:
-        """Address of the content, whose last byte is the last that may be read."""
-        address = self._start + self._size - len(content)
-        ctypes.memmove(address, content, len(content))
-        return address
 
 
 def decode_all(num_images: int, seed: int) -> str:

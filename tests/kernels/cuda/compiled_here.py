@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
@@ -17,6 +19,7 @@ import numpy as np
 from numba import carray, types
 from numba.extending import models, overload_attribute, register_model, typeof_impl
 
+from deit_fast.data import load
 from deit_fast.kernels import cuda as kernels
 from deit_fast.kernels.transpose import void_pointer
 
@@ -79,8 +82,8 @@ def _module(name: str, **members: Any) -> ModuleType:
     return module
 
 
-def compiled_here(name: str, *others: str) -> ModuleType:
-    """A copy of a module of `augment.kernels`, by name, whose kernels run here; others: those of there that it imports."""
+def _layer() -> ModuleType:
+    """In the place of `kernels.cuda.driver`."""
 
     def decorated(function: Any) -> Any:
         return numba.njit(error_model="numpy")(function)
@@ -90,7 +93,7 @@ def compiled_here(name: str, *others: str) -> ModuleType:
             _block[0] = block
             function(*arguments)
 
-    layer = _module(
+    return _module(
         LAYER,
         cuda=_module(
             "cuda",
@@ -107,11 +110,30 @@ def compiled_here(name: str, *others: str) -> ModuleType:
         packed=lambda argument: argument,
         array=lambda memory: memory if isinstance(memory, np.ndarray) else memory.numpy(),
     )
+
+
+def compiled_here(name: str, *others: str) -> ModuleType:
+    """A copy of a module of `kernels.cuda`, by name, whose kernels run here; others: those of there that it imports."""
     modules = (*others, name)
-    with patch.dict(sys.modules, {LAYER: layer}), patch.dict(vars(kernels)):
+    with patch.dict(sys.modules, {LAYER: _layer()}), patch.dict(vars(kernels)):
         for module in modules:
             sys.modules.pop(f"{kernels.__name__}.{module}", None)
             vars(kernels).pop(module, None)
         for module in modules:
             copy = importlib.import_module(f"{kernels.__name__}.{module}")
         return copy
+
+
+@contextmanager
+def data_path_here() -> Iterator[ModuleType]:
+    """A copy of `data.load.gpu_views`, all of whose kernels run here, on tensors of the CPU, inside the block."""
+    layer = _layer()
+    with patch.dict(sys.modules, {LAYER: layer}), patch.dict(vars(kernels)), patch.dict(vars(load)):
+        for package, start in ((kernels, ""), (load, "gpu_")):
+            for module in [name for name in sys.modules if name.startswith(f"{package.__name__}.{start}") and name != LAYER]:
+                sys.modules.pop(module)
+                vars(package).pop(module.rpartition(".")[2], None)
+        vars(kernels)["driver"] = layer
+        plan = importlib.import_module(f"{kernels.__name__}.plan")
+        vars(plan)["THREADS"] = 1  # a view is drawn by one thread, found by the number of its block
+        yield importlib.import_module(f"{load.__name__}.gpu_views")

@@ -16,10 +16,12 @@ from deit_fast.kernels.jpeg import device_tables as device_tables
 from deit_fast.kernels.jpeg import planes, tiles
 from deit_fast.kernels.jpeg.decode_scratch import RANGES, STREAMS, part
 from deit_fast.kernels.jpeg.tile_bits import ends_with, length_of
+from tests.guarded import GuardedMemory
 from tests.kernels.cuda.devices import given
 from tests.kernels.jpeg.stored import Stored
 
 GUARD = 64  # bytes, or numbers, beside each memory
+NAMES = ("encoded", "jpegs", "tiles", "bits", "coefficients", "samples", "pixels", "statuses")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Batch:
         self.jpegs = np.zeros((len(windows), device_tables.JPEG_LENGTH), np.int64)
         self._tiles: list[list[int]] = []
         self._bytes = bytearray(b"\x77" * GUARD)
+        self._end = GUARD  # of the last JPEG's bytes
         self.num_blocks = self.num_samples = self.num_pixels = 0
         for number, window in enumerate(windows):
             if not self._add(self.jpegs[number], number, window):
@@ -122,6 +125,7 @@ class Batch:
             at_blocks = device_tables.WANTED + 4 * place
             row[at_blocks : at_blocks + 4] = first_y // 8, -(-end_y // 8), first_x // 8, -(-end_x // 8)
         self._bytes += sent + bytes(-len(sent) % 64)
+        self._end = start + len(sent)
         self._tiles += rows_of_tiles
         num_blocks = len(rows_of_tiles) * interval * num_in_mcu
         self.num_blocks, self.num_samples = self.num_blocks + num_blocks, self.num_samples + 64 * num_blocks
@@ -147,9 +151,35 @@ class Batch:
         assert not coefficients[64 * self.num_blocks :].any()
         assert (samples[self.num_samples :] == 78).all()
         assert (pixels[:GUARD] == 79).all() and (pixels[GUARD + 3 * self.num_pixels :] == 79).all()
-        made = pixels.cpu().numpy()
+        return statuses.cpu().numpy(), self._images(pixels.cpu().numpy())
+
+    def decode_guarded(
+        self, module: Any, memory: dict[str, GuardedMemory]
+    ) -> tuple[NDArray[np.int32], list[NDArray[np.uint8]]]:
+        """The same on the CPU, where each array ends with the last byte that may be read or written; memory: of NAMES."""
+        content = bytes(self._bytes[: self._end])
+        words = memory["encoded"].array(-(-len(content) // 4), np.int32)
+        encoded = words.view(np.uint8)
+        encoded[: len(content)] = np.frombuffer(content, np.uint8)
+        jpegs = memory["jpegs"].array(self.jpegs.shape, np.int64)
+        table = memory["tiles"].array(self.tiles.shape, np.int64)
+        jpegs[:], table[:] = self.jpegs, self.tiles
+        bits = memory["bits"].array(device_tables.num_bit_words(len(words) * 4, len(self.tiles)), np.int32, 80)
+        coefficients = memory["coefficients"].array(64 * self.num_blocks, np.int16)
+        samples = memory["samples"].array(self.num_samples // 4, np.int32)
+        pixels = memory["pixels"].array(GUARD + 3 * self.num_pixels, np.uint8, 79)
+        statuses = memory["statuses"].array(len(self.windows), np.int32)
+        counts = len(self.windows), self.num_blocks, GUARD, self.num_pixels
+        of_samples = samples.view(np.uint8), samples
+        module.decode((encoded, words), jpegs, table, counts, bits, coefficients, of_samples, pixels, statuses)
+        assert (jpegs == self.jpegs).all() and (table == self.tiles).all()
+        assert bytes(encoded[: len(content)]) == content
+        assert (pixels[:GUARD] == 79).all()
+        return statuses, self._images(pixels)
+
+    def _images(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         images = []
         for row in self.jpegs:
             rows, columns, first = row[device_tables.ROWS], row[device_tables.COLUMNS], row[device_tables.FIRST_PIXEL]
-            images.append(made[first : first + 3 * rows * columns].reshape(rows, columns, 3))
-        return statuses.cpu().numpy(), images
+            images.append(pixels[first : first + 3 * rows * columns].reshape(rows, columns, 3))
+        return images

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -13,9 +16,10 @@ pytest.importorskip("numba_cuda")
 from deit_fast.kernels.cuda import jpeg as kernels
 from deit_fast.kernels.jpeg import tiles
 from deit_fast.kernels.jpeg.decode_window import OK
+from tests.guarded import GuardedMemory
 from tests.kernels.cuda.compiled_here import compiled_here
 from tests.kernels.cuda.devices import on_devices
-from tests.kernels.cuda.jpeg_batch import Batch, Window, whole
+from tests.kernels.cuda.jpeg_batch import NAMES, Batch, Window, whole
 from tests.kernels.cuda.ptx import CAPABILITIES, compile_kernel, needs_compiler
 from tests.kernels.jpeg.stored import KINDS, Stored, decode, indexed_anew, mutated_bytes, noise, stored_of
 from tests.scale import scaled
@@ -26,13 +30,18 @@ SIDES = {"cpu": [(17, 29), (9, 40)], "cuda": [(375, 500), (1, 5), (500, 375), (9
 def compare(windows: list[Window], device: str, module: object = None) -> Counter[str]:
     """Compares a batch with the CPU's decoder; how many were right, damaged, and left to the host."""
     batch = Batch(windows)
-    statuses, images = batch.decode(device, *([module] if module else []))
+    return judged(batch, *batch.decode(device, *([module] if module else [])))
+
+
+def judged(batch: Batch, statuses: np.ndarray, images: list[np.ndarray]) -> Counter[str]:
+    """Compares what a batch was decoded to with the CPU's decoder: statuses, and pixels where they are wanted."""
     outcomes: Counter[str] = Counter()
-    for number, window in enumerate(windows):
+    for number, window in enumerate(batch.windows):
         status, pixels = decode(window.stored, window.block, window.need)
         is_taken = not batch.refused[number] and statuses[number] == 0
-        assert is_taken == (status == OK), (number, status, statuses[number], bool(batch.refused[number]))
-        outcomes["taken" if is_taken else "refused" if batch.refused[number] else "found bad"] += 1
+        is_refused = bool(batch.refused[number])
+        assert status != OK if is_refused else statuses[number] == status, (number, status, statuses[number], is_refused)
+        outcomes["taken" if is_taken else "refused" if is_refused else "found bad"] += 1
         if is_taken:
             top, left, _, _ = tiles.pixels_of(window.stored.grid, window.block)
             y0, y1, x0, x1 = window.need
@@ -99,6 +108,38 @@ def test_mutated_jpegs_compiled_for_this_processor(is_indexed_anew: bool) -> Non
         windows += [whole(mutated), some_window(mutated, generator)]
     outcomes = compare(windows, "cpu", module)
     assert min(outcomes["taken"], outcomes["found bad"], 5 * outcomes["refused"]) >= 15, outcomes
+
+
+def decode_mutated(count: int, seed: int) -> str:
+    """Decodes mutated JPEGs, half of them with the index of their own tiles, each in guarded memory of its own."""
+    module = compiled_here("jpeg")
+    memory = {name: GuardedMemory(1 << 20) for name in NAMES}
+    generator = np.random.default_rng(seed)
+    originals = [stored_of(noise(seed, 70, 270, kind, 80), optimize=seed % 2 == 0) for seed, kind in enumerate(KINDS * 2)]
+    outcomes: Counter[str] = Counter()
+    while outcomes.total() < count:
+        stored, other = (originals[number] for number in generator.integers(0, len(originals), 2))
+        changed = mutated_bytes(stored.encoded, stored.header_bytes, other.encoded[: other.header_bytes], generator)
+        is_indexed_anew = generator.integers(0, 2) == 0
+        mutated = indexed_anew(stored, changed) if is_indexed_anew else replace(stored, encoded=changed)
+        if mutated is not None:
+            batch = Batch([whole(mutated) if generator.integers(0, 2) == 0 else some_window(mutated, generator)])
+            outcomes += judged(batch, *batch.decode_guarded(module, memory))
+    return json.dumps(outcomes)
+
+
+@pytest.mark.slow
+def test_mutated_jpegs_in_guarded_memory() -> None:
+    """Of 10,000 each had the CPU's status, and its pixels if it was sound; no access left its memory."""
+    # a process of its own: an access outside ends it
+    count = scaled(10_000)
+    code = f"from tests.kernels.cuda.test_jpeg import decode_mutated; print(decode_mutated({count}, 4))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=550, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    outcomes = json.loads(done.stdout)
+    print(outcomes)
+    assert sum(outcomes.values()) == count
+    assert min(outcomes["taken"], outcomes["found bad"], 5 * outcomes["refused"]) >= count / 40, outcomes
 
 
 @needs_compiler

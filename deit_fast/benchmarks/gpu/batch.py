@@ -1,0 +1,161 @@
+"""A batch of random crops of a beton, planned and gathered by the host: what the GPU's decoder is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deit_fast.config import RunConfig, UserError
+from deit_fast.data.format.beton import open_beton
+from deit_fast.data.load.decode import Images, images_of
+from deit_fast.data.load.loader import num_threads
+from deit_fast.data.load.views import HostViews, Recipe, Work
+from deit_fast.kernels import gather, rng
+from deit_fast.kernels.cuda import tables
+from deit_fast.kernels.gather import Totals
+from deit_fast.kernels.jpeg import device_tables
+from deit_fast.kernels.resample import FILTERS
+
+
+def view_ids(num_samples: int, batch_size: int, repeats: int, count: int, seed: int) -> list[NDArray[np.uint64]]:
+    """`count` batches (batch_size,) uint64 of random samples, `repeats` views of each beside each other."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    copies = np.arange(batch_size) % repeats
+    batches = []
+    for epoch in range(count):
+        samples = generator.integers(0, num_samples, -(-batch_size // repeats))
+        batches.append(rng.pack_view_ids(epoch, np.repeat(samples, repeats)[:batch_size], copies))
+    return batches
+
+
+class Source:
+    """data.train, and the loader's steps on the CPU for its views. Raises UserError if there is no beton."""
+
+    def __init__(self, config: RunConfig, batch_size: int) -> None:
+        if not config.data.train:
+            raise UserError("data.train is not set: no beton to read")
+        self.config = config
+        self.beton = open_beton(Path(config.data.train))
+        self.images = images_of(self.beton)
+        self.side = config.data.resolution
+        self.batch_size = batch_size
+        self.kind = FILTERS[config.data.interpolation]
+        self.num_workers = num_threads(config.data, 1)
+        numba.set_num_threads(self.num_workers)  # as the loader's thread does: parallel regions wait for all threads
+        recipe = Recipe(config.data, config.augment, self.beton.num_classes, config.train.seed)
+        sizes = {"batch_size": batch_size, "num_workers": self.num_workers}
+        self._host = HostViews(self.images, recipe, self.side, **sizes, replace=self.refuse)
+        self._views = np.empty((batch_size, self.side, self.side, 3), np.uint8)
+
+    @staticmethod
+    def refuse(ids: NDArray[np.uint64], failures: list[tuple[int, str]], num_tries: int) -> NoReturn:
+        """For `Replace`: a bench takes no other image for one that does not decode."""
+        raise UserError(failures[0][1])
+
+    def ids(self, batch_size: int, count: int, repeats: int | None = None) -> list[NDArray[np.uint64]]:
+        """`view_ids` of this beton, with augment.repeats unless they are given."""
+        repeats = repeats or self.config.augment.repeats
+        return view_ids(self.beton.num_samples, batch_size, repeats, count, self.config.train.seed)
+
+    def planned(self, ids: NDArray[np.uint64]) -> Work:
+        """The views of a batch, with the random crops of training; valid until the next."""
+        work = self._host.begin(ids)
+        self._host.locate(work)
+        self._host.plan(work)
+        return work
+
+    def planned_whole(self, ids: NDArray[np.uint64]) -> Work:
+        """The same, but the views show all of their images."""
+        work = self._host.begin(ids)
+        self._host.locate(work)
+        samples = rng.sample_of(ids).astype(np.int64)
+        work.plans[:] = 0
+        work.plans[:, 2], work.plans[:, 3] = self.beton.heights[samples], self.beton.widths[samples]
+        work.plans[:, 4:6] = self.side
+        return work
+
+    def decode_on_cpu(self, work: Work) -> NDArray[np.uint8]:
+        """The views (B, side, side, 3) of planned work, by the CPU's threads; valid until the next."""
+        work.views = self._views[: len(work.ids)]
+        self._host.decode(work)
+        return work.views
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What the device is given of a batch's JPEGs, on the CPU. encoded (n,) uint8; jpegs (N, JPEG_LENGTH) and tiles
+    (T, TILE_LENGTH) int64, see `kernels.jpeg.device_tables`; images and crops int64, see `kernels.cuda.tables`.
+
+    num_left: images that are the CPU's to decode.
+    """
+
+    ids: NDArray[np.uint64]
+    totals: Totals
+    encoded: torch.Tensor
+    jpegs: NDArray[np.int64]
+    tiles: NDArray[np.int64]
+    images: NDArray[np.int64]
+    crops: NDArray[np.int64]
+    num_left: int
+
+    @property
+    def num_wanted_blocks(self) -> int:
+        """Blocks of 8 x 8 samples that the views depend on."""
+        rows = self.jpegs[:, device_tables.WANTED : device_tables.WANTED + 8].reshape(-1, 2, 2, 2)
+        of_planes = np.diff(rows, axis=-1)[..., 0].prod(-1)  # of luma, and of each chroma component
+        return int((of_planes[:, 0] + (self.jpegs[:, device_tables.NUM_COMPONENTS] - 1) * of_planes[:, 1]).sum())
+
+    @property
+    def num_crop_pixels(self) -> int:
+        """Pixels of the images that all views together show."""
+        return int((self.crops[:, 2] * self.crops[:, 3]).sum())
+
+
+class Gatherer:
+    """Gathers one batch after another, as the loader does, in memory that grows with the largest."""
+
+    def __init__(self, images: Images, kind: int, *, num_workers: int, is_pinned: bool) -> None:
+        self._where = images.memory.ctypes.data, images.lengths
+        self._kind, self._num_workers, self._is_pinned = kind, num_workers, is_pinned
+        self._jobs = np.empty((0, gather.JOB_LENGTH), np.int64)
+        self._jpegs = np.empty((0, device_tables.JPEG_LENGTH), np.int64)
+        self._tiles = np.empty((0, device_tables.TILE_LENGTH), np.int64)
+        self._encoded = torch.empty(0, dtype=torch.uint8)
+
+    def gather(self, work: Work, side: int) -> Gathered:
+        """Of planned work; valid until the next. Raises UserError where there is no JPEG for the device among the images."""
+        count = len(work.ids)
+        if len(self._jobs) < count:
+            self._jobs = np.empty((count, gather.JOB_LENGTH), np.int64)
+            self._jpegs = np.empty((count, device_tables.JPEG_LENGTH), np.int64)
+        where, how = (work.stored, *self._where), (np.int64(self._kind), np.int64(side), np.zeros(count, bool))
+        planned = work.plans, *how, self._num_workers, self._jobs, self._jpegs
+        totals = Totals(*gather.plan_jobs(work.ids, *where, *planned))
+        if totals.jpegs == 0:
+            raise UserError("data.train holds no JPEGs with tiles: want a beton that `deit-fast write --write.mode=jpg` made")
+        jobs = self._jobs[: totals.jobs]
+        if len(self._encoded) < totals.encoded:
+            self._encoded = torch.empty(totals.encoded, dtype=torch.uint8, pin_memory=self._is_pinned)
+        if len(self._tiles) < totals.tiles:
+            self._tiles = np.empty((totals.tiles, device_tables.TILE_LENGTH), np.int64)
+        raw = np.empty(totals.raw, np.uint8)
+        gather.gather(*where, jobs, self._jpegs, self._num_workers, self._encoded.numpy(), self._tiles, raw)
+        images, crops = np.empty((totals.jobs, tables.IMAGE_LENGTH), np.int64), np.empty((count, tables.CROP_LENGTH), np.int64)
+        written = images, crops, np.empty(count, bool)
+        num_left = gather.finish_jobs(jobs, self._jpegs, work.stored, work.plans, np.int64(side), *written)
+        return Gathered(
+            work.ids,
+            totals,
+            self._encoded[: totals.encoded],
+            self._jpegs[: totals.jpegs],
+            self._tiles[: totals.tiles],
+            images,
+            crops,
+            num_left,
+        )
