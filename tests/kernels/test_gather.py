@@ -18,7 +18,7 @@ from deit_fast.kernels import crop, decode, gather, resample, rng
 from deit_fast.kernels.jpeg import device_tables as there
 from deit_fast.kernels.jpeg import tiles
 from deit_fast.kernels.jpeg.decode_window import OK
-from tests.data.load.test_mutated import GuardedMemory
+from tests.guarded import GuardedMemory
 from tests.kernels.jpeg import decoded_by_cpu, stored
 from tests.kernels.jpeg.stored import KINDS, Stored, mutated_bytes, noise, stored_of
 from tests.scale import scaled

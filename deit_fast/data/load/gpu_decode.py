@@ -144,8 +144,7 @@ def decode_tiles(memory: DeviceMemory, totals: Totals) -> None:
     from deit_fast.kernels.cuda import jpeg
 
     read, written = memory.arrays
-    counts = totals.jpegs, totals.blocks, totals.first_pixel, (totals.pixels - totals.first_pixel) // 3
-    jpeg.decode(*read, counts, *written)
+    jpeg.decode(*read, totals.jpegs, *written)
 
 
 Decode = Callable[[DeviceMemory, Totals], None]

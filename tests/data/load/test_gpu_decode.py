@@ -148,7 +148,7 @@ def test_views_are_those_of_the_cpus_decoder(images: Images, samples: list[int],
 def kernels_here() -> ModuleType:
     """The kernels, compiled for this machine's processor."""
     pytest.importorskip("numba_cuda")
-    return compiled_here("jpeg")
+    return compiled_here("jpeg", "jpeg_bits", "jpeg_samples", "jpeg_pixels")
 
 
 @pytest.mark.slow
