@@ -168,6 +168,11 @@ class TrainConfig(Options):
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = option(
         "off", "torch.compile mode", decides=Decides.TIME
     )
+    attention: Literal["auto", "flash", "cudnn", "efficient", "math"] = option(
+        "auto",
+        "PyTorch's kernel for attention, of model and teacher; one that cannot run here is refused; auto: PyTorch's choice",
+        decides=Decides.TIME,
+    )
     loss: Literal["ce", "bce"] = option("ce", "cross-entropy with soft targets (DeiT), or binary cross-entropy (DeiT III)")
     bce_threshold: float | None = option(
         0.0,

@@ -47,7 +47,8 @@ class Trainer(Learner):
         super().__init__(config, world, num_classes=beton.num_classes, steps_per_epoch=steps_per_epoch, starts_anew=starts_anew)
         self.digests = self._digests()
         self._modules = {"model": self.model} | ({"ema": self.average.module} if self.average is not None else {})
-        self._decisions = {name: Decision(module, config.eval, config.train.compile) for name, module in self._modules.items()}
+        how = {"attention": config.train.attention, "compile_mode": config.train.compile}
+        self._decisions = {name: Decision(module, config.eval, **how) for name, module in self._modules.items()}
         self._has_compiled_evaluation = config.train.compile == "off"
 
     def _digests(self) -> dict[str, dict[str, str]]:
