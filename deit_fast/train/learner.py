@@ -18,6 +18,7 @@ from deit_fast.model.attention_kernel import try_attention
 from deit_fast.model.create import create_model
 from deit_fast.model.memory_format import to_channels_last
 from deit_fast.model.parts import freeze_except
+from deit_fast.model.patches import use_linear_patches
 from deit_fast.model.weights import fit_weights, weights_of
 from deit_fast.train import optim, schedule
 from deit_fast.train.checkpoint import load_any
@@ -66,6 +67,8 @@ class Learner:
             weights = weights_of(content, config.model.weights_from, path=config.model.weights)
             self.remarks += fit_weights(model, weights, path=config.model.weights)
         freeze_except(model, config.model.trains)
+        if config.train.patch_embed == "linear":
+            use_linear_patches(model)
         model = model.to(self.world.device)
         return to_channels_last(model) if config.train.channels_last else model
 

@@ -50,8 +50,9 @@ def test_the_choice_decides_time_and_not_weights() -> None:
     for name, wanted in ends[0].items():
         assert torch.equal(ends[1][name], wanted)  # which is the CPU's own choice
         torch.testing.assert_close(ends[2][name], wanted, rtol=1e-3, atol=1e-5)
-    assert "train.attention" not in small_config().options_that_decide(Decides.WEIGHTS)
-    assert "train.attention" in small_config().options_that_decide(Decides.TIME)
+    for option in ("train.attention", "train.patch_embed"):
+        assert option not in small_config().options_that_decide(Decides.WEIGHTS)
+        assert option in small_config().options_that_decide(Decides.TIME)
 
 
 @pytest.mark.parametrize("kernel", ["cudnn", "efficient"])
