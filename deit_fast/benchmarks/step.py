@@ -72,7 +72,7 @@ def synthetic_batch(config: RunConfig, device: torch.device, num_classes: int = 
     targets = torch.zeros(size, num_classes).scatter_add_(1, classes, torch.tensor([[0.7, 0.3]]).expand(size, 2)).to(device)
     ids = torch.arange(size)
     images = images.contiguous(memory_format=memory_format(config.train.channels_last))
-    return Batch(images, targets, ids, torch.zeros_like(ids))
+    return Batch(images, targets, ids, torch.zeros_like(ids), is_fixed=True)
 
 
 def our_loop(learner: Learner, batch: Batch, stop: Stop) -> Step:

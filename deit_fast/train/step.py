@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compr
 from torch.nn.parallel import DistributedDataParallel
 
 from deit_fast.config import OptimConfig, TrainConfig, UserError
-from deit_fast.data.load.loader import Batch
+from deit_fast.data.load.loader import Batch, Loader
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
+from deit_fast.train.inputs import NUM_IN_TURN, FixedInputs
 from deit_fast.train.objective import Objective
 from deit_fast.train.optim import clip_gradients, clipped_parameters, set_lr
 
@@ -33,13 +35,20 @@ def memory_format(channels_last: bool) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-def on_device(batches: Iterable[Batch], device: torch.device, *, channels_last: bool) -> Generator[Batch, None, None]:
+def on_device(
+    batches: Iterable[Batch], device: torch.device, *, channels_last: bool, inputs: FixedInputs | None = None
+) -> Generator[Batch, None, None]:
     """The batches as they come, their images in the memory format of train.channels_last; on CUDA their copies run on a
     stream of their own.
 
     The trainer only queues its kernels, so that it asks for batch n + 1 while the device is at step n: the copy, on another
     stream, does not wait for that step to end. The stream of the trainer waits for the copy.
+
+    inputs: of batches that are a loader's; they are copied there, each valid until the next but one is asked for.
     """
+    if inputs is not None:
+        assert isinstance(batches, Loader)
+        batches = (dataclasses.replace(batch, is_fixed=True) for batch in batches.batches(inputs.fill))
     wanted = memory_format(channels_last)
     if device.type != "cuda":
         for batch in batches:
@@ -47,7 +56,11 @@ def on_device(batches: Iterable[Batch], device: torch.device, *, channels_last: 
         return
     copies = torch.cuda.Stream(device)
     iterator = iter(batches)
+    ends: deque[torch.cuda.Event] = deque(maxlen=NUM_IN_TURN)  # of the last steps
     while True:
+        if inputs is not None:  # the next batch takes the place of one that the step before the last has read
+            ends.append(torch.cuda.current_stream(device).record_event())
+            copies.wait_event(ends[0])
         with torch.cuda.stream(copies):
             made = next(iterator, None)
             if made is None:
@@ -123,6 +136,9 @@ class TrainStep:
 
         images = batch.images.chunk(self._train.accumulate)
         targets = batch.targets.chunk(self._train.accumulate)
+        if batch.is_fixed and self._train.compile != "off":
+            for tensor in (*images, *targets):  # Python's object has the mark, and each piece is a new one
+                torch._dynamo.mark_static_address(tensor, guard=False)
         teacher_logits = [self._taught(piece) for piece in images]
         for number, piece in enumerate(zip(images, targets, teacher_logits, strict=True)):
             share = len(piece[0]) / len(batch.images)
