@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +22,7 @@ from deit_fast.config import OptimConfig, TrainConfig, UserError
 from deit_fast.data.load.loader import Batch, Loader
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
-from deit_fast.train.inputs import NUM_IN_TURN, FixedInputs
+from deit_fast.train.inputs import NUM_IN_TURN, FixedInputs, has_graphs
 from deit_fast.train.objective import Objective
 from deit_fast.train.optim import clip_gradients, clipped_parameters, set_lr
 
@@ -119,6 +120,8 @@ class TrainStep:
         if train.compile != "off":
             # around the exchange, so that compiled graphs end at its buckets and gradients travel while others are computed
             self._forward = torch.compile(self._forward, mode=train.compile, dynamic=False)  # type: ignore[assignment]
+        # for batches that do not lie at fixed addresses; None: no graph reads them
+        self._inputs = FixedInputs(world.device, num_in_turn=1) if has_graphs(train, world.device) else None
         self._sums = torch.zeros(train.log_every, 2, device=world.device)  # loss and correct decisions of each unread step
         self._num_unread = 0
         self._num_views = 0
@@ -134,11 +137,7 @@ class TrainStep:
             torch.compiler.cudagraph_mark_step_begin()
         set_lr(self.optimizer, lr)
 
-        images = batch.images.chunk(self._train.accumulate)
-        targets = batch.targets.chunk(self._train.accumulate)
-        if batch.is_fixed and self._train.compile != "off":
-            for tensor in (*images, *targets):  # Python's object has the mark, and each piece is a new one
-                torch._dynamo.mark_static_address(tensor, guard=False)
+        images, targets = self._pieces(batch)
         teacher_logits = [self._taught(piece) for piece in images]
         for number, piece in enumerate(zip(images, targets, teacher_logits, strict=True)):
             share = len(piece[0]) / len(batch.images)
@@ -158,6 +157,18 @@ class TrainStep:
             self._average.update()
         self._num_unread += 1
         self._num_views += len(batch.images)
+
+    def _pieces(self, batch: Batch) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Images and targets in train.accumulate pieces; where steps are CUDA graphs, at fixed addresses, which PyTorch is
+        told."""
+        images, targets = batch.images, batch.targets
+        if self._inputs is not None and not batch.is_fixed:
+            images, targets = self._inputs.fill(images, targets)
+        pieces = images.chunk(self._train.accumulate), targets.chunk(self._train.accumulate)
+        if self._inputs is not None:
+            for tensor in itertools.chain(*pieces):
+                torch._dynamo.mark_static_address(tensor, guard=False)
+        return pieces
 
     def _taught(self, images: torch.Tensor) -> torch.Tensor | None:
         """The teacher's logits (B, C) of images (B, 3, H, W); None without a teacher."""

@@ -50,7 +50,7 @@ def test_only_cuda_graphs_want_them(device: str, compile_mode: str, channels_las
 
 
 @pytest.mark.parametrize("name", ["plain", "pieces, growing resolution", "teacher"])
-def test_training_is_the_same_bit_for_bit(name: str, tiny_run: MakeRun, tmp_path: Path) -> None:
+def test_training_from_fixed_memory_is_the_same_bit_for_bit(name: str, tiny_run: MakeRun, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"train.log_every": 1000}
     if name == "teacher":
         changes |= distilling(tmp_path)
@@ -72,6 +72,24 @@ def test_training_is_the_same_bit_for_bit(name: str, tiny_run: MakeRun, tmp_path
     assert len(places) == 2 * len({shape for shape, *_ in places})
 
 
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_step_copies_batches_that_lie_anywhere(pieces: int, tmp_path: Path) -> None:
+    weights, addresses = [], set()
+    for inputs in (None, FixedInputs(CPU, num_in_turn=1)):
+        learner = small_learner({**distilling(tmp_path), "train.accumulate": pieces})
+        assert learner.step._inputs is None  # on a CPU
+        learner.step._inputs = inputs
+        forward = learner.step._forward
+        if inputs is not None:
+            forward.register_forward_pre_hook(lambda _, pieces: addresses.add(tuple(piece.data_ptr() for piece in pieces[:2])))
+        batches = [random_batch(number) for number in range(3)]
+        for number, batch in enumerate(batches):
+            learner.train_on(batch, 0, number)
+        weights.append(copied_weights(learner))
+    assert all(torch.equal(weights[1][key], value) for key, value in weights[0].items())
+    assert len(addresses) == pieces
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_compiled_steps_know_that_addresses_return(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,11 +104,13 @@ def test_compiled_steps_know_that_addresses_return(pieces: int, monkeypatch: pyt
         return graph
 
     monkeypatch.setattr(torch, "compile", lambda module, mode, dynamic: compile_with(module, backend=backend, dynamic=dynamic))
-    for mark in ("unguarded", None):
+    for inputs in (None, FixedInputs(CPU, num_in_turn=1)):
         torch._dynamo.reset()
         learner = small_learner({"train.compile": "reduce-overhead", "train.accumulate": pieces})
-        for number in range(3):
-            learner.train_on(dataclasses.replace(random_batch(number), is_fixed=mark is not None), 0, number)
+        learner.step._inputs = inputs
+        for number, is_fixed in enumerate((True, False, True, False)):
+            learner.train_on(dataclasses.replace(random_batch(number), is_fixed=is_fixed), 0, number)
+        mark = "unguarded" if inputs else None
         assert marks == [{"l_images_": mark, "l_targets_": mark}]
         marks.clear()
 
