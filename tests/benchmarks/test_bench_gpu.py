@@ -14,7 +14,7 @@ import torch
 from deit_fast.__main__ import main
 from deit_fast.benchmarks.gpu.bench import _best_places, device_parts, line_of, model_parts, run_parts
 from deit_fast.benchmarks.gpu.ceilings import ceilings
-from deit_fast.benchmarks.gpu.steps import multiply_adds
+from deit_fast.benchmarks.gpu.steps import choice_rates, multiply_adds
 from deit_fast.commands.bench.gpu import KIND
 from deit_fast.config import ModelConfig, RunConfig, UserError
 from deit_fast.data.load import gpu_decode
@@ -81,6 +81,25 @@ def test_what_cannot_be_measured_is_skipped_with_its_reason() -> None:
     parts = device_parts(config, world) | model_parts(config, world, (NAME,))
     results = run_parts({name: parts[name] for name in ("decode", "places", f"run {NAME}")}, time.monotonic() + 100)
     assert all(result["skipped"].startswith("data.train is not set: no beton") for result in results.values())
+
+
+def test_a_step_is_measured_by_each_kernel_that_the_device_has() -> None:
+    config, world = small_config({"bench.steps": 1, "bench.rounds": 1}), World(0, 1, CPU)
+    parts = choice_rates(config, world, NAME)
+    names = [name.removeprefix(f"step {NAME} ") for name in parts]
+    kernels = {f"attention={kernel}" for kernel in ("cudnn", "flash", "efficient", "math")}
+    modes = {f"compile={mode}" for mode in ("default", "max-autotune", "reduce-overhead")}
+    together = "attention=cudnn, patch_embed=linear, compile=max-autotune"
+    assert set(names) == kernels | modes | {"patch_embed=linear", together}
+    tried = {name: parts[name] for name in parts if name.endswith((" attention=math", " attention=cudnn", "=linear"))}
+    results = run_parts(tried, time.monotonic() + 100)
+    assert "skipped" in results[f"step {NAME} attention=cudnn"]
+    for choice in ("attention=math", "patch_embed=linear"):
+        assert results[f"step {NAME} {choice}"]["images_per_second"]["min"] > 0
+    same = choice_rates(config.changed({"train.compile": "max-autotune", "train.attention": "cudnn"}), world, NAME)
+    assert not any("attention=cudnn" in name or "max-autotune" in name for name in same)
+    in_order = model_parts(config, world, ("deit_small_patch16_224", NAME))
+    assert [name for name in in_order if "=" in name] == list(choice_rates(config, world, "deit_small_patch16_224"))
 
 
 def test_runs_take_the_fastest_place_that_is_allowed() -> None:

@@ -15,7 +15,7 @@ from deit_fast.benchmarks.bench import before_and_rates, measured_as
 from deit_fast.benchmarks.gpu.ceilings import ceilings
 from deit_fast.benchmarks.gpu.decode import decode_rates
 from deit_fast.benchmarks.gpu.kernels import kernel_times
-from deit_fast.benchmarks.gpu.steps import model_config, step_rate
+from deit_fast.benchmarks.gpu.steps import choice_rates, model_config, step_rate
 from deit_fast.benchmarks.result import described
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.plan.placement import PLACES, Places, measured, named, placed, training_rate, with_places
@@ -23,6 +23,7 @@ from deit_fast.train.dist import World, choose_device, joined_world
 from deit_fast.train.trainer import Trainer
 
 MODELS = ("deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224", "resnet50")
+_CHOICES_OF = "deit_small_patch16_224"  # the model on which kernels of a step are compared
 LIMIT_SECONDS = 480.0
 _NUM_SHOWN = 3  # of the slowest kernels of a step
 _RESERVE_SECONDS = 60.0  # what is begun is ended: nothing is begun later than this before the limit
@@ -64,9 +65,10 @@ def device_parts(config: RunConfig, world: World) -> dict[str, Part]:
 
 
 def model_parts(config: RunConfig, world: World, models: tuple[str, ...] = MODELS) -> dict[str, Part]:
-    """Steps and runs of models, in order."""
+    """Steps and runs of models, then steps of one model by other kernels."""
     steps: dict[str, Part] = {f"step {name}": functools.partial(step_rate, config, world, name) for name in models}
-    return steps | {f"run {name}": functools.partial(run_rate, config, world, name) for name in models}
+    runs = {f"run {name}": functools.partial(run_rate, config, world, name) for name in models}
+    return steps | runs | (choice_rates(config, world, _CHOICES_OF) if _CHOICES_OF in models else {})
 
 
 def place_rates(config: RunConfig, world: World) -> dict[str, Any]:
