@@ -9,7 +9,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numba
 import numpy as np
@@ -43,7 +43,7 @@ class Batch:
     targets: torch.Tensor
     samples: torch.Tensor
     views: torch.Tensor
-    is_fixed: bool = False
+    is_fixed: bool = field(default=False, kw_only=True)
 
     def copy(self) -> Batch:
         """The batch with images and targets in memory of their own, to be kept while others are made."""
