@@ -137,10 +137,12 @@ def _place_jobs(jobs, jpegs):  # type: ignore[no-untyped-def]
 
 
 @compiled(parallel=True)
-def plan_jobs(ids, stored, memory_at, lengths, plans, kind, side, num_workers, jobs, jpegs):  # type: ignore[no-untyped-def]
+def plan_jobs(  # type: ignore[no-untyped-def]
+    ids, stored, memory_at, lengths, plans, kind, side, left, num_workers, jobs, jpegs
+):
     """Fills jobs (>= B, JOB_LENGTH) int64 and jpegs (>= B, device_tables.JPEG_LENGTH) int64; gives the `Totals`.
 
-    Arguments as for `decode.decode_batch`; side: of the views.
+    Arguments as for `decode.decode_batch`; side: of the views; left (B,) bool: views that are the CPU's to decode.
     """
     num_jobs = _group(ids, jobs)
     counter = np.zeros(1, np.int64)
@@ -151,6 +153,8 @@ def plan_jobs(ids, stored, memory_at, lengths, plans, kind, side, num_workers, j
             first, end = jobs[number, FIRST], jobs[number, END]
             need = _needed(plans[first:end], kind, side)
             _plan_job(stored[first], memory_at, lengths, need, facts, jobs[number], jpegs[number])
+            if left[first:end].any():
+                jobs[number, IS_TAKEN] = 0
             number = take(counter.ctypes.data)
     return num_jobs, *_place_jobs(jobs[:num_jobs], jpegs)
 
@@ -199,19 +203,17 @@ def _copy_box(image, stride, job, pixels):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def finish_jobs(jobs, jpegs, statuses, stored, plans, side, images, crops, left):  # type: ignore[no-untyped-def]
+def finish_jobs(jobs, jpegs, stored, plans, side, images, crops, left):  # type: ignore[no-untyped-def]
     """Number of JPEGs that are left to the CPU; says where the images of jobs (N, JOB_LENGTH) are, and what views show of them.
 
-    statuses (J,) int32: of decoding the JPEGs on the device; the others as for `plan_jobs`. Written: images (N, IMAGE_LENGTH)
-    and crops (B, CROP_LENGTH) int64, of `kernels.cuda.tables`; left (B,) bool: views that are the CPU's to make. These show the
-    first pixel there is, so that nothing outside the memory is read.
+    Arguments as for `plan_jobs`. Written: images (N, IMAGE_LENGTH) and crops (B, CROP_LENGTH) int64, of
+    `kernels.cuda.tables`; left (B,) bool: views that are the CPU's to make. These show the first pixel there is, so that
+    nothing outside the memory is read.
     """
     num_left = np.int64(0)
     for number in range(len(jobs)):
         job, image = jobs[number], images[number]
         is_jpeg = job[IS_JPEG] == 1
-        if is_jpeg and job[IS_TAKEN] == 1 and statuses[job[JPEG]] != 0:
-            job[IS_TAKEN] = 0
         is_taken = job[IS_TAKEN] == 1
         num_left += is_jpeg and not is_taken
         image[:] = 0
@@ -230,3 +232,18 @@ def finish_jobs(jobs, jpegs, statuses, stored, plans, side, images, crops, left)
                 crops[i, : tables.IMAGE] = 0
                 crops[i, 2:4], crops[i, 4:6] = 1, side
     return num_left
+
+
+@compiled()
+def find_damaged(jobs, statuses, damaged):  # type: ignore[no-untyped-def]
+    """Number of JPEGs of jobs (N, JOB_LENGTH) that the device did not decode, by its statuses (J,) int32.
+
+    Written: damaged (B,) bool, the views of these.
+    """
+    damaged[:] = False
+    num_damaged = np.int64(0)
+    for job in jobs:
+        if job[IS_JPEG] == 1 and job[IS_TAKEN] == 1 and statuses[job[JPEG]] != 0:
+            damaged[job[FIRST] : job[END]] = True
+            num_damaged += 1
+    return num_damaged

@@ -68,7 +68,8 @@ def sent(images: Sequence[Stored], needs: Sequence[Need], addresses: Sequence[in
     ids, table = rng.pack_view_ids(0, np.arange(count), np.zeros(count, np.int64)), np.array(rows, np.int64)
     where = table, 0, (lengths.ctypes.data, len(lengths))
     jobs, jpegs = np.full((count, gather.JOB_LENGTH), -7), np.full((count, there.JPEG_LENGTH), -7)
-    planned = gather.plan_jobs(ids, *where, plans_of(needs), np.int64(resample.BOX), np.int64(1), 2, jobs, jpegs)
+    how = np.int64(resample.BOX), np.int64(1), np.zeros(count, bool), 2
+    planned = gather.plan_jobs(ids, *where, plans_of(needs), *how, jobs, jpegs)
     totals = gather.Totals(*planned)
     encoded, pixels = np.full(totals.encoded + 2 * GUARD, 77, np.uint8), np.full(2 * GUARD, 78, np.uint8)
     of_tiles = np.full((totals.tiles + 2, there.TILE_LENGTH), -9)

@@ -109,7 +109,8 @@ class NvjpegDecoder:
         """The images (3, height, width) of ids (B,), None for those that are refused; arguments as for `RaggedDecoder`."""
         kind, num_workers = self._how
         where = stored, self._images.memory.ctypes.data, self._images.lengths
-        num_jobs = gather.plan_jobs(ids, *where, plans, np.int64(kind), np.int64(side), num_workers, self._jobs, self._jpegs)[0]
+        how = np.int64(kind), np.int64(side), np.zeros(len(ids), bool), num_workers
+        num_jobs = gather.plan_jobs(ids, *where, plans, *how, self._jobs, self._jpegs)[0]
         jobs = self._jobs[:num_jobs]
         jobs = jobs[jobs[:, gather.IS_JPEG] == 1]
         sizes = np.empty(len(jobs), np.int64)

@@ -8,12 +8,14 @@ import os
 import queue
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deit_fast.config import DataConfig, RankError, UserError, check_option
 from deit_fast.data.load.decode import Images
@@ -21,7 +23,7 @@ from deit_fast.data.load.order import EvalOrder, TrainOrder
 from deit_fast.data.load.read_ahead import ReadAhead
 from deit_fast.data.load.slots import Slots
 from deit_fast.data.load.threading_layer import check_threads
-from deit_fast.data.load.views import CpuViews, Made, Recipe, Slot, Views
+from deit_fast.data.load.views import NO_VIEW, CpuViews, Made, Recipe, Slot, Views
 from deit_fast.kernels import rng
 
 _POLL_SECONDS = 0.1  # how often a blocked thread looks whether it is to stop
@@ -73,12 +75,19 @@ class _Producer:
     def _run(self) -> None:
         try:
             numba.set_num_threads(self._loader.num_workers)
+            waiting: deque[Made] = deque()  # held by no other name here: their slots are to become free
             for number, ids in enumerate(self._batches):
                 if self._read_ahead is not None:
                     self._read_ahead.advance(self._loader.first_step + number)
-                self._put(self._loader.make_batch(ids))  # and held by no name here: its slots are to become free
+                waiting.append(self._loader.make_batch(ids))
+                # the device tells of the last one's damage while the next is made
+                num_kept = 1 if waiting[-1].damaged is not None else 0
+                while len(waiting) > num_kept:
+                    self._put(self._loader.judged(waiting.popleft()))
                 if self._stop.is_set():
                     return
+            while waiting:
+                self._put(self._loader.judged(waiting.popleft()))
         except BaseException as error:
             self._put(error)
 
@@ -323,12 +332,26 @@ class Loader:
             self._producer.close()
             self._producer = None
 
-    def make_batch(self, ids: np.ndarray) -> Made:
-        """A batch in a new slot. ids (B,) uint64. Raises RankError if an image does not decode and data.on_error=fail."""
+    def make_batch(self, ids: np.ndarray, left: NDArray[np.bool_] = NO_VIEW) -> Made:
+        """A batch in a new slot. ids (B,) uint64; left: of `Views.make`. `judged` is still to be asked.
+
+        Raises RankError if an image does not decode and data.on_error=fail.
+        """
         slot = self.take_slot()
-        made = self.views().make(ids, slot)
+        made = self.views().make(ids, slot, left)
         if made.ready is not None:
             self.read_until(slot, made.ready)
+        return made
+
+    def judged(self, made: Made) -> Made:
+        """The batch; or, if the device found damaged images in it, another one, in which the CPU has decoded or replaced them.
+
+        Waits for the device, if that has not told yet. Raises the errors of `make_batch`.
+        """
+        left = np.zeros(len(made.ids), bool)
+        while made.damaged is not None and (damaged := made.damaged()).any():
+            left |= damaged
+            made = self.make_batch(made.ids, left)
         return made
 
     def read_until(self, slot: Slot, event: torch.cuda.Event) -> None:

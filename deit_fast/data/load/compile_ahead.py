@@ -1,4 +1,4 @@
-"""Compiles the functions of loaders in two parallel processes, once for all processes of a machine, and shows the progress.
+"""Compiles the functions of loaders in parallel processes, once for all processes of a machine, and shows the progress.
 
 Numba holds a lock while it compiles, so threads of one process gain nothing. Decoding takes about as long to compile as all
 later stages. Every process loads the compiled functions from Numba's cache on disk.
@@ -31,20 +31,24 @@ from tqdm import tqdm
 
 from deit_fast.cores import num_cores
 from deit_fast.data.load.batches import Loader, shown
+from deit_fast.data.load.decode import images_of
+from deit_fast.data.load.gpu_decode import GATHERING, RaggedDecoder
 from deit_fast.data.load.views import AUGMENTING, DECODING, CpuViews
 from deit_fast.kernels.cached import sources_stamp
 from deit_fast.kernels.decode import decode_batch_by
+from deit_fast.kernels.resample import BICUBIC
 from deit_fast.output import droppable_output
 
-PARTS = {"decode": DECODING, "rest": AUGMENTING}
+PARTS = {"decode": DECODING, "rest": AUGMENTING, "gather": GATHERING}
+ON_CPU = ("decode", "rest")  # of any loader; that which decodes on a GPU needs all
 RESOLUTION = 32
 _PROGRAM = f"import sys; from {__name__} import compile_parts; compile_parts(sys.argv[1], sys.argv[2:])"
-_is_compiling = False  # this process is one of the two
+_is_compiling = False  # this process is one of those
 
 
 @functools.cache
-def compile_ahead(beton: Path) -> None:
-    """Fills Numba's cache with the functions for training and evaluation from betons, if missing; any sound beton works.
+def compile_ahead(beton: Path, parts: tuple[str, ...] = ON_CPU) -> None:
+    """Fills Numba's cache with the functions of some `PARTS` of the way to a batch, if missing. Any sound beton will do.
 
     The first process of a machine compiles; others wait for it. If that fails, or no folder is writable, each process compiles
     a function when it first calls it.
@@ -53,18 +57,20 @@ def compile_ahead(beton: Path) -> None:
     if _is_compiling or folder is None:
         return
     sources, machine = _digests()
-    done = folder / f"compiled-{sources}-{machine}"
+    marks = {part: folder / f"compiled-{part}-{sources}-{machine}" for part in parts}
     with contextlib.suppress(OSError):
-        if done.exists():
+        if all(mark.exists() for mark in marks.values()):
             return
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "compiling.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not done.exists() and _compile(beton):
+            missing = [part for part, mark in marks.items() if not mark.exists()]
+            if missing and _compile(beton, missing):
                 for former in folder.glob("compiled-*"):
                     if sources not in former.name:  # which Numba has written over
                         former.unlink()
-                done.touch()
+                for part in missing:
+                    marks[part].touch()
 
 
 def _cache_folder() -> Path | None:
@@ -83,10 +89,10 @@ def _digests() -> tuple[str, str]:
     return code, machine
 
 
-def _compile(beton: Path) -> bool:
-    """Runs both parts; gives whether they succeeded."""
+def _compile(beton: Path, parts: list[str]) -> bool:
+    """Compiles the parts; gives whether that succeeded."""
     started = time.monotonic()
-    workers = [tuple(PARTS)] if num_cores() == 1 else [(part,) for part in PARTS]
+    workers = [parts] if num_cores() == 1 else [[part] for part in parts]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
     with contextlib.ExitStack() as stack:
         stack.enter_context(droppable_output())
@@ -176,14 +182,20 @@ def _leave_llvm_untimed() -> None:
 
 
 def _try_out(loader: Loader, part: str) -> None:
-    """Runs one part of the path to the first batch of an epoch, the second on undefined views, to compile all of it."""
+    """Runs one part of the path to the first batch of an epoch, the rest on undefined views, to compile all of it."""
     views = loader.views()
     assert isinstance(views, CpuViews)
     work, slot = views.begin(next(iter(loader.order.batches(0)))), loader.take_slot()
-    if part == "decode":
+    if part != "rest":
         views.locate(work)
         views.plan(work)
+    if part == "decode":
         views.decode(work)
+    elif part == "gather":
+        decoder = RaggedDecoder(
+            images_of(loader.beton), BICUBIC, num_workers=1, device=loader.device, decode=lambda memory, totals: None
+        )
+        decoder.decode(work.ids, work.stored, work.plans, views.resolution).damaged()
     else:
         views.augment(work)
         mixed = views.draw_mix(work)

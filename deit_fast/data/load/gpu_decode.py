@@ -2,12 +2,14 @@
 
 CPU threads gather the device's input in reused memory. Neighbouring views of one image share it; only the tiles under the views
 are copied from a JPEG, only the box under them from raw pixels. The device then decodes all tiles at once. Images that it
-does not know, or finds damaged, are left to the CPU's decoder, which judges them.
+does not know are left to the CPU's decoder. Which JPEGs it finds damaged, it tells later: nothing waits for that before the
+batch is queued, and a batch with damage is made once more, with these images left to the CPU's decoder, which judges them.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 from deit_fast.data.load.decode import Images
+from deit_fast.data.load.views import NO_VIEW
 from deit_fast.kernels import gather
 from deit_fast.kernels.addresses import HoldsAddresses
 from deit_fast.kernels.cuda import tables
 from deit_fast.kernels.gather import JOB_LENGTH, Totals
 from deit_fast.kernels.jpeg import device_tables
 
-_NOTHING = torch.empty(0, dtype=torch.uint8)
-_NO_STATUSES = np.empty(0, np.int32)
+# the compiled functions of the host's part, without those that they call
+GATHERING = (gather.plan_jobs, gather.gather, gather.finish_jobs, gather.find_damaged)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,25 +35,47 @@ class Decoded:
 
     pixels: (n,) uint8, on the device, valid until the next batch is decoded. images (N, tables.IMAGE_LENGTH) and crops
     (B, tables.CROP_LENGTH) int64, on the CPU. left (B,) bool: views that are the CPU's to make; their crops show one pixel.
+    damaged: for `Made`.
     """
 
     pixels: torch.Tensor
     images: np.ndarray
     crops: np.ndarray
     left: np.ndarray
+    damaged: Callable[[], NDArray[np.bool_]]
 
 
-@dataclass(eq=False)
 class _HostMemory:
-    """What transfers read: the bytes of JPEGs, raw pixels, and both tables, one behind the other; pinned if there is a device.
+    """What transfers read and write: the bytes of JPEGs, raw pixels, both tables, one behind the other, and what the device
+    says of the JPEGs; pinned if there is a device. And the jobs of the batch.
 
-    is_read: marks the end of the transfers of the last batch that used it.
+    is_read, is_judged: mark the end of the transfers to and from the device of the last batch that used the memory.
     """
 
-    encoded: torch.Tensor
-    pixels: torch.Tensor
-    tables: torch.Tensor
-    is_read: torch.cuda.Event | None
+    def __init__(self, is_cuda: bool) -> None:
+        self._is_pinned = is_cuda
+        self.encoded, self.pixels = (torch.empty(0, dtype=torch.uint8) for _ in range(2))
+        self.tables, self.statuses = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int32)
+        self.jobs = np.empty((0, JOB_LENGTH), np.int64)
+        # the thread sleeps while it waits: other threads want its core
+        self.is_read, self.is_judged = (torch.cuda.Event(blocking=True) if is_cuda else None for _ in range(2))
+
+    def wait(self) -> None:
+        """Until nothing is transferred from or to this memory."""
+        for event in (self.is_read, self.is_judged):
+            if event is not None:
+                event.synchronize()
+
+    def hold(self, capacity: int, totals: Totals) -> None:
+        """Room for a batch of up to `capacity` JPEGs."""
+        sizes = {
+            "encoded": totals.encoded,
+            "pixels": totals.raw,
+            "tables": _tables_length(capacity, totals),
+            "statuses": capacity,
+        }
+        for name, size in sizes.items():
+            setattr(self, name, _at_least(getattr(self, name), size, pinned=self._is_pinned))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,74 +145,100 @@ def decode_tiles(memory: DeviceMemory, totals: Totals) -> None:
     jpeg.decode(encoded, jpegs, tiles, counts, coefficients, samples, pixels, statuses)
 
 
+Decode = Callable[[DeviceMemory, Totals], None]
+
+
 class RaggedDecoder:
     """Decodes one batch after another, in memory that grows with the largest of them.
 
     `num_refused` counts the JPEGs that the device was not given or did not decode; a copy of a sample is not counted again.
     """
 
-    def __init__(self, images: Images, kind: int, *, num_workers: int, device: torch.device) -> None:
+    def __init__(
+        self, images: Images, kind: int, *, num_workers: int, device: torch.device, decode: Decode | None = None
+    ) -> None:
+        """kind: of `resample.FILTERS`; decode: in place of `decode_tiles`."""
         self.num_refused = 0
+        self._decode_tiles = decode or decode_tiles
         self._images = images
         self._kind = kind
         self._num_workers = num_workers
-        self._is_cuda = device.type == "cuda"
-        self._jobs = np.empty((0, JOB_LENGTH), np.int64)
+        is_cuda = device.type == "cuda"
+        self._capacity = 0  # views of the largest batch so far
         self._jpegs = np.empty((0, device_tables.JPEG_LENGTH), np.int64)
-        # one is read by transfers while the other is filled
-        numbers = _NOTHING.view(torch.int64)
-        self._hosts = [_HostMemory(_NOTHING, _NOTHING, numbers, None) for _ in range(2)]
+        # one is read by transfers, and then judged, while the other is filled
+        self._hosts = [_HostMemory(is_cuda) for _ in range(2)]
         parts = [torch.empty(0, dtype=kind, device=device) for kind in _KINDS]
         self._there = DeviceMemory(0, *parts)
-        self._statuses = torch.empty(0, dtype=torch.int32)
-        # the thread sleeps while it waits: other threads want its core
-        self._is_judged = torch.cuda.Event(blocking=True) if self._is_cuda else None
 
-    def decode(self, ids: NDArray[np.uint64], stored: NDArray[np.int64], plans: NDArray[np.int64], side: int) -> Decoded:
+    def decode(
+        self,
+        ids: NDArray[np.uint64],
+        stored: NDArray[np.int64],
+        plans: NDArray[np.int64],
+        side: int,
+        left: NDArray[np.bool_] = NO_VIEW,
+    ) -> Decoded:
         """Decodes the images of ids (B,). stored, plans: as for `kernels.decode.decode_batch`; side: of a view.
 
-        Runs on the device's current stream, which must be the only one that uses memory freed there. The host waits for one
-        thing, the statuses of the JPEGs, and so for what was queued there before.
+        left (B,): views that are to be left to the CPU, in a batch that is decoded once more; else empty. Queues work on the
+        device's current stream, which must be the only one that uses memory freed there, and waits for nothing but the
+        transfers of the batch before the last one. Ask this batch's `damaged` before the next but one is decoded.
         """
         self._hosts.reverse()
         host = self._hosts[0]
-        totals = self._gather(host, ids, stored, plans, side)
-        jobs = self._jobs[: totals.jobs]
-        self._there = self._there.at_least(len(self._jobs), totals)
+        totals = self._gather(host, ids, stored, plans, side, left)
+        jobs = host.jobs[: totals.jobs]
+        self._there = self._there.at_least(self._capacity, totals)
         self._send(host, totals)
-        statuses = _NO_STATUSES
         if totals.jpegs:
             self._there.statuses[: totals.jpegs].zero_()
             self._there.coefficients[: 64 * totals.blocks].zero_()
-            decode_tiles(self._there, totals)
-            statuses = self._judged(totals.jpegs)
+            self._decode_tiles(self._there, totals)
+            host.statuses[: totals.jpegs].copy_(self._there.statuses[: totals.jpegs], non_blocking=True)
+            if host.is_judged is not None:
+                host.is_judged.record()
         images = np.empty((totals.jobs, tables.IMAGE_LENGTH), np.int64)
-        crops, left = np.empty((len(ids), tables.CROP_LENGTH), np.int64), np.empty(len(ids), bool)
-        written = images, crops, left
-        self.num_refused += gather.finish_jobs(jobs, self._jpegs, statuses, stored, plans, np.int64(side), *written)
-        return Decoded(self._there.pixels, *written)
+        crops, not_made = np.empty((len(ids), tables.CROP_LENGTH), np.int64), np.empty(len(ids), bool)
+        written = images, crops, not_made
+        num_left = gather.finish_jobs(jobs, self._jpegs, stored, plans, np.int64(side), *written)
+        if not len(left):
+            self.num_refused += num_left
+        return Decoded(self._there.pixels, *written, functools.partial(self._damaged, host, totals, len(ids)))
+
+    def _damaged(self, host: _HostMemory, totals: Totals, num_views: int) -> NDArray[np.bool_]:
+        damaged = np.zeros(num_views, bool)
+        if totals.jpegs:
+            if host.is_judged is not None:
+                host.is_judged.synchronize()
+            self.num_refused += gather.find_damaged(host.jobs[: totals.jobs], host.statuses.numpy(), damaged)
+        return damaged
 
     def _gather(
-        self, host: _HostMemory, ids: NDArray[np.uint64], stored: NDArray[np.int64], plans: NDArray[np.int64], side: int
+        self,
+        host: _HostMemory,
+        ids: NDArray[np.uint64],
+        stored: NDArray[np.int64],
+        plans: NDArray[np.int64],
+        side: int,
+        left: NDArray[np.bool_],
     ) -> Totals:
         """Fills the host's memory with all that the device needs of the batch."""
-        if len(self._jobs) < len(ids):
-            self._jobs = np.empty((len(ids), JOB_LENGTH), np.int64)
-            self._jpegs = np.empty((len(ids), device_tables.JPEG_LENGTH), np.int64)
+        self._capacity = capacity = max(self._capacity, len(ids))
+        if len(self._jpegs) < capacity:
+            self._jpegs = np.empty((capacity, device_tables.JPEG_LENGTH), np.int64)
+        if len(host.jobs) < capacity:
+            host.jobs = np.empty((capacity, JOB_LENGTH), np.int64)
+        host.wait()
         where = stored, self._images.memory.ctypes.data, self._images.lengths
-        how = np.int64(self._kind), np.int64(side), self._num_workers
-        totals = Totals(*gather.plan_jobs(ids, *where, plans, *how, self._jobs, self._jpegs))
-        if host.is_read is not None:
-            host.is_read.synchronize()
-        capacity = len(self._jobs)
-        host.encoded = _at_least(host.encoded, totals.encoded, pinned=self._is_cuda)
-        host.pixels = _at_least(host.pixels, totals.raw, pinned=self._is_cuda)
-        host.tables = _at_least(host.tables, _tables_length(capacity, totals), pinned=self._is_cuda)
+        how = np.int64(self._kind), np.int64(side), left if len(left) else np.zeros(len(ids), bool)
+        totals = Totals(*gather.plan_jobs(ids, *where, plans, *how, self._num_workers, host.jobs, self._jpegs))
+        host.hold(capacity, totals)
         numbers = host.tables.numpy()
         numbers[: totals.jpegs * device_tables.JPEG_LENGTH] = self._jpegs[: totals.jpegs].reshape(-1)
         first = _first_tile(capacity)
         tiles = numbers[first : first + totals.tiles * device_tables.TILE_LENGTH].reshape(-1, device_tables.TILE_LENGTH)
-        jobs, written = self._jobs[: totals.jobs], (host.encoded.numpy(), tiles, host.pixels.numpy())
+        jobs, written = host.jobs[: totals.jobs], (host.encoded.numpy(), tiles, host.pixels.numpy())
         gather.gather(*where, jobs, self._jpegs, self._num_workers, *written)
         return totals
 
@@ -200,18 +251,8 @@ class RaggedDecoder:
             there.encoded[: totals.encoded].copy_(host.encoded[: totals.encoded], non_blocking=True)
         if totals.raw:
             there.pixels[: totals.raw].copy_(host.pixels[: totals.raw], non_blocking=True)
-        if self._is_cuda:
-            host.is_read = host.is_read or torch.cuda.Event()
+        if host.is_read is not None:
             host.is_read.record()
-
-    def _judged(self, count: int) -> NDArray[np.int32]:
-        """The statuses (count,) of the batch's JPEGs, once the device has them."""
-        self._statuses = _at_least(self._statuses, count, pinned=self._is_cuda)
-        self._statuses[:count].copy_(self._there.statuses[:count], non_blocking=True)
-        if self._is_judged is not None:
-            self._is_judged.record()
-            self._is_judged.synchronize()
-        return self._statuses[:count].numpy()
 
 
 # of a DeviceMemory, in its order

@@ -56,7 +56,7 @@ class _Memory(HoldsAddresses):
             staged[start:end] = part.reshape(-1)
         self._sent[:end].copy_(self._staged[:end], non_blocking=True)
         if self._sent.is_cuda:
-            self._is_sent = torch.cuda.Event()
+            self._is_sent = self._is_sent or torch.cuda.Event()
             self._is_sent.record()
 
 
@@ -81,7 +81,7 @@ class DeviceImages(HoldsAddresses):
         there = plan.policy_of(self._policy, cuda.array(torch.from_numpy(table).to(device)))
         # which part of an image a view shows is drawn on the CPU, since that is what reads it
         given = crop.cropping(crop.GIVEN)
-        self._how = given, there, mixing_of(augment), float(augment.erase)
+        self._how = *(cuda.packed(part) for part in (given, there, mixing_of(augment))), float(augment.erase)
         self._memory: _Memory | None = None
         self._is_done: torch.cuda.Event | None = None
 
@@ -104,8 +104,11 @@ class DeviceImages(HoldsAddresses):
         resample.resample(pixels, memory.images, memory.crops, self.kind, side, count, memory.flat_views)
         return memory.views[:count]
 
-    def finish(self, images: torch.Tensor) -> None:
-        """Fills images (B, side, side, 3), contiguous, of the `dtype`, from the views in the memory of `begin`."""
+    def finish(self, images: torch.Tensor) -> torch.cuda.Event | None:
+        """Fills images (B, side, side, 3), contiguous, of the `dtype`, from the views in the memory of `begin`.
+
+        Gives the event that marks the end of this on the device; None on a CPU.
+        """
         memory = self._memory
         assert memory is not None
         count, side = images.shape[:2]
@@ -120,6 +123,7 @@ class DeviceImages(HoldsAddresses):
         if images.is_cuda:
             self._is_done = torch.cuda.Event()
             self._is_done.record()
+        return self._is_done
 
 
 def runs(chosen: np.ndarray) -> Sequence[tuple[int, int]]:

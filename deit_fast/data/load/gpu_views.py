@@ -17,7 +17,7 @@ from deit_fast.data.load.decode import Images
 from deit_fast.data.load.gpu_decode import Decoded, RaggedDecoder
 from deit_fast.data.load.gpu_images import DeviceImages, runs
 from deit_fast.data.load.threading_layer import one_at_a_time
-from deit_fast.data.load.views import HostViews, Made, Recipe, Replace, Slot, Work
+from deit_fast.data.load.views import NO_VIEW, HostViews, Made, Recipe, Replace, Slot, Work
 from deit_fast.kernels.cuda import resample
 from deit_fast.kernels.resample import FILTERS
 
@@ -66,43 +66,39 @@ class GpuViews(HostViews):
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             yield
 
-    def make(self, ids: NDArray[np.uint64], slot: Slot) -> Made:
+    def make(self, ids: NDArray[np.uint64], slot: Slot, left: NDArray[np.bool_] = NO_VIEW) -> Made:
         work = self.begin(ids)
         work.views = slot.images[: len(ids)].view(np.uint8)
         with one_at_a_time(), self._on_stream():
             self.locate(work)
             self.plan(work)
-            decoded = self.decode_there(work)
+            decoded = self.decode_there(work, left)
             self.replace_failures(work)
             targets = self.targets(work, self.draw_mix(work), slot.targets)
             targets_there = torch.from_numpy(targets).to(self._device, non_blocking=True)
-            images = self.finish(work, decoded)
-            if self._stream is None:
-                return Made(images, targets_there, work.ids)
-            ready = torch.cuda.Event()
-            ready.record()
-            return Made(images, targets_there, work.ids, ready)
+            images, ready = self.finish(work, decoded)
+            return Made(images, targets_there, work.ids, ready, decoded.damaged if decoded is not None else None)
 
-    def decode_there(self, work: Work) -> Decoded | None:
+    def decode_there(self, work: Work, left: NDArray[np.bool_]) -> Decoded | None:
         """Decodes on the device, and on the CPU what is left; None: all on the CPU."""
         if self._ragged is None:
             self.decode(work)
             return None
-        decoded = self._ragged.decode(work.ids, work.stored, work.plans, self.resolution)
+        decoded = self._ragged.decode(work.ids, work.stored, work.plans, self.resolution, left)
         work.statuses[:] = 0
         for first, end in runs(decoded.left):
             self.decode(work.part(slice(first, end)))
         return decoded
 
-    def finish(self, work: Work, decoded: Decoded | None) -> torch.Tensor:
-        """Images (B, side, side, 3) on the device, from views decoded there, or by the CPU into the slot's memory."""
+    def finish(self, work: Work, decoded: Decoded | None) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+        """Images (B, side, side, 3) on the device, from views decoded there, or by the CPU into the slot's memory; and the
+        event after which they are whole."""
         views = self._device_images.begin(work.ids, self.resolution, decoded)
         for first, end in [(0, len(work.ids))] if decoded is None else runs(decoded.left):
             views[first:end].copy_(torch.from_numpy(work.views[first:end]), non_blocking=True)
         # the allocator's: it is the consumer's for as long as that holds it
         images = torch.empty(views.shape, dtype=self._device_images.dtype, device=self._device)
-        self._device_images.finish(images)
-        return images
+        return images, self._device_images.finish(images)
 
 
 def check_size(images: Images, recipe: Recipe, resolution: int) -> None:

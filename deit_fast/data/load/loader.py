@@ -14,7 +14,7 @@ from deit_fast.config import AugmentConfig, DataConfig, UserError, check_loading
 from deit_fast.cores import num_cores
 from deit_fast.data.format.beton import Beton, open_beton
 from deit_fast.data.load.batches import Batch, Loader, slots_of
-from deit_fast.data.load.compile_ahead import compile_ahead
+from deit_fast.data.load.compile_ahead import ON_CPU, PARTS, compile_ahead
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.order import EvalOrder, choose_subset, train_order
 from deit_fast.data.load.page_order import CHUNK_BYTES
@@ -45,7 +45,7 @@ def train_loader(
     check_loading(config, augment, rank=rank, world_size=world_size, seed=seed)
     check_device(config, augment, device)
     beton = _open(config, "train")
-    compile_ahead(beton.path)
+    compile_ahead(beton.path, tuple(PARTS) if config.decode == "gpu" else ON_CPU)
     images = images_of(beton)
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)

@@ -55,14 +55,18 @@ class Slot(NamedTuple):
 class Made:
     """A batch in a slot, as arrays; or on the device, as tensors, and whole there after the event `ready`.
 
-    images (B, H, W, 3); ids (B,) uint64 are those of the views that it shows.
+    images (B, H, W, 3); ids (B,) uint64 are those of the views that it shows. damaged: None, or tells which views (B,) bool
+    are not to be shown, since the device found their images damaged. It may wait for the device.
     """
 
     images: np.ndarray | torch.Tensor
     targets: np.ndarray | torch.Tensor
     ids: NDArray[np.uint64]
     ready: torch.cuda.Event | None = None
+    damaged: Callable[[], NDArray[np.bool_]] | None = None
 
+
+NO_VIEW = np.zeros(0, bool)
 
 # Of ids (B,), the images that did not decode, (position, reason) each, and how often that was so for this batch: writes ids of
 # others there, or raises RankError
@@ -74,8 +78,11 @@ class Views(Protocol):
 
     resolution: int
 
-    def make(self, ids: NDArray[np.uint64], slot: Slot) -> Made:
-        """Makes the batch of view ids (B,) in the slot. Raises the errors of `Replace`."""
+    def make(self, ids: NDArray[np.uint64], slot: Slot, left: NDArray[np.bool_] = NO_VIEW) -> Made:
+        """Makes the batch of view ids (B,) in the slot. Raises the errors of `Replace`.
+
+        left (B,): views that are not for the device to decode, in a batch that is made once more; else empty.
+        """
         ...
 
     @property
@@ -254,7 +261,7 @@ class CpuViews(HostViews):
         self._mean, self._std = np.array(augment.mean), np.array(augment.std)
         self._precision = PRECISIONS.get(dtype)  # None: views are left as they are, uint8
 
-    def make(self, ids: NDArray[np.uint64], slot: Slot) -> Made:
+    def make(self, ids: NDArray[np.uint64], slot: Slot, left: NDArray[np.bool_] = NO_VIEW) -> Made:
         work = self.begin(ids)
         if self._precision is None:
             work.views = slot.images[: len(ids)].view(np.uint8)

@@ -8,10 +8,12 @@ With NUMBA_ENABLE_CUDASIM=1 all this runs in Numba's simulator, on NumPy arrays 
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
-import warnings
-from collections.abc import Callable, Iterator
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ import numpy as np
 
 from deit_fast.config import UserError
 from deit_fast.kernels.cached import stamped
+from deit_fast.kernels.cuda.arguments import Packed, format_of, packed_array, packed_tuple, type_of, values_of
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +55,9 @@ def _repair_numba_cuda() -> None:
 
 _repair_numba_cuda()
 
-__all__ = ["SIMULATED", "array", "check_device", "cuda", "device_function", "kernel", "launch", "without_contraction"]
+__all__ = [
+    "SIMULATED", "array", "check_device", "cuda", "device_function", "kernel", "launch", "packed", "without_contraction",
+]  # fmt: skip
 
 
 def check_device() -> None:
@@ -129,41 +134,80 @@ def device_function(function: Callable[..., Any]) -> Any:
 
 
 def array(memory: torch.Tensor | np.ndarray) -> Any:
-    """A tensor on the device as an argument of kernels: the same memory, not copied, and nobody waits.
+    """A contiguous tensor on the device as an argument of kernels: the same memory, not copied, and nobody waits.
 
-    Made once for a buffer that is used again, since it takes longer than a launch. bfloat16 comes as the uint16 of its bits.
-    NumPy arrays and CPU tensors are for the simulator.
+    bfloat16 comes as the uint16 of its bits. NumPy arrays and CPU tensors are for the simulator.
     """
     if isinstance(memory, np.ndarray):
         return memory
     import torch
 
-    if memory.dtype == torch.bfloat16:
-        memory = memory.view(torch.uint16)
-    if SIMULATED:
-        return memory.detach().numpy()
-    return cuda.as_cuda_array(memory.detach(), sync=False)
+    if not SIMULATED:
+        return packed_array(memory)
+    return (memory.view(torch.uint16) if memory.dtype == torch.bfloat16 else memory).detach().numpy()
 
 
-@functools.lru_cache(maxsize=256)
-def _configured(function: Any, blocks: int, threads: int, stream: int, shared_bytes: int) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a small batch makes a small grid
-        return function[blocks, threads, cuda.external_stream(stream) if stream else 0, shared_bytes]
+def packed(argument: Any) -> Any:
+    """A named tuple of numbers, of `array`s, and of such tuples, as an argument of launches. What is packed is given back."""
+    return argument if SIMULATED or isinstance(argument, Packed) else packed_tuple(argument)
 
 
-def launch(function: Any, blocks: int, threads: int, *arguments: Any, shared_bytes: int = 0) -> None:
+class _Prepared:
+    """A compiled kernel and memory for its arguments, filled anew by each launch; the driver copies them."""
+
+    def __init__(self, handle: int, arguments: Sequence[Any]) -> None:
+        self._handle = ctypes.c_void_p(handle)
+        self._pack_into = struct.Struct(format_of(arguments)).pack_into
+        self._words = (ctypes.c_uint64 * (struct.calcsize(format_of(arguments)) // 8))()
+        start = ctypes.addressof(self._words)
+        self._pointers = (ctypes.c_void_p * len(self._words))(*range(start, start + ctypes.sizeof(self._words), 8))
+        self._lock = threading.Lock()  # the threads of several loaders launch
+        self._launch_kernel = _launch_kernel()
+
+    def launch(self, blocks: int, threads: int, stream: int, arguments: Sequence[Any]) -> None:
+        with self._lock:
+            self._pack_into(self._words, 0, *values_of(arguments))
+            error = self._launch_kernel(self._handle, blocks, 1, 1, threads, 1, 1, 0, stream, self._pointers, None)
+        if error:
+            raise RuntimeError(f"CUDA's driver did not launch a kernel of {blocks} blocks of {threads} threads: error {error}")
+
+
+_prepared: dict[tuple[object, ...], _Prepared] = {}
+
+
+@functools.cache
+def _launch_kernel() -> Any:
+    """cuLaunchKernel of CUDA's driver, which PyTorch has loaded."""
+    function = ctypes.CDLL("libcuda.so.1").cuLaunchKernel
+    numbers = [ctypes.c_uint] * 7
+    function.argtypes = [ctypes.c_void_p, *numbers, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    return function
+
+
+def _handle_of(function: Any, argument_types: tuple[Any, ...]) -> int:
+    """CUDA's handle of a kernel for arguments of these types, compiled and loaded on the current device."""
+    return int(function.compile(argument_types)._codelibrary.get_cufunc().handle)
+
+
+def launch(function: Any, blocks: int, threads: int, *arguments: Any) -> None:
     """Queues a kernel on PyTorch's current stream of its current device, where the arrays must lie; none where blocks is 0.
 
-    arguments: of `array`, numbers as NumPy scalars (their types count), and named tuples of these. shared_bytes: of dynamic
-    shared memory in each block.
+    arguments: of `array`, numbers as NumPy scalars (their types count), and named tuples of these that are `packed`.
+
+    Numba's own way to launch takes the host 25 to 30 us for each kernel, mostly to convert arguments. Here arrays and tuples
+    come converted, and the driver is called at once.
     """
     if blocks == 0:
         return
     if SIMULATED:
-        function[blocks, threads, 0, shared_bytes](*arguments)
+        function[blocks, threads](*arguments)
         return
     import torch
 
-    stream = torch.cuda.current_stream().cuda_stream
-    _configured(function, blocks, threads, stream, shared_bytes)(*arguments)
+    stream = torch.cuda.current_stream()
+    key = (function, stream.device_index, *[a.kind if type(a) is Packed else type(a) for a in arguments])
+    prepared = _prepared.get(key)
+    if prepared is None:
+        handle = _handle_of(function, tuple(type_of(a) for a in arguments))
+        prepared = _prepared[key] = _Prepared(handle, arguments)
+    prepared.launch(blocks, threads, stream.cuda_stream, arguments)

@@ -10,7 +10,7 @@ from deit_fast.kernels import crop, erase, mix
 from deit_fast.kernels import policy as policies
 from deit_fast.kernels.colour_jitter import NUM_STEPS as JITTER_STEPS
 from deit_fast.kernels.colour_jitter import jitter_steps
-from deit_fast.kernels.cuda.driver import cuda, device_function, kernel, launch
+from deit_fast.kernels.cuda.driver import cuda, device_function, kernel, launch, packed
 from deit_fast.kernels.cuda.tables import CUT, ERASED, FLIPPED, HEIGHT, IMAGE, KIND, LAM, PARTNER, SEED, VIEW_ID, WIDTH
 
 THREADS = 128
@@ -93,12 +93,13 @@ def draw_views(
 ) -> None:
     """Queues the drawing of all that happens to a batch of `count` views, in one launch. Arrays from `cuda.array`.
 
-    ids (>= count,) int64, the bits of view ids. how: the crops, the policy (of `policy_of`), the mix, and the probability of
-    erasing. images (N, IMAGE_LENGTH) and crops (>= count, CROP_LENGTH) int64, of `tables`: in the column IMAGE of crops stands
-    which image each view is of, the other columns are written unless crops are GIVEN. steps (>= count, S, 2) float64,
-    code and argument of each, and table (>= count, FINISH_LENGTH) int64: written.
+    ids (>= count,) int64, the bits of view ids. how: the crops, the policy (of `policy_of`) and the mix, best `packed` once
+    for all batches, and the probability of erasing. images (N, IMAGE_LENGTH) and crops (>= count, CROP_LENGTH) int64, of
+    `tables`: in the column IMAGE of crops stands which image each view is of, the other columns are written unless crops are
+    GIVEN. steps (>= count, S, 2) float64, code and argument of each, and table (>= count, FINISH_LENGTH) int64: written.
     """
     cropped, policy, mixed, erasing = how
     numbers = (np.float64(erasing), np.int64(resolution))
-    arguments = (np.uint64(seed), ids, np.int64(count), cropped, policy, mixed, *numbers, images, crops, steps, table)
+    drawn_by = packed(cropped), packed(policy), packed(mixed)
+    arguments = (np.uint64(seed), ids, np.int64(count), *drawn_by, *numbers, images, crops, steps, table)
     launch(_draw_views, -(-count // THREADS), THREADS, *arguments)

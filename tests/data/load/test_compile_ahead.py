@@ -16,11 +16,12 @@ from deit_fast.data.load import compile_ahead as module
 from deit_fast.data.load.loader import Loader, eval_loader, train_loader
 from tests.data.image_folders import convert
 
-# prints the functions that a process compiles until its first batches of training and of evaluation
+# prints the functions that a process compiles for its first batches, of training and of evaluation, decoded here or on a device
 PROGRAM = """
 import sys, torch
 from numba.core import event
 from deit_fast.config import AugmentConfig, DataConfig
+from deit_fast.data.load.compile_ahead import _try_out as try_out
 from deit_fast.data.load.loader import eval_loader, train_loader
 
 data = DataConfig(train=sys.argv[1], val=sys.argv[1], batch_size=4, resolution=48)
@@ -28,6 +29,7 @@ place = {"rank": 0, "world_size": 1, "device": torch.device("cpu")}
 with event.install_recorder("numba:compile") as recorder:
     for loader in (train_loader(data, AugmentConfig(repeats=2), seed=1, **place), eval_loader(data, AugmentConfig(), **place)):
         next(iter(loader))
+        try_out(loader, "gather")
         loader.close()
 print(sorted(str(record.data["dispatcher"].py_func.__qualname__) for _, record in recorder.buffer if record.is_start))
 """
@@ -53,7 +55,7 @@ def _loaders(beton: Path) -> list[Loader]:
 
 @pytest.mark.slow
 def test_the_first_batches_find_all_compiled(beton: Path) -> None:
-    module.compile_ahead(beton)
+    module.compile_ahead(beton, tuple(module.PARTS))
     command = [sys.executable, "-c", PROGRAM, str(beton)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -63,8 +65,8 @@ def test_the_first_batches_find_all_compiled(beton: Path) -> None:
 def test_of_two_that_begin_at_once_one_compiles(beton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
 
-    def compile_slowly(path: Path) -> bool:
-        begun.append(path)
+    def compile_slowly(path: Path, parts: list[str]) -> bool:
+        begun.append((path, parts))
         time.sleep(0.3)
         return True
 
@@ -75,11 +77,13 @@ def test_of_two_that_begin_at_once_one_compiles(beton: Path, tmp_path: Path, mon
         thread.start()
     for thread in threads:
         thread.join()
-    assert begun == [beton]
+    assert begun == [(beton, ["decode", "rest"])]
+    module.compile_ahead.__wrapped__(beton, tuple(module.PARTS))  # what is compiled already is left out
+    assert begun[1:] == [(beton, ["gather"])]
 
 
-def test_the_functions_of_both_parts_are_found() -> None:
-    decoding, rest = (module._names(list(functions)) for functions in module.PARTS.values())
+def test_the_functions_of_all_parts_are_found() -> None:
+    decoding, rest, gathering = (module._names(list(functions)) for functions in module.PARTS.values())
     assert {
         "deit_fast.kernels.decode.decode_batch_by",
         "deit_fast.kernels.decode._decode_group",
@@ -88,6 +92,7 @@ def test_the_functions_of_both_parts_are_found() -> None:
     assert {"deit_fast.kernels.operations.apply_all_by", "deit_fast.kernels.mix.soft_targets"} <= rest
     assert "deit_fast.kernels.rng.sample_of" in decoding & rest
     assert not any("operations" in name for name in decoding)
+    assert {"deit_fast.kernels.gather.gather", "deit_fast.kernels.jpeg.sent_tiles.send"} <= gathering
 
 
 def test_a_loader_that_was_tried_out_is_as_it_was(beton: Path) -> None:
@@ -109,7 +114,7 @@ def test_what_fails_leaves_no_mark(beton: Path, tmp_path: Path, monkeypatch: pyt
     (tmp_path / "compiled-of-others").touch()
     module.compile_ahead.__wrapped__(beton)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"compiling.lock", "compiled-{}-{}".format(*module._digests())}
+    assert names == {"compiling.lock", *("compiled-{}-{}-{}".format(part, *module._digests()) for part in module.ON_CPU)}
     monkeypatch.setattr(module, "_compile", None)  # is not called again
     module.compile_ahead.__wrapped__(beton)
 

@@ -214,6 +214,9 @@ class _Transfer:
         self._memories, self._sent = memories, [memory.clone() for memory in memories]
         self.num_waits = 0
 
+    def record(self) -> None:
+        """The next transfer begins, of which the test makes another object."""
+
     def synchronize(self) -> None:
         assert all(torch.equal(memory, sent) for memory, sent in zip(self._memories, self._sent, strict=True))
         self.num_waits += 1
@@ -251,16 +254,23 @@ def test_what_is_damaged_or_of_another_kind_is_left_to_the_cpu(
 
     def picky(memory: DeviceMemory, totals: Totals) -> None:
         decode_tiles(memory, totals)
-        memory.statuses[totals.jpegs - 2] = device_tables.UNSUPPORTED
+        if len(sent) == 1:
+            memory.statuses[totals.jpegs - 2] = device_tables.UNSUPPORTED
 
     monkeypatch.setattr(gpu_decode, "decode_tiles", picky)
     ids = _ids([0, 2, 2, 4, 5, 7, 9, 9, 10])
     plans = images.plans(ids, "centre")
     decoder = images.decoder()
-    decoded = images.decode(decoder, ids, plans)
-    assert decoded.left.tolist() == [False, True, True, False, True, True, True, True, False]
+    of_host = images.decode(decoder, ids, plans)
+    damaged = of_host.damaged()
+    assert (of_host.left ^ damaged).tolist() == [False, True, True, False, True, True, True, True, False]
     assert decoder.num_refused == 4
     assert len(sent[0]) == 5  # 2 and 7 are seen from the header
+    assert damaged[6:8].all()
+    decoded = decoder.decode(ids, images.stored(ids), plans, RESOLUTION, damaged)
+    assert (decoded.left == of_host.left | damaged).all()
+    assert not decoded.damaged().any()
+    assert decoder.num_refused == 4  # none is counted twice
     of_cpu, statuses = images.views(ids, plans)
     kept = ~decoded.left
     np.testing.assert_array_equal(_views_of(decoded)[kept], of_cpu[kept])

@@ -1,5 +1,6 @@
 """The loader against Pillow and torchvision, through betons that stock FFCV wrote; its threads, errors and repeatability."""
 
+import dataclasses
 import gc
 import hashlib
 import io
@@ -21,6 +22,7 @@ from deit_fast.config import AugmentConfig, DataConfig, UserError
 from deit_fast.data import ffcv_ops
 from deit_fast.data.format.beton import open_beton
 from deit_fast.data.load.loader import Loader, eval_loader, train_loader
+from deit_fast.data.load.views import NO_VIEW, Made, Slot
 from deit_fast.kernels import crop, rng
 from tests.pillows import resized, with_shorter_side
 
@@ -234,6 +236,41 @@ def test_exception_in_the_thread_reaches_the_loop(jpeg_beton: Path, monkeypatch:
     monkeypatch.setattr(loader, "make_batch", fail)
     with pytest.raises(RuntimeError, match="made up"):
         list(loader)
+
+
+def test_a_batch_in_doubt_is_judged_once_the_next_is_queued_and_made_again_without_what_is_damaged(
+    jpeg_beton: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a device tells of damage: late, and of the images that are not left to the CPU."""
+    expected = [batch.copy() for batch in _train(jpeg_beton)]
+    loader, events = _train(jpeg_beton), []
+    views = loader.views()
+    make, number_of = views.make, {batch.samples.numpy().tobytes(): number for number, batch in enumerate(expected)}
+
+    def made_in_doubt(ids: np.ndarray, slot: Slot, left: np.ndarray = NO_VIEW) -> Made:
+        number = number_of[rng.sample_of(ids).astype(np.int64).tobytes()]
+        events.append(("made", number, left.tolist()))
+
+        def damaged() -> np.ndarray:
+            events.append(("asked", number, left.tolist()))
+            return np.arange(len(ids)) == (2 if number == 1 and not len(left) else -1)
+
+        made = make(ids, slot, left)
+        if number == 1 and not len(left):
+            made.images[:] = 0
+        return dataclasses.replace(made, damaged=damaged)
+
+    monkeypatch.setattr(views, "make", made_in_doubt)
+    ours = [batch.copy() for batch in loader]
+    for mine, other in zip(ours, expected, strict=True):
+        assert torch.equal(mine.images, other.images)
+        assert torch.equal(mine.samples, other.samples)
+    again = [place == 2 for place in range(len(expected[1].samples))]
+    assert events[:7] == [
+        ("made", 0, []), ("made", 1, []), ("asked", 0, []), ("made", 2, []), ("asked", 1, []), ("made", 1, again),
+        ("asked", 1, again),
+    ]  # fmt: skip
+    assert events[-1] == ("asked", len(expected) - 1, [])
 
 
 def test_pytorchs_threads_are_left_alone(jpeg_beton: Path) -> None:

@@ -104,6 +104,7 @@ def compiled_here(name: str, *others: str) -> ModuleType:
         device_function=decorated,
         kernel=lambda **_: decorated,
         launch=launch,
+        packed=lambda argument: argument,
         array=lambda memory: memory if isinstance(memory, np.ndarray) else memory.numpy(),
     )
     modules = (*others, name)
