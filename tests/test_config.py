@@ -30,9 +30,9 @@ TRAINABLE = RunConfig(data=DataConfig(train="train.beton", val="val.beton"))
 SECTIONS = {name: kind for name, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
 OPTIONS = [(section, field) for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)]
 NOT_PATHS = {
-    "augment.auto_augment", "bench.against", "bench.models", "bench.precisions", "bench.work", "budget.until", "distil.teacher",
-    "model.name", "report.published", "slurm.account", "slurm.constraint", "slurm.partition", "slurm.qos",
-    "source.image_column", "source.label_column",
+    "augment.auto_augment", "bench.against", "bench.choices", "bench.models", "bench.precisions", "bench.work", "budget.until",
+    "distil.teacher", "model.name", "report.published", "slurm.account", "slurm.constraint", "slurm.partition",
+    "slurm.qos", "source.image_column", "source.label_column",
 }  # fmt: skip
 UNBOUNDED = {"augment.mean"}  # numbers that may be anything finite, which the reading of options sees to
 

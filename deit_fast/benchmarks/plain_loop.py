@@ -15,6 +15,7 @@ from timm.utils import ModelEmaV3, dispatch_clip_grad
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -25,7 +26,7 @@ class Recipe:
     precision: of autocast, None for float32. accumulate: pieces of a batch. loss: cross-entropy, or binary cross-entropy with
     targets above bce_threshold as 1 (None: as they are). clip_mode: timm's names. ema_decay: None for no average.
     kind, alpha, tau, soft_scale: of distillation, as arXiv 2012.12877 and DeiT's losses.py have them. bf16_gradients: ranks
-    exchange them in bfloat16. compile: a mode of torch.compile, or off.
+    exchange them in bfloat16. compile: a mode of torch.compile, or off. attention: its kernel, None for PyTorch's choice.
     """
 
     precision: torch.dtype | None = None
@@ -41,6 +42,7 @@ class Recipe:
     soft_scale: Literal["code", "paper"] = "code"
     bf16_gradients: bool = False
     compile: str = "off"
+    attention: SDPBackend | None = None
 
 
 class PlainLoop:
@@ -65,6 +67,8 @@ class PlainLoop:
         self._optimizer, self._recipe, self._teacher = optimizer, recipe, teacher
         self.average = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
         self._model = model
+        if recipe.attention is not None:
+            model = _Attending(model, recipe.attention)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=recipe.precision == torch.float16)
         self._clipped = list(model.parameters() if clipped is None else clipped)
         self._ranks: DistributedDataParallel | None = None
@@ -121,3 +125,15 @@ class PlainLoop:
             divisor = student.numel() if recipe.soft_scale == "code" else len(student)
             distillation = F.kl_div(mine, wanted, reduction="sum", log_target=True) * recipe.tau**2 / divisor
         return (1 - recipe.alpha) * loss + recipe.alpha * distillation
+
+
+class _Attending(nn.Module):
+    """A model that computes attention by one kernel."""
+
+    def __init__(self, model: nn.Module, kernel: SDPBackend) -> None:
+        super().__init__()
+        self.model, self.kernel = model, kernel
+
+    def forward(self, images: torch.Tensor) -> Any:
+        with sdpa_kernel(self.kernel):
+            return self.model(images)

@@ -14,11 +14,13 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from deit_fast.benchmarks.choices import OPTIONS, other_choices
 from deit_fast.benchmarks.interleave import interleaved, spread, summary, wait_for
 from deit_fast.benchmarks.plain_loop import PlainLoop, Recipe
-from deit_fast.benchmarks.result import described, setting_of, title
+from deit_fast.benchmarks.result import check_names, described, setting_of, title
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.data.load.loader import Batch
+from deit_fast.model.attention_kernel import BACKENDS
 from deit_fast.model.heads import head_logits, is_distilled
 from deit_fast.record.clock import Clock
 from deit_fast.train import optim
@@ -45,22 +47,36 @@ def bench_step(config: RunConfig) -> dict[str, Any]:
     Both are measured in turns, bench.rounds times bench.steps steps each; the first steps, which compile, and one more round
     come first and do not count. The ratio is the median over the rounds. Without train.compile, the operators that a step calls
     are counted too: a measure without noise.
+
+    Beside them, our step with each other value of the options of bench.choices, and its ratio to ours; `lacks` has the reason
+    for each value that this device or model cannot use.
     """
+    check_names("choices", config.bench.choices, OPTIONS)
     # the rest of a training run's conditions hold; its betons are not read
     check_training(
         dataclasses.replace(config, data=dataclasses.replace(config.data, train="synthetic", val="synthetic")),
         world_size_of_environment(),
     )
     with joined_world(config.train.device) as world, Stop(world) as stop:
-        learner = Learner(config, world, num_classes=NUM_CLASSES, steps_per_epoch=STEPS_PER_EPOCH)
+        learner = _learner(config, world)
         batch = synthetic_batch(config, world.device)
         bare, _ = bare_loop(learner, batch)  # before the learner moves: it takes a copy of the weights
         steps = {"ours": our_loop(learner, batch, stop), "bare": bare}
+        lacks = {}
+        for name, other in other_choices(config, config.bench.choices).items():
+            try:
+                steps[name] = our_loop(_learner(other, world), batch, stop)
+            except UserError as error:
+                lacks[name] = str(error)
         result = _measure(config, world, steps)
-        result |= setting_of(learner) | described(config)
+        result |= {"lacks": lacks} | setting_of(learner) | described(config)
     if world.is_main:
         print(_table(result))
     return result
+
+
+def _learner(config: RunConfig, world: World) -> Learner:
+    return Learner(config, world, num_classes=NUM_CLASSES, steps_per_epoch=STEPS_PER_EPOCH)
 
 
 def synthetic_batch(config: RunConfig, device: torch.device, num_classes: int = NUM_CLASSES) -> Batch:
@@ -72,7 +88,7 @@ def synthetic_batch(config: RunConfig, device: torch.device, num_classes: int = 
     targets = torch.zeros(size, num_classes).scatter_add_(1, classes, torch.tensor([[0.7, 0.3]]).expand(size, 2)).to(device)
     ids = torch.arange(size)
     images = images.contiguous(memory_format=memory_format(config.train.channels_last))
-    return Batch(images, targets, ids, torch.zeros_like(ids))
+    return Batch(images, targets, ids, torch.zeros_like(ids), is_fixed=True)
 
 
 def our_loop(learner: Learner, batch: Batch, stop: Stop) -> Step:
@@ -112,6 +128,7 @@ def bare_loop(learner: Learner, batch: Batch) -> tuple[Step, nn.Module]:
         soft_scale=distil.soft_scale,
         bf16_gradients=train.gradient_compression == "bf16",
         compile=train.compile,
+        attention=BACKENDS.get(train.attention),
     )
     plain = PlainLoop(
         _TwoHeads(model) if learner.teacher is not None and is_distilled(model) else model,
@@ -154,6 +171,11 @@ def _measure(config: RunConfig, world: World, steps: dict[str, Step]) -> dict[st
         "seconds_per_step": {name: summary(values) for name, values in rounds.items()},
         "images_per_second": {name: views / statistics.median(values) for name, values in rounds.items()},
         "ratio": {**summary(ratios), "of_fastest_rounds": min(rounds["ours"]) / min(rounds["bare"])},
+        "choices_over_ours": {
+            name: summary([choice / ours for choice, ours in zip(values, rounds["ours"], strict=True)])
+            for name, values in rounds.items()
+            if name not in ("ours", "bare")
+        },
         "rounds": rounds,
         "steps": bench.steps,
         "first_steps": FIRST_STEPS,
@@ -188,15 +210,20 @@ def _table(result: dict[str, Any]) -> str:
     for name, seconds in result["seconds_per_step"].items():
         milliseconds = [1000 * value for value in result["rounds"][name]]
         lines.append(
-            f"  {name:12}{1000 * seconds['median']:10,.2f} ms a step {result['images_per_second'][name]:12,.1f} images/s   "
+            f"  {name:20}{1000 * seconds['median']:10,.2f} ms a step {result['images_per_second'][name]:12,.1f} images/s   "
             f"({spread(milliseconds, 2)})"
         )
     ratio, operators, first = result["ratio"], result["operators"], result["first_steps_seconds"]
     lines += [
-        f"  ours / bare {ratio['median']:10.3f}   ({ratio['min']:.3f} to {ratio['max']:.3f}; of the fastest rounds "
+        f"  {'ours / bare':20}{ratio['median']:10.3f}   ({ratio['min']:.3f} to {ratio['max']:.3f}; of the fastest rounds "
         f"{ratio['of_fastest_rounds']:.3f})",
         *([f"  operators in a step: ours {operators['ours']:,}, bare {operators['bare']:,}"] if operators else []),
         f"  first {result['first_steps']} steps{', compilation included' * (result['compile'] != 'off')}: ours "
         f"{first['ours']:.1f} s, bare {first['bare']:.1f} s",
+        *(
+            f"  {name + ' / ours':28}{of_ours['median']:.3f}   ({of_ours['min']:.3f} to {of_ours['max']:.3f})"
+            for name, of_ours in result["choices_over_ours"].items()
+        ),
+        *(f"  {name:20}left out: {lack}" for name, lack in result["lacks"].items()),
     ]
     return "\n".join(lines)

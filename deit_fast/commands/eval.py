@@ -19,7 +19,7 @@ COMMAND = Command(
         "eval",
         *of("model", "name", "options", "blurpool"),
         *of("data", "val", "eval_batch_size", "eval_resolution", "eval_crop_ratio", "decode", "num_workers", "batches_ahead"),
-        *of("train", "device", "amp", "channels_last"),
+        *of("train", "device", "amp", "channels_last", "attention"),
     ),
     run=_run,
     usual=(

@@ -17,6 +17,6 @@ USUAL = (
 # of a single training step; the rest of the section `train` is about epochs, records and checkpoints
 STEP = (
     *("model", "distil", "optim", "schedule"),
-    *of("train", "epochs", "seed", "amp", "channels_last", "compile", "loss", "bce_threshold", "mode", "accumulate"),
-    *of("train", "gradient_compression", "ema_decay", "ema_warmup"),
+    *of("train", "epochs", "seed", "amp", "channels_last", "compile", "attention", "patch_embed", "loss", "bce_threshold"),
+    *of("train", "mode", "accumulate", "gradient_compression", "ema_decay", "ema_warmup"),
 )

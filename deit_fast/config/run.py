@@ -168,6 +168,16 @@ class TrainConfig(Options):
     compile: Literal["off", "default", "reduce-overhead", "max-autotune"] = option(
         "off", "torch.compile mode", decides=Decides.TIME
     )
+    attention: Literal["auto", "flash", "cudnn", "efficient", "math"] = option(
+        "auto",
+        "PyTorch's kernel for attention, of model and teacher; one that cannot run here is refused; auto: PyTorch's choice",
+        decides=Decides.TIME,
+    )
+    patch_embed: Literal["conv", "linear"] = option(
+        "conv",
+        "how a model computes its patch embedding: convolution, or linear layer; the same but for rounding",
+        decides=Decides.TIME,
+    )
     loss: Literal["ce", "bce"] = option("ce", "cross-entropy with soft targets (DeiT), or binary cross-entropy (DeiT III)")
     bce_threshold: float | None = option(
         0.0,

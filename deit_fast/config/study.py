@@ -74,6 +74,9 @@ class BenchConfig(Options):
     )
     seconds: float = option(3.0, "seconds for one measurement: minimum for loader, target for eval", within=ABOVE_0)
     against: tuple[str, ...] = option((), "rivals to measure beside ours: timm, ffcv (stock FFCV), dali", unset="off")
+    choices: tuple[str, ...] = option(
+        (), "options of train whose other values are measured too: attention, patch_embed", unset="off"
+    )
     work: tuple[str, ...] = option(
         (),
         "what to measure: stages and threads, with the options of data and augment; recipe3, recipe1, crop, raw and "

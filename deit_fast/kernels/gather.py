@@ -123,11 +123,17 @@ def _plan_job(row, memory_at, lengths, need, facts, job, jpeg):  # type: ignore[
 
 
 @compiled()
-def _place_jobs(jobs, jpegs):  # type: ignore[no-untyped-def]
-    """The `Totals` after the number of jobs; gives each job that is taken its part of memory, and each JPEG its row."""
+def _place_jobs(jobs, jpegs, most_bytes):  # type: ignore[no-untyped-def]
+    """The `Totals` after the number of jobs; gives each job that is taken its part of memory, and each JPEG its row.
+
+    Takes no more than fit into so many bytes of pixels.
+    """
     raw = np.int64(0)
     for job in jobs:
         if job[IS_TAKEN] == 1 and job[IS_JPEG] == 0:
+            if raw + job[SIZE] > most_bytes:
+                job[IS_TAKEN] = 0
+                continue
             job[START] = raw
             raw += job[SIZE]
     num_jpegs = num_tiles = num_blocks = encoded = np.int64(0)
@@ -139,6 +145,9 @@ def _place_jobs(jobs, jpegs):  # type: ignore[no-untyped-def]
             row[:] = jpegs[i]
             job[JPEG], job[START] = num_jpegs, encoded
             of_tiles, of_blocks, of_pixels = sent_tiles.place(row, num_tiles, num_blocks, encoded, pixels)
+            if pixels + of_pixels > most_bytes:
+                job[IS_TAKEN] = 0
+                continue
             num_jpegs += 1
             num_tiles += of_tiles
             num_blocks += of_blocks
@@ -149,11 +158,12 @@ def _place_jobs(jobs, jpegs):  # type: ignore[no-untyped-def]
 
 @compiled(parallel=True)
 def plan_jobs(  # type: ignore[no-untyped-def]
-    ids, stored, memory_at, lengths, plans, kind, side, left, num_workers, jobs, jpegs
+    ids, stored, memory_at, lengths, plans, kind, side, left, most_bytes, num_workers, jobs, jpegs
 ):
     """Fills jobs (>= B, JOB_LENGTH) int64 and jpegs (>= B, device_tables.JPEG_LENGTH) int64; gives the `Totals`.
 
     Arguments as for `decode.decode_batch`; side: of the views; left (B,) bool: views that are the CPU's to decode.
+    most_bytes: of pixels; images that do not fit are left to the CPU.
     """
     num_jobs = _group(ids, jobs)
     counter = np.zeros(1, np.int64)
@@ -167,7 +177,7 @@ def plan_jobs(  # type: ignore[no-untyped-def]
             if left[first:end].any() or _most_taps(plans[first:end], kind) > tables.MAX_TAPS:
                 jobs[number, IS_TAKEN] = 0
             number = take(counter.ctypes.data)
-    return num_jobs, *_place_jobs(jobs[:num_jobs], jpegs)
+    return num_jobs, *_place_jobs(jobs[:num_jobs], jpegs, most_bytes)
 
 
 @compiled(parallel=True)

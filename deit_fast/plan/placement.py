@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import torch
 
-from deit_fast.config import RunConfig, UserError
+from deit_fast.config import RunConfig, TrainConfig, UserError
 from deit_fast.data.load.loader import Batch, Loader, train_loader
 from deit_fast.data.load.placement import check_device
 from deit_fast.train.dist import World
+from deit_fast.train.inputs import fixed_inputs
 from deit_fast.train.learner import Learner
 from deit_fast.train.step import on_device
 
@@ -40,7 +41,7 @@ def training_rate(config: RunConfig, world: World) -> float:
         steps_per_epoch = max(1, loader.order.steps_per_epoch)
         sizes = {"num_classes": loader.beton.num_classes, "steps_per_epoch": steps_per_epoch}
         learner = Learner(config, World(0, 1, world.device), starts_anew=False, **sizes)
-        batches = _endless(loader, world.device, config.train.channels_last)
+        batches = _endless(loader, world.device, config.train)
 
         def train_on(number: int) -> None:
             learner.train_on(next(batches), 0, number % steps_per_epoch)
@@ -62,10 +63,11 @@ def training_rate(config: RunConfig, world: World) -> float:
             torch.cuda.empty_cache()
 
 
-def _endless(loader: Loader, device: torch.device, channels_last: bool) -> Iterator[Batch]:
+def _endless(loader: Loader, device: torch.device, train: TrainConfig) -> Iterator[Batch]:
+    inputs = fixed_inputs(train, device)
     for epoch in itertools.count():
         loader.set_epoch(epoch)
-        yield from on_device(loader, device, channels_last=channels_last)
+        yield from on_device(loader, device, channels_last=train.channels_last, inputs=inputs)
 
 
 def with_places(config: RunConfig, places: Places) -> RunConfig:

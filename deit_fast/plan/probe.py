@@ -21,7 +21,6 @@ from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import Clock
 from deit_fast.train.evaluate import num_batches
 from deit_fast.train.run_folder import Keeper
-from deit_fast.train.step import on_device
 from deit_fast.train.trainer import Trainer
 
 _ROUND_SECONDS = 1.0  # of steps, at least, where an epoch has so many
@@ -163,12 +162,9 @@ class _Probe:
 
     def _batches(self, resolution: int) -> Generator[Batch, None, None]:
         """The batches of an epoch at a resolution; the time until the first one is noted."""
-        loader = self._trainer.train_loader
         started = time.perf_counter()
-        loader.set_resolution(resolution)
-        loader.set_epoch(next(self._epochs) % self._trainer.config.train.epochs)
-        channels_last = self._trainer.config.train.channels_last
-        with contextlib.closing(on_device(loader, self._world.device, channels_last=channels_last)) as batches:
+        epoch = next(self._epochs) % self._trainer.config.train.epochs
+        with contextlib.closing(self._trainer.batches_at(resolution, epoch)) as batches:
             for number, batch in enumerate(batches):
                 if number == 0:
                     self._epoch_starts.append(time.perf_counter() - started)

@@ -20,6 +20,7 @@ from deit_fast.data.format.classes import training_labels
 from deit_fast.data.load.loader import Loader, eval_loader
 from deit_fast.data.load.order import EvalOrder
 from deit_fast.data.load.placement import eval_place
+from deit_fast.model.attention_kernel import attention_kernel, try_attention
 from deit_fast.model.create import create_model
 from deit_fast.model.heads import fuse, head_logits, is_distilled
 from deit_fast.model.memory_format import to_channels_last
@@ -36,10 +37,12 @@ _FUSIONS = {"code": "mean of logits", "paper": "sum of softmaxes"}
 class Decision:
     """Logits by which a model decides; for two heads, as eval.heads and eval.fusion say."""
 
-    def __init__(self, model: nn.Module, config: EvalConfig, compile_mode: str = "off") -> None:
-        """compile_mode: off, or anything else, where the model is compiled once for batches of any size."""
+    def __init__(self, model: nn.Module, config: EvalConfig, *, attention: str = "auto", compile_mode: str = "off") -> None:
+        """attention: train.attention. compile_mode: off, or anything else, where the model is compiled once for batches of
+        any size."""
         self._model = model
         self._config = config
+        self._attention = attention
         self._is_distilled = is_distilled(model)
         if config.heads != "both" and not self._is_distilled:
             raise UserError(f"eval.heads={config.heads}: the model has one head; want both, or a distilled model")
@@ -53,11 +56,10 @@ class Decision:
         return logits
 
     def _of_heads(self, images: torch.Tensor) -> torch.Tensor:
-        if not self._is_distilled:
-            logits: torch.Tensor = self._model(images)
-            return logits.float()
-        class_logits, distillation_logits = head_logits(self._model, images)
-        assert distillation_logits is not None
+        with attention_kernel(self._attention):
+            class_logits, distillation_logits = head_logits(self._model, images)
+        if distillation_logits is None:
+            return class_logits.float()
         return fuse(class_logits.float(), distillation_logits.float(), self._config.heads, self._config.fusion)
 
 
@@ -161,7 +163,9 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
                 model = to_channels_last(model)
             amp = resolve_amp(config.train.amp, world.device)
             check_dtype(data.dtype, amp)
-            decision = Decision(model, config.eval)
+            decision = Decision(model, config.eval, attention=config.train.attention)
+            if config.train.attention != "auto":
+                _try_attention(config, model, resolution, world.device)
             how: dict[str, Any] = {"amp": amp, "channels_last": config.train.channels_last}
             result = evaluate(decision, loader, world, **how, labels=labels)
             assert result is not None
@@ -183,6 +187,14 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         "checkpoint": config.eval.checkpoint,
         "val": data.val,
     }
+
+
+@torch.inference_mode()
+def _try_attention(config: RunConfig, model: nn.Module, resolution: int, device: torch.device) -> None:
+    """Raises UserError if the model cannot use the kernel of train.attention on the device."""
+    images = torch.zeros(1, 3, resolution, resolution, device=device)
+    with autocast(resolve_amp(config.train.amp, device), device):
+        try_attention(config.train.attention, model, images, option=f"checkpoint {config.eval.checkpoint}")
 
 
 def _read(config: RunConfig) -> _Trained:

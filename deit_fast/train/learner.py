@@ -14,16 +14,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from deit_fast.config import RunConfig, UserError, eval_resolution
 from deit_fast.data.load.loader import Batch
+from deit_fast.model.attention_kernel import try_attention
 from deit_fast.model.create import create_model
 from deit_fast.model.memory_format import to_channels_last
 from deit_fast.model.parts import freeze_except
+from deit_fast.model.patches import use_linear_patches
 from deit_fast.model.weights import fit_weights, weights_of
 from deit_fast.train import optim, schedule
 from deit_fast.train.checkpoint import load_any
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
 from deit_fast.train.objective import Objective
-from deit_fast.train.step import TrainStep, check_dtype, resolve_amp
+from deit_fast.train.step import TrainStep, autocast, check_dtype, resolve_amp
 from deit_fast.train.teacher import Teacher, create_teacher
 
 
@@ -65,6 +67,8 @@ class Learner:
             weights = weights_of(content, config.model.weights_from, path=config.model.weights)
             self.remarks += fit_weights(model, weights, path=config.model.weights)
         freeze_except(model, config.model.trains)
+        if config.train.patch_embed == "linear":
+            use_linear_patches(model)
         model = model.to(self.world.device)
         return to_channels_last(model) if config.train.channels_last else model
 
@@ -81,6 +85,7 @@ class Learner:
             device=self.world.device,
             channels_last=config.train.channels_last,
             compile_mode=config.train.compile,
+            attention=config.train.attention,
         )
         self.remarks += [f"teacher: {line}" for line in teacher.adapted]
         return teacher
@@ -90,13 +95,29 @@ class Learner:
         data, train, device = self.config.data, self.config.train, self.world.device
         epochs = range(train.epochs)
         sides = {schedule.resolution_of_epoch(data, epoch=epoch, epochs=train.epochs) for epoch in epochs}
-        name = f"model.name={self.config.model.name}"
-        _check_resolutions(self.model, name, {*sides, eval_resolution(data), data.resolution}, device)
+        name, all_sides = f"model.name={self.config.model.name}", {*sides, eval_resolution(data), data.resolution}
+        _check_resolutions(self.model, name, all_sides, device)
         if self.teacher is not None:
             teacher = f"distil.teacher={self.config.distil.teacher}"
             _check_resolutions(self.teacher.model, teacher, {*sides, data.resolution}, device)
         self.set_mode()
+        if train.attention != "auto":
+            self._try_attention(copy.deepcopy(self.model), name, all_sides)
+            if self.teacher is not None:
+                with torch.no_grad():
+                    self._try_attention(self.teacher.model, teacher, sides, is_needed=False)
         _check_single_image(self.model, smallest_piece(data.batch_size, train.accumulate), min(sides), device)
+
+    def _try_attention(self, model: nn.Module, option: str, sides: Iterable[int], *, is_needed: bool = True) -> None:
+        """Raises UserError if a model cannot use the kernel of train.attention at each of the sides, in pixels, or has no use
+        for one where one is needed. option: names the model in the error."""
+        kernel, device = self.config.train.attention, self.world.device
+        num_calls = 0
+        for side in sides:
+            with autocast(self.step.amp, device):  # two images, for batch statistics
+                num_calls += try_attention(kernel, model, torch.zeros(2, 3, side, side, device=device), option=option)
+        if is_needed and num_calls == 0:
+            raise UserError(f"train.attention={kernel}: {option} asks PyTorch for no attention; want auto")
 
     def set_mode(self) -> None:
         """Put the model into its training mode, by train.mode."""

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from deit_fast.config import DistilConfig, TrainConfig, UserError
+from deit_fast.model.attention_kernel import attention_kernel
 from deit_fast.model.heads import head_logits, is_distilled
 
 
@@ -33,11 +34,12 @@ class Objective(nn.Module):
         images (B, 3, H, W); targets (B, C) float32 soft targets; teacher_logits (B, C) where distil.kind is not off. A
         decision is correct if the highest logit is that of the highest target.
         """
-        if teacher_logits is not None and self._has_token:
-            logits, token_logits = head_logits(self.model, images)
-            assert token_logits is not None
-        else:
-            logits = token_logits = self.model(images)
+        with attention_kernel(self._train.attention):
+            if teacher_logits is not None and self._has_token:
+                logits, token_logits = head_logits(self.model, images)
+                assert token_logits is not None
+            else:
+                logits = token_logits = self.model(images)
         if self._train.loss == "bce":
             loss = binary_cross_entropy(logits, targets, self._train.bce_threshold)
         else:

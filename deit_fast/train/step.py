@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,9 +19,10 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compr
 from torch.nn.parallel import DistributedDataParallel
 
 from deit_fast.config import OptimConfig, TrainConfig, UserError
-from deit_fast.data.load.loader import Batch
+from deit_fast.data.load.loader import Batch, Loader
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
+from deit_fast.train.inputs import NUM_IN_TURN, FixedInputs, has_graphs
 from deit_fast.train.objective import Objective
 from deit_fast.train.optim import clip_gradients, clipped_parameters, set_lr
 
@@ -33,13 +36,20 @@ def memory_format(channels_last: bool) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-def on_device(batches: Iterable[Batch], device: torch.device, *, channels_last: bool) -> Generator[Batch, None, None]:
+def on_device(
+    batches: Iterable[Batch], device: torch.device, *, channels_last: bool, inputs: FixedInputs | None = None
+) -> Generator[Batch, None, None]:
     """The batches as they come, their images in the memory format of train.channels_last; on CUDA their copies run on a
     stream of their own.
 
     The trainer only queues its kernels, so that it asks for batch n + 1 while the device is at step n: the copy, on another
     stream, does not wait for that step to end. The stream of the trainer waits for the copy.
+
+    inputs: of batches that are a loader's; they are copied there, each valid until the next but one is asked for.
     """
+    if inputs is not None:
+        assert isinstance(batches, Loader)
+        batches = (dataclasses.replace(batch, is_fixed=True) for batch in batches.batches(inputs.fill))
     wanted = memory_format(channels_last)
     if device.type != "cuda":
         for batch in batches:
@@ -47,7 +57,11 @@ def on_device(batches: Iterable[Batch], device: torch.device, *, channels_last: 
         return
     copies = torch.cuda.Stream(device)
     iterator = iter(batches)
+    ends: deque[torch.cuda.Event] = deque(maxlen=NUM_IN_TURN)  # of the last steps
     while True:
+        if inputs is not None:  # the next batch takes the place of one that the step before the last has read
+            ends.append(torch.cuda.current_stream(device).record_event())
+            copies.wait_event(ends[0])
         with torch.cuda.stream(copies):
             made = next(iterator, None)
             if made is None:
@@ -106,6 +120,8 @@ class TrainStep:
         if train.compile != "off":
             # around the exchange, so that compiled graphs end at its buckets and gradients travel while others are computed
             self._forward = torch.compile(self._forward, mode=train.compile, dynamic=False)  # type: ignore[assignment]
+        # for batches that do not lie at fixed addresses; None: no graph reads them
+        self._inputs = FixedInputs(world.device, num_in_turn=1) if has_graphs(train, world.device) else None
         self._sums = torch.zeros(train.log_every, 2, device=world.device)  # loss and correct decisions of each unread step
         self._num_unread = 0
         self._num_views = 0
@@ -121,8 +137,7 @@ class TrainStep:
             torch.compiler.cudagraph_mark_step_begin()
         set_lr(self.optimizer, lr)
 
-        images = batch.images.chunk(self._train.accumulate)
-        targets = batch.targets.chunk(self._train.accumulate)
+        images, targets = self._pieces(batch)
         teacher_logits = [self._taught(piece) for piece in images]
         for number, piece in enumerate(zip(images, targets, teacher_logits, strict=True)):
             share = len(piece[0]) / len(batch.images)
@@ -142,6 +157,18 @@ class TrainStep:
             self._average.update()
         self._num_unread += 1
         self._num_views += len(batch.images)
+
+    def _pieces(self, batch: Batch) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Images and targets in train.accumulate pieces; where steps are CUDA graphs, at fixed addresses, which PyTorch is
+        told."""
+        images, targets = batch.images, batch.targets
+        if self._inputs is not None and not batch.is_fixed:
+            images, targets = self._inputs.fill(images, targets)
+        pieces = images.chunk(self._train.accumulate), targets.chunk(self._train.accumulate)
+        if self._inputs is not None:
+            for tensor in itertools.chain(*pieces):
+                torch._dynamo.mark_static_address(tensor, guard=False)
+        return pieces
 
     def _taught(self, images: torch.Tensor) -> torch.Tensor | None:
         """The teacher's logits (B, C) of images (B, 3, H, W); None without a teacher."""

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from deit_fast.config import DistilConfig, ModelConfig, Triple, UserError
+from deit_fast.model.attention_kernel import attention_kernel
 from deit_fast.model.create import create_model
 from deit_fast.model.memory_format import to_channels_last
 from deit_fast.model.weights import fit_weights, num_classes_of, weights_of
@@ -30,16 +31,18 @@ class Teacher:
         adapted: list[str],
         rescale: tuple[torch.Tensor, torch.Tensor] | None,
         compile_mode: str,
+        attention: str,
         digest: str,
     ) -> None:
         self.digest = digest
+        self._attention = attention
         self.model = model.requires_grad_(False).eval()
         self.adapted = adapted
         self._rescale = rescale
         self._is_compiled = compile_mode != "off"
-        self._forward: Callable[[torch.Tensor], torch.Tensor] = self.model
+        self._forward: Callable[[torch.Tensor], torch.Tensor] = self._logits
         if self._is_compiled:
-            self._forward = torch.compile(self.model, mode=compile_mode)
+            self._forward = torch.compile(self._logits, mode=compile_mode)
 
     @torch.no_grad()  # not inference_mode: the student's loss keeps these logits for its backward pass
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -53,6 +56,11 @@ class Teacher:
         # with CUDA graphs the next compiled pass, the student's, may overwrite what this one gave
         return logits.clone() if self._is_compiled else logits
 
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        with attention_kernel(self._attention):
+            logits: torch.Tensor = self.model(images)
+        return logits
+
 
 def create_teacher(
     config: DistilConfig,
@@ -64,13 +72,15 @@ def create_teacher(
     device: torch.device,
     channels_last: bool,
     compile_mode: str,
+    attention: str = "auto",
 ) -> Teacher:
     """The teacher of a run, with the weights of distil.teacher_weights, on a device.
 
     mean, std: normalisation of the student's images, in units of 255 grey levels. If the teacher was trained with others (those
     in a checkpoint of deit_fast, else those that timm states for the architecture), images are converted. A teacher with
-    position embeddings is built for resolution. compile_mode: train.compile; off unless distil.teacher_compile. The state of
-    the random generator is restored, so the student starts with the same weights with and without a teacher.
+    position embeddings is built for resolution. compile_mode: train.compile; off unless distil.teacher_compile.
+    attention: train.attention. The state of the random generator is restored, so the student starts with the same weights with
+    and without a teacher.
 
     Raises UserError if weights are missing or do not fit, e.g. if they are for another number of classes.
     """
@@ -106,7 +116,7 @@ def create_teacher(
     trained_with: Any = content["view"] if ours else model.pretrained_cfg
     rescale = _rescale(mean, std, tuple(trained_with["mean"]), tuple(trained_with["std"]), device)
     digest = _digest(weights, {"blurpool": options.blurpool, "mean": trained_with["mean"], "std": trained_with["std"]})
-    return Teacher(model, adapted, rescale, compile_mode if config.teacher_compile else "off", digest)
+    return Teacher(model, adapted, rescale, compile_mode if config.teacher_compile else "off", attention, digest)
 
 
 def _digest(weights: Mapping[str, torch.Tensor], usage: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from deit_fast.train import schedule
 from deit_fast.train.checkpoint import check_architecture, check_same_run, load_weights
 from deit_fast.train.dist import World
 from deit_fast.train.evaluate import Decision, evaluate
+from deit_fast.train.inputs import fixed_inputs
 from deit_fast.train.learner import Learner
 from deit_fast.train.optim import load_optimizer
 from deit_fast.train.step import autocast, memory_format, on_device
@@ -43,11 +44,13 @@ class Trainer(Learner):
         self._labels = training_labels(
             self.eval_loader.beton, beton.classes, num_classes=beton.num_classes, trained_on=str(beton.path)
         )
+        self._inputs = fixed_inputs(config.train, world.device)
         steps_per_epoch = self.train_loader.order.steps_per_epoch
         super().__init__(config, world, num_classes=beton.num_classes, steps_per_epoch=steps_per_epoch, starts_anew=starts_anew)
         self.digests = self._digests()
         self._modules = {"model": self.model} | ({"ema": self.average.module} if self.average is not None else {})
-        self._decisions = {name: Decision(module, config.eval, config.train.compile) for name, module in self._modules.items()}
+        how = {"attention": config.train.attention, "compile_mode": config.train.compile}
+        self._decisions = {name: Decision(module, config.eval, **how) for name, module in self._modules.items()}
         self._has_compiled_evaluation = config.train.compile == "off"
 
     def _digests(self) -> dict[str, dict[str, str]]:
@@ -90,10 +93,15 @@ class Trainer(Learner):
         return schedule.resolution_of_epoch(self.config.data, epoch=epoch, epochs=self.config.train.epochs)
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from a step on, at its resolution, on the device."""
-        self.train_loader.set_resolution(self.resolution(epoch))
+        """The batches of an epoch from a step on, at its resolution, on the device; each valid until the next but one."""
+        return self.batches_at(self.resolution(epoch), epoch, first_step)
+
+    def batches_at(self, resolution: int, epoch: int, first_step: int = 0) -> Generator[Batch, None, None]:
+        """The batches of an epoch at a resolution."""
+        self.train_loader.set_resolution(resolution)
         self.train_loader.set_epoch(epoch, first_step)
-        return on_device(self.train_loader, self.world.device, channels_last=self.config.train.channels_last)
+        channels_last = self.config.train.channels_last
+        return on_device(self.train_loader, self.world.device, channels_last=channels_last, inputs=self._inputs)
 
     def samples_of_step(self, epoch: int, step: int) -> list[int]:
         """The samples of this rank's batch at a step."""

@@ -26,7 +26,7 @@ from deit_fast.benchmarks.gpu.decode import decode_rates
 from deit_fast.benchmarks.gpu.host import host_seconds
 from deit_fast.benchmarks.gpu.lines import line_of
 from deit_fast.benchmarks.gpu.parts import Report, Results, run_parts
-from deit_fast.benchmarks.gpu.steps import multiply_adds
+from deit_fast.benchmarks.gpu.steps import choice_rates, multiply_adds
 from deit_fast.commands.bench.gpu import KIND
 from deit_fast.config import ModelConfig, RunConfig
 from deit_fast.data.load import gpu_decode
@@ -109,6 +109,25 @@ def test_without_a_beton_parts_say_so() -> None:
     names = ("decode 85", "host", f"run {bench.MODELS[0]}", "places")
     run_parts({name: parts[name] for name in names}, results, time.monotonic() + 100, lambda *_: None)
     assert all(result["skipped"].startswith("data.train is not set: no beton") for result in results.values())
+
+
+def test_a_step_is_measured_by_each_kernel_that_the_device_has() -> None:
+    config, world, results = small_config({"bench.steps": 1, "bench.rounds": 1}), World(0, 1, CPU), Results()
+    parts = choice_rates(config, world, NAME)
+    names = [name.removeprefix(f"step {NAME} ") for name in parts]
+    kernels = {f"attention={kernel}" for kernel in ("cudnn", "flash", "efficient", "math")}
+    modes = {f"compile={mode}" for mode in ("default", "max-autotune", "reduce-overhead")}
+    together = "attention=cudnn, patch_embed=linear, compile=max-autotune"
+    assert set(names) == kernels | modes | {"patch_embed=linear", together}
+    tried = {name: parts[name] for name in parts if name.endswith((" attention=math", " attention=cudnn", "=linear"))}
+    run_parts(tried, results, time.monotonic() + 100, lambda *_: None)
+    assert "skipped" in results[f"step {NAME} attention=cudnn"]
+    for choice in ("attention=math", "patch_embed=linear"):
+        assert results[f"step {NAME} {choice}"]["images_per_second"]["min"] > 0
+    same = choice_rates(config.changed({"train.compile": "max-autotune", "train.attention": "cudnn"}), world, NAME)
+    assert not any("attention=cudnn" in name or "max-autotune" in name for name in same)
+    in_order = bench.gpu_parts(config, world, Results(), ("deit_small_patch16_224", NAME))
+    assert [name for name in in_order if "=" in name] == list(choice_rates(config, world, "deit_small_patch16_224"))
 
 
 def test_a_decoder_that_fails_costs_no_other_one_its_figures(

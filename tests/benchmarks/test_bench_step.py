@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from deit_fast.__main__ import main
-from deit_fast.benchmarks.step import NUM_CLASSES, bare_loop, bench_step, num_operators, our_loop, synthetic_batch
+from deit_fast.benchmarks.step import (
+    NUM_CLASSES,
+    Operators,
+    bare_loop,
+    bench_step,
+    num_operators,
+    our_loop,
+    synthetic_batch,
+)
 from deit_fast.config import UserError
 from deit_fast.train.dist import World
 from deit_fast.train.learner import Learner
@@ -30,6 +38,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "lamb, bf16, value": {"optim.name": "lamb", "train.amp": "bf16", "optim.clip": 0.01, "optim.clip_mode": "value"},
     "fp16": {"train.amp": "fp16"},
     "adaptive": {"optim.clip": 0.01, "optim.clip_mode": "adaptive"},
+    "attention, patches": {"train.attention": "math", "train.patch_embed": "linear"},
 }
 DISTILLED: dict[str, dict[str, Any]] = {
     "soft": {},
@@ -85,6 +94,33 @@ def test_our_step_calls_a_handful_of_operators_more(tmp_path: Path) -> None:
         ours()
         bare()
         assert 0 < num_operators(ours) - num_operators(bare) <= 8
+
+
+def test_both_loops_use_the_kernel_of_attention() -> None:
+    config, world = small_config({"train.attention": "math"}), World(0, 1, CPU)
+    learner = Learner(config, world, num_classes=NUM_CLASSES, steps_per_epoch=1250)
+    batch = synthetic_batch(config, CPU)
+    for step in (our_loop(learner, batch, Stop(world)), bare_loop(learner, batch)[0]):
+        with Operators() as operators:
+            step()
+        assert "aten::_safe_softmax" in operators.names
+        assert not any("flash" in name for name in operators.names)
+
+
+def test_other_choices_are_measured_beside_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = {"bench.choices": ("attention", "patch_embed"), "train.attention": "math", "bench.steps": 1, "bench.rounds": 2}
+    result = bench_step(small_config(changes))
+    choices = ["attention=flash", "patch_embed=linear"]
+    assert list(result["choices_over_ours"]) == choices
+    assert list(result["rounds"]) == ["ours", "bare", *choices]
+    ratios = [choice / ours for choice, ours in zip(result["rounds"]["attention=flash"], result["rounds"]["ours"], strict=True)]
+    assert result["choices_over_ours"]["attention=flash"]["max"] == max(ratios)
+    assert list(result["lacks"]) == ["attention=cudnn", "attention=efficient"]
+    printed = capsys.readouterr().out
+    assert "patch_embed=linear / ours" in printed
+    assert "left out: train.attention=cudnn: model.name=deit_tiny_patch16_224 cannot use it here" in printed
+    with pytest.raises(UserError, match=r"bench\.choices=compile: compile is not known; want some of attention, patch_embed"):
+        bench_step(small_config({"bench.choices": ("compile",)}))
 
 
 def test_a_configuration_that_could_not_train_is_refused() -> None:

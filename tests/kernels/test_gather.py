@@ -68,7 +68,7 @@ def sent(images: Sequence[Stored], needs: Sequence[Need], addresses: Sequence[in
     ids, table = rng.pack_view_ids(0, np.arange(count), np.zeros(count, np.int64)), np.array(rows, np.int64)
     where = table, 0, (lengths.ctypes.data, len(lengths))
     jobs, jpegs = np.full((count, gather.JOB_LENGTH), -7), np.full((count, there.JPEG_LENGTH), -7)
-    how = np.int64(resample.BOX), np.int64(1), np.zeros(count, bool), 2
+    how = np.int64(resample.BOX), np.int64(1), np.zeros(count, bool), np.int64(2**62), 2
     planned = gather.plan_jobs(ids, *where, plans_of(needs), *how, jobs, jpegs)
     totals = gather.Totals(*planned)
     encoded, pixels = np.full(totals.encoded + 2 * GUARD, 77, np.uint8), np.full(2 * GUARD, 78, np.uint8)

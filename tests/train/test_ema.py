@@ -7,6 +7,7 @@ import torch
 from timm.utils import ModelEma, ModelEmaV3
 from torch import nn
 
+from deit_fast.benchmarks.step import Operators
 from deit_fast.train.ema import WeightAverage
 
 
@@ -115,3 +116,19 @@ def test_an_update_reads_nothing_from_the_device() -> None:
     average = WeightAverage(model, 0.9, warmup=True)
     average.update()
     assert average.num_updates == 1
+
+
+def test_an_update_is_one_pass_that_rounds_by_half_a_unit_or_little_more() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(30, 40), nn.LayerNorm(40), nn.Linear(40, 5))
+    average = WeightAverage(model, 0.99996, warmup=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    before = [value.double() for value in average.module.parameters()]
+    with Operators() as operators:
+        average.update()
+    assert operators.names == ["aten::_foreach_lerp_.Scalar"]
+    for was, value, now in zip(before, average.module.parameters(), model.parameters(), strict=True):
+        exact = 0.99996 * was + (1 - 0.99996) * now.double()
+        assert ((value.double() - exact).abs() <= 0.6 * torch.finfo(torch.float32).eps * exact.abs() + 1e-11).all()

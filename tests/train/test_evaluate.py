@@ -115,6 +115,14 @@ def test_a_vision_transformer_at_another_resolution(
     assert "positions 4x4 -> 6x6" in capsys.readouterr().out
 
 
+def test_the_kernel_of_attention_is_as_asked_for(digits: Path, finished_run: Finished) -> None:
+    path = Path(finished_run[0].run.dir) / "checkpoints" / "last.pt"
+    plain, math = (evaluate_checkpoint(_config(digits, path, **{"train.attention": kernel})) for kernel in ("auto", "math"))
+    assert math["loss"] == pytest.approx(plain["loss"], rel=1e-5)
+    with pytest.raises(UserError, match=r"train\.attention=cudnn: checkpoint .*last\.pt cannot use it here"):
+        evaluate_checkpoint(_config(digits, path, **{"train.attention": "cudnn"}))
+
+
 def test_the_view_of_other_weights_is_what_timm_states(digits: Path, tmp_path: Path) -> None:
     model = timm.create_model("resnet10t", num_classes=10)
     torch.save(model.state_dict(), tmp_path / "resnet.pth")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ import pytest
 import torch
 
 from deit_fast.__main__ import main
-from deit_fast.config import RunConfig
+from deit_fast.config import RunConfig, UserError
 from deit_fast.data.load.loader import Batch
 from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
+from deit_fast.train.dist import World
 from deit_fast.train.step import on_device
 from deit_fast.train.trainer import Trainer
-from tests.tiny_runs import MakeRun, events_of
+from tests.tiny_runs import TINY, MakeRun, events_of
 from tests.train.learners import CPU, STEPS, copied_weights, distilling, losses_of, random_batch, small_learner
 
 pytestmark = pytest.mark.gpu
@@ -38,7 +39,7 @@ def _full_precision() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32 = True
 
 
-@contextmanager
+@contextlib.contextmanager
 def _no_waiting() -> Iterator[None]:
     """Within, PyTorch raises where the host waits for the device."""
     torch.cuda.set_sync_debug_mode("error")
@@ -90,6 +91,51 @@ def test_compiled_steps_follow_plain_ones(mode: str, tmp_path: Path) -> None:
     changes = {**distilling(tmp_path), "train.ema_decay": 0.9}
     compiled = {**changes, "train.compile": mode, "distil.teacher_compile": True}
     assert _losses(compiled, CUDA) == pytest.approx(_losses(changes, CUDA), rel=1e-3)
+
+
+@pytest.mark.parametrize("kernel", ["flash", "cudnn", "efficient", "math"])
+def test_every_kernel_of_attention_follows_pytorchs_choice(kernel: str) -> None:
+    changes = {"train.amp": "bf16", "train.attention": kernel, "model.options": {**TINY, "embed_dim": 32}}
+    try:
+        losses = _losses(changes, CUDA)
+    except UserError as error:
+        pytest.skip(str(error))
+    assert losses == pytest.approx(_losses({**changes, "train.attention": "auto"}, CUDA), rel=1e-2)
+
+
+def test_a_kernel_that_cannot_compute_in_float32_is_refused() -> None:
+    with pytest.raises(UserError, match=r"train\.attention=flash: .* cannot use it here \(Expected .*dtype"):
+        small_learner({"train.amp": "off", "train.attention": "flash"}, CUDA)
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_patches_embedded_by_a_linear_layer_follow_the_convolution(amp: str) -> None:
+    linear = _losses({"train.amp": amp, "train.patch_embed": "linear"}, CUDA)
+    assert linear == pytest.approx(_losses({"train.amp": amp}, CUDA), rel=1e-3 if amp == "off" else 1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_cuda_graphs_read_batches_where_they_lie(pieces: int, tiny_run: MakeRun) -> None:
+    """Two addresses for each piece, so as many graphs of the forward pass, and the losses of a run without any."""
+    from torch._inductor import cudagraph_trees  # takes seconds
+
+    torch.compiler.reset()
+    losses = []
+    for compile_mode in ("off", "reduce-overhead"):
+        changes = {"train.device": "cuda", "train.amp": "off", "train.compile": compile_mode, "train.accumulate": pieces}
+        trainer = Trainer(tiny_run(**{**changes, "train.log_every": 1, "optim.eps": 1e-4}), World(0, 1, CUDA))
+        with contextlib.closing(trainer):
+            losses.append([_loss_on(trainer, batch, step) for step, batch in enumerate(trainer.batches(0))])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    manager = cudagraph_trees.get_manager(0, create_if_none_exists=False)
+    assert manager is not None
+    assert sum(map(len, manager.roots.values())) <= 2 * pieces
+
+
+def _loss_on(trainer: Trainer, batch: Batch, step: int) -> float:
+    trainer.train_on(batch, 0, step)
+    return trainer.step.read().loss
 
 
 def test_what_a_step_draws_depends_on_its_place_alone() -> None:

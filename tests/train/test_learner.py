@@ -11,9 +11,10 @@ import timm
 import torch
 
 from deit_fast.config import UserError
+from deit_fast.model.patches import LinearPatches
 from deit_fast.train.learner import check_compiler, smallest_piece
 from tests.tiny_runs import TINY
-from tests.train.learners import CPU, copied_weights, distilling, random_batch, small_learner
+from tests.train.learners import CPU, copied_weights, distilling, losses_of, random_batch, small_learner
 
 _CONVNET: dict[str, Any] = {"model.name": "resnet10t", "model.options": {}}
 _RAMP: dict[str, Any] = {"data.start_resolution": 32, "data.resolution": 64, "train.epochs": 3}
@@ -72,3 +73,20 @@ def test_compile_wants_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         check_compiler("default", CPU)
     (tmp_path / "c++").touch(mode=0o755)
     check_compiler("default", CPU)
+
+
+def test_patches_embedded_by_a_linear_layer_learn_the_same() -> None:
+    ends = []
+    for patch_embed in ("conv", "linear"):
+        learner = small_learner({"train.patch_embed": patch_embed, "train.ema_decay": 0.9, "optim.eps": 1e-4})
+        losses_of(learner)
+        assert learner.average is not None
+        for model in (learner.model, learner.average.module):
+            assert (LinearPatches in map(type, model.modules())) == (patch_embed == "linear")
+        ends.append((copied_weights(learner), learner.average.module.state_dict()))
+    for convolution, linear in zip(*ends, strict=True):
+        assert list(linear) == list(convolution)
+        for name, wanted in convolution.items():
+            torch.testing.assert_close(linear[name], wanted, rtol=1e-3, atol=1e-5)
+    with pytest.raises(UserError, match=r"train\.patch_embed=linear: ResNet cuts its images into no patches; want conv"):
+        small_learner({**_CONVNET, "train.patch_embed": "linear"})

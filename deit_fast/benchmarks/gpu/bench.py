@@ -15,7 +15,7 @@ from deit_fast.benchmarks.gpu.kernels import kernel_times
 from deit_fast.benchmarks.gpu.lines import line_of
 from deit_fast.benchmarks.gpu.parts import Part, Results, run_apart
 from deit_fast.benchmarks.gpu.runs import run_rates
-from deit_fast.benchmarks.gpu.steps import step_rate
+from deit_fast.benchmarks.gpu.steps import choice_rates, step_rate
 from deit_fast.benchmarks.result import described
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.plan.placement import measured, named, training_rate, with_places
@@ -25,6 +25,7 @@ from deit_fast.train.dist import World, choose_device, world_size_of_environment
 
 MODELS = ("deit_small_patch16_224", "deit_base_patch16_224", "deit_tiny_patch16_224", "resnet50")
 _RUN = MODELS[:2]  # from a beton
+_CHOICES_OF = MODELS[0]  # the model on which kernels of a step are compared
 LIMIT_SECONDS = 480.0
 _RESERVE_SECONDS = 60.0  # nothing is begun later than this before the limit
 _PART_SECONDS = 240.0  # the longest that a part may take
@@ -83,7 +84,8 @@ def gpu_parts(config: RunConfig, world: World, results: Results, models: tuple[s
     }
     parts |= {f"run {name}": functools.partial(run_rates, config, world, name) for name in models if name in _RUN}
     parts["places"] = lambda: place_rates(config, world)
-    return parts | {f"step {name}": functools.partial(step_rate, config, world, name) for name in models}
+    parts |= {f"step {name}": functools.partial(step_rate, config, world, name) for name in models}
+    return parts | (choice_rates(config, world, _CHOICES_OF) if _CHOICES_OF in models else {})
 
 
 def place_rates(config: RunConfig, world: World) -> dict[str, Any]:

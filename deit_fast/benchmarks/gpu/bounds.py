@@ -12,8 +12,8 @@ from deit_fast.kernels.jpeg import device_tables as there
 
 # Counted in the machine code for sm_90: docs/gpu.md says how
 INSTRUCTIONS_OF_SYMBOL = 116  # of a warp, in which some threads wait for others' rarer ways
-INSTRUCTIONS_OF_BLOCK = 6000  # of 8 x 8 samples, of all its threads
-INSTRUCTIONS_OF_PIXEL = 250
+INSTRUCTIONS_OF_BLOCK = 3300  # of 8 x 8 samples, of all its threads
+INSTRUCTIONS_OF_PIXEL = 66
 _CYCLES_OF_INSTRUCTION = 2.5  # of a warp alone, if half of them need the result of the one before
 _INSTRUCTIONS_IN_A_CYCLE = 4 * 32  # of the threads of a multiprocessor
 _WARP = 32

@@ -100,7 +100,7 @@ def amounts(batch: Gathered, symbols: np.ndarray) -> dict[str, int]:
 
 def _needs(batch: Gathered, symbols: np.ndarray, side: int, dtype: str, num_steps: int) -> dict[str, Needs]:
     """What each kernel must move and compute at least."""
-    from deit_fast.kernels.cuda import jpeg
+    from deit_fast.kernels.cuda import jpeg_bits
 
     totals, wanted = batch.totals, batch.num_wanted_blocks
     count, num_pixels = len(batch.ids), (batch.totals.pixels - batch.totals.first_pixel) // 3
@@ -113,7 +113,7 @@ def _needs(batch: Gathered, symbols: np.ndarray, side: int, dtype: str, num_step
         "zero": Needs(128 * totals.blocks),
         # bytes become bits first, which are then read; a block of coefficients is 128 bytes, one line of the cache
         "decode_tiles": tile_needs(
-            3 * totals.encoded + tables + 128 * totals.blocks, batch.jpegs, batch.tiles, symbols, jpeg.TILE_THREADS
+            3 * totals.encoded + tables + 128 * totals.blocks, batch.jpegs, batch.tiles, symbols, jpeg_bits.THREADS
         ),
         "transform": Needs(wanted * (128 + 64), instructions=wanted * INSTRUCTIONS_OF_BLOCK),
         "show": Needs(64 * wanted + 3 * num_pixels, instructions=num_pixels * INSTRUCTIONS_OF_PIXEL),
@@ -149,7 +149,7 @@ class Decoding:
 
     def works(self) -> Works:
         """A call of each step, by its name in DECODE and "transfer"."""
-        from deit_fast.kernels.cuda import jpeg
+        from deit_fast.kernels.cuda import jpeg_bits, jpeg_pixels, jpeg_samples
         from deit_fast.kernels.cuda.driver import array
 
         def and_words(memory: torch.Tensor) -> tuple[Any, Any]:
@@ -159,7 +159,7 @@ class Decoding:
         bits, coefficients = array(self._bits), array(self._coefficients)
         samples, pixels = and_words(self._samples), array(self.pixels)
         statuses, totals = array(self.statuses), self.totals
-        counts = totals.jpegs, totals.blocks, totals.first_pixel, (totals.pixels - totals.first_pixel) // 3
+        count = totals.jpegs
 
         def transfer() -> None:
             for sent, there in zip(self._sent, self._there, strict=True):
@@ -172,9 +172,9 @@ class Decoding:
         return {
             "transfer": transfer,
             "zero": zero,
-            "decode_tiles": lambda: jpeg.decode_bits(encoded, jpegs, tiles, counts, bits, coefficients, statuses),
-            "transform": lambda: jpeg.transform(encoded, jpegs, counts, coefficients, samples, statuses),
-            "show": lambda: jpeg.show(jpegs, counts, samples, pixels),
+            "decode_tiles": lambda: jpeg_bits.decode_bits(encoded, jpegs, tiles, count, bits, coefficients, statuses),
+            "transform": lambda: jpeg_samples.transform(encoded[0], jpegs, count, coefficients, samples[1], statuses),
+            "show": lambda: jpeg_pixels.show(jpegs, count, samples[0], pixels),
         }
 
 

@@ -25,6 +25,7 @@ from deit_fast.data.load.placement import check_device
 from deit_fast.plan.placement import PLACES, with_places
 from deit_fast.train.dist import World
 from deit_fast.train.learner import Learner
+from deit_fast.train.inputs import fixed_inputs
 from deit_fast.train.step import on_device
 
 SYNTHETIC = "synthetic"
@@ -122,9 +123,11 @@ class _Training(ExitStack):
             raise
 
     def _endless(self, loader: Loader) -> Iterator[Batch]:
+        train, device = self._config.train, self._world.device
+        inputs = fixed_inputs(train, device)
         for epoch in itertools.count():
             loader.set_epoch(epoch)
-            yield from on_device(loader, self._world.device, channels_last=self._config.train.channels_last)
+            yield from on_device(loader, device, channels_last=train.channels_last, inputs=inputs)
 
     def _next(self, kind: str) -> Batch:
         return self._synthetic if kind == SYNTHETIC else next(self._batches[kind])

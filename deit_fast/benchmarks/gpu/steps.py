@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,12 @@ from deit_fast.train.stop import Stop
 # What a training step in bfloat16 moves for an image at 224, an estimate good to about 30 %: 4.8 TB/s of an H200 over 45,000,
 # 23,000 and 11,000 images/s
 _TRAFFIC_BYTES = {"deit_tiny_patch16_224": 107e6, "deit_small_patch16_224": 209e6, "deit_base_patch16_224": 436e6}
+# other ways to compute a step, most promising first; all are options of train
+_CHOICES: tuple[dict[str, str], ...] = (
+    {"attention": "cudnn"}, {"patch_embed": "linear"}, {"compile": "default"}, {"compile": "max-autotune"},
+    {"attention": "cudnn", "patch_embed": "linear", "compile": "max-autotune"}, {"attention": "flash"},
+    {"attention": "efficient"}, {"compile": "reduce-overhead"}, {"attention": "math"},
+)  # fmt: skip
 _PROFILED_STEPS = 3
 _NUM_SLOWEST = 10
 
@@ -52,9 +59,25 @@ def model_config(config: RunConfig, name: str) -> RunConfig:
     return config.changed({"model.name": name, "model.options": {}})
 
 
+def choice_rates(config: RunConfig, world: World, name: str) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Parts that measure the `step_rate` of a model with each of _CHOICES that is not the configuration's already, by the
+    options that it changes; the device may lack some."""
+    now = config.train
+    changes = ({key: value for key, value in one.items() if getattr(now, key) != value} for one in _CHOICES)
+    return {
+        f"step {name} {', '.join(f'{key}={value}' for key, value in one.items())}": functools.partial(
+            step_rate, config.changed({f"train.{key}": value for key, value in one.items()}), world, name
+        )
+        for one in changes
+        if one
+    }
+
+
 def step_rate(config: RunConfig, world: World, name: str) -> dict[str, Any]:
     """images_per_second of bench.rounds times bench.steps steps of a model, first steps apart, what it needs at least of the
     device for an image, and the device's kernels that take most of a step, measured apart."""
+    if config.train.compile != "off":
+        torch.compiler.reset()  # after some models PyTorch would leave the next one uncompiled
     config = model_config(config, name)
     learner = Learner(config, world, num_classes=NUM_CLASSES, steps_per_epoch=STEPS_PER_EPOCH)
     batch = synthetic_batch(config, world.device)

@@ -109,7 +109,7 @@ class NvjpegDecoder:
         """The images (3, height, width) of ids (B,), None for those that are refused; arguments as for `RaggedDecoder`."""
         kind, num_workers = self._how
         where = stored, self._images.memory.ctypes.data, self._images.lengths
-        how = np.int64(kind), np.int64(side), np.zeros(len(ids), bool), num_workers
+        how = np.int64(kind), np.int64(side), np.zeros(len(ids), bool), np.int64(2**62), num_workers
         num_jobs = gather.plan_jobs(ids, *where, plans, *how, self._jobs, self._jpegs)[0]
         jobs = self._jobs[:num_jobs]
         jobs = jobs[jobs[:, gather.IS_JPEG] == 1]

@@ -22,11 +22,11 @@ KIND = Command(
         *of("augment", "label_smoothing", "mean", "std"),
         *training.STEP,
         *of("train", "device", "log_every"),
-        *of("bench", "steps", "rounds"),
+        *of("bench", "steps", "rounds", "choices"),
     ),
     run=_run,
     usual=(
-        *of("bench", "steps", "rounds"),
+        *of("bench", "steps", "rounds", "choices"),
         *of("data", "batch_size", "resolution"),
         *("model.name", "model.options", "distil.kind", "optim.name"),
         *of("train", "device", "amp", "compile", "accumulate"),

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numba
 import numpy as np
@@ -28,19 +28,24 @@ from deit_fast.kernels import rng
 
 _POLL_SECONDS = 0.1  # how often a blocked thread looks whether it is to stop
 
+# images (B, H, W, 3) and targets, in memory of the loader, to those of a batch on the device, copied on the current stream
+Place = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
 
 @dataclass(frozen=True)
 class Batch:
     """Views of one rank. Their memory is reused once nobody holds the tensors or anything that shares their memory.
 
     images: (B, 3, H, W) of data.dtype, channels-last in memory; normalised unless uint8. targets: (B, C) float32 soft targets
-    in training, (B,) int64 labels in evaluation. samples: (B,) int64, on the CPU. views: (B,) int64, on the CPU.
+    in training, (B,) int64 labels in evaluation. samples: (B,) int64, on the CPU. views: (B,) int64, on the CPU. is_fixed:
+    images and targets lie where those of earlier batches lay, and later ones will.
     """
 
     images: torch.Tensor
     targets: torch.Tensor
     samples: torch.Tensor
     views: torch.Tensor
+    is_fixed: bool = field(default=False, kw_only=True)
 
     def copy(self) -> Batch:
         """The batch with images and targets in memory of their own, to be kept while others are made."""
@@ -55,8 +60,8 @@ class _Producer:
     outlives a loop left early. Here an exception is raised in the consumer, and `close` ends the thread.
     """
 
-    def __init__(self, loader: Loader, batches: Sequence[np.ndarray], read_ahead: ReadAhead | None) -> None:
-        self._loader = loader
+    def __init__(self, loader: Loader, batches: Sequence[np.ndarray], read_ahead: ReadAhead | None, place: Place) -> None:
+        self._loader, self._place = loader, place
         self._batches = batches
         self._read_ahead = read_ahead
         self._queue: queue.Queue[Made | BaseException] = queue.Queue(loader.batches_ahead)
@@ -116,13 +121,11 @@ class _Producer:
     def _transferred(self, made: Made) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (B, H, W, 3) and targets on the device, copied there on the current stream."""
         assert isinstance(made.images, np.ndarray) and isinstance(made.targets, np.ndarray)
-        device = self._loader.device
         images = torch.from_numpy(made.images)
         if self._loader.is_bfloat16:
             images = images.view(torch.bfloat16)
-        images = images.to(device, non_blocking=True)
-        targets = torch.from_numpy(made.targets).to(device, non_blocking=True)
-        if device.type == "cuda":
+        images, targets = self._place(images, torch.from_numpy(made.targets))
+        if self._loader.device.type == "cuda":
             event = torch.cuda.Event()
             event.record()
             self._loader.read_until(Slot(made.images, made.targets), event)
@@ -136,7 +139,7 @@ class _Producer:
             stream.wait_event(made.ready)
             for tensor in (made.images, made.targets):
                 tensor.record_stream(stream)  # memory of the loader's stream, which is to leave it alone until this one is done
-        return made.images, made.targets
+        return self._place(made.images, made.targets)
 
     def close(self) -> None:
         """End the thread, which may finish its current batch, and wait for it and for copies from its memory.
@@ -262,6 +265,13 @@ class Loader:
         return _remade, (self._remake, self._epoch, self.first_step, self._resolution, self.num_replaced)
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.batches(self._new_memory)
+
+    def _new_memory(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return images.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
+
+    def batches(self, place: Place) -> Iterator[Batch]:
+        """An iteration, whose batches lie where `place` puts them instead of in new memory of the device."""
         check_threads()
         self.close()
         self.views()
@@ -269,7 +279,7 @@ class Loader:
         read_ahead = None
         if schedule is not None:
             read_ahead = ReadAhead(self.beton.path, self._images.memory, schedule, steps_behind=self.num_slots)
-        producer = _Producer(self, list(self.order.batches(self._epoch, self.first_step)), read_ahead)
+        producer = _Producer(self, list(self.order.batches(self._epoch, self.first_step)), read_ahead, place)
         self._producer = producer
         try:
             yield from producer

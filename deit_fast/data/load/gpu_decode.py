@@ -25,6 +25,8 @@ from deit_fast.kernels.cuda import tables
 from deit_fast.kernels.gather import JOB_LENGTH, Totals
 from deit_fast.kernels.jpeg import device_tables
 
+MOST_BYTES = 1 << 30  # with coefficients and samples, a batch takes up to four times as much of the device's memory
+
 # the compiled functions of the host's part, without those that they call
 GATHERING = (gather.plan_jobs, gather.gather, gather.finish_jobs, gather.find_damaged)
 
@@ -142,8 +144,7 @@ def decode_tiles(memory: DeviceMemory, totals: Totals) -> None:
     from deit_fast.kernels.cuda import jpeg
 
     read, written = memory.arrays
-    counts = totals.jpegs, totals.blocks, totals.first_pixel, (totals.pixels - totals.first_pixel) // 3
-    jpeg.decode(*read, counts, *written)
+    jpeg.decode(*read, totals.jpegs, *written)
 
 
 Decode = Callable[[DeviceMemory, Totals], None]
@@ -153,6 +154,7 @@ class RaggedDecoder:
     """Decodes one batch after another, in memory that grows with the largest of them.
 
     `num_refused` counts the JPEGs that the device was not given or did not decode; a copy of a sample is not counted again.
+    `most_bytes`: of a batch's pixels on the device; further images are left to the CPU.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class RaggedDecoder:
     ) -> None:
         """kind: of `resample.FILTERS`; decode: in place of `decode_tiles`."""
         self.num_refused = 0
+        self.most_bytes = MOST_BYTES
         self._decode_tiles = decode or decode_tiles
         self._images = images
         self._kind = kind
@@ -234,7 +237,7 @@ class RaggedDecoder:
             host.jobs = np.empty((capacity, JOB_LENGTH), np.int64)
         host.wait()
         where = stored, self._images.memory.ctypes.data, self._images.lengths
-        how = np.int64(self._kind), np.int64(side), left if len(left) else np.zeros(len(ids), bool)
+        how = np.int64(self._kind), np.int64(side), left if len(left) else np.zeros(len(ids), bool), np.int64(self.most_bytes)
         totals = Totals(*gather.plan_jobs(ids, *where, plans, *how, self._num_workers, host.jobs, self._jpegs))
         host.hold(capacity, totals)
         numbers = host.tables.numpy()

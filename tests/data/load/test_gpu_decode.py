@@ -148,7 +148,7 @@ def test_views_are_those_of_the_cpus_decoder(images: Images, samples: list[int],
 def kernels_here() -> ModuleType:
     """The kernels, compiled for this machine's processor."""
     pytest.importorskip("numba_cuda")
-    return compiled_here("jpeg")
+    return compiled_here("jpeg", "jpeg_bits", "jpeg_samples", "jpeg_pixels")
 
 
 @pytest.mark.slow
@@ -191,6 +191,21 @@ def test_of_an_image_only_what_its_views_need_is_sent_and_once(images: Images, s
         ((jpeg,),) = sent
         assert jpeg.row[device_tables.ROWS] == row[tables.ROWS]
         assert len(jpeg.encoded) < images.beton.sizes[sample]
+
+
+def test_what_is_beyond_the_devices_memory_is_left_to_the_cpu(images: Images) -> None:
+    decoder, ids = images.decoder(), _ids(list(range(12)))
+    plans = images.plans(ids, "centre")
+    whole = images.decode(decoder, ids, plans)
+    if whole.left.any():
+        pytest.skip("nothing is sent")
+    sizes = 3 * whole.images[:, tables.ROWS] * whole.images[:, tables.COLUMNS]
+    decoder.most_bytes = int(sizes.sum() - 1)
+    fewer = images.decode(decoder, ids, plans)
+    kept = ~fewer.left
+    assert 6 <= kept.sum() < 12
+    assert sizes[kept].sum() <= decoder.most_bytes
+    np.testing.assert_array_equal(_views_of(fewer)[kept], images.views(ids, plans)[0][kept])
 
 
 def test_memory_is_used_again(images: Images) -> None:

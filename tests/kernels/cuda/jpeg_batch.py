@@ -144,7 +144,7 @@ class Batch:
         statuses = torch.zeros(len(self.windows), dtype=torch.int32, device=device)
         module.decode(
             (given(encoded), given(encoded.view(torch.int32))), given(jpegs), given(table),
-            (len(self.windows), self.num_blocks, GUARD, self.num_pixels), given(bits), given(coefficients),
+            len(self.windows), given(bits), given(coefficients),
             (given(samples), given(samples.view(torch.int32))), given(pixels), given(statuses),
         )  # fmt: skip
         assert (bits[num_words:] == 80).all()
@@ -169,9 +169,8 @@ class Batch:
         samples = memory["samples"].array(self.num_samples // 4, np.int32)
         pixels = memory["pixels"].array(GUARD + 3 * self.num_pixels, np.uint8, 79)
         statuses = memory["statuses"].array(len(self.windows), np.int32)
-        counts = len(self.windows), self.num_blocks, GUARD, self.num_pixels
         of_samples = samples.view(np.uint8), samples
-        module.decode((encoded, words), jpegs, table, counts, bits, coefficients, of_samples, pixels, statuses)
+        module.decode((encoded, words), jpegs, table, len(self.windows), bits, coefficients, of_samples, pixels, statuses)
         assert (jpegs == self.jpegs).all() and (table == self.tiles).all()
         assert bytes(encoded[: len(content)]) == content
         assert (pixels[:GUARD] == 79).all()

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("numba_cuda")
 
-from deit_fast.kernels.cuda import jpeg as kernels
+from deit_fast.kernels.cuda import driver, jpeg_bits, jpeg_pixels, jpeg_samples
 from deit_fast.kernels.jpeg import tiles
 from deit_fast.kernels.jpeg.decode_window import OK
 from tests.guarded import GuardedMemory
@@ -24,6 +24,7 @@ from tests.kernels.cuda.ptx import CAPABILITIES, compile_kernel, needs_compiler
 from tests.kernels.jpeg.stored import KINDS, Stored, decode, indexed_anew, mutated_bytes, noise, stored_of
 from tests.scale import scaled
 
+MODULES = "jpeg", "jpeg_bits", "jpeg_samples", "jpeg_pixels"
 SIDES = {"cpu": [(17, 29), (9, 40)], "cuda": [(375, 500), (1, 5), (500, 375), (99, 640), (33, 388), (1200, 900)]}
 
 
@@ -64,6 +65,15 @@ def some_window(stored: Stored, generator: np.random.Generator) -> Window:
     return Window(stored, tuple(block), need)
 
 
+@pytest.fixture(autouse=True)
+def _few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the simulator each thread of a block is one of Python."""
+    if driver.SIMULATED:
+        for module in (jpeg_samples, jpeg_pixels):
+            monkeypatch.setattr(module, "THREADS", 32)
+            monkeypatch.setattr(module, "PARTS", 2)
+
+
 @on_devices
 @pytest.mark.parametrize("kind", KINDS)
 def test_pixels_are_the_cpus(kind: str, device: str) -> None:
@@ -75,7 +85,7 @@ def test_pixels_are_the_cpus(kind: str, device: str) -> None:
 
 @pytest.mark.slow
 def test_windows_of_all_kinds_and_qualities_compiled_for_this_processor() -> None:
-    module = compiled_here("jpeg")
+    module = compiled_here(*MODULES)
     generator = np.random.default_rng(2)
     windows = []
     for seed in range(scaled(2000, 200)):
@@ -91,7 +101,7 @@ def test_windows_of_all_kinds_and_qualities_compiled_for_this_processor() -> Non
 @pytest.mark.parametrize("is_indexed_anew", [True, False])
 def test_mutated_jpegs_compiled_for_this_processor(is_indexed_anew: bool) -> None:
     """Taken where the CPU takes them, with its pixels; what it refuses is found by the host or by the kernels."""
-    module = compiled_here("jpeg")
+    module = compiled_here(*MODULES)
     generator = np.random.default_rng(3)
     originals = [
         stored_of(noise(seed, 70, 270, kind, quality), optimize=seed % 2 == 0)
@@ -112,7 +122,7 @@ def test_mutated_jpegs_compiled_for_this_processor(is_indexed_anew: bool) -> Non
 
 def decode_mutated(count: int, seed: int) -> str:
     """Decodes mutated JPEGs, half of them with the index of their own tiles, each in guarded memory of its own."""
-    module = compiled_here("jpeg")
+    module = compiled_here(*MODULES)
     memory = {name: GuardedMemory(1 << 20) for name in NAMES}
     generator = np.random.default_rng(seed)
     originals = [stored_of(noise(seed, 70, 270, kind, 80), optimize=seed % 2 == 0) for seed, kind in enumerate(KINDS * 2)]
@@ -151,9 +161,9 @@ def test_the_compiler_keeps_all_in_registers(capability: tuple[int, int]) -> Non
     encoded, words, coefficients = types.uint8[::1], types.int32[::1], types.int16[::1]
     table, number = types.int64[:, ::1], types.int64
     arguments = {
-        kernels._decode_tiles: (encoded, words, table, table, words, coefficients, words),
-        kernels._transform: (encoded, table, number, number, coefficients, words, words),
-        kernels._show: (table, number, number, number, encoded, encoded),
+        jpeg_bits._decode_tiles: (encoded, words, table, table, words, coefficients, words),
+        jpeg_samples._transform: (encoded, table, number, coefficients, words, words),
+        jpeg_pixels._show: (table, number, encoded, encoded),
     }
     for kernel, types_of in arguments.items():
         compiled = compile_kernel(kernel, types_of, capability)
