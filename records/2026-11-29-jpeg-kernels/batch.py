@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from deit_fast.benchmarks.gpu.batch import Gatherer, Source
+from deit_fast.benchmarks.gpu.batch import Source, send
 from deit_fast.benchmarks.gpu.host import host_seconds
 from deit_fast.benchmarks.gpu.kernels import DECODE, VIEWS, amounts, kernel_times
 from deit_fast.benchmarks.gpu.lines import line_of
@@ -22,9 +22,8 @@ from tests.kernels.cuda.stand_in import stand_in
 config = RunConfig().changed({"data.train": sys.argv[1], "bench.rounds": 9})
 source = Source(config, 256)
 (ids,) = source.ids(256, 1)
-gatherer = Gatherer(source.images, source.kind, num_workers=source.num_workers, is_pinned=False)
-batch = gatherer.gather(source.planned(ids), source.side)
-symbols = count_symbols(batch.encoded.numpy(), batch.jpegs, batch.tiles)
+batch = send(source, source.planned(ids), torch.device("cpu"))
+symbols = count_symbols(batch.encoded, batch.jpegs, batch.tiles)
 tiles = np.percentile(symbols[symbols > 0], [1, 25, 50, 75, 99]).round().astype(int).tolist()
 host = host_seconds(config, torch.device("cpu"))
 print(line_of("host", host, {}))

@@ -22,11 +22,11 @@ VIEW_BYTES = 2 * 8 * 8 * 3  # of two views of 8 x 8
 
 _SIMULATED = """
 import json, sys, torch
-from deit_fast.kernels.cuda import finish, jpeg, plan, policy, resample
+from deit_fast.kernels.cuda import finish, jpeg_bits, jpeg_pixels, jpeg_samples, plan, policy, resample
 plan.THREADS = 4
-for module in (policy, finish, resample):
+for module in (policy, finish, resample, jpeg_bits, jpeg_samples, jpeg_pixels):
     module.THREADS = 32
-jpeg.TILE_THREADS = jpeg.BLOCK_THREADS = 32
+jpeg_samples.PARTS = jpeg_pixels.PARTS = 1
 from deit_fast.benchmarks.gpu.batch import Source
 from deit_fast.benchmarks.gpu.decode import check_pixels
 from deit_fast.benchmarks.gpu.host import whole_batch

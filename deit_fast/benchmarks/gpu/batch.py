@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 
 from deit_fast.config import RunConfig, UserError
 from deit_fast.data.format.beton import open_beton
-from deit_fast.data.load.decode import Images, images_of
+from deit_fast.data.load.decode import images_of
+from deit_fast.data.load.gpu_decode import DeviceMemory, RaggedDecoder
 from deit_fast.data.load.loader import num_threads
-from deit_fast.data.load.views import HostViews, Recipe, Work
-from deit_fast.kernels import gather, rng
-from deit_fast.kernels.cuda import tables
+from deit_fast.data.load.views import NO_VIEW, HostViews, Recipe, Work
+from deit_fast.kernels import rng
 from deit_fast.kernels.gather import Totals
 from deit_fast.kernels.jpeg import device_tables
 from deit_fast.kernels.resample import FILTERS
@@ -88,21 +89,42 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class Gathered:
-    """What the device is given of a batch's JPEGs, on the CPU. encoded (n,) uint8; jpegs (N, JPEG_LENGTH) and tiles
-    (T, TILE_LENGTH) int64, see `kernels.jpeg.device_tables`; images and crops int64, see `kernels.cuda.tables`.
+class Sent:
+    """A batch as the device's decoder gets it. memory: its first totals.jpegs JPEGs and totals.tiles tiles, not yet decoded.
 
-    num_left: images that are the CPU's to decode.
+    images, crops: int64, see `kernels.cuda.tables`; num_left: images that are the CPU's to decode.
     """
 
     ids: NDArray[np.uint64]
     totals: Totals
-    encoded: torch.Tensor
-    jpegs: NDArray[np.int64]
-    tiles: NDArray[np.int64]
+    memory: DeviceMemory
     images: NDArray[np.int64]
     crops: NDArray[np.int64]
     num_left: int
+
+    @property
+    def num_pixels(self) -> int:
+        """Of all JPEGs, under their tiles."""
+        return (self.totals.pixels - self.totals.first_pixel) // 3
+
+    @property
+    def num_crop_pixels(self) -> int:
+        """Pixels of the images that all views together show."""
+        return int((self.crops[:, 2] * self.crops[:, 3]).sum())
+
+    @functools.cached_property
+    def jpegs(self) -> NDArray[np.int64]:
+        """(N, JPEG_LENGTH), see `kernels.jpeg.device_tables`; on the CPU, as the following."""
+        return self.memory.jpegs[: self.totals.jpegs].cpu().numpy()
+
+    @functools.cached_property
+    def tiles(self) -> NDArray[np.int64]:
+        """(T, TILE_LENGTH)"""
+        return self.memory.tiles[: self.totals.tiles].cpu().numpy()
+
+    @functools.cached_property
+    def encoded(self) -> NDArray[np.uint8]:
+        return self.memory.encoded[: self.totals.encoded].cpu().numpy()
 
     @property
     def num_wanted_blocks(self) -> int:
@@ -111,51 +133,25 @@ class Gathered:
         of_planes = np.diff(rows, axis=-1)[..., 0].prod(-1)  # of luma, and of each chroma component
         return int((of_planes[:, 0] + (self.jpegs[:, device_tables.NUM_COMPONENTS] - 1) * of_planes[:, 1]).sum())
 
-    @property
-    def num_crop_pixels(self) -> int:
-        """Pixels of the images that all views together show."""
-        return int((self.crops[:, 2] * self.crops[:, 3]).sum())
+
+def send(source: Source, work: Work, device: torch.device) -> Sent:
+    """Sends planned work to the device. Raises UserError where there is no JPEG for it among the images."""
+    sent: list[tuple[DeviceMemory, Totals]] = []
+
+    def keep(memory: DeviceMemory, totals: Totals) -> None:
+        sent.append((memory, totals))
+
+    decoder = RaggedDecoder(source.images, source.kind, num_workers=source.num_workers, device=device, decode=keep)
+    decoded = decoder.decode(work.ids, work.stored, work.plans, source.side)
+    if not sent:
+        raise UserError("data.train holds no JPEGs with tiles: want a beton that `deit-fast write --write.mode=jpg` made")
+    ((memory, totals),) = sent
+    return Sent(work.ids, totals, memory, decoded.images, decoded.crops, decoder.num_refused)
 
 
-class Gatherer:
-    """Gathers one batch after another, as the loader does, in memory that grows with the largest."""
+class HostPart(RaggedDecoder):
+    """What the device's decoder does on the CPU for a batch, but for queueing."""
 
-    def __init__(self, images: Images, kind: int, *, num_workers: int, is_pinned: bool) -> None:
-        self._where = images.memory.ctypes.data, images.lengths
-        self._kind, self._num_workers, self._is_pinned = kind, num_workers, is_pinned
-        self._jobs = np.empty((0, gather.JOB_LENGTH), np.int64)
-        self._jpegs = np.empty((0, device_tables.JPEG_LENGTH), np.int64)
-        self._tiles = np.empty((0, device_tables.TILE_LENGTH), np.int64)
-        self._encoded = torch.empty(0, dtype=torch.uint8)
-
-    def gather(self, work: Work, side: int) -> Gathered:
-        """Of planned work; valid until the next. Raises UserError where there is no JPEG for the device among the images."""
-        count = len(work.ids)
-        if len(self._jobs) < count:
-            self._jobs = np.empty((count, gather.JOB_LENGTH), np.int64)
-            self._jpegs = np.empty((count, device_tables.JPEG_LENGTH), np.int64)
-        where, how = (work.stored, *self._where), (np.int64(self._kind), np.int64(side), np.zeros(count, bool))
-        planned = work.plans, *how, self._num_workers, self._jobs, self._jpegs
-        totals = Totals(*gather.plan_jobs(work.ids, *where, *planned))
-        if totals.jpegs == 0:
-            raise UserError("data.train holds no JPEGs with tiles: want a beton that `deit-fast write --write.mode=jpg` made")
-        jobs = self._jobs[: totals.jobs]
-        if len(self._encoded) < totals.encoded:
-            self._encoded = torch.empty(totals.encoded, dtype=torch.uint8, pin_memory=self._is_pinned)
-        if len(self._tiles) < totals.tiles:
-            self._tiles = np.empty((totals.tiles, device_tables.TILE_LENGTH), np.int64)
-        raw = np.empty(totals.raw, np.uint8)
-        gather.gather(*where, jobs, self._jpegs, self._num_workers, self._encoded.numpy(), self._tiles, raw)
-        images, crops = np.empty((totals.jobs, tables.IMAGE_LENGTH), np.int64), np.empty((count, tables.CROP_LENGTH), np.int64)
-        written = images, crops, np.empty(count, bool)
-        num_left = gather.finish_jobs(jobs, self._jpegs, work.stored, work.plans, np.int64(side), *written)
-        return Gathered(
-            work.ids,
-            totals,
-            self._encoded[: totals.encoded],
-            self._jpegs[: totals.jpegs],
-            self._tiles[: totals.tiles],
-            images,
-            crops,
-            num_left,
-        )
+    def gather(self, work: Work, side: int) -> Totals:
+        """Describes planned work, and copies its bytes to memory for a transfer."""
+        return self._gather(self._hosts[0], work.ids, work.stored, work.plans, side, NO_VIEW)

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deit_fast.benchmarks.gpu.batch import Gatherer, Source
+from deit_fast.benchmarks.gpu.batch import Source, send
 from deit_fast.benchmarks.gpu.ceilings import median_seconds
-from deit_fast.benchmarks.gpu.kernels import DECODE, Decoding
+from deit_fast.benchmarks.gpu.kernels import DECODE, decode_works
 from deit_fast.benchmarks.gpu.parts import error_of
 from deit_fast.benchmarks.interleave import interleaved, summary, wait_for
 from deit_fast.benchmarks.rivals.nvjpeg import NvjpegDecoder, check_decoder, torchvision_decoder
@@ -138,8 +138,7 @@ def _ragged(source: Source, device: torch.device) -> RaggedDecoder:
 
 def _kernel_seconds(source: Source, work: Work, device: torch.device) -> float:
     """Of the device, from a batch's bytes there to its pixels."""
-    gatherer = Gatherer(source.images, source.kind, num_workers=source.num_workers, is_pinned=device.type == "cuda")
-    works = Decoding(gatherer.gather(work, source.side), device).works()
+    works = decode_works(send(source, work, device))
     return median_seconds(lambda: [works[name]() for name in DECODE], device)
 
 

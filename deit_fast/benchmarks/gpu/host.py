@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deit_fast.benchmarks.gpu.batch import Gatherer, Source
+from deit_fast.benchmarks.gpu.batch import HostPart, Source
 from deit_fast.benchmarks.gpu.parts import error_of
 from deit_fast.benchmarks.interleave import interleaved, summary, wait_for
 from deit_fast.config import RunConfig
@@ -30,16 +30,14 @@ def host_seconds(config: RunConfig, device: torch.device, *, num_views: int = NU
     - `gather, one thread`
     - `copy`: as many bytes of the same file, by one call of memcpy
     - `batch`, on a device: all that the loader does, until its last kernel is queued; the device is idle before
-    `over_copy`: ratios to `copy`, in turns; `failed_stages`: errors. Raises UserError if there is no beton, or none with tiles.
+    `over_copy`: ratios to `copy`, in turns; `failed_stages`: errors. Raises UserError if there is no beton.
     """
     is_cuda = device.type == "cuda"
     source = Source(config, num_views)
     batches = source.ids(num_views, _NUM_BATCHES)
     threads = {"gather": source.num_workers, "gather, one thread": 1}
-    gatherers = {
-        name: Gatherer(source.images, source.kind, num_workers=count, is_pinned=is_cuda) for name, count in threads.items()
-    }
-    sizes = [gatherers["gather"].gather(source.planned(ids), source.side).totals for ids in batches]
+    hosts = {name: HostPart(source.images, source.kind, num_workers=count, device=device) for name, count in threads.items()}
+    sizes = [hosts["gather"].gather(source.planned(ids), source.side) for ids in batches]
     most = max(totals.encoded for totals in sizes)
     target = torch.empty(most, dtype=torch.uint8, pin_memory=is_cuda).numpy()
 
@@ -54,12 +52,12 @@ def host_seconds(config: RunConfig, device: torch.device, *, num_views: int = NU
         "plan": lambda number: _seconds(lambda: source.planned(batches[number])),
         "copy": lambda number: _seconds(lambda: copy(number)),
     }
-    for name, gatherer in gatherers.items():
+    for name, host in hosts.items():
 
-        def gather(number: int, gatherer: Gatherer = gatherer, count: int = threads[name]) -> float:
+        def gather(number: int, host: HostPart = host, count: int = threads[name]) -> float:
             work = source.planned(batches[number])
             numba.set_num_threads(count)
-            seconds = _seconds(lambda: gatherer.gather(work, source.side))
+            seconds = _seconds(lambda: host.gather(work, source.side))
             numba.set_num_threads(source.num_workers)
             return seconds
 

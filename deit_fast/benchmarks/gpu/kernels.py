@@ -11,14 +11,13 @@ import torch
 
 from deit_fast.augment.mixing import mixing_of
 from deit_fast.augment.policy import fill_of, policy_of
-from deit_fast.benchmarks.gpu.batch import Gathered, Gatherer, Source
+from deit_fast.benchmarks.gpu.batch import Sent, Source, send
 from deit_fast.benchmarks.gpu.bounds import INSTRUCTIONS_OF_BLOCK, INSTRUCTIONS_OF_PIXEL, Needs, bounds_of, tile_needs
 from deit_fast.benchmarks.gpu.ceilings import timed
 from deit_fast.benchmarks.gpu.parts import in_one_line
 from deit_fast.benchmarks.gpu.symbols import count_symbols
 from deit_fast.config import RunConfig
 from deit_fast.kernels import crop, erase
-from deit_fast.kernels.jpeg import device_tables
 from deit_fast.kernels.round import PRECISIONS
 
 NUM_VIEWS = 256
@@ -50,13 +49,11 @@ def kernel_times(
     check_device()
     source = Source(config, num_views)
     (ids,) = source.ids(num_views, 1)
-    gatherer = Gatherer(source.images, source.kind, num_workers=source.num_workers, is_pinned=device.type == "cuda")
-    batch = gatherer.gather(source.planned(ids), source.side)
-    decoding = Decoding(batch, device)
+    batch = send(source, source.planned(ids), device)
     dtype = config.data.dtype if config.data.dtype in PRECISIONS else "bfloat16"
-    views = _Views(config, batch, decoding, source.side, dtype)
-    works = {**decoding.works(), **views.works()}
-    symbols = count_symbols(batch.encoded.numpy(), batch.jpegs, batch.tiles)
+    views = _Views(config, batch, source.side, dtype)
+    works = {**decode_works(batch), **views.works()}
+    symbols = count_symbols(batch.encoded, batch.jpegs, batch.tiles)
     needs = _needs(batch, symbols, source.side, dtype, views.num_steps)
     kernels: dict[str, dict[str, Any]] = {}
     for row, names in ({name: (name,) for name in works} | ROWS).items():
@@ -77,13 +74,13 @@ def kernel_times(
         "resolution": source.side,
         "dtype": dtype,
         **amounts(batch, symbols),
-        "damaged": decoding.num_damaged(),
+        "damaged": _num_damaged(batch),
         "left": batch.num_left,
         "kernels": kernels,
     }
 
 
-def amounts(batch: Gathered, symbols: np.ndarray) -> dict[str, int]:
+def amounts(batch: Sent, symbols: np.ndarray) -> dict[str, int]:
     """How much there is to decode in a batch; symbols (T,): of its tiles."""
     totals = batch.totals
     return {
@@ -93,17 +90,17 @@ def amounts(batch: Gathered, symbols: np.ndarray) -> dict[str, int]:
         "symbols_of_longest_tile": int(symbols.max()),
         "blocks": totals.blocks,
         "wanted_blocks": batch.num_wanted_blocks,
-        "pixels": (totals.pixels - totals.first_pixel) // 3,
+        "pixels": batch.num_pixels,
         "encoded_bytes": totals.encoded,
     }
 
 
-def _needs(batch: Gathered, symbols: np.ndarray, side: int, dtype: str, num_steps: int) -> dict[str, Needs]:
+def _needs(batch: Sent, symbols: np.ndarray, side: int, dtype: str, num_steps: int) -> dict[str, Needs]:
     """What each kernel must move and compute at least."""
     from deit_fast.kernels.cuda import jpeg_bits
 
     totals, wanted = batch.totals, batch.num_wanted_blocks
-    count, num_pixels = len(batch.ids), (batch.totals.pixels - batch.totals.first_pixel) // 3
+    count, num_pixels = len(batch.ids), batch.num_pixels
     tables = 8 * (batch.jpegs.size + batch.tiles.size)
     view_bytes = 3 * count * side * side
     finished_bytes = view_bytes * getattr(torch, dtype).itemsize
@@ -124,58 +121,37 @@ def _needs(batch: Gathered, symbols: np.ndarray, side: int, dtype: str, num_step
     }
 
 
-class Decoding:
-    """A batch's memory on the device, in which its JPEGs are decoded again and again."""
+def _num_damaged(batch: Sent) -> int | None:
+    try:
+        return int(torch.count_nonzero(batch.memory.statuses))
+    except RuntimeError:  # an error of CUDA that lasts
+        return None
 
-    def __init__(self, batch: Gathered, device: torch.device) -> None:
-        totals = batch.totals
-        self.totals = totals
-        is_pinned = device.type == "cuda"
-        tables = [torch.from_numpy(table) for table in (batch.jpegs, batch.tiles)]
-        self._sent = [batch.encoded, *(table.pin_memory() if is_pinned else table for table in tables)]
-        self._there = [sent.to(device) for sent in self._sent]
-        num_words = device_tables.num_bit_words(totals.encoded, totals.tiles)
-        self._bits = torch.zeros(num_words, dtype=torch.int32, device=device)
-        self._coefficients = torch.zeros(64 * totals.blocks, dtype=torch.int16, device=device)
-        self._samples = torch.zeros(64 * totals.blocks, dtype=torch.uint8, device=device)
-        self.pixels = torch.zeros(totals.pixels, dtype=torch.uint8, device=device)
-        self.statuses = torch.zeros(totals.jpegs, dtype=torch.int32, device=device)
 
-    def num_damaged(self) -> int | None:
-        try:
-            return int(torch.count_nonzero(self.statuses))
-        except RuntimeError:  # an error of CUDA that lasts
-            return None
+def decode_works(batch: Sent) -> Works:
+    """A call of each step of decoding, by its name in DECODE, and of "transfer"."""
+    from deit_fast.kernels.cuda import jpeg_bits, jpeg_pixels, jpeg_samples
 
-    def works(self) -> Works:
-        """A call of each step, by its name in DECODE and "transfer"."""
-        from deit_fast.kernels.cuda import jpeg_bits, jpeg_pixels, jpeg_samples
-        from deit_fast.kernels.cuda.driver import array
+    memory, totals, count = batch.memory, batch.totals, batch.totals.jpegs
+    (encoded, jpegs, tiles), (bits, coefficients, samples, pixels, statuses) = memory.arrays
+    there = memory.encoded[: totals.encoded], memory.tables
+    sent = [part.cpu().pin_memory() if part.is_cuda else part.clone() for part in there]
 
-        def and_words(memory: torch.Tensor) -> tuple[Any, Any]:
-            return array(memory), array(memory.view(torch.int32))
+    def transfer() -> None:
+        for source, target in zip(sent, there, strict=True):
+            target.copy_(source, non_blocking=True)
 
-        encoded, jpegs, tiles = and_words(self._there[0]), array(self._there[1]), array(self._there[2])
-        bits, coefficients = array(self._bits), array(self._coefficients)
-        samples, pixels = and_words(self._samples), array(self.pixels)
-        statuses, totals = array(self.statuses), self.totals
-        count = totals.jpegs
+    def zero() -> None:
+        memory.coefficients[: 64 * totals.blocks].zero_()
+        memory.statuses.zero_()
 
-        def transfer() -> None:
-            for sent, there in zip(self._sent, self._there, strict=True):
-                there.copy_(sent, non_blocking=True)
-
-        def zero() -> None:
-            self._coefficients.zero_()
-            self.statuses.zero_()
-
-        return {
-            "transfer": transfer,
-            "zero": zero,
-            "decode_tiles": lambda: jpeg_bits.decode_bits(encoded, jpegs, tiles, count, bits, coefficients, statuses),
-            "transform": lambda: jpeg_samples.transform(encoded[0], jpegs, count, coefficients, samples[1], statuses),
-            "show": lambda: jpeg_pixels.show(jpegs, count, samples[0], pixels),
-        }
+    return {
+        "transfer": transfer,
+        "zero": zero,
+        "decode_tiles": lambda: jpeg_bits.decode_bits(encoded, jpegs, tiles, count, bits, coefficients, statuses),
+        "transform": lambda: jpeg_samples.transform(encoded[0], jpegs, count, coefficients, samples[1], statuses),
+        "show": lambda: jpeg_pixels.show(jpegs, count, samples[0], pixels),
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,8 +159,7 @@ class _Views:
     """The kernels that make a batch of decoded images."""
 
     config: RunConfig
-    batch: Gathered
-    decoding: Decoding
+    batch: Sent
     side: int
     dtype: str
 
@@ -201,14 +176,14 @@ class _Views:
         from deit_fast.kernels.cuda.driver import array, packed
         from deit_fast.kernels.resample import FILTERS
 
-        augment, data, device = self.config.augment, self.config.data, self.decoding.pixels.device
+        augment, data, device = self.config.augment, self.config.data, self.batch.memory.pixels.device
         count, side = len(self.batch.ids), self.side
 
         def there(values: np.ndarray) -> Any:
             return array(torch.from_numpy(values).to(device))
 
         drawn, fill = policy_of(augment, data.interpolation), fill_of(augment)
-        images, crops, pixels = there(self.batch.images), there(self.batch.crops), array(self.decoding.pixels)
+        images, crops, pixels = there(self.batch.images), there(self.batch.crops), array(self.batch.memory.pixels)
         ids = there(self.batch.ids.view(np.int64))
         views = torch.zeros(count, side, side, 3, dtype=torch.uint8, device=device)
         finished = torch.empty(count, side, side, 3, dtype=getattr(torch, self.dtype), device=device)

@@ -24,8 +24,8 @@ from deit_fast.data.load.loader import Batch, Loader, num_threads, train_loader
 from deit_fast.data.load.placement import check_device
 from deit_fast.plan.placement import PLACES, with_places
 from deit_fast.train.dist import World
-from deit_fast.train.learner import Learner
 from deit_fast.train.inputs import fixed_inputs
+from deit_fast.train.learner import Learner
 from deit_fast.train.step import on_device
 
 SYNTHETIC = "synthetic"
@@ -46,6 +46,8 @@ def run_rates(config: RunConfig, world: World, name: str) -> dict[str, Any]:
     if not config.data.train:
         raise UserError("data.train is not set: no beton to train from")
     check_training(config.changed({"data.val": config.data.val or config.data.train}), 1)
+    if config.train.compile != "off":
+        torch.compiler.reset()  # after some models PyTorch would leave the next one uncompiled
     configs, lacks = roads(config, world)
     steps, failed = config.bench.steps, {}
     with _Training(config, world) as training:
