@@ -24,8 +24,8 @@ from deit_fast.data.load.loader import Batch, Loader, num_threads, train_loader
 from deit_fast.data.load.placement import check_device
 from deit_fast.plan.placement import PLACES, with_places
 from deit_fast.train.dist import World
-from deit_fast.train.learner import Learner
 from deit_fast.train.inputs import fixed_inputs
+from deit_fast.train.learner import Learner
 from deit_fast.train.step import on_device
 
 SYNTHETIC = "synthetic"
