@@ -19,7 +19,9 @@ from deit_fast.kernels.cuda.warp import quarters_of, turn_by_quarters, warp
 from deit_fast.kernels.operation_table import CODES, NOTHING, OPERATIONS
 from deit_fast.kernels.resample import BICUBIC
 
-THREADS = 1024
+# Two blocks on a multiprocessor: one goes on while the other waits for all its threads, or lets few of them make a table; and
+# the 256 views of a batch are at work at once on 132 multiprocessors. Blocks of 1,024 threads would come in two rounds.
+THREADS = 512
 
 _LEVELS = 256
 _CHANNELS = 3
@@ -205,7 +207,7 @@ _GIVEN = "argument, bicubic, fill, matrix, levels, quads, tables, counts, total,
 _apply_step = device_function(choosing(f"_apply_step(code, {_GIVEN})", _FORMS, __name__))
 
 
-@kernel(threads=THREADS)
+@kernel(threads=THREADS, blocks=2)
 def _apply_steps(steps, views, scratch, height, width, interpolation, fill):  # type: ignore[no-untyped-def]
     tables = cuda.shared.array(_TABLE, np.uint8)
     counts = cuda.shared.array(_COUNTS, np.int32)
