@@ -62,6 +62,7 @@ RESULT: dict[str, Any] = {
             "cycles_per_second": 1.9e9,
             "num_multiprocessors": 132,
         },
+        "compile": {"seconds": 41.5},
         "kernels": {
             "views": 256,
             "resolution": 224,

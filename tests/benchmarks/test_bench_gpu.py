@@ -59,7 +59,7 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], monkeypatch
     with options_read(config) as read:
         run_parts(bench.gpu_parts(config, world, results, (NAME,)), results, time.monotonic() + 400, report)
     assert not_taken(read, KIND) == []
-    first = ["ceilings", "kernels", "pixels", "decode 4", "decode 6", "host"]
+    first = ["ceilings", "compile", "kernels", "pixels", "decode 4", "decode 6", "host"]
     assert list(results) == [*first, f"run {NAME}", "places", f"step {NAME}"]
     assert [name for name, result in results.items() if "failed" in result] == []
     assert [name for name, result in results.items() if "skipped" in result] == ["kernels", "pixels"]
@@ -106,7 +106,7 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], monkeypatch
 def test_without_a_beton_parts_say_so() -> None:
     config, results = small_config({"bench.steps": 1}), Results()
     parts = bench.gpu_parts(config, World(0, 1, CPU), results, (bench.MODELS[0],))
-    names = ("decode 85", "host", f"run {bench.MODELS[0]}", "places")
+    names = ("compile", "decode 85", "host", f"run {bench.MODELS[0]}", "places")
     run_parts({name: parts[name] for name in names}, results, time.monotonic() + 100, lambda *_: None)
     assert all(result["skipped"].startswith("data.train is not set: no beton") for result in results.values())
 

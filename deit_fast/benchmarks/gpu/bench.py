@@ -18,6 +18,8 @@ from deit_fast.benchmarks.gpu.runs import run_rates
 from deit_fast.benchmarks.gpu.steps import choice_rates, step_rate
 from deit_fast.benchmarks.result import described
 from deit_fast.config import RunConfig, UserError, check_training
+from deit_fast.data.format.beton import open_beton
+from deit_fast.data.load.compile_ahead import PARTS, compile_ahead
 from deit_fast.plan.placement import measured, named, training_rate, with_places
 from deit_fast.record.picture import picture_to_write
 from deit_fast.record.run import write_bytes, write_json
@@ -77,6 +79,7 @@ def gpu_parts(config: RunConfig, world: World, results: Results, models: tuple[s
     device = world.device
     parts: dict[str, Part] = {
         "ceilings": lambda: ceilings(device),
+        "compile": lambda: compile_seconds(config),
         "kernels": lambda: kernel_times(config, device, results.get("ceilings", {})),
         "pixels": lambda: check_pixels(config, device),
         **{f"decode {size}": functools.partial(decode_rates, config, device, size) for size in SIZES},
@@ -86,6 +89,15 @@ def gpu_parts(config: RunConfig, world: World, results: Results, models: tuple[s
     parts["places"] = lambda: place_rates(config, world)
     parts |= {f"step {name}": functools.partial(step_rate, config, world, name) for name in models}
     return parts | (choice_rates(config, world, _CHOICES_OF) if _CHOICES_OF in models else {})
+
+
+def compile_seconds(config: RunConfig) -> dict[str, Any]:
+    """Seconds until the CPU's functions of all loaders are compiled, so that no later part waits for that."""
+    if not config.data.train:
+        raise UserError("data.train is not set: no beton to load")
+    started = time.monotonic()
+    compile_ahead(open_beton(config.data.train).path, tuple(PARTS))
+    return {"seconds": time.monotonic() - started}
 
 
 def place_rates(config: RunConfig, world: World) -> dict[str, Any]:

@@ -153,6 +153,7 @@ def _slowest(result: Result) -> list[str]:
 
 _OF_PART: dict[str, Callable[[Result], str]] = {
     "ceilings": _of_ceilings,
+    "compile": lambda result: f"the CPU's functions in {result['seconds']:.1f} s",
     "kernels": _of_kernels,
     "pixels": _of_pixels,
     "host": _of_host,

@@ -101,7 +101,7 @@ def run_apart(
         num_before = len(results)
         here, there = context.Pipe()
         arguments = there, make_parts, config, device, results, begin_before
-        process = context.Process(target=_work, args=arguments, daemon=True)
+        process = context.Process(target=_work, args=arguments)  # no daemon: those may start no processes
         process.start()
         there.close()
         try:

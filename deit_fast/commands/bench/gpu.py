@@ -15,7 +15,7 @@ def _run(call: Call) -> dict[str, Any]:
 
 
 KIND = Command(
-    "the GPU's peak rates, and how near training comes to them",
+    "the GPU's peak rates, and how near our kernels and training come to them",
     takes=("data", "augment", *training.STEP, "train.log_every", *of("bench", "steps", "rounds", "chart")),
     run=_run,
     usual=(
