@@ -32,7 +32,7 @@ def inspect_beton(config: InspectConfig) -> dict[str, Any]:
     tiles = _tiles(beton, read_index(beton))
     memory, forecast_line = forecast(content, beton.num_classes)
     result = {**content, "tiles": tiles, "manifest": manifest, "memory": memory}
-    rows = [*_content_rows(content), *_tile_rows(tiles)]
+    rows = [*_content_rows(content), *_tile_rows(tiles), ("data.decode=gpu", _on_gpu(content["num_jpeg"], tiles))]
     try:
         rows += _manifest_rows(manifest)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -146,6 +146,18 @@ def _tile_rows(tiles: dict[str, Any] | None) -> list[tuple[str, str]]:
             f"average; {shape['width']}x{shape['height']} pixels in {shape['share_of_images']:.0%} of the JPEGs",
         )
     ]
+
+
+def _on_gpu(num_jpeg: int, tiles: dict[str, Any] | None) -> str:
+    """What a GPU decodes, and how to let it decode the rest."""
+    num_left = num_jpeg - (tiles["num_tiled_images"] if tiles else 0)
+    if not num_left:
+        return "all images are decoded on the GPU"
+    which = "all JPEGs" if num_left == num_jpeg else f"{num_left:,} of {num_jpeg:,} JPEGs"
+    return (
+        f"{which} are left to the CPU: a GPU decodes tiles, and they have none; to make them, convert the images again: "
+        "deit-fast write --source.path=IMAGES --write.out=FILE"
+    )
 
 
 def _manifest_rows(manifest: dict[str, Any] | None) -> list[tuple[str, str]]:

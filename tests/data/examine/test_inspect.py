@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deit_fast.config import InspectConfig, UserError
+from deit_fast.data.examine import inspect as module
 from deit_fast.data.examine.inspect import inspect_beton
-from deit_fast.data.format.beton import manifest_path
+from deit_fast.data.format.beton import manifest_path, open_beton
+from deit_fast.data.format.index import read_index
 from tests.data.image_folders import convert, make_images_with_bad_ones
 
 
@@ -36,6 +40,7 @@ def test_the_table_of_a_beton_with_its_manifest(beton: Path, capsys: pytest.Capt
         assert result[name] == manifest[name], name
     assert result["tiles"]["num_tiles"] == manifest["num_tiles"]
     assert rows["images"].strip().startswith("12: ")
+    assert rows["data.decode=gpu"].strip() == "all images are decoded on the GPU"
     assert rows["classes"].strip() == "3, with 3 (elk) to 5 (cat) images"
     assert "mode=proportion" in rows["settings"]
     assert "out=" not in rows["settings"]
@@ -52,6 +57,28 @@ def test_the_table_of_a_beton_without_its_manifest(beton: Path, capsys: pytest.C
     assert result["manifest"] is None
     assert rows["manifest"].strip().startswith("none beside the beton")
     assert rows["classes"].strip() == "3, with 3 (label 2) to 5 (label 0) images"
+
+
+def test_what_a_gpu_leaves_to_the_cpu_is_said_and_how_to_mend_it(
+    beton: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    num_jpeg = inspect_beton(InspectConfig(beton=str(beton)))["num_jpeg"]
+    assert num_jpeg > 1
+    index = read_index(open_beton(beton))
+    assert index is not None
+    untiled = index.rows.copy()
+    untiled["num_tiles"][np.flatnonzero(untiled["num_tiles"])[0]] = 0
+    for found, which in (
+        (None, "all JPEGs"),
+        (dataclasses.replace(index, rows=np.zeros_like(untiled)), "all JPEGs"),
+        (dataclasses.replace(index, rows=untiled), f"1 of {num_jpeg} JPEGs"),
+    ):
+        monkeypatch.setattr(module, "read_index", lambda _, found=found: found)
+        capsys.readouterr()
+        inspect_beton(InspectConfig(beton=str(beton)))
+        said = rows_of(capsys.readouterr().out)["data.decode=gpu"].strip()
+        assert said.startswith(f"{which} are left to the CPU: a GPU decodes tiles, and they have none; ")
+        assert said.endswith("deit-fast write --source.path=IMAGES --write.out=FILE")
 
 
 @pytest.mark.parametrize("entry", ["pixel_values", "exif_orientations", "digests", "odd"])
