@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from deit_fast.data.examine.verify import verify_beton
     from deit_fast.data.ffcv_ops import AugmentViews, DecodeEvalViews, DecodeTrainViews, Finish, Label, SoftTargets
     from deit_fast.data.format.beton import Beton, open_beton
-    from deit_fast.data.load.batches import Batch, Loader
+    from deit_fast.data.load.batch import Batch
+    from deit_fast.data.load.batches import Loader
     from deit_fast.data.load.loader import eval_loader, train_loader
     from deit_fast.plan.training import train as train_classifier
     from deit_fast.train.evaluate import evaluate_checkpoint
@@ -87,7 +88,7 @@ __all__ = [
 # the module of each public name, and its name there if that differs; all other names come from `config`
 _HOMES = {
     "AugmentViews": "data.ffcv_ops",
-    "Batch": "data.load.batches",
+    "Batch": "data.load.batch",
     "Beton": "data.format.beton",
     "DecodeEvalViews": "data.ffcv_ops",
     "DecodeTrainViews": "data.ffcv_ops",

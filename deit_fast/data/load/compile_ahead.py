@@ -30,7 +30,8 @@ from numba.core.dispatcher import Dispatcher
 from tqdm import tqdm
 
 from deit_fast.cores import num_cores
-from deit_fast.data.load.batches import Loader, shown
+from deit_fast.data.load.batch import shown
+from deit_fast.data.load.batches import Loader
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.gpu_decode import GATHERING, RaggedDecoder
 from deit_fast.data.load.views import AUGMENTING, DECODING, CpuViews

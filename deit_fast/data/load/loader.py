@@ -22,7 +22,8 @@ from deit_fast.config import (
 )
 from deit_fast.cores import num_cores
 from deit_fast.data.format.beton import Beton, open_beton
-from deit_fast.data.load.batches import Batch, Loader, slots_of
+from deit_fast.data.load.batch import Batch
+from deit_fast.data.load.batches import Loader, slots_of
 from deit_fast.data.load.compile_ahead import ON_CPU, PARTS, compile_ahead
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.order import EvalOrder, choose_subset, train_order

@@ -21,7 +21,8 @@ from deit_fast.config import AugmentConfig, DataConfig, UserError
 from deit_fast.data import ffcv_ops
 from deit_fast.data.format.beton import open_beton
 from deit_fast.data.load import gpu_decode
-from deit_fast.data.load.batches import Batch, Loader
+from deit_fast.data.load.batch import Batch
+from deit_fast.data.load.batches import Loader
 from deit_fast.data.load.decode import open_images
 from deit_fast.data.load.gpu_decode import DeviceMemory
 from deit_fast.data.load.loader import train_loader

@@ -19,7 +19,8 @@ pytest.importorskip("numba_cuda")
 from deit_fast.config import AugmentConfig, DataConfig, UserError
 from deit_fast.data.format.beton import open_beton
 from deit_fast.data.load import gpu_decode, loader
-from deit_fast.data.load.batches import Batch, Loader
+from deit_fast.data.load.batch import Batch
+from deit_fast.data.load.batches import Loader
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.gpu_decode import DeviceMemory
 from deit_fast.data.load.gpu_views import GpuViews
