@@ -45,23 +45,27 @@ class Producer:
         self._thread.start()
 
     def _run(self) -> None:
+        waiting: deque[Made] = deque()  # held by no other name here: their slots are to become free
         try:
             numba.set_num_threads(self._loader.num_workers)
-            waiting: deque[Made] = deque()  # held by no other name here: their slots are to become free
-            for number, ids in enumerate(self._batches):
-                if self._read_ahead is not None:
-                    self._read_ahead.advance(self._loader.first_step + number)
-                waiting.append(self._loader.make_batch(ids))
-                # the device tells of the last one's damage while the next is made
-                num_kept = 1 if waiting[-1].damaged is not None else 0
-                while len(waiting) > num_kept:
-                    self._put(self._loader.judged(waiting.popleft()))
-                if self._stop.is_set():
-                    return
-            while waiting:
-                self._put(self._loader.judged(waiting.popleft()))
+            try:
+                for number, ids in enumerate(self._batches):
+                    if self._read_ahead is not None:
+                        self._read_ahead.advance(self._loader.first_step + number)
+                    waiting.append(self._loader.make_batch(ids))
+                    # the device tells of the last one's damage while the next is made
+                    self._pass_on(waiting, 1 if waiting[-1].damaged is not None else 0)
+                    if self._stop.is_set():
+                        return
+            finally:
+                self._pass_on(waiting, 0)  # also before an error of the next batch
         except BaseException as error:
             self._put(error)
+
+    def _pass_on(self, waiting: deque[Made], num_kept: int) -> None:
+        """Gives the consumer all batches but the last num_kept, once they are judged."""
+        while len(waiting) > num_kept and not self._stop.is_set():
+            self._put(self._loader.judged(waiting.popleft()))
 
     def _put(self, item: Made | BaseException) -> None:
         while not self._stop.is_set():

@@ -273,6 +273,25 @@ def test_a_batch_in_doubt_is_judged_once_the_next_is_queued_and_made_again_witho
     assert events[-1] == ("asked", len(expected) - 1, [])
 
 
+def test_a_batch_that_is_still_in_doubt_comes_before_the_error_of_the_next(
+    jpeg_beton: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = _train(jpeg_beton)
+    make_batch, made = loader.make_batch, []
+
+    def in_doubt_then_fail(ids: np.ndarray, left: np.ndarray = NO_VIEW) -> Made:
+        if len(made) == 2:
+            raise RuntimeError("made up")
+        made.append(ids)
+        return dataclasses.replace(make_batch(ids, left), damaged=lambda: np.zeros(len(ids), bool))
+
+    monkeypatch.setattr(loader, "make_batch", in_doubt_then_fail)
+    shown = []
+    with pytest.raises(RuntimeError, match="made up"):
+        shown.extend(batch.samples.tolist() for batch in loader)
+    assert shown == [rng.sample_of(ids).tolist() for ids in made]
+
+
 def test_pytorchs_threads_are_left_alone(jpeg_beton: Path) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
