@@ -194,8 +194,8 @@ def launch(function: Any, blocks: int, threads: int, *arguments: Any) -> None:
 
     arguments: of `array`, numbers as NumPy scalars (their types count), and named tuples of these that are `packed`.
 
-    Numba's own way to launch takes the host 25 to 30 us for each kernel, mostly to convert arguments. Here arrays and tuples
-    come converted, and the driver is called at once.
+    Numba's own way to launch converts all arguments each time. Here arrays and tuples come converted, and the driver is called
+    at once.
     """
     if blocks == 0:
         return
