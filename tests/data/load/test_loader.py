@@ -128,7 +128,7 @@ def test_evaluation_views_equal_torchvision(beton: Path) -> None:
             transforms.Normalize(MEAN, STD),
         ]
     )
-    shown = []
+    shown: list[list[int]] = []
     for batch in _eval(beton):
         for position, sample in enumerate(batch.samples.tolist()):
             want = reference(_stored_image(beton, sample))
@@ -277,7 +277,8 @@ def test_a_batch_that_is_still_in_doubt_comes_before_the_error_of_the_next(
     jpeg_beton: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader = _train(jpeg_beton)
-    make_batch, made = loader.make_batch, []
+    make_batch = loader.make_batch
+    made: list[np.ndarray] = []
 
     def in_doubt_then_fail(ids: np.ndarray, left: np.ndarray = NO_VIEW) -> Made:
         if len(made) == 2:
@@ -286,7 +287,7 @@ def test_a_batch_that_is_still_in_doubt_comes_before_the_error_of_the_next(
         return dataclasses.replace(make_batch(ids, left), damaged=lambda: np.zeros(len(ids), bool))
 
     monkeypatch.setattr(loader, "make_batch", in_doubt_then_fail)
-    shown = []
+    shown: list[list[int]] = []
     with pytest.raises(RuntimeError, match="made up"):
         shown.extend(batch.samples.tolist() for batch in loader)
     assert shown == [rng.sample_of(ids).tolist() for ids in made]
