@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
-import os
-import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL
-
-import deit_fast
 from deit_fast.config import SourceConfig, UserError, WriteConfig, check_sections
 from deit_fast.cores import num_cores
 from deit_fast.data.convert.conversion import Conversion, convert_parts, estimated_bytes
+from deit_fast.data.convert.output import check_space, output_path, versions, writing
 from deit_fast.data.convert.partial import PartialBeton
 from deit_fast.data.convert.progress import Progress
 from deit_fast.data.convert.sources import open_source
 from deit_fast.data.convert.sources.base import Source
-from deit_fast.data.convert.workers import DISK_FULL, ENDING_SIGNALS
 from deit_fast.data.format import layout
-from deit_fast.data.format.beton import MANIFEST_FORMAT, manifest_path
+from deit_fast.data.format.beton import MANIFEST_FORMAT
 from deit_fast.data.format.files import printable
 from deit_fast.data.format.index import structure_digest
 from deit_fast.data.load.forecast import forecast
 
 _SPACE_MARGIN = 0.95  # the estimate may be a few per cent too high: try if space is nearly enough
+_SMALLER = ", or write.max_resolution, write.jpeg_quality or source.subset for a smaller one"
 # settings that change how a conversion runs, not its result
 _NOT_IN_THE_BYTES = ("out", "on_error", "num_workers", "resume")
 
@@ -50,21 +40,13 @@ def write_beton(source_config: SourceConfig, config: WriteConfig) -> dict[str, A
     """
     started = time.perf_counter()
     check_sections(source=source_config, write=config)
-    out = _output_path(config)
+    out = output_path("write.out", config.out)
     source = open_source(source_config)
     for warning in source.accounts().warnings:
         print(f"warning: {warning}", file=sys.stderr)
     try:
-        with _ending_signals_raise():
+        with writing(out, "write"):
             manifest = _convert(source, source_config, config, out, started)
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise UserError(f"{out}: cannot be written: {os.strerror(error.errno)}") from error
-        raise
-    except SystemExit as error:
-        if isinstance(error.code, int) and error.code > 128:
-            print(f"deit-fast write: ended by {signal.Signals(error.code - 128).name}", file=sys.stderr)
-        raise
     finally:
         source.close()
     try:
@@ -86,7 +68,7 @@ def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, o
         with Progress(source.num_samples) as progress:
             if partial.has_parts:
                 partial.take_up(num_workers, progress.found)
-            _check_space(out, estimated_bytes(conversion), partial)
+            check_space(out, estimated_bytes(conversion), partial.end, _SMALLER, _SPACE_MARGIN)
             convert_parts(conversion, partial, num_workers, progress)
         if partial.num_samples == 0:
             raise UserError(f"{source.location}: none of its {source.num_samples} files is an image; {_first_odd(partial)}")
@@ -129,67 +111,11 @@ def _settings(source: Source, source_config: SourceConfig, config: WriteConfig) 
     """Everything that the bytes of the beton depend on."""
     write = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_IN_THE_BYTES}
     return {
-        "versions": {
-            "deit_fast": deit_fast.__version__,
-            "ffcv": importlib.metadata.version("ffcv"),
-            "numpy": np.__version__,
-            "pillow": PIL.__version__,
-        },
+        "versions": versions(),
         "layout": {"version": layout.LAYOUT_VERSION},
         "source": {"kind": source_config.kind, "num_samples": source.num_samples, "digest": source.digest()},
         "write": write,
     }
-
-
-def _output_path(config: WriteConfig) -> Path:
-    if not config.out:
-        raise UserError("write.out is not set: want the path of the beton to write")
-    out = Path(config.out)
-    out = out.resolve() if out.is_symlink() else out
-    for path in (out, manifest_path(out)):
-        if path.exists() and not path.is_file():
-            raise UserError(f"write.out={config.out}: {path} is {'a folder' if path.is_dir() else 'not a file'}")
-    if not out.parent.is_dir():
-        raise UserError(f"write.out={config.out}: there is no folder {out.parent}")
-    if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise UserError(f"write.out={config.out}: the folder {out.parent} cannot be written to")
-    return out
-
-
-def _check_space(out: Path, wanted_bytes: int, partial: PartialBeton) -> None:
-    """Raises UserError if the beton, estimated from a few of its images, will not fit on the disk."""
-    free_bytes = shutil.disk_usage(out.parent).free + partial.end
-    if _SPACE_MARGIN * wanted_bytes > free_bytes:
-        raise UserError(
-            f"{out}: will take about {wanted_bytes / 1e6:,.1f} MB, and {free_bytes / 1e6:,.1f} MB are free there; choose "
-            "another disk, or write.max_resolution, write.jpeg_quality or source.subset for a smaller one"
-        )
-
-
-@contextmanager
-def _ending_signals_raise() -> Iterator[None]:
-    """Turns the first signal that asks the process to end into an exception, and ignores further ones.
-
-    The clean-up then runs, and a second Ctrl-C does not cut it short. A signal that was ignored before (nohup) stays
-    ignored. Outside the main thread, where Python allows no handlers, nothing changes.
-    """
-
-    def end(number: int, _: Any) -> None:
-        for each in previous:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-    previous: dict[signal.Signals, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        previous = {each: signal.getsignal(each) for each in ENDING_SIGNALS}
-        previous = {each: handler for each, handler in previous.items() if handler is not signal.SIG_IGN}
-    for each in previous:
-        signal.signal(each, end)
-    try:
-        yield
-    finally:
-        for each, handler in previous.items():
-            signal.signal(each, handler)
 
 
 def _print_summary(out: Path, manifest: dict[str, Any]) -> None:
