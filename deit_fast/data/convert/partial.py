@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -31,11 +32,19 @@ class PartialBeton:
 
     Starts anew, or with `resume` where an earlier conversion ended. Raises UserError if that one had other settings or another
     source, if another process is writing the file, or if the file exists without `resume`. `published`: the manifest, if the
-    conversion to resume had already finished, else None.
+    conversion to resume had already finished, else None. how_to_resume: what goes on with it, for the line that says so.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any], num_source_samples: int, resume: bool) -> None:
+    def __init__(
+        self,
+        out: Path,
+        settings: dict[str, Any],
+        num_source_samples: int,
+        resume: bool,
+        how_to_resume: str = "the same command with --resume",
+    ) -> None:
         self.out = out
+        self._how_to_resume = how_to_resume
         self.path, self.parts_path, self.manifest_partial_path = partial_paths(out)
         self.num_source_samples = num_source_samples
         self.num_parts = 0
@@ -172,6 +181,11 @@ class PartialBeton:
         for start, run in zip(starts, runs, strict=True):
             write_pieces_at(self._descriptor, run, start)
 
+    def write(self, content: memoryview, offset: int) -> None:
+        """Writes bytes of one or several images, which follow each other, at a file offset. Any thread may call it."""
+        write_at(self._descriptor, content, offset)
+        os.posix_fadvise(self._descriptor, offset, content.nbytes, os.POSIX_FADV_DONTNEED)  # as write_pieces_at does
+
     def record(self, part: Part) -> None:
         """Records that the part's images are in the file; parts must come in order."""
         assert part.number == self.num_parts
@@ -226,9 +240,15 @@ class PartialBeton:
         os.ftruncate(self._descriptor, self._recorded_end)
         num_done = self.num_samples + self.totals.num_skipped
         return (
-            f"{self.path} keeps {num_done:,} of {self.num_source_samples:,} images, {self._recorded_end / 1e6:,.1f} MB: the "
-            f"same command with --resume goes on from there; to give up, delete it and {self.parts_path.name}"
+            f"{self.path} keeps {num_done:,} of {self.num_source_samples:,} images, {self._recorded_end / 1e6:,.1f} MB: "
+            f"{self._how_to_resume} goes on from there; to give up, delete it and {self.parts_path.name}"
         )
+
+    def tell_what_is_kept(self) -> None:
+        """Abandons it because of the exception that is being handled, and says on stderr what is kept, if the user asks."""
+        kept = self.abandon()
+        if kept or isinstance(sys.exception(), KeyboardInterrupt | SystemExit):
+            print(kept or f"{self.out}: nothing is kept of what was written", file=sys.stderr)
 
     def close(self) -> None:
         self._parts.close()

@@ -87,10 +87,8 @@ def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, o
         manifest["wall_seconds"] = round(time.perf_counter() - started, 3)
         partial.publish(json.dumps(manifest, indent=1))
         return manifest
-    except BaseException as error:
-        kept = partial.abandon()
-        if kept or isinstance(error, KeyboardInterrupt | SystemExit):
-            print(kept or f"{out}: nothing is kept of the conversion", file=sys.stderr)
+    except BaseException:
+        partial.tell_what_is_kept()
         raise
     finally:
         partial.close()

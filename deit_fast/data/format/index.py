@@ -103,11 +103,16 @@ def _check_rows(path: Path, rows: NDArray[np.void], num_lengths: int) -> None:
 
 
 def sample_rows(beton: Beton, index: Index | None, first: int, end: int) -> NDArray[np.void]:
-    """A beton's facts about the samples from first up to end (end - first,), layout.SAMPLE_TYPE.
+    """A beton's facts about the samples from first up to end (end - first,), as chosen_rows gives them."""
+    return chosen_rows(beton, index, np.arange(first, end))
+
+
+def chosen_rows(beton: Beton, index: Index | None, samples: NDArray[np.int64]) -> NDArray[np.void]:
+    """A beton's facts about the samples of these numbers (n,), layout.SAMPLE_TYPE (n,).
 
     Unknown facts are zero: digest, is_exact, orientation, and without an index everything about tiles.
     """
-    rows = np.zeros(end - first, layout.SAMPLE_TYPE)
+    rows = np.zeros(len(samples), layout.SAMPLE_TYPE)
     columns: dict[str, NDArray[Any]] = {
         "label": beton.labels,
         "width": beton.widths,
@@ -117,10 +122,10 @@ def sample_rows(beton: Beton, index: Index | None, first: int, end: int) -> NDAr
         "offset": beton.offsets,
     }
     for name, column in columns.items():
-        rows[name] = column[first:end]
+        rows[name] = column[samples]
     if index is not None:
         for name in ("mcu_width", "mcu_height", "length_bytes", "num_tiles", "interval", "header_bytes"):
-            rows[name] = index.rows[name][first:end]
+            rows[name] = index.rows[name][samples]
     return rows
 
 
