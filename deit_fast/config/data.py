@@ -119,7 +119,7 @@ class InspectConfig(Options):
 
     DECIDES = Decides.NOTHING
 
-    beton: str = path_option("", "beton to describe")
+    beton: str = path_option("", "beton to describe, or several as in data.train")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class VerifyConfig(Options):
 
     DECIDES = Decides.NOTHING
 
-    beton: str = path_option("", "beton to check")
+    beton: str = path_option("", "beton to check, or several as in data.train")
     against: str = path_option("", "source to compare the images with, read with the settings in the manifest", unset="off")
     num_workers: int | None = option(None, "processes that check; auto: one for each core", unset="auto", within=AT_LEAST_1)
 
@@ -137,8 +137,13 @@ class VerifyConfig(Options):
 class DataConfig(Options):
     """Where images come from and how they are loaded."""
 
-    train: str = path_option("", "beton of the training set", decides=Decides.TIME)
-    val: str = path_option("", "beton of the validation set", decides=Decides.TIME)
+    train: str = path_option(
+        "",
+        "beton of the training set; or several, which become one set: a.beton,b.beton, or a pattern ('shards/*.beton', sorted by "
+        "name); a.beton*2 shows its images twice an epoch",
+        decides=Decides.TIME,
+    )
+    val: str = path_option("", "beton, betons or pattern of the validation set", decides=Decides.TIME)
     batch_size: int = option(128, "views in a training batch of one rank", within=AT_LEAST_1, decides=Decides.TIME)
     eval_batch_size: int | None = option(
         None,

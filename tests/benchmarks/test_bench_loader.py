@@ -97,7 +97,7 @@ def test_what_the_rivals_get_is_what_was_given(images: Path, tmp_path: Path) -> 
     wanted = sorted(path.read_bytes() for path in images.rglob("*.jpg"))
     convert(images, tmp_path / "set.beton", mode="jpg")
     from_folder = BenchFiles(tmp_path / "one", SourceConfig(path=str(images)), None, 1)
-    from_beton = BenchFiles(tmp_path / "two", tmp_path / "set.beton", None, 1)
+    from_beton = BenchFiles(tmp_path / "two", str(tmp_path / "set.beton"), None, 1)
     assert sorted(path.read_bytes() for path in from_folder.folder.rglob("*.jpg")) == wanted
     assert from_folder.num_bytes == sum(map(len, wanted))
     pixels = [
@@ -119,7 +119,7 @@ def test_pngs_stay_pngs_and_a_subset_has_its_share_of_each_class(tmp_path: Path)
 def test_raw_pixels_are_no_files(images: Path, tmp_path: Path) -> None:
     convert(images, tmp_path / "raw.beton", mode="raw")
     with pytest.raises(UserError, match="holds raw pixels"):
-        BenchFiles(tmp_path / "files", tmp_path / "raw.beton", None, 1)
+        BenchFiles(tmp_path / "files", str(tmp_path / "raw.beton"), None, 1)
 
 
 @pytest.mark.slow

@@ -48,6 +48,11 @@ class Beton:
     sizes: NDArray[np.uint64]
 
     @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.path)
+
+    @property
     def num_classes(self) -> int:
         """Number of class names; without a manifest, the largest label + 1."""
         return len(self.classes) if self.classes is not None else int(self.labels.max()) + 1

@@ -140,7 +140,7 @@ class Loader:
         schedule = self.order.read_schedule(self._epoch, self.first_step)
         read_ahead = None
         if schedule is not None:
-            read_ahead = ReadAhead(self.beton.path, self._images.memory, schedule, steps_behind=self.num_slots)
+            read_ahead = ReadAhead(self.beton.stretches, self._images.memories, schedule, steps_behind=self.num_slots)
         producer = Producer(self, list(self.order.batches(self._epoch, self.first_step)), read_ahead, place)
         self._producer = producer
         try:

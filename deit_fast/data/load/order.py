@@ -105,6 +105,7 @@ class TrainOrder:
 def train_order(
     offsets: NDArray[np.uint64],
     sizes: NDArray[np.uint64],
+    places: NDArray[np.uint64] | None = None,
     *,
     subset: NDArray[np.int64] | None = None,
     kind: Literal["random", "pages"] = "random",
@@ -118,6 +119,8 @@ def train_order(
 ) -> TrainOrder:
     """Order of the samples of a beton with images at offsets, of sizes in bytes; or of a subset, given by numbers.
 
+    places: as for `page_order.cut_into_chunks`.
+
     kind: "random" is a permutation of all, for betons that fit into memory. "pages" is for those that do not: it needs at most
     window_bytes of the file at any time, and reads it in chunks of chunk_bytes. Raises UserError if the set has less than one
     global batch, or two chunks do not fit into the window.
@@ -126,7 +129,7 @@ def train_order(
     steps_per_epoch(len(samples), batch_size, world_size)
     chunks = None
     if kind == "pages":
-        chunks = page_order.cut_into_chunks(offsets, sizes, samples, chunk_bytes)
+        chunks = page_order.cut_into_chunks(offsets, sizes, samples, chunk_bytes, places)
         page_order.reach_bytes(chunks, window_bytes)
     return TrainOrder(samples, len(offsets), chunks, seed, batch_size, repeats, rank, world_size, window_bytes)
 

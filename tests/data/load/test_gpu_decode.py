@@ -50,7 +50,7 @@ class Images:
     def __init__(self, path: Path, *, has_index: bool = True) -> None:
         self.beton: Beton = open_beton(path)
         self.content = np.memmap(path, np.uint8, "c")
-        self.images = dataclasses.replace(decode.images_of(self.beton, has_index), memory=self.content)
+        self.images = dataclasses.replace(decode.images_of(self.beton, has_index), memories=(self.content,))
 
     def stored(self, ids: np.ndarray) -> np.ndarray:
         stored = np.empty((len(ids), STORED_LENGTH), np.int64)
@@ -137,7 +137,7 @@ def test_views_are_those_of_the_cpus_decoder(images: Images, samples: list[int],
     plans = images.plans(ids, kind)
     decoder = images.decoder()
     decoded = images.decode(decoder, ids, plans)
-    is_sent = images.images.index is not None
+    is_sent = images.images.has_index
     assert (~decoded.left == is_sent).all()
     assert decoder.num_refused == (0 if is_sent else len(decoded.images))
     if is_sent:
@@ -162,7 +162,7 @@ def test_the_kernels_make_the_same_of_what_is_sent(
     monkeypatch.setattr(deit_fast.kernels.cuda, "jpeg", kernels_here, raising=False)
     monkeypatch.setitem(sys.modules, "deit_fast.kernels.cuda.jpeg", kernels_here)
     monkeypatch.setattr(driver, "array", torch.Tensor.numpy)
-    decoder, is_sent = images.decoder(), images.images.index is not None
+    decoder, is_sent = images.decoder(), images.images.has_index
     for samples in ([0, 0, 0, 7, 7, 7, 2, 11], list(range(12)), [3]):  # memory that grows, and that is used again
         ids = _ids(samples)
         plans = images.plans(ids, kind)
@@ -181,7 +181,7 @@ def test_of_an_image_only_what_its_views_need_is_sent_and_once(images: Images, s
     assert len(decoded.images) == 1
     row = decoded.images[0]
     if decoded.left[0]:
-        assert images.images.index is None
+        assert not images.images.has_index
         assert not sent
         return
     assert row[tables.ROWS] * row[tables.COLUMNS] < row[tables.HEIGHT] * row[tables.WIDTH]
@@ -238,7 +238,7 @@ class _Transfer:
 
 
 def test_the_host_writes_only_where_transfers_have_ended(images: Images) -> None:
-    if images.images.index is None:
+    if not images.images.has_index:
         pytest.skip("nothing is sent")
     decoder, transfers = images.decoder(), []
     for number in range(6):
