@@ -17,9 +17,7 @@ class MergeConfig(Options):
 
     DECIDES = Decides.NOTHING
 
-    betons: tuple[str, ...] = path_option(
-        (), "betons to join, in this order; classes are matched by name, and further ones follow those of the betons before"
-    )
+    betons: tuple[str, ...] = path_option((), "betons to join, in this order, or patterns; classes are matched by name")
     out: str = path_option("", _OUT)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from deit_fast.config import UserError
 from deit_fast.data.format import layout
 from deit_fast.data.format.beton import Beton, open_beton, read_manifest
-from deit_fast.data.format.class_union import union_of_classes
+from deit_fast.data.format.beton_list import listed_betons
+from deit_fast.data.format.classes import union_of_classes
 from deit_fast.data.format.index import Index, read_index
 
 
@@ -50,31 +50,28 @@ class Joined:
 def open_joined(option: str, paths: Sequence[str]) -> Joined:
     """Opens the betons that an option, `section.name`, lists, in its order.
 
-    Raises UserError for none, one given twice, one with other fields than image and label, what open_beton refuses, and
-    classes that have no union.
+    Each path may be a pattern or have a weight, see `listed_betons`. Raises UserError for none, one with other fields than
+    image and label, what open_beton and listed_betons refuse, and classes that have no union.
     """
     if not paths:
         raise UserError(f"{option} is not set: want one or more betons")
-    betons = tuple(open_beton(path) for path in paths)
-    seen: set[Path] = set()
+    listed = listed_betons(",".join(paths), option)
+    betons = tuple(beton for one in listed for beton in [open_beton(one.path)] * one.times)
     for beton in betons:
-        if beton.path.resolve() in seen:
-            raise UserError(f"{option}: {beton.path} stands twice: want each beton once")
-        seen.add(beton.path.resolve())
         if beton.field_names != tuple(layout.FIELDS):
             raise UserError(
                 f"{beton.path}: has the fields {', '.join(beton.field_names)}: want {' and '.join(layout.FIELDS)} alone, in "
                 "this order"
             )
     classes, label_maps = union_of_classes(betons)
-    labels = np.concatenate([labels[beton.labels] for beton, labels in zip(betons, label_maps, strict=True)])
+    labels = [beton.labels if new is None else new[beton.labels] for beton, new in zip(betons, label_maps, strict=True)]
     return Joined(
         betons=betons,
         indexes=tuple(map(read_index, betons)),
         manifests=tuple(read_manifest(beton.path) for beton in betons),
         starts=np.cumsum([0, *(beton.num_samples for beton in betons)]),
         classes=classes if classes is not None else tuple(map(str, range(max(beton.num_classes for beton in betons)))),
-        labels=labels,
+        labels=np.concatenate(labels),
         **{name: _column(betons, name) for name in ("widths", "heights", "modes", "sizes")},
     )
 

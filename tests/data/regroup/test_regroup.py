@@ -97,8 +97,8 @@ def test_merge_joins_classes_by_name(pets: Path, birds: Path, tmp_path: Path) ->
     out = tmp_path / "all.beton"
     manifest = merge_betons(MergeConfig(betons=(str(pets), str(birds)), out=str(out)))
     assert samples(out) == samples(pets) + samples(birds)
-    assert manifest["classes"] == ["cat", "dog", "elk", "auk"]
-    assert open_beton(out).labels.tolist() == [0] * 5 + [1] * 4 + [2] * 3 + [3] * 3 + [1] * 2 + [2] * 2
+    assert manifest["classes"] == ["auk", "cat", "dog", "elk"]
+    assert open_beton(out).labels.tolist() == [1] * 5 + [2] * 4 + [3] * 3 + [0] * 3 + [2] * 2 + [3] * 2
     assert problems(out) == []
     assert files(tmp_path) == ["all.beton", "all.beton.json"]
 
@@ -175,7 +175,7 @@ def test_subset_by_class_numbers_classes_anew(pets: Path, birds: Path, tmp_path:
         out = tmp_path / f"{number}.beton"
         subset_betons(SubsetConfig(betons=(str(pets), str(birds)), out=str(out), classes=classes, labels=labels))  # type: ignore[arg-type]
         assert samples(out) == wanted
-        assert open_beton(out).classes == (("dog", "auk") if labels == "anew" else ("cat", "dog", "elk", "auk"))
+        assert open_beton(out).classes == (("auk", "dog") if labels == "anew" else ("auk", "cat", "dog", "elk"))
         assert problems(out) == []
 
 
@@ -256,9 +256,9 @@ def test_damage_is_not_copied(pets: Path, tmp_path: Path) -> None:
     [
         (["merge", "--merge.out=o.beton"], "merge.betons is not set"),
         (["merge", "PETS"], "merge.out is not set"),
-        (["merge", "PETS", "PETS", "--merge.out=o.beton"], "stands twice"),
+        (["merge", "PETS", "PETS", "--merge.out=o.beton"], "twice; want"),
         (["merge", "PETS", "--merge.out=PETS"], "is one of the betons to read"),
-        (["merge", "PETS", "BARE", "--merge.out=o.beton"], "bare.beton: has no manifest"),
+        (["merge", "PETS", "BIRDS", "BARE", "--merge.out=o.beton"], "bare.beton: has no class names"),
         (["split", "PETS", "--split.out=o.beton"], "split.shards or split.shard_gb"),
         (["split", "PETS", "--split.out=o.beton", "--split.shards=13"], "split.shards=13: want at most the 12"),
         (["subset", "PETS", "--subset.out=o.beton"], "nothing is chosen"),
@@ -279,6 +279,7 @@ def test_damage_is_not_copied(pets: Path, tmp_path: Path) -> None:
 )
 def test_what_is_refused(
     pets: Path,
+    birds: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -290,7 +291,9 @@ def test_what_is_refused(
     for name, text in {"twice": "3\n3\n", "far": "12\n", "name": "cow.png\n"}.items():
         (tmp_path / f"{name}.txt").write_text(text)
     before = files(tmp_path)
-    status = main([word.replace("PETS", str(pets)).replace("BARE", "bare.beton") for word in words])
+    status = main(
+        [word.replace("PETS", str(pets)).replace("BIRDS", str(birds)).replace("BARE", "bare.beton") for word in words]
+    )
     error = capsys.readouterr().err
     assert (status, error.count("\n")) == (2, 1)
     assert message in error
@@ -302,7 +305,7 @@ def test_a_repeated_class_name_is_ambiguous_between_other_lists(pets: Path, bird
     cranes.write_bytes(pets.read_bytes())
     manifest = json.loads(manifest_path(pets).read_bytes())
     manifest_path(cranes).write_text(json.dumps(manifest | {"classes": ["crane", "dog", "crane"]}))
-    with pytest.raises(UserError, match=r"classes 0 and 2 are both named 'crane'"):
+    with pytest.raises(UserError, match=r"has 2 classes named 'crane'"):
         merge_betons(MergeConfig(betons=(str(cranes), str(birds)), out=str(tmp_path / "out.beton")))
     merge_betons(MergeConfig(betons=(str(cranes),), out=str(tmp_path / "out.beton")))
     assert open_beton(tmp_path / "out.beton").classes == ("crane", "dog", "crane")
