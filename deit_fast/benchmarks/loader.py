@@ -21,6 +21,7 @@ from deit_fast.benchmarks.rivals.common import WORKS, NotInstalled, Setting, Sys
 from deit_fast.benchmarks.rivals.ours import open_ours, ours_evaluating, ours_training
 from deit_fast.benchmarks.stages import STAGES, on_one_thread, stage_input
 from deit_fast.config import DataConfig, RunConfig, UserError, is_mixing
+from deit_fast.data.fetch.local import local_text
 from deit_fast.data.format.beton_list import without_weights
 from deit_fast.data.format.beton_set import open_set
 from deit_fast.data.load.decode import images_of
@@ -41,6 +42,7 @@ def bench_loader(config: RunConfig) -> dict[str, Any]:
     stages and threads run on data.train itself if it is given. Raises UserError for options that do not fit.
     """
     parts = _check(config)
+    config = config.changed({"data.train": local_text(config.data, "train")})
     chart = picture_to_write("bench.chart", config.bench.chart, config.out)
     rivals, left_out = _installed(config.bench.against)
     num_cores = config.bench.threads or _available_cores()

@@ -144,6 +144,13 @@ class DataConfig(Options):
         decides=Decides.TIME,
     )
     val: str = path_option("", "beton, betons or pattern of the validation set", decides=Decides.TIME)
+    cache_dir: str = path_option(
+        "",
+        "folder for copies of betons that data.train and data.val name by addresses (https://, s3://, gs:// ...); auto: "
+        "deit_fast/betons in the user's cache, ~/.cache",
+        unset="auto",
+        decides=Decides.NOTHING,
+    )
     batch_size: int = option(128, "views in a training batch of one rank", within=AT_LEAST_1, decides=Decides.TIME)
     eval_batch_size: int | None = option(
         None,

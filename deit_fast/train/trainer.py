@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from deit_fast.config import RunConfig, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
+from deit_fast.data.fetch.addresses import has_address
 from deit_fast.data.format.beton_set import BetonSet
 from deit_fast.data.format.classes import training_labels
 from deit_fast.data.format.identity import files_of, identity, labels_digest
@@ -55,6 +56,8 @@ class Trainer(Learner):
 
     def _digests(self) -> dict[str, dict[str, str]]:
         train = identity(self.train_loader.beton, with_places=self.config.data.order == "pages")
+        if self.config.data.order == "pages":
+            train["order"] = "files one by one in the first epoch" if has_address(self.config.data.train) else "all files"
         found = {"data.train": train, "data.val": identity(self.eval_loader.beton)}
         if self.teacher is not None:
             found["distil.teacher_weights"] = {"weights": self.teacher.digest}

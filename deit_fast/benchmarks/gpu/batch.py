@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from deit_fast.config import RunConfig, UserError
-from deit_fast.data.format.beton_set import open_set
+from deit_fast.data.fetch.local import open_here
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.gpu_decode import DeviceMemory, RaggedDecoder
 from deit_fast.data.load.loader import num_threads
@@ -41,7 +41,7 @@ class Source:
         if not config.data.train:
             raise UserError("data.train is not set: no beton to read")
         self.config = config
-        self.beton = open_set(config.data.train, "data.train")
+        self.beton = open_here(config.data, "train")
         self.images = images_of(self.beton)
         self.side = config.data.resolution
         self.batch_size = batch_size

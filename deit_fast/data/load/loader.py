@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numba
+import numpy as np
 import torch
 
 from deit_fast.config import (
@@ -20,8 +21,9 @@ from deit_fast.config import (
     eval_resolution,
 )
 from deit_fast.cores import num_cores
-from deit_fast.data.format.beton_list import absolute
-from deit_fast.data.format.beton_set import BetonSet, check_each_once, open_set
+from deit_fast.data.fetch.addresses import has_address, in_any_folder
+from deit_fast.data.fetch.local import open_arriving, open_here
+from deit_fast.data.format.beton_set import check_each_once
 from deit_fast.data.load.batch import Batch
 from deit_fast.data.load.batches import Loader, slots_of
 from deit_fast.data.load.compile_ahead import ON_CPU, PARTS, compile_ahead
@@ -54,7 +56,7 @@ def train_loader(
     used, and if this machine cannot do what config.decode and augment.device ask for."""
     check_loading(config, augment, rank=rank, world_size=world_size, seed=seed)
     check_device(config, augment, device)
-    beton = _open(config, "train")
+    beton, arrivals = open_arriving(config, "train")
     compile_ahead(beton.paths[0], _parts_for(config.decode))
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)
@@ -64,6 +66,7 @@ def train_loader(
         None if beton.places is beton.offsets else beton.places,
         subset=subset,
         kind=config.order,
+        files=beton.stretches_of(np.arange(beton.num_samples)) if has_address(config.train) else None,
         seed=seed,
         batch_size=config.batch_size,
         repeats=augment.repeats,
@@ -73,7 +76,7 @@ def train_loader(
         chunk_bytes=min(CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, window_bytes >> 12)),
     )
     recipe = Recipe(config, augment, beton.num_classes, seed)
-    elsewhere = replace(config, train=absolute(config.train, "data.train"))
+    elsewhere = replace(config, train=in_any_folder(config.train, "data.train"))
     loader = functools.partial(
         Loader,
         images_of(beton),
@@ -83,6 +86,7 @@ def train_loader(
         resolution=config.resolution,
         num_workers=num_threads(config, world_size),
         device=device,
+        arrivals=arrivals,
         remake=functools.partial(train_loader, elsewhere, augment, seed=seed, rank=rank, world_size=world_size, device=device),
     )
     return _finishing(loader, recipe, device)
@@ -95,12 +99,12 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
     option outside its range, a beton that cannot be used, and if this machine cannot do what config.decode asks for."""
     check_loading(config, augment, rank=rank, world_size=world_size)
     place = eval_place(config, device)
-    beton = _open(config, "val")
+    beton = open_here(config, "val")
     check_each_once(beton, "data.val")
     compile_ahead(beton.paths[0], _parts_for(place))
     batch_size = min(eval_batch_size(config), -(-beton.num_samples // world_size))
     recipe = Recipe(replace(config, decode=place), eval_augment(augment, place), beton.num_classes, None)
-    elsewhere = replace(config, val=absolute(config.val, "data.val"))
+    elsewhere = replace(config, val=in_any_folder(config.val, "data.val"))
     loader = functools.partial(
         Loader,
         images_of(beton),
@@ -128,10 +132,3 @@ def _finishing(loader: Callable[..., Loader], recipe: Recipe, device: torch.devi
 def _parts_for(decode: str) -> tuple[str, ...]:
     """The `PARTS` to compile for loaders that decode there."""
     return tuple(PARTS) if decode == "gpu" else ON_CPU
-
-
-def _open(config: DataConfig, name: str) -> BetonSet:
-    text = getattr(config, name)
-    if not text:
-        raise UserError(f"data.{name} is not set: want the path of a beton, made by `deit-fast write`")
-    return open_set(text, f"data.{name}")

@@ -15,7 +15,7 @@ parts, and so may show one global batch more. Its permutation depends on the epo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -109,6 +109,7 @@ def train_order(
     *,
     subset: NDArray[np.int64] | None = None,
     kind: Literal["random", "pages"] = "random",
+    files: NDArray[np.int64] | None = None,
     seed: int,
     batch_size: int,
     repeats: int,
@@ -122,8 +123,9 @@ def train_order(
     places: as for `page_order.cut_into_chunks`.
 
     kind: "random" is a permutation of all, for betons that fit into memory. "pages" is for those that do not: it needs at most
-    window_bytes of the file at any time, and reads it in chunks of chunk_bytes. Raises UserError if the set has less than one
-    global batch, or two chunks do not fit into the window.
+    window_bytes of the file at any time, and reads it in chunks of chunk_bytes. files (samples,): the file of each sample, if
+    these arrive one by one: "pages" then shows chunks of earlier files first in the first epoch. Raises UserError if the set
+    has less than one global batch, or two chunks do not fit into the window.
     """
     samples = np.arange(len(offsets)) if subset is None else subset
     steps_per_epoch(len(samples), batch_size, world_size)
@@ -131,6 +133,8 @@ def train_order(
     if kind == "pages":
         chunks = page_order.cut_into_chunks(offsets, sizes, samples, chunk_bytes, places)
         page_order.reach_bytes(chunks, window_bytes)
+        if files is not None:
+            chunks = replace(chunks, files=files[chunks.samples[chunks.first_samples[1:] - 1]])
     return TrainOrder(samples, len(offsets), chunks, seed, batch_size, repeats, rank, world_size, window_bytes)
 
 

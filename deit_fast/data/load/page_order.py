@@ -36,7 +36,8 @@ class Chunks:
 
     samples (n,) int64, by place; chunk c is samples[first_samples[c] : first_samples[c + 1]] and the ranges first_ranges[c] to
     first_ranges[c + 1]; a range is starts to ends, in bytes of the file, or of the line of all files, multiples of 4096.
-    num_bytes (chunks,) int64: all ranges of a chunk together, by the places of its images.
+    num_bytes (chunks,) int64: all ranges of a chunk together, by the places of its images. files (chunks,) int64: the last file
+    that each chunk needs, of those that arrive one by one in the first epoch; None: all are there.
     """
 
     samples: NDArray[np.int64]
@@ -45,6 +46,7 @@ class Chunks:
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     num_bytes: NDArray[np.int64]
+    files: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.num_bytes)
@@ -129,6 +131,8 @@ def sample_stream(chunks: Chunks, *, seed: int, epoch: int, window_bytes: int = 
     """
     reach = float(reach_bytes(chunks, window_bytes))
     order = rng.permutation(seed, epoch, len(chunks))
+    if chunks.files is not None and epoch == 0:
+        order = order[np.argsort(chunks.files[order], kind="stable")]
     num_bytes = chunks.num_bytes[order]
     chunk_starts = np.empty(len(chunks), np.float64)
     chunk_starts[order] = np.cumsum(num_bytes) - num_bytes
