@@ -75,8 +75,10 @@ def header_ranges(path: Path, num_bytes: int) -> list[tuple[int, int]]:
 
 
 def index_range(path: Path, num_bytes: int) -> tuple[int, int] | None:
-    """From the trailer, which is there, the range from the index to the end; None if there is no index of ours."""
+    """The range from our index to the end, from the trailer, if there is one; None if it is not there, or not ours."""
     table_start = int(np.fromfile(path, HeaderType, 1)[0]["alloc_table_ptr"])
+    if not layout.TRAILER_TYPE.itemsize <= table_start <= num_bytes:
+        return None
     trailer = np.fromfile(path, layout.TRAILER_TYPE, 1, offset=table_start - layout.TRAILER_TYPE.itemsize)[0]
     if trailer["magic"] != layout.MAGIC or not int(trailer["data_end"]) <= num_bytes:
         return None

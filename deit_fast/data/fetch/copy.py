@@ -20,7 +20,7 @@ from typing import TypeVar
 from deit_fast.config import UserError
 from deit_fast.data.fetch.addresses import file_name
 from deit_fast.data.fetch.check import difference, header_ranges, index_range
-from deit_fast.data.fetch.progress import CopyProgress, tell
+from deit_fast.data.fetch.progress import tell
 from deit_fast.data.fetch.remote import HasChangedError, LostError, Version, open_remote
 from deit_fast.data.fetch.state import State, read_state
 from deit_fast.data.format.beton import manifest_path, read_manifest
@@ -31,9 +31,9 @@ _TRIES = 8  # in a row without a byte
 _FIRST_WAIT_SECONDS = 0.25  # doubled after each try
 _SAVE_BYTES = 32 << 20  # a killed process copies at most so many again
 _START_BYTES = 1 << 16  # holds any beton's header
-_TOLD_BYTES = 4 << 30  # takes some seconds to read
 _CHANGES = 3  # of a file while it is copied, before this gives up
 
+Note = Callable[[int], None]
 _T = TypeVar("_T")
 
 
@@ -51,42 +51,49 @@ class Copy:
         self.path = self._folder / file_name(address)
         self._state_path = self._folder / "copy.json"
 
-    def complete(self, silent: bool = False) -> None:
-        """Returns when the copy is complete and checked; copies what is missing.
+    def complete(self, note: Note = lambda num_bytes: None) -> None:
+        """Returns when the copy is complete and checked; copies what is missing, and tells note the bytes of each piece.
 
-        Raises UserError if the address cannot be read, the disk has no room, or the file there is damaged. silent: no progress.
+        Raises UserError if the address cannot be read or the file there is damaged, and what note raises.
         """
-        with self._locked(silent):
-            self._while_it_changes(lambda state: self._completed(state, silent))
+        with self._locked():
+            self._while_it_changes(lambda state: self._completed(state, note))
+
+    def is_complete(self) -> bool:
+        """Whether all of the copy was there and checked when it was last looked at."""
+        state = read_state(self._state_path)
+        return state is not None and state.is_checked and self.path.exists()
+
+    def begin(self) -> int:
+        """Compares the copy with what is at the address now; gives the bytes that are to be copied.
+
+        They are 0 if another process is copying. Raises UserError as `complete` does.
+        """
+        with self._locked(wait=self.is_complete()) as is_mine:
+            return self._while_it_changes(lambda state: state.version.num_bytes - state.num_done) if is_mine else 0
 
     def with_tables(self) -> bool:
         """Copies what `open_beton` and `read_index` read, but no images; whether that is possible.
 
         It is for our betons with hashes, and where the server sends ranges. Raises UserError as `complete` does.
         """
-        with self._locked(silent=False):
+        state = read_state(self._state_path)
+        if state is not None and self.path.exists() and self._has_tables(state):
+            return True  # another process may be copying the images, and hold the lock for long
+        with self._locked():
             return self._while_it_changes(self._with_tables)
 
-    def begin(self) -> int:
-        """Compares the copy with what is at the address now; gives the bytes that are still to be copied.
-
-        Raises UserError as `complete` does, but for the disk.
-        """
-        with self._locked(silent=False):
-            return self._while_it_changes(lambda state: state.version.num_bytes - state.num_done)
-
     @contextlib.contextmanager
-    def _locked(self, silent: bool) -> Iterator[None]:
-        """Holds the folder's lock; says so if it has to wait for another process."""
+    def _locked(self, wait: bool = True) -> Iterator[bool]:
+        """Holds the folder's lock, for which it may have to wait; without wait, whether it has got it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "lock").open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
-                if not silent:
-                    tell(f"waits for the copy of {self.address}")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+                yield False
+            else:
+                yield True
 
     def _while_it_changes(self, work: Callable[[State], _T]) -> _T:
         """The result of work on the state of the present version; again where the file changes meanwhile."""
@@ -147,15 +154,12 @@ class Copy:
         for path in (self._state_path, self.path, manifest_path(self.path)):
             path.unlink(missing_ok=True)
 
-    def _completed(self, state: State, silent: bool) -> None:
+    def _completed(self, state: State, note: Note) -> None:
         if state.is_checked:
             return
-        with CopyProgress(self.path.name, state.num_done, state.version.num_bytes, silent) as progress:
-            self._fill(state, 0, state.version.num_bytes, progress)
+        self._fill(state, 0, state.version.num_bytes, note)
         if self._versions()[:2] != (state.version, state.manifest):
             raise HasChangedError
-        if state.version.num_bytes > _TOLD_BYTES and not silent:
-            tell(f"compares {self.path.name} with its hashes")
         found = difference(self.path)
         if found:
             self._remove()
@@ -171,26 +175,35 @@ class Copy:
             return True
         if state.manifest is None or not state.has_ranges or "digests" not in (read_manifest(self.path) or {}):
             return False
-        num_bytes = state.version.num_bytes
-        with CopyProgress(self.path.name, state.num_done, num_bytes, silent=True) as progress:
-            self._fill(state, 0, min(_START_BYTES, num_bytes), progress)
-            for start, end in header_ranges(self.path, num_bytes):
-                self._fill(state, start, end, progress)
-            index = index_range(self.path, num_bytes) if len(state.done) > 1 else None
-            if index is not None:
-                self._fill(state, *index, progress)
+        self._fill(state, 0, min(_START_BYTES, state.version.num_bytes))
+        for start, end in header_ranges(self.path, state.version.num_bytes):
+            self._fill(state, start, end)
+        index = index_range(self.path, state.version.num_bytes)
+        if index is not None:
+            self._fill(state, *index)
         return index is not None
 
-    def _fill(self, state: State, start: int, end: int, progress: CopyProgress) -> None:
+    def _has_tables(self, state: State) -> bool:
+        """Whether _with_tables would have nothing to copy, and succeed."""
+        num_bytes = state.version.num_bytes
+        if state.is_checked or state.gaps(0, min(_START_BYTES, num_bytes)):
+            return state.is_checked
+        headers = header_ranges(self.path, num_bytes)
+        if not headers or any(state.gaps(*one) for one in headers):
+            return False
+        index = index_range(self.path, num_bytes)
+        return index is not None and not state.gaps(*index)
+
+    def _fill(self, state: State, start: int, end: int, note: Note = lambda num_bytes: None) -> None:
         """Copies what is missing between start and end; after a lost connection goes on from there."""
 
         def go_on() -> None:
             for gap_start, gap_end in state.gaps(start, end):
-                self._fill_gap(state, gap_start, gap_end, progress)
+                self._fill_gap(state, gap_start, gap_end, note)
 
         self._tried(go_on, lambda: state.num_done)
 
-    def _fill_gap(self, state: State, start: int, end: int, progress: CopyProgress) -> None:
+    def _fill_gap(self, state: State, start: int, end: int, note: Note) -> None:
         """Copies a range, and records what has come of it, however it ends."""
         pieces = open_remote(self.address, self._option).stream(start, end, state.version)
         recorded = at = start
@@ -199,7 +212,7 @@ class Copy:
                 for piece in pieces:
                     write_at(file.fileno(), piece, at)
                     at += len(piece)
-                    progress.add(len(piece))
+                    note(len(piece))
                     if at - recorded >= _SAVE_BYTES:
                         self._record(state, file.fileno(), recorded, at)
                         recorded = at

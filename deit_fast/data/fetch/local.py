@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,53 +14,28 @@ from numpy.typing import NDArray
 from deit_fast.config import DataConfig, UserError
 from deit_fast.data.fetch.addresses import Named, has_address, named_betons
 from deit_fast.data.fetch.copy import Copy
-from deit_fast.data.fetch.progress import tell
+from deit_fast.data.fetch.progress import CopyProgress, tell
+from deit_fast.data.fetch.threads import CopyThreads
 from deit_fast.data.format.beton_set import BetonSet, open_set
 
 _ASKED_AT_ONCE = 8  # addresses
-_POLL_SECONDS = 0.05
-_TOLD_SECONDS = 2.0
 
 
 class Arrivals:
-    """Copies that a thread completes, in their order, while the first are used.
+    """Files of a set that are still being copied while others are used. of_stretch: the copy of each stretch, None: local."""
 
-    copies: for each stretch of the betons the copy that it maps, None for a local file. The thread starts when samples are
-    first waited for. Each process of a node has one: whichever finds a copy's lock free goes on with it, so none depends on
-    another.
-    """
-
-    def __init__(self, betons: BetonSet, copies: Sequence[Copy | None]) -> None:
-        self._betons, self._copies = betons, copies
-        self._missing = {copy.path: copy for copy in copies if copy is not None}
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
+    def __init__(self, betons: BetonSet, of_stretch: Sequence[Copy | None]) -> None:
+        self._betons, self._of_stretch = betons, of_stretch
+        self._threads = CopyThreads([copy for copy in of_stretch if copy is not None])
 
     def wait(self, samples: NDArray[np.int64], is_stopped: Callable[[], bool] = lambda: False) -> None:
-        """Returns when the files of these samples are complete, or is_stopped says so. Raises the errors of `Copy.complete`."""
-        if not self._missing:
-            return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._complete_all, name="deit_fast-copies", daemon=True)
-            self._thread.start()
-        started = time.monotonic()
-        for stretch in np.unique(self._betons.stretches_of(samples)).tolist():
-            copy, is_told = self._copies[stretch], False
-            while copy is not None and copy.path in self._missing and not is_stopped():
-                if self._error is not None:
-                    raise self._error
-                if not is_told and time.monotonic() - started > _TOLD_SECONDS:
-                    tell(f"training waits for {copy.address}")
-                    is_told = True
-                time.sleep(_POLL_SECONDS)
+        """Returns when the files of these samples are complete, or is_stopped says so. Raises the errors of `Copy.complete`.
 
-    def _complete_all(self) -> None:
-        try:
-            for copy in list(self._missing.values()):
-                copy.complete(silent=True)
-                del self._missing[copy.path]
-        except BaseException as error:
-            self._error = error
+        The first call starts the copying.
+        """
+        self._threads.start()
+        found = (self._of_stretch[stretch] for stretch in np.unique(self._betons.stretches_of(samples)).tolist())
+        self._threads.wait([copy for copy in found if copy is not None], is_stopped)
 
 
 def open_here(data: DataConfig, name: str) -> BetonSet:
@@ -81,9 +54,12 @@ def local_text(data: DataConfig, name: str) -> str:
     if not has_address(text):
         return str(text)
     named = named_betons(text, option)
-    copies = _begun(named, data, option)
-    for copy in copies:
-        copy.complete()
+    copies = _copies(named, data, option)
+    num_bytes = _begin(copies, data, option)
+    num_missing = sum(not copy.is_complete() for copy in copies)
+    if num_missing > 1 and name == "train" and data.order == "random":
+        tell(f"data.order=random needs all {num_missing} files first; with data.order=pages training begins with the first")
+    _complete(copies, num_bytes, data)
     return _with_paths(named, copies)
 
 
@@ -96,10 +72,12 @@ def open_arriving(data: DataConfig, name: str) -> tuple[BetonSet, Arrivals | Non
     if data.order != "pages" or not text or not has_address(text):
         return open_here(data, name), None
     named = named_betons(text, option)
-    copies = _begun(named, data, option)
-    copies[0].complete()
-    if not all(copy.with_tables() for copy in copies):
-        return open_here(data, name), None
+    copies = _copies(named, data, option)
+    num_bytes = _begin(copies, data, option)
+    _complete(copies[:1], num_bytes[:1], data)
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
+        if not all(threads.map(Copy.with_tables, copies)):
+            return open_here(data, name), None
     betons = open_set(_with_paths(named, copies), option)
     of_path = {copy.path: copy for copy in copies}
     return betons, Arrivals(betons, [of_path.get(stretch.path) for stretch in betons.stretches])
@@ -112,23 +90,46 @@ def cache_folder(data: DataConfig) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deit_fast" / "betons"
 
 
-def _begun(named: Sequence[Named], data: DataConfig, option: str) -> list[Copy]:
-    """The copy of each address, in order, for which there is room on the disk."""
+def _copies(named: Sequence[Named], data: DataConfig, option: str) -> list[Copy]:
+    """The copy of each address, in order."""
     folder = cache_folder(data)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"data.cache_dir={folder}: cannot be made: {error.strerror}; want a folder for copies") from error
-    copies = [Copy(one.text, folder, option) for one in named if one.is_address]
+    return [Copy(one.text, folder, option) for one in named if one.is_address]
+
+
+def _begin(copies: Sequence[Copy], data: DataConfig, option: str) -> list[int]:
+    """`Copy.begin` of each. Raises UserError if there is no room on the disk for all."""
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
-        missing_bytes = sum(threads.map(Copy.begin, copies))
+        num_bytes = list(threads.map(Copy.begin, copies))
+    folder = cache_folder(data)
     free_bytes = shutil.disk_usage(folder).free
-    if missing_bytes > free_bytes:
+    if sum(num_bytes) > free_bytes:
         raise UserError(
-            f"{option}: {missing_bytes / 1e6:,.1f} MB are to be copied, and {free_bytes / 1e6:,.1f} MB are free in {folder}; "
+            f"{option}: {sum(num_bytes) / 1e6:,.1f} MB are to be copied, and {free_bytes / 1e6:,.1f} MB are free in {folder}; "
             "want another data.cache_dir, or delete copies there that are not needed"
         )
-    return copies
+    return num_bytes
+
+
+def _complete(copies: Sequence[Copy], num_bytes: Sequence[int], data: DataConfig) -> None:
+    """Completes copies, of which so many bytes each are missing, with progress."""
+    missing = [copy for copy in copies if not copy.is_complete()]
+    if not missing:
+        return
+    if sum(num_bytes):
+        tell(f"copies {len(missing)} file(s), {sum(num_bytes) / 1e6:,.1f} MB, to {cache_folder(data)}")
+    else:
+        tell(f"waits for another process, which copies {missing[0].address}")
+    with CopyProgress(sum(num_bytes)) as progress:
+        threads = CopyThreads(missing, progress.add)
+        threads.start()
+        try:
+            threads.wait(missing, told=True)
+        finally:
+            threads.stop()
 
 
 def _with_paths(named: Sequence[Named], copies: Sequence[Copy]) -> str:

@@ -1,10 +1,11 @@
-"""Shows how much of a copy is there: a bar on a terminal, or lines at intervals in a log."""
+"""Shows how much of the copies is there: a bar on a terminal, or lines at intervals in a log."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+import threading
 import time
 
 from tqdm import tqdm
@@ -22,19 +23,17 @@ def tell(line: str) -> None:
 
 
 class CopyProgress:
-    """Bytes copied, rate and time left, on stderr; used in a `with` block. silent: shows nothing."""
+    """Bytes copied by all threads, rate and time left, on stderr; used in a `with` block. Threads call `add`."""
 
-    def __init__(self, name: str, num_done: int, num_bytes: int, silent: bool) -> None:
-        self._name, self._num_done, self._num_bytes, self._is_silent = name, num_done, num_bytes, silent
+    def __init__(self, num_bytes: int) -> None:
+        self._num_bytes = num_bytes
         self._exit = contextlib.ExitStack()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> CopyProgress:
         self._exit.enter_context(droppable_output())
-        self._is_terminal = sys.stderr.isatty() and not self._is_silent
-        bar = tqdm(
-            total=self._num_bytes, initial=self._num_done, desc=self._name, unit="B", unit_scale=True,
-            disable=not self._is_terminal,
-        )  # fmt: skip
+        self._is_terminal = sys.stderr.isatty()
+        bar = tqdm(total=self._num_bytes, desc="copies", unit="B", unit_scale=True, disable=not self._is_terminal)
         self._bar = self._exit.enter_context(contextlib.closing(bar))
         self._started, self._printed, self._copied = time.monotonic(), time.monotonic(), 0
         return self
@@ -43,17 +42,18 @@ class CopyProgress:
         self._exit.close()
 
     def add(self, num_bytes: int) -> None:
-        self._copied += num_bytes
-        self._bar.update(num_bytes)
-        now = time.monotonic()
-        if not self._is_silent and not self._is_terminal and now - self._printed >= _LOG_SECONDS:
-            self._printed = now
-            rate = self._copied / (now - self._started)
-            done = self._num_done + self._copied
-            left = (self._num_bytes - done) / rate
-            print(
-                f"{self._name}: {done / 1e9:,.2f} of {self._num_bytes / 1e9:,.2f} GB, {rate / 1e6:,.1f} MB/s, about "
-                f"{left / 60:,.1f} minutes left",
-                file=sys.stderr,
-                flush=True,
-            )
+        with self._lock:
+            self._copied += num_bytes
+            self._bar.update(num_bytes)
+            now = time.monotonic()
+            if not self._is_terminal and now - self._printed >= _LOG_SECONDS:
+                self._printed = now
+                print(self._line(now), file=sys.stderr, flush=True)
+
+    def _line(self, now: float) -> str:
+        rate = self._copied / (now - self._started)
+        left = max(0, self._num_bytes - self._copied) / rate
+        return (
+            f"copied {self._copied / 1e9:,.2f} of {self._num_bytes / 1e9:,.2f} GB, {rate / 1e6:,.1f} MB/s, about "
+            f"{left / 60:,.1f} minutes left"
+        )

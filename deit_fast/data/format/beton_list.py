@@ -77,6 +77,10 @@ def _weighted(name: str, text: str, option: str) -> tuple[str, int]:
 
 def _files(stem: str, option: str) -> list[Path]:
     path = at_home(stem)
+    if "://" in stem and not _exists(stem):
+        raise UserError(
+            f"{option}={stem}: is on another machine; want a file here; data.train and data.val copy from addresses"
+        )
     if _exists(stem) or not glob.has_magic(path):
         return [Path(path)]
     names = sorted(name for name in glob.glob(path, recursive=True) if Path(name).is_file())  # noqa: PTH207

@@ -243,7 +243,7 @@ def test_another_process_goes_on_where_one_was_killed(
     first.join()
     second.join()
     assert second.exitcode == 0
-    assert "waits for the copy of http" in capfd.readouterr().err
+    assert "waits for another process, which copies http" in capfd.readouterr().err
     path = next((tmp_path / "cache").rglob("set.beton"))
     assert is_copy(path, beton)
 

@@ -155,3 +155,11 @@ def test_evaluation_and_weights(server: Server, folder: Path, tmp_path: Path) ->
     twice = loader(f"{folder / 'a.beton'},{server.address}/b.beton*2", tmp_path, "random")
     assert twice.beton.num_samples == 3 * NUM_IMAGES
     assert shown(twice) == shown(loader(f"{folder / 'a.beton'},{folder / 'b.beton'}*2", tmp_path, "random"))
+
+
+def test_a_rank_begins_while_another_copies(server: Server, tmp_path: Path) -> None:
+    server.held = {name: threading.Event() for name in NAMES[1:]}
+    first = []
+    for rank in range(2):  # the threads of rank 0 wait for the server, and hold the locks of the other files
+        first.append(next(iter(loader(addresses(server), tmp_path, rank=rank, world_size=2))))
+    assert all(batch.samples.max() < NUM_IMAGES for batch in first)
