@@ -139,8 +139,8 @@ class DataConfig(Options):
 
     train: str = path_option(
         "",
-        "beton of the training set; or several, which become one set: a.beton,b.beton, or a pattern ('shards/*.beton', sorted by "
-        "name); a.beton*2 shows its images twice an epoch",
+        "beton of the training set; or several, which become one set: a.beton,b.beton, or a pattern ('shards/*.beton', sorted "
+        "by name); a.beton*2 shows its images twice an epoch",
         decides=Decides.TIME,
     )
     val: str = path_option("", "beton, betons or pattern of the validation set", decides=Decides.TIME)
