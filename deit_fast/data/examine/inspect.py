@@ -194,6 +194,8 @@ def _manifest_rows(manifest: dict[str, Any] | None) -> list[tuple[str, str]]:
         rows.append(("source", f"{source.get('path')} ({', '.join(details)})"))
     elif source:
         rows.append(("source", str(source)))
+    if "shard" in manifest:
+        rows.append(("shard", _shard_shown(manifest["shard"])))
     if "num_exact" in manifest:
         rows.append(("source's pixels", f"{manifest['num_exact']:,} images are JPEGs that were never decoded"))
     if isinstance(settings, dict):
@@ -214,6 +216,12 @@ def _manifest_rows(manifest: dict[str, Any] | None) -> list[tuple[str, str]]:
     if "wall_seconds" in manifest:
         rows.append(("conversion", f"{manifest['wall_seconds']:,.1f} s"))
     return rows
+
+
+def _shard_shown(shard: dict[str, Any]) -> str:
+    first, num_samples = shard["first_sample"], shard["num_samples"]
+    which = f"images {first:,} to {first + num_samples - 1:,} of the {shard['num_source_samples']:,} of its source"
+    return f"{shard['number']} of {shard['count']}, from 0: {which}"
 
 
 def _settings_shown(settings: dict[str, Any]) -> str:

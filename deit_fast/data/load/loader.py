@@ -61,7 +61,7 @@ def train_loader(
     order = train_order(
         beton.offsets,
         beton.sizes,
-        None if beton.places is beton.offsets else beton.places,
+        beton.places if beton.shards and config.order == "pages" else None,
         subset=subset,
         kind=config.order,
         seed=seed,
