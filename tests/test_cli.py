@@ -280,7 +280,7 @@ def test_help_gives_types_choices_ranges_and_defaults() -> None:
     assert "[one of auto, off, bf16, fp16; default: auto]" in flat
     assert "[2 numbers with commas between, 0 < low <= high; default: 0.75,1.3333]" in flat
     assert "[true or false; default: true]" in flat
-    assert "beton of the training set [text; no default]" in flat
+    assert "betons or pattern of the validation set [text; no default]" in flat
     assert "report RUN..." in help_text("report")
     assert all(f"\n  {name} " in overview() for name in COMMANDS)
 

@@ -32,7 +32,7 @@ OPTIONS = [(section, field) for section, kind in SECTIONS.items() for field in d
 NOT_PATHS = {
     "augment.auto_augment", "bench.against", "bench.choices", "bench.models", "bench.precisions", "bench.work", "budget.until",
     "distil.teacher", "filter.names", "filter.odd", "model.name", "report.published", "slurm.account", "slurm.constraint",
-    "slurm.partition", "slurm.qos", "source.image_column", "source.label_column",
+    "slurm.partition", "slurm.qos", "source.image_column", "source.label_column", "write.only",
 }  # fmt: skip
 UNBOUNDED = {"augment.mean"}  # numbers that may be anything finite, which the reading of options sees to
 

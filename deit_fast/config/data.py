@@ -110,6 +110,23 @@ class WriteConfig(Options):
     )
     num_workers: int | None = option(None, "processes that convert; auto: one for each core", unset="auto", within=AT_LEAST_1)
     seed: int = option(0, "write.mode=proportion: seed that chooses the images stored as JPEG", within=SEED)
+    shards: int | None = option(
+        None,
+        "split the beton into so many shards, OUT-00000-of-00016.beton and so on, which load as one: data.train='OUT-*.beton'",
+        unset="off",
+        within=Within("1 to 99999", lambda v: 1 <= v <= 99999),
+    )
+    shard_gb: float | None = option(
+        None,
+        "split the beton into shards of about this size in units of 1e9 bytes, by an estimate from 256 images",
+        unset="off",
+        within=ABOVE_0,
+    )
+    only: str = option(
+        "",
+        "write one shard, as NUMBER/SHARDS: 0/16 to 15/16, as in the names of the files; several machines may write one each",
+        unset="all",
+    )
     resume: bool = option(False, "continue an interrupted conversion from its finished parts; the source must be unchanged")
 
 

@@ -109,6 +109,15 @@ def test_what_the_rivals_get_is_what_was_given(images: Path, tmp_path: Path) -> 
     assert from_folder.beton("deit_fast", 32) is from_folder.beton("deit_fast", 32)
 
 
+@pytest.mark.slow
+def test_several_betons_are_measured_as_one_set(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        convert(make_images(tmp_path / name, {name: 6}), tmp_path / f"{name}.beton")
+    given = [f"--data.train={tmp_path}/a.beton*2,{tmp_path}/b.beton", "--bench.work=evaluation,stages,threads"]
+    assert main(["bench", "loader", *given, *QUICK]) == 0
+    assert "18 images of" in capsys.readouterr().out
+
+
 def test_pngs_stay_pngs_and_a_subset_has_its_share_of_each_class(tmp_path: Path) -> None:
     make_images(tmp_path / "images", {"cat": 6, "dog": 3})
     files = BenchFiles(tmp_path / "scratch", SourceConfig(path=str(tmp_path / "images")), 6, 1)

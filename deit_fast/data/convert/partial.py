@@ -47,7 +47,7 @@ class PartialBeton:
         self._how_to_resume = how_to_resume
         self.path, self.parts_path, self.manifest_partial_path = partial_paths(out)
         self.num_source_samples = num_source_samples
-        self.num_parts = 0
+        self.part_sizes: list[int] = []
         self.end = self._recorded_end = layout.data_start(num_source_samples)
         self.totals = Totals()
         self.published: dict[str, Any] | None = None
@@ -130,6 +130,11 @@ class PartialBeton:
                     )
 
     @property
+    def num_parts(self) -> int:
+        """Number of finished parts; `part_sizes` has the number of images of each."""
+        return len(self.part_sizes)
+
+    @property
     def num_samples(self) -> int:
         """Number of images in the finished parts."""
         return self.totals.num_samples
@@ -193,7 +198,7 @@ class PartialBeton:
         self._count(part)
 
     def _count(self, part: Part) -> None:
-        self.num_parts += 1
+        self.part_sizes.append(len(part.rows))
         self.totals.add(part)
         if len(part.rows):
             self._recorded_end = int((part.rows["offset"] + part.rows["size"]).max())

@@ -15,18 +15,19 @@ from deit_fast.data.convert.conversion import Conversion, convert_parts, estimat
 from deit_fast.data.convert.output import check_space, output_path, versions, writing
 from deit_fast.data.convert.partial import PartialBeton
 from deit_fast.data.convert.progress import Progress
+from deit_fast.data.convert.shards import check_split, is_split, parts_of, shards_to_write, written_shard
 from deit_fast.data.convert.sources import open_source
 from deit_fast.data.convert.sources.base import Source
+from deit_fast.data.convert.summary import print_shard, print_shards, print_summary
 from deit_fast.data.format import layout
 from deit_fast.data.format.beton import MANIFEST_FORMAT
-from deit_fast.data.format.files import printable
 from deit_fast.data.format.index import structure_digest
-from deit_fast.data.load.forecast import forecast
+from deit_fast.data.format.shard import Shard, shard_path
 
 _SPACE_MARGIN = 0.95  # the estimate may be a few per cent too high: try if space is nearly enough
 _SMALLER = ", or write.max_resolution, write.jpeg_quality or source.subset for a smaller one"
 # settings that change how a conversion runs, not its result
-_NOT_IN_THE_BYTES = ("out", "on_error", "num_workers", "resume")
+_NOT_IN_THE_BYTES = ("out", "on_error", "num_workers", "resume", "shards", "shard_gb", "only")
 
 
 def write_beton(source_config: SourceConfig, config: WriteConfig) -> dict[str, Any]:
@@ -37,41 +38,71 @@ def write_beton(source_config: SourceConfig, config: WriteConfig) -> dict[str, A
     anything ends the conversion earlier, Ctrl-C and SIGTERM included, no process remains, and on disk only OUT.partial and
     OUT.partial.parts with what is finished; a line on stderr says so. Raises UserError for what the user can mend, and
     WorkerError, naming the image, for a defect in a worker.
+
+    With config.shards, shard_gb or only, it writes shards one after the other, each as above, and returns `shards`, their
+    manifests. With config.resume, those that are finished stay.
     """
     started = time.perf_counter()
     check_sections(source=source_config, write=config)
+    check_split(config)
     out = output_path("write.out", config.out)
     source = open_source(source_config)
     for warning in source.accounts().warnings:
         print(f"warning: {warning}", file=sys.stderr)
     try:
         with writing(out, "write"):
-            manifest = _convert(source, source_config, config, out, started)
+            whole = Conversion(source, config)
+            settings = _settings(source, source_config, config)
+            if is_split(config):
+                return {"shards": _write_shards(whole, source_config, settings, out)}
+            manifest = _convert(whole, source_config, settings, out, started)
     finally:
         source.close()
-    try:
-        _print_summary(out, manifest)
-    except OSError as error:
-        raise UserError(f"wrote {out}, but its summary could not be printed: {error.strerror}") from error
+    print_summary(out, manifest)
     return manifest
 
 
-def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, out: Path, started: float) -> dict[str, Any]:
-    conversion = Conversion(source, config)
-    settings = _settings(source, source_config, config)
+def _write_shards(whole: Conversion, source_config: SourceConfig, settings: dict[str, Any], out: Path) -> list[dict[str, Any]]:
+    manifests = []
+    shards = shards_to_write(whole, settings, whole.config)
+    if len(shards) > 1 and not whole.config.resume:  # else most may be written; each shard is checked in any case
+        check_space(out, estimated_bytes(whole), 0, _SMALLER, _SPACE_MARGIN)
+    for shard in shards:
+        path = output_path("write.out", str(shard_path(out, shard.number, shard.count)))
+        manifest = written_shard(out, shard) if whole.config.resume else None
+        if manifest is None:
+            conversion = whole.of_parts(parts_of(whole, shard.number, shard.count))
+            manifest = _convert(conversion, source_config, settings, path, time.perf_counter(), shard)
+            print_shard(path, manifest)
+        else:
+            print(f"{path}: is finished already")
+        manifests.append(manifest)
+    print_shards(out, shards, manifests)
+    return manifests
+
+
+def _convert(
+    conversion: Conversion,
+    source_config: SourceConfig,
+    settings: dict[str, Any],
+    out: Path,
+    started: float,
+    shard: Shard | None = None,
+) -> dict[str, Any]:
+    source, config, num_samples = conversion.source, conversion.config, len(conversion.all_samples)
     num_workers = max(1, min(config.num_workers or num_cores(), conversion.num_parts))
-    partial = PartialBeton(out, settings, source.num_samples, config.resume)
+    partial = PartialBeton(out, settings, num_samples, config.resume)
     try:
         if partial.published is not None:
             partial.abandon()
             return partial.published
-        with Progress(source.num_samples) as progress:
+        with Progress(num_samples) as progress:
             if partial.has_parts:
                 partial.take_up(num_workers, progress.found)
             check_space(out, estimated_bytes(conversion), partial.end, _SMALLER, _SPACE_MARGIN)
             convert_parts(conversion, partial, num_workers, progress)
         if partial.num_samples == 0:
-            raise UserError(f"{source.location}: none of its {source.num_samples} files is an image; {_first_odd(partial)}")
+            raise UserError(f"{source.location}: none of its {num_samples} files is an image; {_first_odd(partial)}")
         partial.finish()
         manifest = {
             "format": MANIFEST_FORMAT,
@@ -79,10 +110,12 @@ def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, o
             "source": _where(source_config),
             "settings": dataclasses.asdict(config),
             "classes": list(source.classes),
-            "files": source.accounts().facts(partial.num_samples, partial.totals.num_skipped),
+            "files": _files(conversion, partial),
             "file_bytes": partial.path.stat().st_size,
             **partial.totals.facts(len(source.classes)),
         }
+        if shard is not None:
+            manifest["shard"] = dataclasses.replace(shard, part_sizes=tuple(partial.part_sizes)).entry()
         manifest["digests"]["structure"] = structure_digest(partial.path, partial.num_samples, partial.end)
         manifest["wall_seconds"] = round(time.perf_counter() - started, 3)
         partial.publish(json.dumps(manifest, indent=1))
@@ -92,6 +125,13 @@ def _convert(source: Source, source_config: SourceConfig, config: WriteConfig, o
         raise
     finally:
         partial.close()
+
+
+def _files(conversion: Conversion, partial: PartialBeton) -> dict[str, Any]:
+    """What happened to the source's files. A shard's images are not all of them: `other_shards` counts the rest."""
+    facts = conversion.source.accounts().facts(partial.num_samples, partial.totals.num_skipped)
+    num_others = conversion.source.num_samples - len(conversion.all_samples)
+    return {**facts, "other_shards": num_others} if num_others else facts
 
 
 def _where(config: SourceConfig) -> dict[str, Any]:
@@ -114,31 +154,3 @@ def _settings(source: Source, source_config: SourceConfig, config: WriteConfig) 
         "source": {"kind": source_config.kind, "num_samples": source.num_samples, "digest": source.digest()},
         "write": write,
     }
-
-
-def _print_summary(out: Path, manifest: dict[str, Any]) -> None:
-    num_samples, odd = manifest["num_samples"], manifest["num_odd"]
-    stored = f"{manifest['num_jpeg']:,} JPEG, {manifest['num_exact']:,} of them with their source's pixels; "
-    stored += f"{manifest['num_raw']:,} raw"
-    size = f"{manifest['file_bytes'] / 1e6:,.1f} MB"
-    images_per_second = (num_samples + odd["skipped"]) / manifest["wall_seconds"]
-    print(f"wrote {out}: {num_samples:,} images ({stored}) in {len(manifest['classes']):,} classes, {size}")
-    print(
-        f"{manifest['wall_seconds']:,.1f} s, {images_per_second:,.0f} images/s; {odd['converted']:,} odd files converted, "
-        f"{odd['repaired']:,} repaired, {odd['skipped']:,} skipped"
-    )
-    print(_files_line(manifest))
-    print(forecast(manifest, len(manifest["classes"]))[1])
-
-
-def _files_line(manifest: dict[str, Any]) -> str:
-    """A line that counts the files seen by what happened to them."""
-    files = manifest["files"]
-    parts = [f"{files['written']:,} written"]
-    parts += [f"{files['parts']:,} labels and other parts of samples"] if files["parts"] else []
-    parts += [f"{files['not_chosen']:,} left by source.subset"] if files["not_chosen"] else []
-    line = f"{files['seen']:,} files seen: {', '.join(parts)}, {files['skipped']:,} skipped"
-    if not files["left_out"]:
-        return line
-    first = files["left_out"][0]
-    return f"{line}, by name in the manifest; the first is {printable(first['name'])} ({first['reason']})"

@@ -7,6 +7,7 @@ an offset is in a single file.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from deit_fast.data.format.beton import Beton, open_beton
 from deit_fast.data.format.beton_list import listed_betons
 from deit_fast.data.format.classes import union_of_classes
 from deit_fast.data.format.layout import aligned
+from deit_fast.data.format.shard import Shard, is_whole, places_in_one
 
 # Between files on the line. Constants, since the order by pages follows from positions: larger than a page of any machine, and
 # than a gap that is read along with the images around it.
@@ -42,7 +44,7 @@ class BetonSet:
 
     `name`: for messages. `stretches`: its files, one that is shown several times as often. `classes`: names of all, None if
     none has any; `labels` are places in them. `offsets`: of the stored images, in bytes on the line; in a set of one file its
-    own offsets. `places`: where the order by pages takes them to lie.
+    own offsets. `shards`: those of one conversion, if the files are all of them, in order; else none.
     """
 
     name: str
@@ -54,7 +56,13 @@ class BetonSet:
     modes: NDArray[np.uint8]
     offsets: NDArray[np.uint64]
     sizes: NDArray[np.uint64]
-    places: NDArray[np.uint64]
+    shards: tuple[Shard, ...] = ()
+
+    @functools.cached_property
+    def places(self) -> NDArray[np.uint64]:
+        """Where the order by pages takes the images to lie (num_samples,): at their offsets; those of shards where they would
+        lie in one beton, so that the order is the same."""
+        return places_in_one(self.shards, self.sizes) if self.shards else self.offsets
 
     @property
     def num_samples(self) -> int:
@@ -124,4 +132,7 @@ def _joined(betons: Sequence[tuple[Beton, int]], name: str) -> BetonSet:
             first_sample += beton.num_samples
             start = aligned(start + num_bytes, _LINE_ALIGNMENT) + _GAP_BYTES
     joined = {column: parts[0] if len(parts) == 1 else np.concatenate(parts) for column, parts in columns.items()}
-    return BetonSet(name, tuple(stretches), classes, **joined, places=joined["offsets"])
+    shards = [beton.shard for beton, times in betons for _ in range(times)]
+    is_conversion = len(shards) > 1 and is_whole(shards)
+    of_conversion = tuple(shard for shard in shards if shard is not None) if is_conversion else ()
+    return BetonSet(name, tuple(stretches), classes, **joined, shards=of_conversion)

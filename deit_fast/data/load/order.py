@@ -134,7 +134,7 @@ def train_order(
         chunks = page_order.cut_into_chunks(offsets, sizes, samples, chunk_bytes, places)
         page_order.reach_bytes(chunks, window_bytes)
         if files is not None:
-            chunks = replace(chunks, files=files[chunks.samples[chunks.first_samples[1:] - 1]])
+            chunks = replace(chunks, files=np.maximum.reduceat(files[chunks.samples], chunks.first_samples[:-1]))
     return TrainOrder(samples, len(offsets), chunks, seed, batch_size, repeats, rank, world_size, window_bytes)
 
 

@@ -12,7 +12,7 @@ from deit_fast.config import SplitConfig, UserError, check_sections
 from deit_fast.data.convert.output import check_space, output_path
 from deit_fast.data.format import layout
 from deit_fast.data.format.beton import read_manifest
-from deit_fast.data.format.shard_names import shard_path
+from deit_fast.data.format.shard import shard_path
 from deit_fast.data.regroup.choice import all_samples
 from deit_fast.data.regroup.joined import Joined, open_joined
 from deit_fast.data.regroup.new_beton import is_written, write_chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 
 import deit_fast.kernels.cuda
 from deit_fast.data.format.beton import Beton, open_beton
+from deit_fast.data.format.beton_set import open_set
 from deit_fast.data.load import decode, gpu_decode
 from deit_fast.data.load.gpu_decode import Decoded, DeviceMemory, RaggedDecoder
 from deit_fast.kernels import crop, resample, rng
@@ -142,6 +144,24 @@ def test_views_are_those_of_the_cpus_decoder(images: Images, samples: list[int],
     assert decoder.num_refused == (0 if is_sent else len(decoded.images))
     if is_sent:
         np.testing.assert_array_equal(_views_of(decoded), images.views(ids, plans)[0])
+
+
+def test_views_of_several_betons_are_those_of_each(images: Images, tmp_path: Path) -> None:
+    shutil.copy(images.beton.path, tmp_path / "other.beton")
+    both = decode.images_of(open_set(f"{images.beton.path}*2,{tmp_path}/other.beton", "data.train"), images.images.has_index)
+    of_one = _ids([0, 0, 3, 11, 5, 11])
+    plans = images.plans(of_one, "random")
+    ids = of_one + np.array([0, 0, 12, 12, 24, 24], np.uint64)  # in the first file, in its second showing, in the other
+    stored = np.empty((len(ids), STORED_LENGTH), np.int64)
+    both.locate(ids, stored)
+    decoded = RaggedDecoder(both, resample.BICUBIC, num_workers=2, device=CPU).decode(ids, stored, plans, RESOLUTION)
+    assert (~decoded.left == both.has_index).all()
+    wanted = images.views(of_one, plans)[0]
+    if both.has_index:
+        np.testing.assert_array_equal(_views_of(decoded), wanted)
+    views, statuses = np.empty_like(wanted), np.empty(len(ids), np.int32)
+    decode.ViewDecoder(both, RESOLUTION, resample.BICUBIC, num_workers=1).decode(ids, stored, plans, views, statuses)
+    np.testing.assert_array_equal(views, wanted)
 
 
 @pytest.fixture(scope="module")

@@ -6,30 +6,53 @@ import copy
 import hashlib
 import pickle
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from deit_fast.config import AugmentConfig, DataConfig, RankError, UserError
+from deit_fast.data.convert.sources import base
+from deit_fast.data.format import layout
 from deit_fast.data.format.beton import open_beton
+from deit_fast.data.format.beton_set import open_set
+from deit_fast.data.load import loader as loader_module
 from deit_fast.data.load.loader import Loader, eval_loader, train_loader
-from tests.data.image_folders import convert, make_images
+from deit_fast.data.load.page_order import cut_into_chunks
+from tests.data.image_folders import convert, make_images, smooth_image
 
 CPU = torch.device("cpu")
 CLASSES = {"ant": 40, "bee": 30, "cow": 35}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _small_parts_pages_and_chunks() -> Iterator[None]:
+    """So that few images have many parts, change places at the ends of pages, and make many chunks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base, "SAMPLES_PER_PART", 8)
+        patch.setattr(layout, "PAGE_BYTES", 1 << 14)
+        patch.setattr(loader_module, "_LEAST_CHUNK_BYTES", 1 << 13)
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """one.beton, and its classes in a.beton and b.beton."""
+    """one.beton; its classes in a.beton and b.beton; its images in shards/, four."""
     folder = tmp_path_factory.mktemp("several")
     images = make_images(folder / "one", CLASSES)
+    for number, path in enumerate(sorted(images.glob("*/*.png"))):
+        if number % 3 == 0:
+            Image.fromarray(smooth_image(number, 60 + number, 150 - number)).save(path)
     for part, names in (("a", ("ant", "bee")), ("b", ("cow",))):
         for name in names:
             shutil.copytree(images / name, folder / part / name)
     for part in ("one", "a", "b"):
         convert(folder / part, folder / f"{part}.beton")
+    (folder / "shards").mkdir()
+    convert(folder / "one", folder / "shards" / "one.beton", shards=4)
     return folder
 
 
@@ -56,16 +79,39 @@ def shown(loader: Loader) -> list[str]:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_views_are_those_of_one_beton(folder: Path, world_size: int) -> None:
+@pytest.mark.parametrize(
+    ("names", "order"), [("[ab].beton", "random"), ("shards/*.beton", "random"), ("shards/*.beton", "pages")]
+)
+def test_views_are_those_of_one_beton(folder: Path, names: str, order: str, world_size: int) -> None:
     for rank in range(world_size):
-        one = train(f"{folder}/one.beton", rank=rank, world_size=world_size)
-        several = train(f"{folder}/[ab].beton", rank=rank, world_size=world_size)
+        how = {"rank": rank, "world_size": world_size, "order": order, "window_gb": 1e-4}
+        one, several = train(f"{folder}/one.beton", **how), train(f"{folder}/{names}", **how)  # type: ignore[arg-type]
         for loader in (one, several):
             loader.set_epoch(2)
         whole = shown(one)
         assert shown(several) == whole
         several.set_epoch(2, first_step=2)
         assert shown(several) == whole[2:]
+
+
+def test_pages_of_shards_are_those_that_hold_their_images(folder: Path) -> None:
+    """Chunks are those of one beton, what is read is where the shards have it."""
+    one, shards = open_set(f"{folder}/one.beton", "data.train"), open_set(f"{folder}/shards/*.beton", "data.train")
+    whole = cut_into_chunks(one.offsets, one.sizes, np.arange(105), 1 << 13)
+    chunks = cut_into_chunks(shards.offsets, shards.sizes, np.arange(105), 1 << 13, shards.places)
+    for name in ("samples", "first_samples", "num_bytes"):
+        np.testing.assert_array_equal(getattr(chunks, name), getattr(whole, name))
+    assert len(chunks) > 10
+    assert (np.diff(whole.samples) < 0).any()  # images that have changed places
+    assert (np.diff(chunks.first_ranges) > 1).any()  # a chunk in two files
+    for number in range(len(chunks)):
+        ranges = slice(chunks.first_ranges[number], chunks.first_ranges[number + 1])
+        for sample in chunks.samples[chunks.first_samples[number] : chunks.first_samples[number + 1]]:
+            start, end = int(shards.offsets[sample]), int(shards.offsets[sample] + shards.sizes[sample])
+            assert ((chunks.starts[ranges] <= start) & (end <= chunks.ends[ranges])).sum() == 1
+    # and no range reaches from one file into another
+    starts = [stretch.start for stretch in shards.stretches]
+    assert (np.searchsorted(starts, chunks.starts, "right") == np.searchsorted(starts, chunks.ends, "right")).all()
 
 
 def test_a_subset_and_an_evaluation_are_those_of_one_beton(folder: Path) -> None:
