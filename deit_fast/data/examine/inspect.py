@@ -17,6 +17,7 @@ from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.forecast import forecast
 
 _PRINTED_ODD_FILES = 10
+_PRINTED_ORIGINS = 4
 
 
 def inspect_beton(config: InspectConfig) -> dict[str, Any]:
@@ -194,6 +195,8 @@ def _manifest_rows(manifest: dict[str, Any] | None) -> list[tuple[str, str]]:
         rows.append(("source", f"{source.get('path')} ({', '.join(details)})"))
     elif source:
         rows.append(("source", str(source)))
+    if "made" in manifest:
+        rows += [("made by", _made_shown(manifest["made"]))]
     if "shard" in manifest:
         rows.append(("shard", _shard_shown(manifest["shard"])))
     if "num_exact" in manifest:
@@ -222,6 +225,13 @@ def _shard_shown(shard: dict[str, Any]) -> str:
     first, num_samples = shard["first_sample"], shard["num_samples"]
     which = f"images {first:,} to {first + num_samples - 1:,} of the {shard['num_source_samples']:,} of its source"
     return f"{shard['number']} of {shard['count']}, from 0: {which}"
+
+
+def _made_shown(made: dict[str, Any]) -> str:
+    """Which command made a beton, from which others."""
+    origins = [f"{origin['beton']} ({origin['num_chosen']:,} of {origin['num_samples']:,} images)" for origin in made["betons"]]
+    more = f" and {len(origins) - _PRINTED_ORIGINS:,} more" if len(origins) > _PRINTED_ORIGINS else ""
+    return f"{made['by']} of {', '.join(origins[:_PRINTED_ORIGINS])}{more}"
 
 
 def _settings_shown(settings: dict[str, Any]) -> str:

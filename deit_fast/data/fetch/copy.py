@@ -28,6 +28,7 @@ from deit_fast.data.format.files import write_at
 
 SEEN_SECONDS = 60.0  # the ranks of a node start together: one of them asks the server
 _TRIES = 8  # in a row without a byte
+_TOLD_TRY = 4
 _FIRST_WAIT_SECONDS = 0.25  # doubled after each try
 _SAVE_BYTES = 32 << 20  # a killed process copies at most so many again
 _START_BYTES = 1 << 16  # holds any beton's header
@@ -234,6 +235,8 @@ class Copy:
             except LostError as error:
                 num_tries = 1 if progress() > reached else num_tries + 1
                 reached = progress()
+                if num_tries == _TOLD_TRY:
+                    tell(f"{self.address}: {error}; tries again")
                 if num_tries == _TRIES:
                     raise UnreachableError(
                         f"{self._option}={self.address}: cannot be read: {error}; what is copied stays, and the same command "

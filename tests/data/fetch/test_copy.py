@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -25,6 +26,8 @@ from tests.data.image_folders import convert, make_images
 FORK = multiprocessing.get_context("fork")
 
 pytestmark = pytest.mark.timeout(120)
+
+_RECORD = copy.Copy._record
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +148,9 @@ def test_a_file_that_changes_meanwhile_is_copied_anew(
     make_images(tmp_path / "others", classes, 96, 128)
     convert(tmp_path / "others", tmp_path / "others.beton", mode="raw")
     server.drop_after = 500_000
-    record = copy.Copy._record
 
-    def changing(*arguments: object) -> None:
-        record(*arguments)  # type: ignore[arg-type]
+    def changing(*arguments: Any) -> None:
+        _RECORD(*arguments)
         put(tmp_path / "others.beton", served)
 
     monkeypatch.setattr(copy.Copy, "_record", changing)
@@ -205,15 +207,15 @@ def started(config: DataConfig, num_bytes: int) -> multiprocessing.process.BaseP
     return process
 
 
+def slow_record(*arguments: Any) -> None:
+    _RECORD(*arguments)
+    time.sleep(0.05)
+
+
 def test_a_killed_process_loses_nothing(server: Server, beton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, record = data(server, tmp_path), copy.Copy._record
-
-    def slowly(*arguments: object) -> None:
-        record(*arguments)  # type: ignore[arg-type]
-        time.sleep(0.05)
-
+    config = data(server, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(copy.Copy, "_record", slowly)
+        patch.setattr(copy.Copy, "_record", slow_record)
         process = started(config, 300_000)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
@@ -227,14 +229,9 @@ def test_a_killed_process_loses_nothing(server: Server, beton: Path, tmp_path: P
 def test_another_process_goes_on_where_one_was_killed(
     server: Server, beton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config, record = data(server, tmp_path), copy.Copy._record
-
-    def slowly(*arguments: object) -> None:
-        record(*arguments)  # type: ignore[arg-type]
-        time.sleep(0.05)
-
+    config = data(server, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(copy.Copy, "_record", slowly)
+        patch.setattr(copy.Copy, "_record", slow_record)
         first = started(config, 200_000)
     second = FORK.Process(target=copied, args=(config,))
     second.start()

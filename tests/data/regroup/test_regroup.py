@@ -103,7 +103,9 @@ def test_merge_joins_classes_by_name(pets: Path, birds: Path, tmp_path: Path) ->
     assert files(tmp_path) == ["all.beton", "all.beton.json"]
 
 
-def test_the_manifest_says_what_made_the_beton(pets: Path, birds: Path, tmp_path: Path) -> None:
+def test_the_manifest_says_what_made_the_beton(
+    pets: Path, birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "all.beton"
     merge_betons(MergeConfig(betons=(str(pets), str(birds)), out=str(out)))
     manifest, of_pets, of_birds = map(read_manifest, (out, pets, birds))
@@ -115,8 +117,8 @@ def test_the_manifest_says_what_made_the_beton(pets: Path, birds: Path, tmp_path
     assert made["betons"][0]["source"] == of_pets["source"]
     assert manifest["num_odd"] == of_birds["num_odd"] == {"converted": 7, "repaired": 0, "skipped": 0}
     assert manifest["odd"] == [line | {"sample": line["sample"] + 12} for line in of_birds["odd"]]
-    described = inspect_beton(InspectConfig(beton=str(out)))
-    assert described["num_samples"] == 19
+    assert inspect_beton(InspectConfig(beton=str(out)))["num_samples"] == 19
+    assert f"  merge of {pets} (12 of 12 images), {birds} (7 of 7 images)\n" in capsys.readouterr().out
 
 
 def test_views_are_those_of_the_sources(pets: Path, birds: Path, tmp_path: Path) -> None:
