@@ -99,6 +99,17 @@ def test_it_goes_on_after_lost_connections(server: Server, beton: Path, tmp_path
     assert starts == list(range(0, beton.stat().st_size, 100_000))
 
 
+def test_parts_of_a_file_come_at_the_same_time(
+    server: Server, beton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy, "_SHARE_BYTES", 150_000)
+    server.drop_after, server.num_busy = 40_000, 5
+    assert is_copy(copied(data(server, tmp_path)), beton)
+    assert server.sent["set.beton"] == beton.stat().st_size  # no byte twice
+    starts = {start for name, start in server.ranges if name == "set.beton"}
+    assert starts >= set(range(0, beton.stat().st_size, 150_000))
+
+
 def test_a_server_without_ranges_may_lose_connections(server: Server, beton: Path, tmp_path: Path) -> None:
     server.has_ranges = False
     server.drop_after = beton.stat().st_size - 1000
