@@ -23,7 +23,7 @@ import deit_fast
 from deit_fast.config import SourceConfig, UserError, WriteConfig, check_sections
 from deit_fast.cores import num_cores
 from deit_fast.data.convert.conversion import Conversion, convert_parts, estimated_bytes
-from deit_fast.data.convert.partial import PartialBeton
+from deit_fast.data.convert.partial import PartialBeton, refuse_interrupted
 from deit_fast.data.convert.progress import Progress
 from deit_fast.data.convert.shards import check_split, is_split, parts_of, shards_to_write, written_shard
 from deit_fast.data.convert.sources import open_source
@@ -82,12 +82,16 @@ def write_beton(source_config: SourceConfig, config: WriteConfig) -> dict[str, A
 
 def _write_shards(whole: Conversion, source_config: SourceConfig, settings: dict[str, Any], out: Path) -> list[dict[str, Any]]:
     manifests = []
-    shards = shards_to_write(whole, settings, whole.config)
-    if len(shards) > 1 and not whole.config.resume:  # else most may be written; each shard is checked in any case
-        _check_space(out, estimated_bytes(whole), 0)
-    for shard in shards:
-        path = _output_path(dataclasses.replace(whole.config, out=str(shard_path(out, shard.number, shard.count))))
-        manifest = written_shard(out, shard) if whole.config.resume else None
+    config, shards = whole.config, shards_to_write(whole, settings, whole.config)
+    paths = [shard_path(out, shard.number, shard.count) for shard in shards]
+    paths = [_output_path(dataclasses.replace(config, out=str(path))) for path in paths]
+    if not config.resume:  # before hours of work on the shards in front of one that cannot be written
+        for path in paths:
+            refuse_interrupted(path)
+        if len(shards) > 1:
+            _check_space(out, estimated_bytes(whole), 0)
+    for shard, path in zip(shards, paths, strict=True):
+        manifest = written_shard(path, shard) if config.resume else None
         if manifest is None:
             conversion = whole.of_parts(parts_of(whole, shard.number, shard.count))
             manifest = _convert(conversion, source_config, settings, path, time.perf_counter(), shard)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from deit_fast.config import UserError, VerifyConfig, WriteConfig
+from deit_fast.data.convert.partial import PartialBeton
 from deit_fast.data.convert.sources import base
 from deit_fast.data.examine.verify import check_beton, verify_beton
 from deit_fast.data.format import layout
@@ -136,7 +138,7 @@ def test_shards_by_their_size(source: Path, folder: Path, tmp_path: Path, capsys
     count = len(betons_in(tmp_path))
     assert 3 <= count <= 5
     said = capsys.readouterr().out
-    assert f"{count} of {count} shards: 45 images" in said
+    assert re.search(rf"{count} of {count} shards: 45 images, .* 0 repaired, 3 skipped", said)
     assert f"--data.train='{tmp_path}/set-*-of-0000{count}.beton'" in said
     (tmp_path / "again").mkdir()
     convert(source, tmp_path / "again" / "set", shard_gb=num_bytes / 3.5e9, only=f"1/{count}", **OPTIONS)
@@ -175,6 +177,40 @@ def test_resuming_keeps_what_is_finished(source: Path, folder: Path, tmp_path: P
     # of other settings, nothing is kept
     manifests = convert(source, tmp_path / "set.beton", shards=5, resume=True, **{**OPTIONS, "mode": "raw"})["shards"]
     assert all(manifest["num_jpeg"] == 0 for manifest in manifests)
+
+
+def test_what_is_unfinished_is_refused_before_any_work(source: Path, folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        shutil.copy(path, tmp_path)
+    last = tmp_path / "set-00004-of-00005.beton"
+
+    def end(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PartialBeton, "finish", end)
+        convert(source, tmp_path / "set.beton", only="4/5", **OPTIONS)
+    assert f"{last.name}.partial" in names_in(tmp_path)
+    before = {path: path.stat().st_ino for path in tmp_path.glob("*.beton")}
+    with pytest.raises(UserError, match=r"set-00004-of-00005\.beton\.partial: is what an interrupted conversion has finished"):
+        convert(source, tmp_path / "set.beton", shards=5, **OPTIONS)
+    assert {path: path.stat().st_ino for path in before} == before
+    last.unlink()
+    convert(source, tmp_path / "set.beton", only="4/5", resume=True, **OPTIONS)
+    assert betons_in(tmp_path) == betons_in(folder)
+
+
+def test_several_machines_write_at_once(source: Path, folder: Path, tmp_path: Path) -> None:
+    processes = [
+        FORK.Process(target=convert, args=(source, tmp_path / "set.beton"), kwargs={"only": f"{number}/5", **OPTIONS})
+        for number in range(5)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert betons_in(tmp_path) == betons_in(folder)
+    assert names_in(tmp_path) == names_in(folder)
 
 
 @pytest.mark.slow
