@@ -61,7 +61,7 @@ def train_loader(
     order = train_order(
         beton.offsets,
         beton.sizes,
-        beton.places if beton.shards and config.order == "pages" else None,
+        beton.places if config.order == "pages" else None,
         subset=subset,
         kind=config.order,
         seed=seed,

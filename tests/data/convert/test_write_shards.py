@@ -88,6 +88,7 @@ def test_shards_hold_the_images_of_one_beton(one: Path, folder: Path) -> None:
     assert 0 < np.count_nonzero(whole.beton.modes) < 45
     # also for the order by pages, which depends on where images lie
     assert (np.diff(whole.beton.offsets.astype(np.int64)) < 0).any()
+    assert shards.beton.places is not None
     np.testing.assert_array_equal(shards.beton.places, whole.beton.offsets)
     for with_places in (False, True):
         assert identity(shards.beton, with_places=with_places) == identity(whole.beton, with_places=with_places)
@@ -114,13 +115,30 @@ def test_each_shard_is_whole_by_itself(source: Path, one: Path, folder: Path) ->
 def test_a_shard_beside_others_than_its_own_lies_where_it_lies(folder: Path, tmp_path: Path) -> None:
     """Places of one beton hold only for all shards of one conversion, in their order."""
     first, second, *others = sorted(folder.glob("*.beton"))
-    for texts in ([first, second], [second, first, *others], [f"{first}*2", second, *others]):
-        some = open_set(",".join(map(str, texts)), "data.train")
-        np.testing.assert_array_equal(some.places, some.offsets)
-    lost = tmp_path / first.name
-    shutil.copy(first, lost)
+    bare = tmp_path / first.name
+    shutil.copy(first, bare)
+    for texts in ([first, second], [second, first, *others], [f"{first}*2", second, *others], [bare, second, *others]):
+        assert open_set(",".join(map(str, texts)), "data.train").places is None
     whole = open_set(",".join(map(str, [first, second, *others])), "data.train")
+    assert whole.places is not None
     assert not np.array_equal(whole.places, whole.offsets)
+    assert open_set(str(first), "data.train").places is None
+
+
+def test_shards_that_are_missing_or_too_many_are_told(source: Path, folder: Path, tmp_path: Path) -> None:
+    first, second, *others = sorted(folder.glob("*.beton"))
+    assert open_set(f"{folder}/*.beton", "data.train").remarks == []
+    (line,) = open_set(",".join(map(str, [first, *others])), "data.train").remarks
+    assert "has 4 of the 5 shards of a conversion; the first that is missing is number 1" in line
+    convert(source, tmp_path / "set.beton", shards=2, **OPTIONS)
+    with pytest.raises(
+        UserError, match=r"00-of-00002\.beton: is shard 0 of 2, .*00-of-00005\.beton is shard 0 of 5 of the same"
+    ):
+        open_set(f"{folder}/*.beton,{tmp_path}/*.beton", "data.train")
+    for suffix in ("", ".json"):
+        shutil.copy(f"{second}{suffix}", f"{tmp_path}/copy.beton{suffix}")
+    with pytest.raises(UserError, match=r"copy\.beton: is shard 1 of 5, .*01-of-00005\.beton is shard 1 of 5 of the same"):
+        open_set(f"{folder}/*.beton,{tmp_path}/copy.beton", "data.train")
 
 
 @pytest.mark.parametrize("order", [range(5), (3, 0, 4, 2, 1)])
