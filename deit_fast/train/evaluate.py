@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -172,6 +173,8 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         finally:
             loader.close()
         if world.is_main:
+            for line in loader.beton.remarks:
+                print(f"warning: {line}", file=sys.stderr)
             views = [f"{resolution} pixels of {round(resolution / crop_ratio)}"]
             views += ["decoded on the GPU"] if data.decode == "gpu" else []
             print(_line(trained, model, [*views, *remarks], config.eval, result))

@@ -66,8 +66,8 @@ class Trainer(Learner):
     @property
     def remarks_on_data(self) -> list[tuple[str, str]]:
         """Kind and line of each warning about the data sets."""
-        remarks = []
         train, val = self.train_loader.beton, self.eval_loader.beton
+        remarks = [("warning", line) for line in [*train.remarks, *val.remarks]]
         if train.labels.min() == train.labels.max():
             remarks.append(
                 ("warning", f"{train.name}: all images are of one class; want as many as the model is to tell apart")

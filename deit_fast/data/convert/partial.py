@@ -53,7 +53,7 @@ class PartialBeton:
         self.published: dict[str, Any] | None = None
         self._lock = self._locked()
         try:
-            parts = self._finished_parts()
+            parts = _finished_parts(self.parts_path)
             if parts is not None and not self.path.exists():
                 # the beton already has its final name, or the images were deleted: their record is useless
                 if self.out.exists() and self.manifest_partial_path.exists():
@@ -69,14 +69,6 @@ class PartialBeton:
         except BaseException:
             os.close(self._lock)
             raise
-
-    def _finished_parts(self) -> PartsFile | None:
-        """The record of an earlier conversion, None if that finished nothing."""
-        parts = PartsFile.reopen(self.parts_path)
-        if parts is not None and next(iter(parts), None) is None:
-            parts.close()
-            return None
-        return parts
 
     def _publish_for_the_killed(self, parts: PartsFile, settings: dict[str, Any]) -> None:
         """Completes a conversion that was killed after the beton got its final name, and before the manifest did.
@@ -114,10 +106,7 @@ class PartialBeton:
     def _check(self, parts: PartsFile, settings: dict[str, Any], resume: bool) -> None:
         if not resume:
             parts.close()
-            raise UserError(
-                f"{self.path}: is what an interrupted conversion has finished: --resume goes on with it; to start anew, "
-                f"delete it and {self.parts_path.name}"
-            )
+            raise _interrupted(self.out)
         for section in {*parts.settings, *settings}:
             then, now = parts.settings.get(section, {}), settings.get(section, {})
             for name in sorted({*then, *now}):
@@ -264,6 +253,33 @@ class PartialBeton:
 def partial_paths(out: Path) -> tuple[Path, Path, Path]:
     """Paths of an unfinished conversion's beton, of the record of its parts, and of its manifest."""
     return tuple(out.with_name(f"{out.name}.partial{suffix}") for suffix in ("", ".parts", ".json"))  # type: ignore[return-value]
+
+
+def refuse_interrupted(out: Path) -> None:
+    """Raises UserError if an earlier conversion has left finished parts of this beton."""
+    path, parts_path, _ = partial_paths(out)
+    if path.exists() and parts_path.exists():
+        parts = _finished_parts(parts_path)
+        if parts is not None:
+            parts.close()
+            raise _interrupted(out)
+
+
+def _interrupted(out: Path) -> UserError:
+    path, parts_path, _ = partial_paths(out)
+    return UserError(
+        f"{path}: is what an interrupted conversion has finished: --resume goes on with it; to start anew, delete it and "
+        f"{parts_path.name}"
+    )
+
+
+def _finished_parts(path: Path) -> PartsFile | None:
+    """The record of an earlier conversion at a path, None if that finished nothing."""
+    parts = PartsFile.reopen(path)
+    if parts is not None and next(iter(parts), None) is None:
+        parts.close()
+        return None
+    return parts
 
 
 def _is_stored(descriptor: int, part: Part) -> bool:

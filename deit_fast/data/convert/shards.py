@@ -16,7 +16,7 @@ from typing import Any
 from deit_fast.config import UserError, WriteConfig
 from deit_fast.data.convert.conversion import Conversion, estimated_bytes
 from deit_fast.data.format.beton import read_manifest
-from deit_fast.data.format.shard import Shard, read_shard, shard_path
+from deit_fast.data.format.shard import Shard, read_shard
 
 _TRIAL_SAMPLES = 256  # to estimate the size of all shards together
 _ONLY = re.compile(r"(\d+)/(\d+)")
@@ -82,9 +82,8 @@ def parts_of(whole: Conversion, number: int, count: int) -> range:
     return range(number * whole.num_parts // count, (number + 1) * whole.num_parts // count)
 
 
-def written_shard(out: Path, shard: Shard) -> dict[str, Any] | None:
-    """The manifest of a shard that an earlier run of the same conversion has finished; None if there is none."""
-    path = shard_path(out, shard.number, shard.count)
+def written_shard(path: Path, shard: Shard) -> dict[str, Any] | None:
+    """The manifest of a shard that an earlier run of the same conversion has finished at a path; None if there is none."""
     try:
         manifest = read_manifest(path)
         found = read_shard(manifest, path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ def print_shards(out: Path, shards: Sequence[Shard], manifests: Sequence[dict[st
     """One line about shards that were written one after the other, and how to load all of the conversion's."""
     count = shards[0].count
     num_images, num_bytes = (sum(manifest[name] for manifest in manifests) for name in ("num_samples", "file_bytes"))
+    odd = sum((Counter(manifest["num_odd"]) for manifest in manifests), Counter[str]())
     pattern = str(shard_path(out, 0, count)).replace("-00000-of-", "-*-of-")
     _print(
         out,
         lambda: (
-            f"{len(shards):,} of {count:,} shards: {num_images:,} images, {num_bytes / 1e6:,.1f} MB; all of them load as one: "
-            f"--data.train='{pattern}'"
+            f"{len(shards):,} of {count:,} shards: {num_images:,} images, {num_bytes / 1e6:,.1f} MB; {_odd_shown(odd)}\n"
+            f"all of them load as one: --data.train='{pattern}'"
         ),
     )
 
@@ -55,11 +57,14 @@ def _lines(out: Path, manifest: dict[str, Any]) -> list[str]:
     images_per_second = (manifest["num_samples"] + odd["skipped"]) / manifest["wall_seconds"]
     return [
         _first_line(out, manifest),
-        f"{manifest['wall_seconds']:,.1f} s, {images_per_second:,.0f} images/s; {odd['converted']:,} odd files converted, "
-        f"{odd['repaired']:,} repaired, {odd['skipped']:,} skipped",
+        f"{manifest['wall_seconds']:,.1f} s, {images_per_second:,.0f} images/s; {_odd_shown(odd)}",
         _files_line(manifest),
         forecast(manifest, len(manifest["classes"]))[1],
     ]
+
+
+def _odd_shown(odd: Mapping[str, int]) -> str:
+    return f"{odd['converted']:,} odd files converted, {odd['repaired']:,} repaired, {odd['skipped']:,} skipped"
 
 
 def _files_line(manifest: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from deit_fast.config import SourceConfig, UserError, WriteConfig, check_section
 from deit_fast.cores import num_cores
 from deit_fast.data.convert.conversion import Conversion, convert_parts, estimated_bytes
 from deit_fast.data.convert.output import check_space, output_path, versions, writing
-from deit_fast.data.convert.partial import PartialBeton
+from deit_fast.data.convert.partial import PartialBeton, refuse_interrupted
 from deit_fast.data.convert.progress import Progress
 from deit_fast.data.convert.shards import check_split, is_split, parts_of, shards_to_write, written_shard
 from deit_fast.data.convert.sources import open_source
@@ -64,12 +64,15 @@ def write_beton(source_config: SourceConfig, config: WriteConfig) -> dict[str, A
 
 def _write_shards(whole: Conversion, source_config: SourceConfig, settings: dict[str, Any], out: Path) -> list[dict[str, Any]]:
     manifests = []
-    shards = shards_to_write(whole, settings, whole.config)
-    if len(shards) > 1 and not whole.config.resume:  # else most may be written; each shard is checked in any case
-        check_space(out, estimated_bytes(whole), 0, _SMALLER, _SPACE_MARGIN)
-    for shard in shards:
-        path = output_path("write.out", str(shard_path(out, shard.number, shard.count)))
-        manifest = written_shard(out, shard) if whole.config.resume else None
+    config, shards = whole.config, shards_to_write(whole, settings, whole.config)
+    paths = [output_path("write.out", str(shard_path(out, shard.number, shard.count))) for shard in shards]
+    if not config.resume:  # before hours of work on the shards in front of one that cannot be written
+        for path in paths:
+            refuse_interrupted(path)
+        if len(shards) > 1:
+            check_space(out, estimated_bytes(whole), 0, _SMALLER, _SPACE_MARGIN)
+    for shard, path in zip(shards, paths, strict=True):
+        manifest = written_shard(path, shard) if config.resume else None
         if manifest is None:
             conversion = whole.of_parts(parts_of(whole, shard.number, shard.count))
             manifest = _convert(conversion, source_config, settings, path, time.perf_counter(), shard)

@@ -41,7 +41,7 @@ def inspect_beton(config: InspectConfig) -> dict[str, Any]:
         rows += _rows_of_manifest(beton, result["manifest"])
     else:
         result["betons"] = _files(beton)
-        rows += _file_rows(result["betons"])
+        rows += _file_rows(result["betons"]) + [("warning", line) for line in beton.remarks]
     rows += [("memory", forecast_line)]
     width = max(len(name) for name, _ in rows)
     print("\n".join(printable(f"{name:<{width}}   {value}") for name, value in rows))

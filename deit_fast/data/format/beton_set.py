@@ -44,7 +44,7 @@ class BetonSet:
 
     `name`: for messages. `stretches`: its files, one that is shown several times as often. `classes`: names of all, None if
     none has any; `labels` are places in them. `offsets`: of the stored images, in bytes on the line; in a set of one file its
-    own offsets. `shards`: those of one conversion, if the files are all of them, in order; else none.
+    own offsets. `shards`: which shard of a conversion each stretch is, None if it is none.
     """
 
     name: str
@@ -56,13 +56,28 @@ class BetonSet:
     modes: NDArray[np.uint8]
     offsets: NDArray[np.uint64]
     sizes: NDArray[np.uint64]
-    shards: tuple[Shard, ...] = ()
+    shards: tuple[Shard | None, ...]
 
     @functools.cached_property
-    def places(self) -> NDArray[np.uint64]:
-        """Where the order by pages takes the images to lie (num_samples,): at their offsets; those of shards where they would
-        lie in one beton, so that the order is the same."""
-        return places_in_one(self.shards, self.sizes) if self.shards else self.offsets
+    def places(self) -> NDArray[np.uint64] | None:
+        """Where the images would lie (num_samples,) in one beton of the files, which are all shards of a conversion in their
+        order; None if they are not."""
+        whole = [shard for shard in self.shards if shard is not None]
+        return places_in_one(whole, self.sizes) if len(whole) > 1 and is_whole(self.shards) else None
+
+    @property
+    def remarks(self) -> list[str]:
+        """A line for each conversion of which shards are missing."""
+        numbers: dict[tuple[str, int], set[int]] = {}
+        for shard in self.shards:
+            if shard is not None:
+                numbers.setdefault((shard.conversion, shard.count), set()).add(shard.number)
+        return [
+            f"{self.name}: has {len(found)} of the {count} shards of a conversion; the first that is missing is number "
+            f"{min({*range(count)} - found)}"
+            for (_, count), found in numbers.items()
+            if len(found) < count
+        ]
 
     @property
     def num_samples(self) -> int:
@@ -115,8 +130,26 @@ def check_each_once(betons: BetonSet, option: str) -> None:
         raise UserError(f"{option}={betons.name}: has a weight; an evaluation counts each image once; leave it out")
 
 
+def _check_shards(betons: Sequence[Beton]) -> None:
+    """Raises UserError for two betons that hold images of one conversion: other cuts of it, or copies of a shard."""
+    seen: dict[str, dict[int, Beton]] = {}
+    for beton in betons:
+        if beton.shard is None:
+            continue
+        others = seen.setdefault(beton.shard.conversion, {})
+        other = others.get(beton.shard.number) or next(iter(others.values()), beton)
+        assert other.shard is not None
+        if other is not beton and (other.shard.count != beton.shard.count or other.shard.number == beton.shard.number):
+            raise UserError(
+                f"{beton.path}: is shard {beton.shard.number} of {beton.shard.count}, {other.path} is shard "
+                f"{other.shard.number} of {other.shard.count} of the same images; want the shards of one number, each once"
+            )
+        others[beton.shard.number] = beton
+
+
 def _joined(betons: Sequence[tuple[Beton, int]], name: str) -> BetonSet:
     """Betons, each so many times, as one set."""
+    _check_shards([beton for beton, _ in betons])
     classes, new_labels = union_of_classes([beton for beton, _ in betons])
     stretches: list[Stretch] = []
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("labels", "widths", "heights", "modes", "offsets", "sizes")}
@@ -132,7 +165,5 @@ def _joined(betons: Sequence[tuple[Beton, int]], name: str) -> BetonSet:
             first_sample += beton.num_samples
             start = aligned(start + num_bytes, _LINE_ALIGNMENT) + _GAP_BYTES
     joined = {column: parts[0] if len(parts) == 1 else np.concatenate(parts) for column, parts in columns.items()}
-    shards = [beton.shard for beton, times in betons for _ in range(times)]
-    is_conversion = len(shards) > 1 and is_whole(shards)
-    of_conversion = tuple(shard for shard in shards if shard is not None) if is_conversion else ()
-    return BetonSet(name, tuple(stretches), classes, **joined, shards=of_conversion)
+    shards = tuple(beton.shard for beton, times in betons for _ in range(times))
+    return BetonSet(name, tuple(stretches), classes, **joined, shards=shards)

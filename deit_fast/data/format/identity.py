@@ -34,7 +34,7 @@ def identity(betons: Beton | BetonSet, *, with_places: bool = False) -> dict[str
         for content in _contents(betons, stretch):
             images.update(content)
     if with_places:
-        images.update(_little_endian(betons.places))
+        images.update(_little_endian(betons.offsets if betons.places is None else betons.places))
     return {"labels": labels_digest(betons), "images": images.hexdigest()}
 
 

@@ -63,7 +63,7 @@ def train_loader(
     order = train_order(
         beton.offsets,
         beton.sizes,
-        beton.places if beton.shards and config.order == "pages" else None,
+        beton.places if config.order == "pages" else None,
         subset=subset,
         kind=config.order,
         files=beton.stretches_of(np.arange(beton.num_samples)) if has_address(config.train) else None,

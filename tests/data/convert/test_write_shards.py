@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from deit_fast.config import UserError, VerifyConfig, WriteConfig
+from deit_fast.data.convert.partial import PartialBeton
 from deit_fast.data.convert.sources import base
 from deit_fast.data.examine.verify import check_beton, verify_beton
 from deit_fast.data.format import layout
@@ -86,6 +88,7 @@ def test_shards_hold_the_images_of_one_beton(one: Path, folder: Path) -> None:
     assert 0 < np.count_nonzero(whole.beton.modes) < 45
     # also for the order by pages, which depends on where images lie
     assert (np.diff(whole.beton.offsets.astype(np.int64)) < 0).any()
+    assert shards.beton.places is not None
     np.testing.assert_array_equal(shards.beton.places, whole.beton.offsets)
     for with_places in (False, True):
         assert identity(shards.beton, with_places=with_places) == identity(whole.beton, with_places=with_places)
@@ -112,13 +115,30 @@ def test_each_shard_is_whole_by_itself(source: Path, one: Path, folder: Path) ->
 def test_a_shard_beside_others_than_its_own_lies_where_it_lies(folder: Path, tmp_path: Path) -> None:
     """Places of one beton hold only for all shards of one conversion, in their order."""
     first, second, *others = sorted(folder.glob("*.beton"))
-    for texts in ([first, second], [second, first, *others], [f"{first}*2", second, *others]):
-        some = open_set(",".join(map(str, texts)), "data.train")
-        np.testing.assert_array_equal(some.places, some.offsets)
-    lost = tmp_path / first.name
-    shutil.copy(first, lost)
+    bare = tmp_path / first.name
+    shutil.copy(first, bare)
+    for texts in ([first, second], [second, first, *others], [f"{first}*2", second, *others], [bare, second, *others]):
+        assert open_set(",".join(map(str, texts)), "data.train").places is None
     whole = open_set(",".join(map(str, [first, second, *others])), "data.train")
+    assert whole.places is not None
     assert not np.array_equal(whole.places, whole.offsets)
+    assert open_set(str(first), "data.train").places is None
+
+
+def test_shards_that_are_missing_or_too_many_are_told(source: Path, folder: Path, tmp_path: Path) -> None:
+    first, second, *others = sorted(folder.glob("*.beton"))
+    assert open_set(f"{folder}/*.beton", "data.train").remarks == []
+    (line,) = open_set(",".join(map(str, [first, *others])), "data.train").remarks
+    assert "has 4 of the 5 shards of a conversion; the first that is missing is number 1" in line
+    convert(source, tmp_path / "set.beton", shards=2, **OPTIONS)
+    with pytest.raises(
+        UserError, match=r"00-of-00002\.beton: is shard 0 of 2, .*00-of-00005\.beton is shard 0 of 5 of the same"
+    ):
+        open_set(f"{folder}/*.beton,{tmp_path}/*.beton", "data.train")
+    for suffix in ("", ".json"):
+        shutil.copy(f"{second}{suffix}", f"{tmp_path}/copy.beton{suffix}")
+    with pytest.raises(UserError, match=r"copy\.beton: is shard 1 of 5, .*01-of-00005\.beton is shard 1 of 5 of the same"):
+        open_set(f"{folder}/*.beton,{tmp_path}/copy.beton", "data.train")
 
 
 @pytest.mark.parametrize("order", [range(5), (3, 0, 4, 2, 1)])
@@ -136,7 +156,7 @@ def test_shards_by_their_size(source: Path, folder: Path, tmp_path: Path, capsys
     count = len(betons_in(tmp_path))
     assert 3 <= count <= 5
     said = capsys.readouterr().out
-    assert f"{count} of {count} shards: 45 images" in said
+    assert re.search(rf"{count} of {count} shards: 45 images, .* 0 repaired, 3 skipped", said)
     assert f"--data.train='{tmp_path}/set-*-of-0000{count}.beton'" in said
     (tmp_path / "again").mkdir()
     convert(source, tmp_path / "again" / "set", shard_gb=num_bytes / 3.5e9, only=f"1/{count}", **OPTIONS)
@@ -175,6 +195,40 @@ def test_resuming_keeps_what_is_finished(source: Path, folder: Path, tmp_path: P
     # of other settings, nothing is kept
     manifests = convert(source, tmp_path / "set.beton", shards=5, resume=True, **{**OPTIONS, "mode": "raw"})["shards"]
     assert all(manifest["num_jpeg"] == 0 for manifest in manifests)
+
+
+def test_what_is_unfinished_is_refused_before_any_work(source: Path, folder: Path, tmp_path: Path) -> None:
+    for path in folder.iterdir():
+        shutil.copy(path, tmp_path)
+    last = tmp_path / "set-00004-of-00005.beton"
+
+    def end(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PartialBeton, "finish", end)
+        convert(source, tmp_path / "set.beton", only="4/5", **OPTIONS)
+    assert f"{last.name}.partial" in names_in(tmp_path)
+    before = {path: path.stat().st_ino for path in tmp_path.glob("*.beton")}
+    with pytest.raises(UserError, match=r"set-00004-of-00005\.beton\.partial: is what an interrupted conversion has finished"):
+        convert(source, tmp_path / "set.beton", shards=5, **OPTIONS)
+    assert {path: path.stat().st_ino for path in before} == before
+    last.unlink()
+    convert(source, tmp_path / "set.beton", only="4/5", resume=True, **OPTIONS)
+    assert betons_in(tmp_path) == betons_in(folder)
+
+
+def test_several_machines_write_at_once(source: Path, folder: Path, tmp_path: Path) -> None:
+    processes = [
+        FORK.Process(target=convert, args=(source, tmp_path / "set.beton"), kwargs={"only": f"{number}/5", **OPTIONS})
+        for number in range(5)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert betons_in(tmp_path) == betons_in(folder)
+    assert names_in(tmp_path) == names_in(folder)
 
 
 @pytest.mark.slow
