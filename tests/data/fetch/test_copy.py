@@ -15,7 +15,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from deit_fast.config import DataConfig, UserError
+from deit_fast.config import DataConfig, InspectConfig, UserError
+from deit_fast.data.examine.inspect import inspect_beton
 from deit_fast.data.fetch import copy
 from deit_fast.data.fetch.local import local_text, open_here
 from deit_fast.data.fetch.state import read_state
@@ -315,3 +316,8 @@ def test_without_fsspec_one_line_says_what_to_install(tmp_path: Path, monkeypatc
 def test_http_needs_no_fsspec(server: Server, beton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
     assert is_copy(copied(data(server, tmp_path)), beton)
+
+
+def test_other_options_take_files_of_this_machine() -> None:
+    with pytest.raises(UserError, match=r"inspect\.beton=https://host/a\.beton: is on another machine"):
+        inspect_beton(InspectConfig(beton="https://host/a.beton"))
