@@ -84,23 +84,32 @@ def _value(word, entry):  # type: ignore[no-untyped-def]
 
 
 @register_jitable(forceinline=True)
-def _take(word, used, at, k, entry, block):  # type: ignore[no-untyped-def]
-    """Stores the coefficient of an AC symbol; what `_step` does."""
-    word, used, at = _fetch(used, at)
+def _take(word, used, k, entry, block):  # type: ignore[no-untyped-def]
+    """Stores the coefficient of an AC symbol: (word, used, k) after it; the word holds all bits of the symbol."""
     k += (entry >> _8) & _255
     _store_coefficient(block + _U(_PLACES[k]), _value(word, entry))
-    return word << (entry & _63), used + (entry & _63), at, k
+    return word << (entry & _63), used + (entry & _63), k
 
 
 @register_jitable(forceinline=True)
 def _step(word, used, at, k, table, block):  # type: ignore[no-untyped-def]
     """One AC symbol: (word, used, at, k) after it.
 
-    word: the coming bits, of which at least 30 are there; at, used: address of a byte, and how many bits from there on they
-    follow; k: the coefficient that is next; table: address of the lookup; block: address of the coefficients.
+    word: the coming bits, of which at least LOOKUP_BITS are there, and at least 37 afterwards; at, used: address of a byte,
+    and how many bits from there on they follow; k: the coefficient that is next; table: address of the lookup; block: address
+    of the coefficients.
     """
-    # the look does not wait for the bits that are fetched
-    return _take(word, used, at, k, _look(word, table), block)
+    entry = _look(word, table)  # which does not wait for the bits that are fetched
+    word, used, at = _fetch(used, at)
+    word, used, k = _take(word, used, k, entry, block)
+    return word, used, at, k
+
+
+@register_jitable(forceinline=True)
+def _next_step(word, used, k, table, block):  # type: ignore[no-untyped-def]
+    """`_step`, right after one, from the bits that are left of the last fetch: 57, less twice the 20 of the longest symbol that
+    a lookup knows, are enough for the next look, and for the longest DC code."""
+    return _take(word, used, k, _look(word, table), block)
 
 
 @compiled()
@@ -135,7 +144,8 @@ def _end_block(word, used, at, k, place, block, end, end_block, table, plan, end
     is_sound = True
     if k > _NOT_KNOWN:
         entry = _U(_long_entry(word, table, False))
-        word, used, at, k = _take(word, used, at, k - _NOT_KNOWN, entry, block)
+        word, used, at = _fetch(used, at)
+        word, used, k = _take(word, used, k - _NOT_KNOWN, entry, block)
         is_sound = entry != _U(NOTHING)
     if k >= _64:
         is_sound &= ((k == _64) | (k > _ENDED)) & (at * _8 + used <= end)
@@ -166,6 +176,8 @@ def _go_on(word, used, at, k, place, block, is_sound, stream, plan, end_plan):  
     while is_sound and block < end_block:
         while k < _64:
             word, used, at, k = _step(word, used, at, k, table, block)
+            if k < _64:
+                word, used, k = _next_step(word, used, k, table, block)
         word, used, at, k, place, block, is_sound = _end_block(
             word, used, at, k, place, block, end, end_block, table, plan, end_plan, stream
         )
@@ -199,6 +211,9 @@ def decode_two(stream, stream2, plan, end_plan):  # type: ignore[no-untyped-def]
         while (k | k2) < _64:
             word, used, at, k = _step(word, used, at, k, table, block)
             word2, used2, at2, k2 = _step(word2, used2, at2, k2, table2, block2)
+            if (k | k2) < _64:
+                word, used, k = _next_step(word, used, k, table, block)
+                word2, used2, k2 = _next_step(word2, used2, k2, table2, block2)
         if k >= _64:
             word, used, at, k, place, block, is_sound = _end_block(
                 word, used, at, k, place, block, end, end_block, table, plan, end_plan, stream
