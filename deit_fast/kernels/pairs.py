@@ -18,6 +18,21 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from deit_fast.kernels.compiled import compiled
+from deit_fast.kernels.registers import (
+    BYTES,
+    INT8,
+    INT16,
+    INT32,
+    INTS,
+    WORDS,
+    avx2,
+    constant,
+    in_each_lane,
+    load,
+    order,
+    store,
+    unpack,
+)
 from deit_fast.kernels.weigh import PRECISION_BITS
 
 ROWS = 16  # of a block that is turned: eight in the lower half of each register, eight in the upper
@@ -27,79 +42,45 @@ PAIR_BYTES = 3 * 2 * ROWS  # of two neighbouring columns of a block: red, green 
 OUTPUTS = 8  # neighbouring outputs of a block that become rows of pairs together
 LANES = 32  # bytes of a row weighed at a time
 
-_INT8, _INT16, _INT32 = (ir.IntType(bits) for bits in (8, 16, 32))
-_BYTES, _WORDS, _INTS = ir.VectorType(_INT8, 32), ir.VectorType(_INT16, 16), ir.VectorType(_INT32, 8)
-_HALF_BYTES = ir.VectorType(_INT8, 16)
+_HALF_BYTES = ir.VectorType(INT8, 16)
 _MOST_HIGH = 128  # sum of the magnitudes of h0 and h1, times 255, that 16 bits hold
 
 
-def _constant(kind: ir.Type, number: int) -> ir.Constant:
-    return ir.Constant(kind, [number] * kind.count)
-
-
-def _pointer(builder: ir.IRBuilder, address: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
-    return builder.inttoptr(builder.add(address, ir.Constant(address.type, offset)), kind.as_pointer())
-
-
-def _load(builder: ir.IRBuilder, address: ir.Value, offset: int, kind: ir.Type) -> ir.Value:
-    return builder.load(_pointer(builder, address, offset, kind), align=1)
-
-
-def _unpack(builder: ir.IRBuilder, first: ir.Value, second: ir.Value, half: int) -> ir.Value:
-    """The lower (0) or upper (1) halves of the two halves of two registers, interleaved: punpckl.. and punpckh.."""
-    count = first.type.count
-    quarter = count // 4
-    order = [
-        side * count + lane * 2 * quarter + half * quarter + k for lane in (0, 1) for k in range(quarter) for side in (0, 1)
-    ]
-    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(_INT32, count), order))
-
-
-def _same(builder: ir.IRBuilder, value: ir.Value, kind: ir.Type) -> ir.Value:
-    single = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_INT32, 0))
-    return builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(_INT32, kind.count), [0] * kind.count))
-
-
-def _call(builder: ir.IRBuilder, name: str, kind: ir.Type, *arguments: ir.Value) -> ir.Value:
-    signature = ir.FunctionType(kind, [argument.type for argument in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, signature, f"llvm.x86.avx2.{name}"), arguments)
-
-
 def _weighed(
-    builder: ir.IRBuilder, count: int, load: Callable[[ir.Value], list[ir.Value]], weights: ir.Value, num_pairs: ir.Value
+    builder: ir.IRBuilder, count: int, pairs_of: Callable[[ir.Value], list[ir.Value]], weights: ir.Value, num_pairs: ir.Value
 ) -> list[ir.Value]:
     """The rounded sums of `count` registers of 16 pairs, as words that are not yet bounded to bytes, in order.
 
-    load: the registers of a pair of lines, by its number; weights: address of `pack_pair`'s two int32 for each pair of lines.
+    pairs_of: the registers of a pair of lines, by its number; weights: address of two int32 of `pack_pair` for each.
     """
     # low sums of the first and of the second half of each half register, and high sums
-    sums = [[cgutils.alloca_once(builder, kind) for kind in (_INTS, _INTS, _WORDS)] for _ in range(count)]
+    sums = [[cgutils.alloca_once(builder, kind) for kind in (INTS, INTS, WORDS)] for _ in range(count)]
     for first, second, high in sums:
         for low in (first, second):
-            builder.store(_constant(_INTS, 1 << (PRECISION_BITS - 1)), low)
-        builder.store(_constant(_WORDS, 0), high)
+            builder.store(constant(INTS, 1 << (PRECISION_BITS - 1)), low)
+        builder.store(constant(WORDS, 0), high)
 
     def accumulate(sum_of: ir.Value, name: str, *factors: ir.Value) -> None:
-        product = _call(builder, name, sum_of.type.pointee, *factors)
+        product = avx2(builder, name, sum_of.type.pointee, *factors)
         builder.store(builder.add(builder.load(sum_of), product), sum_of)
 
     with cgutils.for_range(builder, num_pairs) as loop:
         place = builder.add(weights, builder.mul(loop.index, ir.Constant(loop.index.type, 8)))
-        of_low = builder.bitcast(_same(builder, _load(builder, place, 0, _INT32), _INTS), _WORDS)
-        of_high = builder.bitcast(_same(builder, _load(builder, place, 4, _INT16), _WORDS), _BYTES)
-        for pairs, own in zip(load(loop.index), sums, strict=True):
+        of_low = builder.bitcast(in_each_lane(builder, load(builder, place, 0, INT32), INTS), WORDS)
+        of_high = builder.bitcast(in_each_lane(builder, load(builder, place, 4, INT16), WORDS), BYTES)
+        for pairs, own in zip(pairs_of(loop.index), sums, strict=True):
             for half in (0, 1):
-                words = builder.bitcast(_unpack(builder, pairs, _constant(_BYTES, 0), half), _WORDS)
+                words = builder.bitcast(unpack(builder, pairs, constant(BYTES, 0), half), WORDS)
                 accumulate(own[half], "pmadd.wd", words, of_low)
             accumulate(own[2], "pmadd.ub.sw", pairs, of_high)
     results = []
     for own in sums:
         levels = []
         for half in (0, 1):
-            high = builder.bitcast(_unpack(builder, _constant(_WORDS, 0), builder.load(own[2]), half), _INTS)
+            high = builder.bitcast(unpack(builder, constant(WORDS, 0), builder.load(own[2]), half), INTS)
             total = builder.add(builder.load(own[half]), high)
-            levels.append(builder.ashr(total, _constant(_INTS, PRECISION_BITS)))
-        results.append(_call(builder, "packssdw", _WORDS, *levels))
+            levels.append(builder.ashr(total, constant(INTS, PRECISION_BITS)))
+        results.append(avx2(builder, "packssdw", WORDS, *levels))
     return results
 
 
@@ -118,19 +99,19 @@ def turn_to_pairs(typing_context, source, stride, num_rows, target):  # type: ig
         def row(number: int) -> ir.Value:
             index = ir.Constant(last.type, number)
             index = builder.select(builder.icmp_signed("<", index, last), index, last)
-            return _load(builder, builder.add(source, builder.mul(stride, index)), 0, _HALF_BYTES)
+            return load(builder, builder.add(source, builder.mul(stride, index)), 0, _HALF_BYTES)
 
         # r0 r1 g0 g1 b0 b1 r2 r3 g2 g3 b2 b3 of a row, of row i below and of row i + 8 above
-        order = [6 * pair + channel + 3 * k for pair in (0, 1) for channel in range(3) for k in (0, 1)] + [12, 13, 14, 15]
-        mask = ir.Constant(ir.VectorType(_INT32, 32), order + [16 + place for place in order])
+        places = [6 * pair + channel + 3 * k for pair in (0, 1) for channel in range(3) for k in (0, 1)] + [12, 13, 14, 15]
+        of_both = order(places + [16 + place for place in places])
         rows = []
         for number in range(ROWS // 2):
-            both = builder.shuffle_vector(row(number), row(number + 8), ir.Constant(ir.VectorType(_INT32, 32), list(range(32))))
-            rows.append(builder.bitcast(builder.shuffle_vector(both, both, mask), _WORDS))
+            both = builder.shuffle_vector(row(number), row(number + 8), order(range(32)))
+            rows.append(builder.bitcast(builder.shuffle_vector(both, both, of_both), WORDS))
         for _ in range(3):
-            rows = [_unpack(builder, rows[i], rows[i + 4], half) for i in range(4) for half in (0, 1)]
+            rows = [unpack(builder, rows[i], rows[i + 4], half) for i in range(4) for half in (0, 1)]
         for number in range(6):
-            builder.store(rows[number], _pointer(builder, target, 32 * number, _WORDS), align=1)
+            store(builder, rows[number], target, 32 * number)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 4), codegen
@@ -146,12 +127,12 @@ def weigh_column(typing_context, source, weights, num_pairs, target):  # type: i
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         source, weights, num_pairs, target = arguments
 
-        def load(index: ir.Value) -> list[ir.Value]:
+        def pairs_of(index: ir.Value) -> list[ir.Value]:
             address = builder.add(source, builder.mul(index, ir.Constant(index.type, PAIR_BYTES)))
-            return [_load(builder, address, 32 * channel, _BYTES) for channel in range(3)]
+            return [load(builder, address, 32 * channel, BYTES) for channel in range(3)]
 
-        for channel, words in enumerate(_weighed(builder, 3, load, weights, num_pairs)):
-            builder.store(words, _pointer(builder, target, 32 * channel, _WORDS), align=1)
+        for channel, words in enumerate(_weighed(builder, 3, pairs_of, weights, num_pairs)):
+            store(builder, words, target, 32 * channel)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 4), codegen
@@ -166,22 +147,20 @@ def turn_to_rows(typing_context, source, target, stride):  # type: ignore[no-unt
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         source, target, stride = arguments
-        words = [_load(builder, source, 32 * number, _WORDS) for number in range(8)]
+        words = [load(builder, source, 32 * number, WORDS) for number in range(8)]
         # each register: rows 0 to 7 of two values below, rows 8 to 15 above; a word is a pair of rows
-        packed = [_call(builder, "packuswb", _BYTES, words[number], words[number + 1]) for number in range(0, 8, 2)]
-        values = [builder.bitcast(value, _WORDS) for value in packed]
-        even = [_unpack(builder, values[i], values[i + 2], 0) for i in (0, 1)]  # values 0 4, and 2 6
-        odd = [_unpack(builder, values[i], values[i + 2], 1) for i in (0, 1)]  # values 1 5, and 3 7
+        packed = [avx2(builder, "packuswb", BYTES, words[number], words[number + 1]) for number in range(0, 8, 2)]
+        values = [builder.bitcast(value, WORDS) for value in packed]
+        even = [unpack(builder, values[i], values[i + 2], 0) for i in (0, 1)]  # values 0 4, and 2 6
+        odd = [unpack(builder, values[i], values[i + 2], 1) for i in (0, 1)]  # values 1 5, and 3 7
         pairs = []
         for half in (0, 1):
-            of_even, of_odd = _unpack(builder, *even, half), _unpack(builder, *odd, half)
-            pairs += [_unpack(builder, of_even, of_odd, which) for which in (0, 1)]
+            of_even, of_odd = unpack(builder, *even, half), unpack(builder, *odd, half)
+            pairs += [unpack(builder, of_even, of_odd, which) for which in (0, 1)]
         for number, value in enumerate(pairs):
             for side in (0, 1):
-                half_words = ir.Constant(ir.VectorType(_INT32, 8), list(range(8 * side, 8 * side + 8)))
-                part = builder.shuffle_vector(value, value, half_words)
-                place = builder.add(target, builder.mul(stride, ir.Constant(stride.type, number + 4 * side)))
-                builder.store(part, _pointer(builder, place, 0, part.type), align=1)
+                part = builder.shuffle_vector(value, value, order(range(8 * side, 8 * side + 8)))
+                store(builder, part, builder.add(target, builder.mul(stride, ir.Constant(stride.type, number + 4 * side))))
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 3), codegen
@@ -192,15 +171,13 @@ def _weigh_lanes(typing_context, source, stride, weights, num_pairs, target):  #
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         source, stride, weights, num_pairs, target = arguments
 
-        def load(index: ir.Value) -> list[ir.Value]:
+        def pairs_of(index: ir.Value) -> list[ir.Value]:
             address = builder.add(source, builder.mul(index, stride))
-            return [_load(builder, address, 0, _BYTES), _load(builder, address, 32, _BYTES)]
+            return [load(builder, address, 0, BYTES), load(builder, address, 32, BYTES)]
 
-        levels = _call(builder, "packuswb", _BYTES, *_weighed(builder, 2, load, weights, num_pairs))
+        levels = avx2(builder, "packuswb", BYTES, *_weighed(builder, 2, pairs_of, weights, num_pairs))
         words = builder.bitcast(levels, ir.VectorType(ir.IntType(64), 4))  # which were packed half by half
-        order = ir.Constant(ir.VectorType(_INT32, 4), [0, 2, 1, 3])
-        words = builder.shuffle_vector(words, words, order)
-        builder.store(words, _pointer(builder, target, 0, words.type), align=1)
+        store(builder, builder.shuffle_vector(words, words, order([0, 2, 1, 3])), target)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 5), codegen
