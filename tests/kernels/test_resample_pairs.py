@@ -41,16 +41,16 @@ def test_pairs_equal_single_bytes(  # type: ignore[no-untyped-def]
         view = np.zeros((*outputs, 3), np.uint8)
         assert how.resample(image, *axes, kind, mirrored, rows, integers, view) in (None, True)
         views.append(view)
-    np.testing.assert_array_equal(*views)
+    np.testing.assert_array_equal(views[0], views[1])
 
 
 @pytest.mark.parametrize("height, width, outputs", [(1, 1, 11), (17, 5, 32), (40, 64, 33), (33, 131, 48), (100, 30, 224)])
 @pytest.mark.parametrize("kind", [filters.BICUBIC, filters.LANCZOS])
 def test_no_byte_outside_the_arrays_is_touched(height: int, width: int, outputs: int, kind: int) -> None:
     sizes = resample.scratch_sizes(height, width, outputs)
-    shapes = [((height, width, 3), np.uint8), (sizes[0], np.uint8), (sizes[1], np.int32), ((outputs, outputs, 3), np.uint8)]
-    memory = [GuardedMemory(1 << 22) for _ in shapes]
-    image, rows, integers, view = (place.array(*shape) for place, shape in zip(memory, shapes, strict=True))
+    memory = [GuardedMemory(1 << 22) for _ in range(4)]
+    image, view = memory[0].array((height, width, 3), np.uint8), memory[1].array((outputs, outputs, 3), np.uint8)
+    rows, integers = memory[2].array(sizes[0], np.uint8), memory[3].array(sizes[1], np.int32)
     image[:] = np.random.default_rng(0).integers(0, 256, image.shape)
     vertical, horizontal = ((0, 0.0, float(size), size, outputs, 0) for size in (height, width))
     assert resample_pairs.resample(image, vertical, horizontal, kind, False, rows, integers, view)
