@@ -22,6 +22,10 @@ hypothesis.settings.load_profile("deit_fast")
 
 
 IS_SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+if IS_SIMULATED:
+    from tests.turns import take_turns
+
+    take_turns()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
