@@ -157,6 +157,7 @@ def test_two_ranks_are_one_with_the_doubled_batch(digits: Path, tmp_path: Path) 
     np.testing.assert_allclose(losses("mixed"), losses("one")[32:], rtol=1e-5)
 
 
+@pytest.mark.long
 @SLOW
 @pytest.mark.timeout(400)
 def test_two_nodes_go_on_after_the_death_of_a_worker(digits: Path, tmp_path: Path) -> None:
