@@ -77,16 +77,16 @@ _workers: list[_Worker] = []  # as many as the largest block had threads
 
 
 class _Shared(FakeCUDAShared):
-    """Memory of a block, known by the line that asks for it, without a whole traceback."""
+    """Memory of a block, known by the line that asks for it, without a whole traceback; each block finds garbage there."""
 
     def array(self, shape: Any, dtype: Any, alignment: Any = None) -> np.ndarray:
         caller = sys._getframe(1)
         key = caller.f_code.co_filename, caller.f_lineno
         found = self._allocations.get(key)
         if found is None:
-            found = self._allocations[key] = np.empty(
-                shape, numpy_support.as_dtype(dtype) if isinstance(dtype, types.Type) else dtype
-            )
+            dtype = numpy_support.as_dtype(dtype) if isinstance(dtype, types.Type) else np.dtype(dtype)
+            found = np.full(np.prod(shape) * dtype.itemsize, 0x77, np.uint8).view(dtype).reshape(shape)
+            self._allocations[key] = found
         return found
 
 
@@ -117,6 +117,7 @@ class _Block:
             _workers.append(_Worker())
         cuda, live = kernel._get_kernel_context(), list(zip(_workers, self._indices, strict=False))
         cuda.blockIdx = Dim3(*grid_point)
+        cuda.shared._allocations.clear()
         if sum(grid_point) % 2:
             live.reverse()
         for worker, _ in live:
