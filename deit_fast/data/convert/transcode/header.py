@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from deit_fast.kernels.jpeg.segments import CUT_OFF, NO_MARKER, START_OF_SCAN, WRONG_LENGTH, next_segment
 
-TRANSFORMED = {0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic progressive"}  # start-of-frame markers
+PROGRESSIVE = 0xC2
+TRANSFORMED = {PROGRESSIVE: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic progressive"}  # start-of-frame markers
 _UNSUPPORTED = {0xC3: "lossless", **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical or lossless")}
 _EXTENSIONS = {0xF7: "JPEG-LS", 0xF8: "JPEG-LS"}  # among the markers reserved for extensions
 _OTHER_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # except restart markers, which may lie in a scan's data
