@@ -40,6 +40,10 @@ def _jpegtran(encoded: bytes, *arguments: str) -> bytes:
     return subprocess.run(["jpegtran", *arguments], input=encoded, capture_output=True, check=True).stdout
 
 
+def _pixels(encoded: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(encoded)))
+
+
 def _read(encoded: bytes) -> tuple[np.ndarray, np.ndarray] | None:
     found = reading.read_progressive(encoded, jpeg.read_header(encoded), Scratch())
     return None if found is None else (found.values, found.masks)
@@ -136,7 +140,8 @@ def test_coefficients_are_those_of_libjpeg(tmp_path: Path, script: str, subsampl
     assert found is not None
     values, masks = found
     wanted = _sequential_coefficients(source.getvalue())
-    np.testing.assert_array_equal(*(_padding_left_out(encoded, blocks) for blocks in (values[:, ZIGZAG], wanted)))
+    ours, theirs = (_padding_left_out(encoded, blocks) for blocks in (values[:, ZIGZAG], wanted))
+    np.testing.assert_array_equal(ours, theirs)
     bits = masks[:, None] >> np.arange(1, 64, dtype=np.uint64) & np.uint64(1)
     np.testing.assert_array_equal(bits.astype(bool), values[:, ZIGZAG[1:]] != 0)
 
@@ -151,7 +156,7 @@ def test_tiles_of_progressive_jpegs_are_those_of_jpegtran(subsampling: str, size
     out = transcoder.transcode(source)
     assert out.way == "coefficients"
     by_libjpeg = transcoder.transcode(_jpegtran(source, "-optimize"))
-    np.testing.assert_array_equal(*(np.asarray(Image.open(io.BytesIO(o.encoded))) for o in (out, by_libjpeg)))
+    np.testing.assert_array_equal(_pixels(out.encoded), _pixels(by_libjpeg.encoded))
     optimized = jpeg.Transcoder(optimize=True).transcode(_jpegtran(source, "-optimize"))
     start, other_start = out.tiling.header_bytes, optimized.tiling.header_bytes
     assert out.encoded[start:] == optimized.encoded[other_start:]
@@ -230,4 +235,4 @@ def test_mutated_bytes(grey: bool, restart: int) -> None:
             out = transcoder.transcode(encoded)
         except jpeg.NotTranscodable:
             continue
-        np.testing.assert_array_equal(*(np.asarray(Image.open(io.BytesIO(b))) for b in (out.encoded, encoded)))
+        np.testing.assert_array_equal(_pixels(out.encoded), _pixels(encoded))

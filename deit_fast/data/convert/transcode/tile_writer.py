@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from deit_fast.kernels.jpeg.tokens import tokens_of
 _TILE_WIDTH = 128  # in pixels, the target
 
 
+@functools.lru_cache(maxsize=4096)
 def restart_interval(mcus_per_row: int, mcu_width: int) -> int:
     """MCUs in a tile: the divisor of a row that is nearest to 128 pixels, if it is 64 to 256 pixels; else the row."""
     divisors = (d for d in range(1, min(mcus_per_row, 2 * _TILE_WIDTH // mcu_width) + 1) if mcus_per_row % d == 0)
