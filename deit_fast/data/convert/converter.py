@@ -16,7 +16,6 @@ from deit_fast.data.convert.pixels import (
     BadImage,
     check_size,
     decode,
-    encode_jpeg,
     max_pixels,
     one_line,
     stored_size,
@@ -27,15 +26,14 @@ from deit_fast.data.convert.transcode import (
     Transcoder,
     jpeg_size,
     read_header,
-    restart_interval,
-    sampling_mcu,
-    tiling_of,
     with_height,
 )
+from deit_fast.data.convert.transcode.encode import TileEncoder
 from deit_fast.data.format.beton import JPEG_MODE, RAW_MODE
 from deit_fast.data.format.layout import Tiling
 from deit_fast.kernels import crop, resample
 from deit_fast.kernels.histograms import histograms
+from deit_fast.kernels.jpeg.decode_image import ImageDecoder
 from deit_fast.kernels.jpeg.turbojpeg import OK, JpegDecoder, reason
 
 MAX_SIDE = {JPEG_MODE: 65500, RAW_MODE: 65535}  # libjpeg's limit; uint16 in the metadata
@@ -85,6 +83,8 @@ class Converter:
         self.config = config
         self._max_pixels = max_pixels(config)
         self._transcoder = Transcoder(optimize=config.optimize)
+        self._encoder = TileEncoder(config.jpeg_quality, config.subsampling, optimize=config.optimize)
+        self._own_decoder = ImageDecoder()
         self._decoder = JpegDecoder()
         self._scratch: tuple[NDArray[Any], ...] = (np.empty(0, np.uint8), np.empty(0, np.int32))
 
@@ -159,7 +159,7 @@ class Converter:
             transcoded = self._transcoder.transcode(encoded)
             stored = transcoded.encoded
             self._check_decodable(stored, transcoded.width, transcoded.height)
-            counts = histograms(self._decode_plain(stored)) if with_histograms else None
+            counts = histograms(self._decode_plain(encoded)) if with_histograms else None
         except NotTranscodable as error:
             return str(error)
         if mode == "smart" and not self._is_worth_it(len(stored), transcoded.width, transcoded.height):
@@ -193,6 +193,9 @@ class Converter:
     def _decode_plain(self, encoded: bytes) -> NDArray[np.uint8]:
         """Pillow's pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call reuses."""
         width, height = jpeg_size(encoded)
+        found = self._own_decoder.decode(encoded, height, width)
+        if found is not None:
+            return found
         status, pixels = self._decoder.decode(encoded, height, width)
         if status != OK:
             read_header(encoded)  # raises the reason for kinds of JPEG that TurboJPEG does not know
@@ -214,11 +217,9 @@ class Converter:
     def _encode(self, pixels: NDArray[np.uint8], mode: str) -> StoredImage:
         height, width = pixels.shape[:2]
         if mode != "raw":
-            mcu_width, _ = sampling_mcu(self.config.subsampling)
-            interval = restart_interval(-(-width // mcu_width), mcu_width)
-            stored = encode_jpeg(Image.fromarray(pixels), self.config, interval)
+            stored, tiling = self._encoder.encode(pixels)
             if mode == "jpg" or self._is_worth_it(len(stored), width, height):
-                return StoredImage(stored, JPEG_MODE, width, height, tiling_of(stored), False, 1, None, None)
+                return StoredImage(stored, JPEG_MODE, width, height, tiling, False, 1, None, None)
         return StoredImage(pixels.tobytes(), RAW_MODE, width, height, None, False, 1, None, None)
 
 

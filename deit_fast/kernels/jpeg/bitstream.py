@@ -35,6 +35,7 @@ REASONS = {
     DC_OUT_OF_RANGE: "DC coefficient out of range",
     TOO_SHORT: "the data end early",
     TOO_LONG: "bytes left over",
+    NO_CODE: "coefficient out of range",
 }
 
 ONES = np.uint64(0xFFFFFFFFFFFFFFFF)

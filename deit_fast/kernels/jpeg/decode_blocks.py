@@ -212,3 +212,12 @@ def decode_two(stream, stream2, plan, end_plan):  # type: ignore[no-untyped-def]
     is_sound = _go_on(word, used, at, k, place, block, is_sound, stream, plan, end_plan)
     is_sound2 = _go_on(word2, used2, at2, k2, place2, block2, is_sound2, stream2, plan, end_plan)
     return is_sound and is_sound2
+
+
+@compiled()
+def decode_on(stream, plan, end_plan):  # type: ignore[no-untyped-def]
+    """decode_one for blocks that go on where those before ended: at the bit that it wrote, with the DC values as they are."""
+    place = _word_at(stream + _32)
+    at, used, block = place >> _3, place & _7, _word_at(stream + _16)
+    word, used, at, is_sound = _begin_block(_coming_bits(at) << used, used, at, plan, block, stream)
+    return _go_on(word, used, at, _1, plan, block, is_sound, stream, plan, end_plan)

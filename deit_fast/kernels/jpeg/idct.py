@@ -46,7 +46,7 @@ def _transform(x: list[Vector], shift: int) -> list[Vector]:
     return [v.rounded(shift) for v in sums + differences[::-1]]
 
 
-def _turned(rows: list[Vector]) -> list[Vector]:
+def turned(rows: list[Vector]) -> list[Vector]:
     """Rows of two 8 x 8 blocks side by side, as their columns: three times, vector i is interleaved with vector i + 4."""
     low = [lane // 2 + lane % 2 * 16 + half for half in (0, 8) for lane in range(8)]
     high = [lane + 4 for lane in low]
@@ -74,7 +74,7 @@ def transform_blocks(typing_context, first, second, quantization, first_target, 
         found = ((rows[0] + LARGE) & ~(2 * LARGE - 1)) | load_vector(builder, too_large, 0, 16, 16)
         found.store(too_large)
         columns = [v.bounded(-(1 << 15), (1 << 15) - 1, 16) for v in _transform(rows, FRACTION_BITS - PASS_BITS)]
-        levels = _transform(_turned(columns), FRACTION_BITS + PASS_BITS + 3)
+        levels = _transform(turned(columns), FRACTION_BITS + PASS_BITS + 3)
         lines = [(v + 128).bounded(0, 255, 8) for v in levels]
         for _ in range(3):
             pairs = [(lines[i], lines[i + 4]) for i in range(4)]

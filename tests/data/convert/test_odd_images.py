@@ -217,7 +217,7 @@ def _raise(error: BaseException) -> Callable[..., Any]:
 )
 def test_any_exception_is_of_the_image_that_raises_it(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     content = encoded(PICTURE, "PNG")
-    for place, name in ((Image.Image, "convert"), (converting, "histograms"), (converting, "encode_jpeg")):
+    for place, name in ((Image.Image, "convert"), (converting, "histograms"), (converting.TileEncoder, "encode")):
         with monkeypatch.context() as patch, pytest.raises(BadImage) as caught:
             patch.setattr(place, name, _raise(error))
             Converter(WriteConfig()).convert(0, "cat/x.png", content, True)

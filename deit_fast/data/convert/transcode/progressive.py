@@ -45,5 +45,4 @@ def read_progressive(encoded: bytes, header: Header, scratch: Scratch) -> Coeffi
         values,
         masks,
     )
-    # of a block: its first coefficient, three runs of 16 zeros, its end; each other coefficient had a bit at least
-    return Coefficients(sequential, values, masks, 5 * num_blocks + 8 * len(encoded)) if status == bitstream.OK else None
+    return Coefficients(sequential, values, masks) if status == bitstream.OK else None

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from deit_fast.data.convert.transcode.header import Header, NotTranscodable, write_header
 from deit_fast.data.format.layout import Tiling
-from deit_fast.kernels.jpeg import bitstream, entropy, huffman
-from deit_fast.kernels.jpeg.tokens import tokens_of
+from deit_fast.kernels.jpeg import bitstream, encode_blocks, entropy, huffman
 
 _TILE_WIDTH = 128  # in pixels, the target
 
@@ -48,15 +47,14 @@ class Scratch:
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """Those of a whole JPEG: values (blocks, 64) int16 and masks (blocks,) uint64, see `kernels.jpeg.progressive`.
+    """Those of a whole JPEG: values (blocks, 64) int16 and masks (blocks,) uint64, see `kernels.jpeg.encode_blocks`.
 
-    header: of a sequential JPEG of these, whose Huffman tables have no definition yet; most_tokens: as many as they can make.
+    header: of a sequential JPEG of these; its Huffman tables may lack their definitions.
     """
 
     header: Header
     values: NDArray[np.int16]
     masks: NDArray[np.uint64]
-    most_tokens: int
 
 
 class TileWriter:
@@ -65,7 +63,6 @@ class TileWriter:
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
         self._tables = huffman.CodeTables()
-        self._no_lookups = np.zeros((8, huffman.WINDOWS), np.uint16)
 
     def from_coefficients(self, found: Coefficients, head: bytes | None = None) -> tuple[bytes, Tiling]:
         """The JPEG of coefficients. head: its header, with the Huffman tables of found.header; None: the shortest tables.
@@ -75,30 +72,34 @@ class TileWriter:
         header, masks = found.header, found.masks
         mcus_per_row, num_rows = header.grid
         interval = restart_interval(mcus_per_row, header.mcu[0])
-        num_tiles = mcus_per_row // interval * num_rows
-        most_tokens = min(65 * len(masks), found.most_tokens)
-        status, num_tokens = tokens_of(
-            found.values,
-            masks,
-            header.blocks,
-            interval,
-            self._scratch.array("tokens", np.uint32, most_tokens),
-            self._scratch.array("starts", np.int64, num_tiles + 1),
-        )
-        if status != bitstream.OK:
-            raise NotTranscodable(f"damaged: {bitstream.REASONS[status]}")
-        definitions = header.huffman_tables
+        source = found.values, masks, header.blocks, interval
         if head is None:
-            definitions = self.shortest_tables(list(definitions), num_tokens, self._no_lookups)
+            frequencies = self._scratch.array("frequencies", np.int64, 8, 256)
+            _check(encode_blocks.count_symbols(*source, frequencies))
+            definitions = self._shortest(list(header.huffman_tables), frequencies)
             head = write_header(header, interval, definitions)
         else:
-            self._count(num_tokens, self._no_lookups)
-            self._define(definitions)
-        return self.from_tokens(header, head, num_tiles, self._no_lookups)
+            self._define(header.huffman_tables)
+        table = self._tables.codes.astype(np.uint32) << 8 | self._tables.lengths
+        tiles = np.empty(mcus_per_row // interval * num_rows, np.uint32)
+        status = encode_blocks.NO_ROOM
+        for block_bytes in (64, 2 * encode_blocks.BLOCK_BYTES):  # what photographs take, and what no block exceeds
+            if status == encode_blocks.NO_ROOM:
+                most_bytes = len(head) + block_bytes * len(masks) + 16 * (len(tiles) + 1)
+                out = self._scratch.array("out", np.uint8, most_bytes)
+                status, size = encode_blocks.encode_blocks(*source, table, out, len(head), tiles)
+        _check(status)
+        out[: len(head)] = np.frombuffer(head, np.uint8)
+        return out[:size].tobytes(), Tiling(*header.mcu, interval, len(head), tiles)
 
     def shortest_tables(self, tables: list[int], num_tokens: int, single: NDArray[np.uint16]) -> dict[int, bytes]:
         """The shortest Huffman tables for the tokens in scratch, by number; single: of the tables that made the tokens."""
-        frequencies = self._count(num_tokens, single)
+        counts = self._scratch.array("counts", np.uint32, 12 * huffman.WINDOWS)
+        frequencies = self._scratch.array("frequencies", np.int64, 8, 256)
+        huffman.count_symbols(self._scratch["tokens"], num_tokens, single, counts, frequencies)
+        return self._shortest(tables, frequencies)
+
+    def _shortest(self, tables: list[int], frequencies: NDArray[np.int64]) -> dict[int, bytes]:
         best = {}
         for table in tables:
             definition = np.zeros(272, np.uint8)
@@ -110,12 +111,6 @@ class TileWriter:
         for table, definition in definitions.items():
             is_sound = self._tables.define(table, definition)
             assert is_sound
-
-    def _count(self, num_tokens: int, single: NDArray[np.uint16]) -> NDArray[np.int64]:
-        counts = self._scratch.array("counts", np.uint32, 12 * huffman.WINDOWS)
-        frequencies = self._scratch.array("frequencies", np.int64, 8, 256)
-        huffman.count_symbols(self._scratch["tokens"], num_tokens, single, counts, frequencies)
-        return frequencies
 
     def from_tokens(self, header: Header, head: bytes, num_tiles: int, single: NDArray[np.uint16]) -> tuple[bytes, Tiling]:
         """The JPEG of the tokens in scratch, with the tables found or defined last; head: its header, which names them."""
@@ -152,3 +147,8 @@ class TileWriter:
             return None
         mcus_per_row, num_rows = header.grid
         return out[:size].tobytes(), Tiling(*header.mcu, mcus_per_row * num_rows // num_tiles, len(head), tiles)
+
+
+def _check(status: int) -> None:
+    if status != bitstream.OK:
+        raise NotTranscodable(f"damaged: {bitstream.REASONS[status]}")
