@@ -161,6 +161,7 @@ def estimated_bytes(conversion: Conversion) -> int:
 
     Also loads every compiled function before the fork, so that the workers need not.
     """
+    conversion.converter.warm_up()
     num_samples = conversion.source.num_samples
     samples = np.unique(np.linspace(0, num_samples - 1, min(_TRIAL_SAMPLES, num_samples)).astype(np.int64))
     sizes = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -91,6 +92,16 @@ class Converter:
     def close(self) -> None:
         self._transcoder.close()
         self._decoder.close()
+
+    def warm_up(self) -> None:
+        """Loads, or compiles, what an image may need: processes that are forked afterwards then need not, each for itself."""
+        pixels = np.zeros((16, 16, 3), np.uint8)
+        for progressive in (False, True):
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "JPEG", progressive=progressive)
+            self._transcoder.transcode(file.getvalue())
+            histograms(self._decode_plain(file.getvalue()))
+        self._encoder.encode(self._resized(pixels, 8, 8))
 
     def convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
         """Converts an image as config asks: losslessly if it is a JPEG that needs no change, else by encoding it anew.
@@ -194,6 +205,8 @@ class Converter:
         """Pillow's pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call reuses."""
         width, height = jpeg_size(encoded)
         found = self._own_decoder.decode(encoded, height, width)
+        if found is None and (sequential := self._transcoder.sequential(encoded)) is not None:
+            found = self._own_decoder.show(*sequential, height, width)
         if found is not None:
             return found
         status, pixels = self._decoder.decode(encoded, height, width)

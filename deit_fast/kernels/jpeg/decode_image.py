@@ -47,6 +47,27 @@ def _header_bytes(encoded):  # type: ignore[no-untyped-def]
 
 
 @compiled()
+def _prepare(encoded, header_bytes, height, width, scratch, pixels):  # type: ignore[no-untyped-def]
+    """Whether a JPEG with that header is decoded here; fills scratch with what that needs."""
+    if header_bytes < 0 or scratch.size < PLANES:
+        return False
+    facts = part(scratch, FACTS, (head.NUM_FACTS,), np.int64)
+    if not head.read_facts(encoded, header_bytes, facts) or facts[head.INTERVAL] != 0:
+        return False
+    if facts[head.WIDTH] != width or facts[head.HEIGHT] != height or width < 5:
+        return False  # libjpeg does not interpolate chroma of one or two columns
+    if pixels.size < 3 * height * width or scratch.size < bytes_needed(np.int64(width), np.int64(encoded.size)):
+        return False
+    for component in range(facts[head.NUM_COMPONENTS]):
+        for table in facts[head.COMPONENTS + 3 * component + 1 : head.COMPONENTS + 3 * component + 3]:
+            if not head.is_sound_table(encoded, facts[head.DEFINITIONS + table], table < 4):
+                return False
+    make_tables(encoded, facts, scratch)
+    planes.find_ranges(facts, (np.int64(0), np.int64(height), np.int64(0), np.int64(width)), height, width, scratch)
+    return True
+
+
+@compiled()
 def decode_image(encoded, height, width, scratch, pixels):  # type: ignore[no-untyped-def]
     """OK or UNSUPPORTED: decodes a JPEG of one scan without restart markers.
 
@@ -54,21 +75,10 @@ def decode_image(encoded, height, width, scratch, pixels):  # type: ignore[no-un
     address a multiple of 8. Written: pixels (>= height * width * 3,) uint8, RGB rows. Nothing outside the arrays is read or
     written, whatever they hold.
     """
-    if scratch.size < PLANES or encoded.size < 4:
+    header_bytes = _header_bytes(encoded)
+    if not _prepare(encoded, header_bytes, height, width, scratch, pixels):
         return UNSUPPORTED
     facts = part(scratch, FACTS, (head.NUM_FACTS,), np.int64)
-    header_bytes = _header_bytes(encoded)
-    if header_bytes < 0 or not head.read_facts(encoded, header_bytes, facts) or facts[head.INTERVAL] != 0:
-        return UNSUPPORTED
-    if facts[head.WIDTH] != width or facts[head.HEIGHT] != height or width < 5:
-        return UNSUPPORTED  # libjpeg does not interpolate chroma of one or two columns
-    if pixels.size < 3 * height * width or scratch.size < bytes_needed(np.int64(width), np.int64(encoded.size)):
-        return UNSUPPORTED
-    for component in range(facts[head.NUM_COMPONENTS]):
-        for table in facts[head.COMPONENTS + 3 * component + 1 : head.COMPONENTS + 3 * component + 3]:
-            if not head.is_sound_table(encoded, facts[head.DEFINITIONS + table], table < 4):
-                return UNSUPPORTED
-    make_tables(encoded, facts, scratch)
     place = bits_place(np.int64(width), np.int64(width))
     bits = part(scratch, place, (scratch.size - place,), np.uint8)
     status, num_bytes, _, _ = unstuff(encoded, header_bytes, bits, np.empty(0, np.int64))
@@ -85,7 +95,6 @@ def _decode_rows(height, width, num_bytes, facts, scratch, pixels):  # type: ign
     mcus_per_row = (width + mcu_width - 1) // mcu_width
     num_blocks = facts[head.HORIZONTAL] * facts[head.VERTICAL] + facts[head.NUM_COMPONENTS] - 1
     wanted = np.int64(0), np.int64(height), np.int64(0), np.int64(width)
-    planes.find_ranges(facts, wanted, height, width, scratch)
     stream, stream_at = part(scratch, STREAMS, (8,), np.uint64), _U(scratch.ctypes.data + STREAMS)
     plan = _U(scratch.ctypes.data + PLAN)
     end_plan = plan + _U(32 * num_blocks)
@@ -107,6 +116,26 @@ def _decode_rows(height, width, num_bytes, facts, scratch, pixels):  # type: ign
     return stream[1] - stream[4] < _U(8)
 
 
+@compiled()
+def show_coefficients(header, coefficients, height, width, scratch, pixels):  # type: ignore[no-untyped-def]
+    """`decode_image` of coefficients (blocks, 64) int16, row by row, in the order of a scan; header (n,) uint8: a JPEG's up to
+    its scan, without restart markers."""
+    if not _prepare(header, np.int64(header.size), height, width, scratch, pixels):
+        return UNSUPPORTED
+    facts = part(scratch, FACTS, (head.NUM_FACTS,), np.int64)
+    mcus_per_row = (width + 8 * facts[head.HORIZONTAL] - 1) // (8 * facts[head.HORIZONTAL])
+    num_rows = (height + 8 * facts[head.VERTICAL] - 1) // (8 * facts[head.VERTICAL])
+    per_row = mcus_per_row * (facts[head.HORIZONTAL] * facts[head.VERTICAL] + facts[head.NUM_COMPONENTS] - 1)
+    if coefficients.shape[0] != num_rows * per_row or coefficients.shape[1] != 64:
+        return UNSUPPORTED
+    wanted, done = (np.int64(0), np.int64(height), np.int64(0), np.int64(width)), np.int64(0)
+    for row in range(num_rows):
+        address = coefficients.ctypes.data + 128 * row * per_row
+        planes.transform_tile(row, np.int64(0), mcus_per_row, address, facts, width, scratch)
+        done = planes.show_rows(row, done, wanted, height, width, facts, scratch, pixels)
+    return UNSUPPORTED if part(scratch, TOO_LARGE, (16,), np.int16).any() else OK
+
+
 class ImageDecoder:
     """Decodes one JPEG after another for Python code, in memory that it keeps."""
 
@@ -116,12 +145,23 @@ class ImageDecoder:
 
     def decode(self, encoded: bytes, height: int, width: int) -> NDArray[np.uint8] | None:
         """Pixels (height, width, 3) uint8, valid until the next call; None for what is TurboJPEG's."""
-        num_words = scratch_bytes(width, len(encoded)) // 8
+        memory = self._memory(height, width, len(encoded))
+        status = decode_image(np.frombuffer(encoded, np.uint8), height, width, *memory)
+        return self._shown(status, height, width)
+
+    def show(self, header: bytes, coefficients: NDArray[np.int16], height: int, width: int) -> NDArray[np.uint8] | None:
+        """`decode` of coefficients, see `show_coefficients`."""
+        memory = self._memory(height, width, len(header))
+        status = show_coefficients(np.frombuffer(header, np.uint8), coefficients, height, width, *memory)
+        return self._shown(status, height, width)
+
+    def _memory(self, height: int, width: int, num_bytes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        num_words = scratch_bytes(width, num_bytes) // 8
         if self._scratch.size < num_words:
             self._scratch = np.empty(num_words + num_words // 4, np.uint64)
         if self._pixels.size < 3 * height * width:
             self._pixels = np.empty(3 * height * width, np.uint8)
-        source = np.frombuffer(encoded, np.uint8)
-        if decode_image(source, height, width, self._scratch.view(np.uint8), self._pixels) != OK:
-            return None
-        return self._pixels[: 3 * height * width].reshape(height, width, 3)
+        return self._scratch.view(np.uint8), self._pixels
+
+    def _shown(self, status: int, height: int, width: int) -> NDArray[np.uint8] | None:
+        return self._pixels[: 3 * height * width].reshape(height, width, 3) if status == OK else None

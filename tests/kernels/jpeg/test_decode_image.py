@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deit_fast.data.convert.transcode import Transcoder
 from deit_fast.kernels.jpeg import decode_image, turbojpeg
 from deit_fast.kernels.jpeg.decode_scratch import scratch_bytes
 from tests.guarded import GuardedMemory
@@ -97,3 +98,16 @@ def test_mutated_bytes(grey: bool) -> None:
             assert turbojpeg.decode_jpeg(handles.pointers, data, 24, 40, wanted) == turbojpeg.OK
             np.testing.assert_array_equal(pixels, wanted)
     assert num_shown > 0
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("size", [(1, 5), (24, 40), (33, 127), (375, 500)])
+def test_progressive_ones_by_their_coefficients(size: tuple[int, int], subsampling: int, grey: bool) -> None:
+    encoded = _saved(*size, grey, quality=90, subsampling=subsampling, progressive=True)
+    found = Transcoder(optimize=False).sequential(encoded)
+    assert found is not None
+    pixels = decode_image.ImageDecoder().show(*found, *size)
+    assert pixels is not None
+    np.testing.assert_array_equal(pixels, np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")))
+    assert decode_image.ImageDecoder().show(found[0], found[1][:-1], *size) is None

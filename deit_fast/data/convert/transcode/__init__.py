@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deit_fast.data.convert.transcode.header import (
     PROGRESSIVE,
@@ -117,6 +118,21 @@ class Transcoder(HoldsAddresses):
         if not self._have_same_pixels(source, out, kind):
             raise NotTranscodable(f"{kind}: as a baseline JPEG it has other pixels")
         return out
+
+    def sequential(self, encoded: bytes) -> tuple[bytes, NDArray[np.int16]] | None:
+        """Of a progressive JPEG: a header of a sequential one, and its coefficients, valid until the next call.
+
+        None for other kinds, and if TurboJPEG must decide.
+        """
+        try:
+            header = read_header(encoded)
+        except NotTranscodable:
+            return None
+        found = read_progressive(encoded, header, self._scratch) if header.process == PROGRESSIVE else None
+        if found is None:
+            return None
+        tables = {table: STANDARD_TABLES[table] for table in found.header.huffman_tables}
+        return write_header(found.header, 0, tables), found.values
 
     def _have_same_pixels(self, source: bytes, out: Transcoded, kind: str) -> bool:
         self._decoder = self._decoder or turbojpeg.DecoderHandles(1)

@@ -45,6 +45,7 @@ class TileEncoder:
         self._factors = luma.horizontal, luma.vertical
         self._scratch = Scratch()
         self._writer = TileWriter(self._scratch)
+        self._writer.define(self._header.huffman_tables)
 
     def encode(self, pixels: NDArray[np.uint8]) -> tuple[bytes, Tiling]:
         """The JPEG of RGB pixels (height, width, 3), contiguous, with sides of at most 65,500."""

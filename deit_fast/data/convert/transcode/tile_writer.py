@@ -63,9 +63,17 @@ class TileWriter:
     def __init__(self, scratch: Scratch) -> None:
         self._scratch = scratch
         self._tables = huffman.CodeTables()
+        self._codes = np.zeros((8, 256), np.uint32)  # code << 8 | its bits
+
+    def define(self, definitions: dict[int, bytes]) -> None:
+        """Takes up Huffman tables by number, AC tables from 4 on."""
+        for table, definition in definitions.items():
+            is_sound = self._tables.define(table, definition)
+            assert is_sound
+        self._codes[:] = self._tables.codes.astype(np.uint32) << 8 | self._tables.lengths
 
     def from_coefficients(self, found: Coefficients, head: bytes | None = None) -> tuple[bytes, Tiling]:
-        """The JPEG of coefficients. head: its header, with the Huffman tables of found.header; None: the shortest tables.
+        """The JPEG of coefficients. head: its header, with the Huffman tables taken up last; None: the shortest tables.
 
         Raises NotTranscodable if a coefficient is none of a baseline JPEG.
         """
@@ -78,16 +86,13 @@ class TileWriter:
             _check(encode_blocks.count_symbols(*source, frequencies))
             definitions = self._shortest(list(header.huffman_tables), frequencies)
             head = write_header(header, interval, definitions)
-        else:
-            self._define(header.huffman_tables)
-        table = self._tables.codes.astype(np.uint32) << 8 | self._tables.lengths
         tiles = np.empty(mcus_per_row // interval * num_rows, np.uint32)
         status = encode_blocks.NO_ROOM
         for block_bytes in (64, 2 * encode_blocks.BLOCK_BYTES):  # what photographs take, and what no block exceeds
             if status == encode_blocks.NO_ROOM:
                 most_bytes = len(head) + block_bytes * len(masks) + 16 * (len(tiles) + 1)
                 out = self._scratch.array("out", np.uint8, most_bytes)
-                status, size = encode_blocks.encode_blocks(*source, table, out, len(head), tiles)
+                status, size = encode_blocks.encode_blocks(*source, self._codes, out, len(head), tiles)
         _check(status)
         out[: len(head)] = np.frombuffer(head, np.uint8)
         return out[:size].tobytes(), Tiling(*header.mcu, interval, len(head), tiles)
@@ -104,13 +109,8 @@ class TileWriter:
         for table in tables:
             definition = np.zeros(272, np.uint8)
             best[table] = definition[: huffman.best_table(frequencies[table], definition)].tobytes()
-        self._define(best)
+        self.define(best)
         return best
-
-    def _define(self, definitions: dict[int, bytes]) -> None:
-        for table, definition in definitions.items():
-            is_sound = self._tables.define(table, definition)
-            assert is_sound
 
     def from_tokens(self, header: Header, head: bytes, num_tiles: int, single: NDArray[np.uint16]) -> tuple[bytes, Tiling]:
         """The JPEG of the tokens in scratch, with the tables found or defined last; head: its header, which names them."""
