@@ -60,6 +60,17 @@ def load(typing_context, array, at):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def load_at(typing_context, address):  # type: ignore[no-untyped-def]
+    """`load` from an address: for each array that is passed on to a function that is inlined, references are counted."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        word = builder.load(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), align=1)
+        return builder.bswap(word)
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
 def store(typing_context, array, at, word):  # type: ignore[no-untyped-def]
     """Writes a word to the eight bytes from array[at] on, as `load` reads it."""
 

@@ -32,7 +32,7 @@ from deit_fast.data.convert.transcode.tile_writer import Scratch, TileWriter, re
 from deit_fast.data.convert.transcode.transform import Transformer
 from deit_fast.data.format.layout import Tiling
 from deit_fast.kernels.addresses import HoldsAddresses
-from deit_fast.kernels.jpeg import bitstream, entropy, huffman, turbojpeg
+from deit_fast.kernels.jpeg import bitstream, entropy, huffman, scan_halves, turbojpeg
 
 __all__ = [
     "Component",
@@ -49,6 +49,7 @@ __all__ = [
     "with_height",
 ]
 
+_MOST_MCUS_IN_HALVES = 1 << 16  # of an image: the walks take 160 bytes for each
 _MCUS = {"4:4:4": (8, 8), "4:2:2": (16, 8), "4:2:0": (16, 16), "4:4:0": (8, 16), "4:1:1": (32, 8)}
 
 
@@ -83,6 +84,7 @@ class Transcoder(HoldsAddresses):
         self._tables = huffman.HuffmanTables()
         self._scratch = Scratch()
         self._writer = TileWriter(self._scratch)
+        self._room = scan_halves.make_room()
         self._transformer: Transformer | None = None
         self._decoder: turbojpeg.DecoderHandles | None = None
 
@@ -193,6 +195,15 @@ class Transcoder(HoldsAddresses):
         num_resets = _num_resets(header)
         blocks = header.blocks
         most_events = (1 + len(header.components)) * (num_intervals + num_resets) + 1
+        events = self._scratch.array("events", np.int64, most_events, 4)
+        tables = self._tables.single, self._tables.steps, self._tables.limits, self._tables.offsets, self._tables.symbols
+        if not (record or header.restart_interval) and num_mcus <= _MOST_MCUS_IN_HALVES:
+            marks = self._scratch.array("marks", np.int64, 2 * (num_mcus + 1), scan_halves.MARKS)
+            found = scan_halves.scan_halves(
+                self._scratch["bits"], num_bytes, blocks, num_mcus, interval, tables, self._room, marks, events
+            )
+            if found >= 0:
+                return int(found), 0
         # a token has at least one bit, and a block overruns the end of the bits at most once
         most_tokens = min(65 * len(blocks) * num_mcus, 8 * num_bytes + 65) + 1 if record else 1
         starts = self._scratch.array("starts", np.int64, num_intervals + 1)
@@ -204,11 +215,11 @@ class Transcoder(HoldsAddresses):
             num_mcus,
             header.restart_interval or num_mcus,
             interval,
-            (self._tables.single, self._tables.steps, self._tables.limits, self._tables.offsets, self._tables.symbols),
+            tables,
             int(record),
             self._scratch.array("tokens", np.uint32, most_tokens),
             starts,
-            self._scratch.array("events", np.int64, most_events, 4),
+            events,
         )
         if status != bitstream.OK:
             raise NotTranscodable(f"damaged: {bitstream.REASONS[status]} in MCU {mcu}")
