@@ -11,7 +11,7 @@ import numpy as np
 from deit_fast.kernels.compiled import compiled
 from deit_fast.kernels.jpeg.bitstream import OK, OTHER_MARKER, PADDING, unstuff
 from deit_fast.kernels.jpeg.huffman import WINDOWS, define, invert
-from deit_fast.kernels.jpeg.progressive_scans import ac_first, ac_refined, dc_first, dc_refined
+from deit_fast.kernels.jpeg.progressive_scans import ac_first, ac_refined, dc_first, dc_refined, entry_of
 from deit_fast.kernels.jpeg.segments import next_segment
 
 UNUSUAL = 1  # for libjpeg: damaged, or of a kind that no common encoder writes
@@ -50,7 +50,8 @@ def blocks_of(component, sampling, grid, width, height, order):  # type: ignore[
 @compiled()
 def _define_tables(encoded, at, end, tables):  # type: ignore[no-untyped-def]
     """Takes up the Huffman tables of a segment; whether all are sound."""
-    single, limits, offsets, symbols, lengths, codes = tables
+    entries, limits, offsets, symbols, lengths, codes = tables
+    single = np.empty(WINDOWS, np.uint16)
     while at < end:
         if encoded[at] & 0xEC != 0 or at + 17 > end:
             return False
@@ -63,7 +64,10 @@ def _define_tables(encoded, at, end, tables):  # type: ignore[no-untyped-def]
         definition = encoded[at + 1 : at + 1 + size]
         if not define(definition, table < 4, lengths, codes):
             return False
-        invert(definition, codes, single[table], limits[table], offsets[table], symbols[table])
+        invert(definition, codes, single, limits[table], offsets[table], symbols[table])
+        for window in range(WINDOWS):
+            found = np.int64(single[window])
+            entries[table, window] = entry_of(found) if found > 0 else 0
         at += 1 + size
     return True
 
@@ -117,7 +121,7 @@ def read_scans(encoded, names, sampling, grid, size, bits, coefficients, masks):
     accuracy = np.full((names.size, 64), _NOT_SENT, np.int64)
     chosen = np.zeros((3, 3), np.int64)
     tables = (
-        np.zeros((8, WINDOWS), np.uint16), np.zeros((8, 17), np.int32), np.zeros((8, 17), np.int32),
+        np.zeros((8, WINDOWS), np.uint32), np.zeros((8, 17), np.int32), np.zeros((8, 17), np.int32),
         np.zeros((8, 256), np.uint8), np.zeros(256, np.uint8), np.zeros(256, np.uint16),
     )  # fmt: skip
     places = np.empty((names.size, masks.size), np.int32)

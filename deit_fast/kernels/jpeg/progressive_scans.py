@@ -2,8 +2,9 @@
 
 Arguments of each: source: bits (n + PADDING,) uint8, their number of bytes, and where they go on after each restart marker;
 where: places of the scan's blocks among all, blocks of an MCU, and MCUs between restart markers; low: the lowest bit that is
-sent; tables: single, limits, offsets, symbols ... as those of `huffman.HuffmanTables`. Each says whether the scan is sound: it
-has codes for all blocks and no more, and nothing on which libjpeg would remark.
+sent; tables: (8, WINDOWS) uint32 of `entry_of`, 0 for longer codes, then limits, offsets, symbols ... as those of
+`huffman.HuffmanTables`. Each says whether the scan is sound: it has codes for all blocks and no more, and nothing on which
+libjpeg would remark.
 """
 
 from __future__ import annotations
@@ -27,6 +28,14 @@ _LARGEST_DC = 1 << 14
 
 
 @register_jitable(inline="always")
+def entry_of(found):  # type: ignore[no-untyped-def]
+    """Bits of a code and of what follows it | bits of the code << 8 | symbol << 16, from symbol << 8 | bits of the code."""
+    size, run = (found >> 8) & 15, found >> 12
+    extra = size if size > 0 else (run if run < 15 else 0)
+    return (found << 8 & 0xFF0000) | (found & 255) << 8 | (found & 255) + extra
+
+
+@register_jitable(inline="always")
 def _restarted(at, count, resets, number):  # type: ignore[no-untyped-def]
     """Where the bits go on after a restart marker, -1 if the interval before does not end there."""
     position = resets[number] * 8
@@ -44,7 +53,7 @@ def dc_first(source, where, plan, low, tables, coefficients):  # type: ignore[no
     """Differences of DC coefficients. plan (blocks of an MCU, 2) int64: the component and the table of each."""
     bits, num_bytes, resets = source
     order, per_mcu, interval = where
-    single, limits, offsets, symbols, _, _ = tables
+    entries, limits, offsets, symbols, _, _ = tables
     before = np.zeros(4, np.int64)
     # word: the coming bits, of which the first `count` are sure to be there; at: the byte after these
     word, count, at = _0, _0, _0
@@ -63,16 +72,20 @@ def dc_first(source, where, plan, low, tables, coefficients):  # type: ignore[no
         at += (_63 - count) >> _3
         count |= _56
         component, table = plan[block, 0], plan[block, 1]
-        entry = np.int64(single[table, word >> _WINDOW_SHIFT])
+        entry = np.int64(entries[table, word >> _WINDOW_SHIFT])
         if entry == 0:
-            entry = symbol_of(word, limits[table], offsets[table], symbols[table])
-        length = entry >> 8
-        if length < 0 or length > MAX_DC_BITS:
+            found = symbol_of(word, limits[table], offsets[table], symbols[table])
+            if found < 0:
+                return False
+            entry = entry_of(found)
+        size = entry >> 16
+        if size > MAX_DC_BITS:
             return False
-        rest = word << _U(entry & 255)
-        difference = np.int64((rest >> _1) >> _U(63 - length)) - ((1 << length) - 1 if rest >> _63 == _0 else 0)
-        word = rest << _U(length)
-        count -= _U((entry & 255) + length)
+        rest = word << _U(entry >> 8 & 255)
+        # without a branch: the sign cannot be foretold
+        difference = np.int64((rest >> _1) >> _U(63 - size)) - (((1 << size) - 1) & (np.int64(rest >> _63) - 1))
+        word <<= _U(entry & 63)
+        count -= _U(entry & 63)
         value = before[component] + difference
         before[component] = value
         if abs(value << low) > _LARGEST_DC or at * _8 > _U(num_bytes) * _8 + count:
@@ -114,7 +127,7 @@ def ac_first(source, where, first, last, low, tables, table, coefficients, masks
     """The upper bits of a band of coefficients of one component."""
     bits, num_bytes, resets = source
     order, _, interval = where
-    single, limits, offsets, symbols = tables[0][table], tables[1][table], tables[2][table], tables[3][table]
+    entries, limits, offsets, symbols = tables[0][table], tables[1][table], tables[2][table], tables[3][table]
     word, count, at = _0, _0, _0
     left, num_resets, skipped = interval, 0, np.int64(0)
     for place in range(order.size):
@@ -136,13 +149,16 @@ def ac_first(source, where, first, last, low, tables, table, coefficients, masks
             word |= load(bits, at) >> count
             at += (_63 - count) >> _3
             count |= _56
-            entry = np.int64(single[word >> _WINDOW_SHIFT])
+            entry = np.int64(entries[word >> _WINDOW_SHIFT])
             if entry == 0:
-                entry = symbol_of(word, limits, offsets, symbols)
-                if entry < 0:
+                found = symbol_of(word, limits, offsets, symbols)
+                if found < 0:
                     return False
-            size, run = (entry >> 8) & 15, entry >> 12
-            rest = word << _U(entry & 255)
+                entry = entry_of(found)
+            size, run = entry >> 16 & 15, entry >> 20
+            rest = word << _U(entry >> 8 & 255)
+            word <<= _U(entry & 63)
+            count -= _U(entry & 63)
             if size > 0:
                 k += run
                 if k > last or size + low > MAX_AC_BITS:
@@ -152,17 +168,11 @@ def ac_first(source, where, first, last, low, tables, table, coefficients, masks
                 coefficients[target, ZIGZAG[_U(k)]] = value << low
                 mask |= _1 << _U(k)
                 k += 1
-                word = rest << _U(size)
-                count -= _U((entry & 255) + size)
             elif run == 15:
                 k += 16
-                word = rest
-                count -= _U(entry & 255)
             else:
                 # these blocks have no more: this one, and so many after it
                 skipped = (1 << run) - 1 + np.int64((rest >> _1) >> _U(63 - run))
-                word = rest << _U(run)
-                count -= _U((entry & 255) + run)
                 break
         masks[target] = mask
         if at * _8 > _U(num_bytes) * _8 + count:
@@ -175,7 +185,7 @@ def ac_refined(source, where, first, last, low, tables, table, coefficients, mas
     """One more bit of a band of coefficients of one component: of those that are not 0, and those that this bit makes so."""
     bits, num_bytes, resets = source
     order, _, interval = where
-    single, limits, offsets, symbols = tables[0][table], tables[1][table], tables[2][table], tables[3][table]
+    entries, limits, offsets, symbols = tables[0][table], tables[1][table], tables[2][table], tables[3][table]
     unit = np.int64(1) << low
     band = (~_0 >> _U(63 - last)) & ~((_1 << _U(first)) - _1)
     word, count, at = _0, _0, _0
@@ -199,23 +209,22 @@ def ac_refined(source, where, first, last, low, tables, table, coefficients, mas
                 word |= load(bits, at) >> count
                 at += (_63 - count) >> _3
                 count |= _56
-                entry = np.int64(single[word >> _WINDOW_SHIFT])
+                entry = np.int64(entries[word >> _WINDOW_SHIFT])
                 if entry == 0:
-                    entry = symbol_of(word, limits, offsets, symbols)
-                size, run = (entry >> 8) & 15, entry >> 12
-                if entry < 0 or size > 1:
+                    known_symbol = symbol_of(word, limits, offsets, symbols)
+                    if known_symbol < 0:
+                        return False
+                    entry = entry_of(known_symbol)
+                size, run = entry >> 16 & 15, entry >> 20
+                if size > 1:
                     return False
-                word <<= _U(entry & 255)
-                count -= _U(entry & 255)
+                rest = word << _U(entry >> 8 & 255)
+                word <<= _U(entry & 63)
+                count -= _U(entry & 63)
                 if size == 0 and run < 15:
-                    skipped = (1 << run) + np.int64((word >> _1) >> _U(63 - run))
-                    word <<= _U(run)
-                    count -= _U(run)
+                    skipped = (1 << run) + np.int64((rest >> _1) >> _U(63 - run))
                 else:
-                    if size == 1:
-                        value = (np.int64(word >> _63) * 2 - 1) * unit
-                        word <<= _1
-                        count -= _1
+                    value = (np.int64(rest >> _63) * 2 - 1) * unit * size
                     zeros = remaining & ~mask
                     for _ in range(run):
                         zeros &= zeros - _1
