@@ -170,7 +170,10 @@ class Converter:
             transcoded = self._transcoder.transcode(encoded)
             stored = transcoded.encoded
             self._check_decodable(stored, transcoded.width, transcoded.height)
-            counts = histograms(self._decode_plain(encoded)) if with_histograms else None
+            counts = None
+            if with_histograms:  # TurboJPEG might remark on what lies about the source's scan, and not on what is stored
+                pixels = self._show(encoded, transcoded.height, transcoded.width)
+                counts = histograms(self._decode_plain(stored) if pixels is None else pixels)
         except NotTranscodable as error:
             return str(error)
         if mode == "smart" and not self._is_worth_it(len(stored), transcoded.width, transcoded.height):
@@ -201,12 +204,17 @@ class Converter:
         pixels = np.array(decoded.pixels)  # a copy: Numba would compile all again for read-only arrays
         return pixels, _odd(refusal, decoded.kind), decoded.orientation
 
-    def _decode_plain(self, encoded: bytes) -> NDArray[np.uint8]:
-        """Pillow's pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call reuses."""
-        width, height = jpeg_size(encoded)
+    def _show(self, encoded: bytes, height: int, width: int) -> NDArray[np.uint8] | None:
+        """Pixels by our own decoder, in memory that the next call reuses; None for what is TurboJPEG's."""
         found = self._own_decoder.decode(encoded, height, width)
         if found is None and (sequential := self._transcoder.sequential(encoded)) is not None:
             found = self._own_decoder.show(*sequential, height, width)
+        return found
+
+    def _decode_plain(self, encoded: bytes) -> NDArray[np.uint8]:
+        """Pillow's pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call reuses."""
+        width, height = jpeg_size(encoded)
+        found = self._show(encoded, height, width)
         if found is not None:
             return found
         status, pixels = self._decoder.decode(encoded, height, width)

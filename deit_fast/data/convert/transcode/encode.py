@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from dataclasses import replace
@@ -10,13 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deit_fast.data.convert.transcode.header import read_header, segments
+from deit_fast.data.convert.transcode.header import Header, read_header, segments
 from deit_fast.data.convert.transcode.tile_writer import Coefficients, Scratch, TileWriter, restart_interval
 from deit_fast.data.format.layout import Tiling
 from deit_fast.kernels.jpeg import forward, forward_dct
 from deit_fast.kernels.jpeg.progressive_scans import ZIGZAG
 
 _START_OF_FRAME, _RESTART_INTERVAL = 0xC0, 0xDD
+
+
+@functools.lru_cache(maxsize=1024)  # with its grid and blocks
+def _sized(header: Header, width: int, height: int) -> Header:
+    return replace(header, width=width, height=height)
 
 
 class TileEncoder:
@@ -50,7 +56,7 @@ class TileEncoder:
     def encode(self, pixels: NDArray[np.uint8]) -> tuple[bytes, Tiling]:
         """The JPEG of RGB pixels (height, width, 3), contiguous, with sides of at most 65,500."""
         height, width = pixels.shape[:2]
-        header = replace(self._header, width=width, height=height)
+        header = _sized(self._header, width, height)
         mcus_per_row, num_rows = header.grid
         num_blocks = mcus_per_row * num_rows * len(header.blocks)
         values = self._scratch.array("coefficients", np.int16, num_blocks, 64)[:num_blocks]
