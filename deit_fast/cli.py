@@ -173,10 +173,9 @@ def _common_lines() -> list[str]:
 
 
 def _placeholder(positional: str) -> str:
-    """Placeholder for words without dashes: RUN... if there may be several, else the option's name; empty if there are none."""
-    if not positional:
-        return ""
-    return "RUN..." if get_origin(HINTS[positional]) is tuple else positional.partition(".")[2].upper()
+    """Placeholder for words without dashes: RUN... for report.runs, if there may be several; empty if there are none."""
+    name = positional.partition(".")[2].upper()
+    return f"{name.removesuffix('S')}..." if positional and get_origin(HINTS[positional]) is tuple else name
 
 
 def _default(key: str) -> str:

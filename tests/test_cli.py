@@ -151,7 +151,8 @@ def test_a_parse_leaves_nothing_behind() -> None:
             "trian",
             [],
             "unknown command trian: want one of "
-            "write, inspect, verify, train, plan, eval, bench, sweep, report, demo; nearest: train",
+            "write, inspect, verify, merge, split, subset, filter, train, plan, eval, bench, sweep, report, demo; "
+            "nearest: train",
         ),
         ("train", ["--data.batchsize=3"], "unknown option --data.batchsize; nearest: data.batch_size"),
         ("train", ["--data.res=3"], "unknown option --data.res; nearest: data.resolution"),
@@ -279,7 +280,7 @@ def test_help_gives_types_choices_ranges_and_defaults() -> None:
     assert "[one of auto, off, bf16, fp16; default: auto]" in flat
     assert "[2 numbers with commas between, 0 < low <= high; default: 0.75,1.3333]" in flat
     assert "[true or false; default: true]" in flat
-    assert "beton of the training set [text; no default]" in flat
+    assert "betons or pattern of the validation set [text; no default]" in flat
     assert "report RUN..." in help_text("report")
     assert all(f"\n  {name} " in overview() for name in COMMANDS)
 

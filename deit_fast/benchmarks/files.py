@@ -16,8 +16,9 @@ from deit_fast.config import SourceConfig, UserError, WriteConfig
 from deit_fast.data.convert.sources import open_source
 from deit_fast.data.convert.sources.base import Source, at_most
 from deit_fast.data.convert.write import write_beton
-from deit_fast.data.format.beton import JPEG_MODE, open_beton
-from deit_fast.data.format.files import read_at
+from deit_fast.data.format.beton import JPEG_MODE
+from deit_fast.data.format.beton_set import open_set
+from deit_fast.data.load.decode import images_of
 from deit_fast.output import silent
 
 Writer = Literal["deit_fast", "ffcv"]
@@ -25,37 +26,36 @@ _PNG = b"\x89PNG"
 
 
 class BetonImages(Source):
-    """The JPEGs that a beton holds, as they are stored. Raises UserError where some of them are raw pixels."""
+    """The JPEGs that betons hold, as they are stored. Raises UserError where some of them are raw pixels."""
 
-    def __init__(self, path: Path) -> None:
-        self._beton = open_beton(path)
-        if (self._beton.modes != JPEG_MODE).any():
-            raise UserError(f"data.train={path}: holds raw pixels, which are no files; want --source.path=IMAGES instead")
-        self._file = path.open("rb")
-        self.location = str(path)
-        self.classes = self._beton.classes or tuple(str(label) for label in range(self._beton.num_classes))
-        self.labels = self._beton.labels.astype(np.int32)
+    def __init__(self, text: str) -> None:
+        """text: as data.train has it."""
+        betons = open_set(text, "data.train")
+        if (betons.modes != JPEG_MODE).any():
+            raise UserError(f"data.train={text}: holds raw pixels, which are no files; want --source.path=IMAGES instead")
+        self._images = images_of(betons, has_index=False)
+        self.location = text
+        self.classes = betons.classes or tuple(str(label) for label in range(betons.num_classes))
+        self.labels = betons.labels.astype(np.int32)
 
     def name(self, sample: int) -> str:
         return f"sample {sample}"
 
     def read(self, sample: int) -> bytes:
-        return read_at(self._file.fileno(), int(self._beton.sizes[sample]), int(self._beton.offsets[sample]))
-
-    def close(self) -> None:
-        self._file.close()
+        return self._images.stored_bytes(sample).tobytes()
 
 
 class BenchFiles:
     """The same images as an image folder and as betons, all in a scratch folder; a beton is made when first needed."""
 
-    def __init__(self, scratch: Path, source: SourceConfig | Path, max_images: int | None, num_workers: int) -> None:
-        """source: what to convert, or a beton; max_images: maximum number, in proportion from each class; None: all."""
+    def __init__(self, scratch: Path, source: SourceConfig | str, max_images: int | None, num_workers: int) -> None:
+        """source: what to convert, or betons as data.train names them; max_images: maximum number, in proportion from each
+        class; None: all."""
         self._scratch = scratch
         self._num_workers = num_workers
         self._betons: dict[tuple[str, int], Path] = {}
         self.folder = scratch / "images"
-        with closing(BetonImages(source) if isinstance(source, Path) else open_source(source)) as opened:
+        with closing(BetonImages(source) if isinstance(source, str) else open_source(source)) as opened:
             some = at_most(opened, max_images)
             self.num_images = some.num_samples
             self.num_bytes = sum(_write(some.read(sample), self._stem(some, sample)) for sample in range(some.num_samples))

@@ -21,7 +21,10 @@ from deit_fast.benchmarks.rivals.common import WORKS, NotInstalled, Setting, Sys
 from deit_fast.benchmarks.rivals.ours import open_ours, ours_evaluating, ours_training
 from deit_fast.benchmarks.stages import STAGES, on_one_thread, stage_input
 from deit_fast.config import DataConfig, RunConfig, UserError, is_mixing
-from deit_fast.data.format.beton import open_beton
+from deit_fast.data.fetch.local import local_text
+from deit_fast.data.format.beton_list import without_weights
+from deit_fast.data.format.beton_set import open_set
+from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.loader import num_threads
 from deit_fast.record.picture import picture_to_write
 from deit_fast.record.run import write_bytes
@@ -39,6 +42,7 @@ def bench_loader(config: RunConfig) -> dict[str, Any]:
     stages and threads run on data.train itself if it is given. Raises UserError for options that do not fit.
     """
     parts = _check(config)
+    config = config.changed({"data.train": local_text(config.data, "train")})
     chart = picture_to_write("bench.chart", config.bench.chart, config.out)
     rivals, left_out = _installed(config.bench.against)
     num_cores = config.bench.threads or _available_cores()
@@ -46,10 +50,10 @@ def bench_loader(config: RunConfig) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="deit_fast-bench-") as scratch:
         files = None
         if config.source.path or set(parts) & set(WORKS):
-            source = config.source if config.source.path else Path(config.data.train)
+            source = config.source if config.source.path else config.data.train
             files = BenchFiles(Path(scratch), source, config.bench.images, num_cores)
             result["images"] = _images(files, config)
-        beton = Path(config.data.train) if files is None or not config.source.path else files.beton("deit_fast")
+        beton = config.data.train if files is None or not config.source.path else str(files.beton("deit_fast"))
         if "stages" in parts:
             result["stages"] = _stages(beton, config)
             print(_stages_table(result["stages"]))
@@ -116,9 +120,11 @@ def _figures(values: list[float]) -> dict[str, Any]:
     return {"views_per_second": statistics.median(values), "rounds": values}
 
 
-def _stages(beton: Path, config: RunConfig) -> dict[str, Any]:
+def _stages(beton: str, config: RunConfig) -> dict[str, Any]:
     data = config.data
-    given = stage_input(open_beton(beton), data.batch_size, data.resolution, data.interpolation, config.augment)
+    given = stage_input(
+        images_of(open_set(beton, "data.train")), data.batch_size, data.resolution, data.interpolation, config.augment
+    )
     num_views = len(given.samples)
 
     def rate(run: Callable[[], None]) -> float:
@@ -139,12 +145,14 @@ def _stages(beton: Path, config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _threads(beton: Path, config: RunConfig, num_cores: int) -> dict[str, Any]:
+def _threads(beton: str, config: RunConfig, num_cores: int) -> dict[str, Any]:
     """Figures of training and of evaluation by number of threads; the loader is made anew for each measurement."""
     counts = [count for count in (2**power for power in range(num_cores.bit_length())) if count < num_cores] + [num_cores]
 
+    val = without_weights(beton, "data.train")
+
     def rate(kind: str, count: int) -> float:
-        data = dataclasses.replace(config.data, train=str(beton), val=str(beton), num_workers=count)
+        data = dataclasses.replace(config.data, train=beton, val=val, num_workers=count)
         if kind == "training":
             system = ours_training(data, config.augment, config.train.seed)
         else:

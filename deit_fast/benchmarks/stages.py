@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from deit_fast.augment.cropping import train_cropping
 from deit_fast.augment.policy import parse
 from deit_fast.config import AugmentConfig, UserError
-from deit_fast.data.format.beton import JPEG_MODE, Beton
-from deit_fast.data.load.decode import ViewDecoder, images_of
+from deit_fast.data.format.beton import JPEG_MODE
+from deit_fast.data.load.decode import Images, ViewDecoder
 from deit_fast.kernels import crop, erase, finish, mix, operations, policy, resample, rng
 from deit_fast.kernels.decode import STORED_LENGTH
 from deit_fast.kernels.jpeg.turbojpeg import OK, JpegDecoder
@@ -28,13 +28,13 @@ _FILL = (124, 116, 104)
 
 @dataclass(frozen=True, eq=False)
 class StageInput:
-    """Input of the stages. Image i is `samples[i]` of the beton: its stored bytes, its pixels, its view of the recipe.
+    """Input of the stages. Image i is `samples[i]` of the set: its stored bytes, its pixels, its view of the recipe.
 
     pixels: (height, width, 3) uint8 each; ids (n,) uint64; plans (n, PLAN_LENGTH) int64, see `kernels.crop`; views (n,
     resolution, resolution, 3) uint8.
     """
 
-    beton: Beton
+    images: Images
     samples: NDArray[np.int64]
     stored: list[bytes]
     pixels: list[NDArray[np.uint8]]
@@ -49,25 +49,24 @@ class StageInput:
 Stage = Callable[[StageInput], Callable[[], None] | None]
 
 
-def stage_input(beton: Beton, count: int, resolution: int, interpolation: str, augment: AugmentConfig) -> StageInput:
-    """Up to `count` images, spread evenly over the beton, with the results of each stage that later stages need.
+def stage_input(images: Images, count: int, resolution: int, interpolation: str, augment: AugmentConfig) -> StageInput:
+    """Up to `count` images, spread evenly over all, with the results of each stage that later stages need.
 
-    Only JPEGs if the beton has any, so that all stages work on the same images. Raises UserError if one does not decode.
+    Only JPEGs if there are any, so that all stages work on the same images. Raises UserError if one does not decode.
     """
+    beton = images.beton
     jpegs = np.flatnonzero(beton.modes == JPEG_MODE)
     candidates = jpegs if jpegs.size else np.arange(beton.num_samples)
     samples = candidates[np.linspace(0, len(candidates) - 1, min(count, len(candidates))).astype(np.int64)]
-    memory = np.memmap(beton.path, np.uint8, "r")
     decoder = JpegDecoder()
     stored, pixels = [], []
     for sample in samples:
-        start, size = int(beton.offsets[sample]), int(beton.sizes[sample])
         height, width = int(beton.heights[sample]), int(beton.widths[sample])
-        stored.append(memory[start : start + size].tobytes())
+        stored.append(images.stored_bytes(int(sample)).tobytes())
         if beton.modes[sample] == JPEG_MODE:
             status, decoded = decoder.decode(stored[-1], height, width)
             if status != OK:
-                raise UserError(f"{beton.path}: sample {sample} does not decode; `deit-fast verify` says more")
+                raise UserError(f"{beton.name}: {beton.described(int(sample))} does not decode; `deit-fast verify` says more")
             pixels.append(decoded.copy())
         else:
             pixels.append(np.frombuffer(stored[-1], np.uint8).reshape(height, width, 3))
@@ -77,7 +76,7 @@ def stage_input(beton: Beton, count: int, resolution: int, interpolation: str, a
     heights, widths = beton.heights[samples].astype(np.int64), beton.widths[samples].astype(np.int64)
     crop.plan_views(_SEED, ids, train_cropping(augment, resolution, 1.0), heights, widths, resolution, plans)
     views = np.empty((len(samples), resolution, resolution, 3), np.uint8)
-    given = StageInput(beton, samples, stored, pixels, ids, plans, views, FILTERS[interpolation], augment)
+    given = StageInput(images, samples, stored, pixels, ids, plans, views, FILTERS[interpolation], augment)
     _resample(given)()
     return given
 
@@ -94,19 +93,18 @@ def on_one_thread() -> Iterator[None]:
 
 
 def _read(given: StageInput) -> Callable[[], None]:
-    memory = np.memmap(given.beton.path, np.uint8, "r")
-    places = [(int(given.beton.offsets[sample]), int(given.beton.sizes[sample])) for sample in given.samples]
-    into = np.empty(max(size for _, size in places), np.uint8)
+    stored = [given.images.stored_bytes(int(sample)) for sample in given.samples]
+    into = np.empty(max(map(len, stored)), np.uint8)
 
     def run() -> None:
-        for start, size in places:
-            np.copyto(into[:size], memory[start : start + size])
+        for mapped in stored:
+            np.copyto(into[: len(mapped)], mapped)
 
     return run
 
 
 def _decode(given: StageInput) -> Callable[[], None] | None:
-    if given.beton.modes[given.samples[0]] != JPEG_MODE:
+    if given.images.beton.modes[given.samples[0]] != JPEG_MODE:
         return None
     decoder = JpegDecoder()
     images = [(content, *pixels.shape[:2]) for content, pixels in zip(given.stored, given.pixels, strict=True)]
@@ -134,7 +132,7 @@ def _resample(given: StageInput) -> Callable[[], None]:
 
 def _crop(given: StageInput) -> Callable[[], None]:
     """Decoding and resampling together, as the loader does it: of JPEGs with tiles, those under the crop."""
-    images = images_of(given.beton)
+    images = given.images
     decoder = ViewDecoder(images, given.views.shape[1], given.kind, num_workers=1)
     stored = np.empty((len(given.ids), STORED_LENGTH), np.int64)
     views, statuses = np.empty_like(given.views), np.empty(len(given.samples), np.int32)

@@ -30,7 +30,7 @@ def bench_write(config: RunConfig) -> dict[str, Any]:
     conversions bring the source into the page cache. The betons go to the system's temporary folder and are removed.
     """
     num_workers = config.write.num_workers or num_cores()
-    write = dataclasses.replace(config.write, num_workers=num_workers, resume=False)
+    write = dataclasses.replace(config.write, num_workers=num_workers, resume=False, shards=None, shard_gb=None, only="")
     kinds = {
         "as configured": write,
         f"longest side {_RESIZED_SIDE}": dataclasses.replace(write, max_resolution=_RESIZED_SIDE, resize_side="longest"),

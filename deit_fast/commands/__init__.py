@@ -9,5 +9,8 @@ from deit_fast.commands.command import Call, Command, Group
 __all__ = ["COMMANDS", "Call", "Command", "Group"]
 
 # in the order of `deit-fast --help`
-_NAMES = ("write", "inspect", "verify", "train", "plan", "eval", "bench", "sweep", "report", "demo")
+_NAMES = (
+    *("write", "inspect", "verify", "merge", "split", "subset", "filter"),
+    *("train", "plan", "eval", "bench", "sweep", "report", "demo"),
+)
 COMMANDS: dict[str, Command | Group] = {name: import_module(f"{__name__}.{name}").COMMAND for name in _NAMES}

@@ -18,7 +18,17 @@ COMMAND = Command(
     takes=(
         "eval",
         *of("model", "name", "options", "blurpool"),
-        *of("data", "val", "eval_batch_size", "eval_resolution", "eval_crop_ratio", "decode", "num_workers", "batches_ahead"),
+        *of(
+            "data",
+            "val",
+            "cache_dir",
+            "eval_batch_size",
+            "eval_resolution",
+            "eval_crop_ratio",
+            "decode",
+            "num_workers",
+            "batches_ahead",
+        ),
         *of("train", "device", "amp", "channels_last", "attention"),
     ),
     run=_run,

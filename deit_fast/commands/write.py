@@ -19,7 +19,7 @@ COMMAND = Command(
     run=_run,
     usual=(
         *of("source", "path", "kind", "split", "subset"),
-        *of("write", "out", "mode", "max_resolution", "on_error", "num_workers", "resume"),
+        *of("write", "out", "mode", "max_resolution", "shards", "shard_gb", "only", "on_error", "num_workers", "resume"),
     ),
     short={"resume": "write.resume"},
     prints_result=False,

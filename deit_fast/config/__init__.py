@@ -30,6 +30,7 @@ from deit_fast.config.data import (
 )
 from deit_fast.config.declared import Declared, as_now, declared, in_words, set_kind, value_now
 from deit_fast.config.options import Decides, Pair, RankError, Triple, UserError, Within, at_home, option
+from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
 from deit_fast.config.run import (
     BudgetConfig,
     DistilConfig,
@@ -54,7 +55,9 @@ __all__ = [
     "DemoConfig",
     "DistilConfig",
     "EvalConfig",
+    "FilterConfig",
     "InspectConfig",
+    "MergeConfig",
     "ModelConfig",
     "OptimConfig",
     "Pair",
@@ -67,6 +70,8 @@ __all__ = [
     "SlurmConfig",
     "SourceConfig",
     "SourceKind",
+    "SplitConfig",
+    "SubsetConfig",
     "SweepConfig",
     "TrainConfig",
     "Triple",

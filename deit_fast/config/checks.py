@@ -71,6 +71,8 @@ def _is_of(hint: Any, value: Any) -> bool:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
+        if kinds[1] is ...:
+            return isinstance(value, tuple) and all(_is_of(kinds[0], item) for item in value)
         return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, kinds, value))
     if get_origin(kind) is dict:
         return isinstance(value, dict)
@@ -83,7 +85,7 @@ def _words_of(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:
-        return f"a tuple of {len(get_args(kind))} numbers"
+        return "a tuple of texts" if get_args(kind)[0] is str else f"a tuple of {len(get_args(kind))} numbers"
     names = {int: "an integer", float: "a number", bool: "True or False", dict: "a dictionary"}
     return names.get(get_origin(kind) or kind, "text")
 

@@ -110,6 +110,23 @@ class WriteConfig(Options):
     )
     num_workers: int | None = option(None, "processes that convert; auto: one for each core", unset="auto", within=AT_LEAST_1)
     seed: int = option(0, "write.mode=proportion: seed that chooses the images stored as JPEG", within=SEED)
+    shards: int | None = option(
+        None,
+        "split the beton into so many shards, OUT-00000-of-00016.beton and so on, which load as one: data.train='OUT-*.beton'",
+        unset="off",
+        within=Within("1 to 99999", lambda v: 1 <= v <= 99999),
+    )
+    shard_gb: float | None = option(
+        None,
+        "split the beton into shards of about this size in units of 1e9 bytes, by an estimate from 256 images",
+        unset="off",
+        within=ABOVE_0,
+    )
+    only: str = option(
+        "",
+        "write one shard, as NUMBER/SHARDS: 0/16 to 15/16, as in the names of the files; several machines may write one each",
+        unset="all",
+    )
     resume: bool = option(False, "continue an interrupted conversion from its finished parts; the source must be unchanged")
 
 
@@ -119,7 +136,7 @@ class InspectConfig(Options):
 
     DECIDES = Decides.NOTHING
 
-    beton: str = path_option("", "beton to describe")
+    beton: str = path_option("", "beton to describe, or several as in data.train")
 
 
 @dataclass(frozen=True)
@@ -128,7 +145,7 @@ class VerifyConfig(Options):
 
     DECIDES = Decides.NOTHING
 
-    beton: str = path_option("", "beton to check")
+    beton: str = path_option("", "beton to check, or several as in data.train")
     against: str = path_option("", "source to compare the images with, read with the settings in the manifest", unset="off")
     num_workers: int | None = option(None, "processes that check; auto: one for each core", unset="auto", within=AT_LEAST_1)
 
@@ -137,8 +154,20 @@ class VerifyConfig(Options):
 class DataConfig(Options):
     """Where images come from and how they are loaded."""
 
-    train: str = path_option("", "beton of the training set", decides=Decides.TIME)
-    val: str = path_option("", "beton of the validation set", decides=Decides.TIME)
+    train: str = path_option(
+        "",
+        "beton of the training set; or several, which become one set: a.beton,b.beton, or a pattern ('shards/*.beton', sorted "
+        "by name); a.beton*2 shows its images twice an epoch; addresses (https://, s3:// ...) are copied to data.cache_dir",
+        decides=Decides.TIME,
+    )
+    val: str = path_option("", "beton, betons or pattern of the validation set", decides=Decides.TIME)
+    cache_dir: str = path_option(
+        "",
+        "folder for copies of betons that data.train and data.val name by addresses (https://, s3://, gs:// ...); auto: "
+        "deit_fast/betons in the user's cache, ~/.cache",
+        unset="auto",
+        decides=Decides.NOTHING,
+    )
     batch_size: int = option(128, "views in a training batch of one rank", within=AT_LEAST_1, decides=Decides.TIME)
     eval_batch_size: int | None = option(
         None,

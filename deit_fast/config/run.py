@@ -26,6 +26,7 @@ from deit_fast.config.options import (
     option,
     path_option,
 )
+from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
 
 
@@ -321,6 +322,10 @@ class RunConfig(Options):
     write: WriteConfig = field(default_factory=WriteConfig)
     inspect: InspectConfig = field(default_factory=InspectConfig)
     verify: VerifyConfig = field(default_factory=VerifyConfig)
+    merge: MergeConfig = field(default_factory=MergeConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    subset: SubsetConfig = field(default_factory=SubsetConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

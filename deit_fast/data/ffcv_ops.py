@@ -28,7 +28,7 @@ from deit_fast.augment.cropping import eval_cropping, train_cropping
 from deit_fast.augment.mixing import mixing_of
 from deit_fast.augment.policy import fill_of, policy_of
 from deit_fast.config import AugmentConfig, check_sections
-from deit_fast.data.load.decode import MAX_DENOMINATOR, Images, Scratch, open_images
+from deit_fast.data.load.decode import LENGTHS_ANYWHERE, MAX_DENOMINATOR, Images, Scratch, open_images
 from deit_fast.data.load.threading_layer import check_threads
 from deit_fast.data.load.views import IMAGE_DTYPES
 from deit_fast.kernels import by_address, crop, decode, erase, finish, mix, operations, rng
@@ -83,7 +83,7 @@ class _DecodeViews(SimpleRGBImageDecoder):
         scratch, images = self._scratch, self._images
         table = np.empty((images.beton.num_samples, decode.STORED_LENGTH), np.int64)
         images.locate(np.arange(len(table), dtype=np.uint64), table)
-        table_at, num_samples, lengths, layout = table.ctypes.data, len(table), images.lengths, scratch.layout
+        table_at, num_samples, lengths, layout = table.ctypes.data, len(table), LENGTHS_ANYWHERE, scratch.layout
         kind, max_denominator, resolution = self._filter, self._max_denominator, self._resolution
         group_at = decode.GROUP.address
         seed, how = self._how()

@@ -90,13 +90,10 @@ def _plan_row(x_terms, y_terms, first, count, row_terms, offsets, stride, places
 
 @compiled()
 def _weigh_row(distances, count, bicubic, weights):  # type: ignore[no-untyped-def]
-    """weights (4 for each), flat: of the four neighbours, of which the second counts as it is and has 0."""
-    for i in range(count):
-        before, after, second_after = pixel.neighbour_weights(distances[i], bicubic)
-        weights[4 * i] = before
-        weights[4 * i + 1] = np.float32(0)
-        weights[4 * i + 2] = after
-        weights[4 * i + 3] = second_after
+    """weights (3, >= count): of the first, third and fourth neighbour; the second counts as it is."""
+    before, after, second_after = weights[0], weights[1], weights[2]
+    for i in range(np.uint64(count)):
+        before[i], after[i], second_after[i] = pixel.neighbour_weights(distances[i], bicubic)
 
 
 @compiled()
@@ -130,11 +127,11 @@ def rotate(view, argument, bicubic, fill, scratch):  # type: ignore[no-untyped-d
     stride, size = np.int32((width + 2 * PAD) * QUAD), (height + 2 * PAD) * (width + 2 * PAD) * QUAD
     source, rest = scratch[:size], scratch[size:]
     pattern, last = rest[: CHANNELS * width], rest[CHANNELS * width :][:QUAD]
-    tables = floats(rest, CHANNELS * width + QUAD, 15 * width)
+    tables = floats(rest, CHANNELS * width + QUAD, 13 * width)
     x_terms, y_terms = tables[: 2 * width].view(np.float64), tables[2 * width : 4 * width].view(np.float64)
-    x_weights, y_weights = tables[4 * width : 8 * width], tables[8 * width : 12 * width]
-    x_rest, y_rest = tables[12 * width : 13 * width], tables[13 * width : 14 * width]
-    places = tables[14 * width :].view(np.int32)
+    x_weights, y_weights = tables[4 * width : 7 * width].reshape(3, width), tables[7 * width : 10 * width].reshape(3, width)
+    x_rest, y_rest = tables[10 * width : 11 * width], tables[11 * width : 12 * width]
+    places = tables[12 * width :].view(np.int32)
     for x in range(width):
         x_terms[x], y_terms[x] = x_step * (np.float64(x) + 0.5), y_step * (np.float64(x) + 0.5)
     fill_pattern(fill, pattern)
@@ -161,10 +158,10 @@ def _rotate_row(source, stride, places, x_weights, y_weights, out, last):  # typ
     """out, flat, from what `_plan_row` says. A pixel is written as four bytes, of which the next one takes one back."""
     count = out.size // CHANNELS
     source_at, target = source.ctypes.data, out.ctypes.data
-    x_at, y_at = x_weights.ctypes.data, y_weights.ctypes.data
+    x_at, y_at, weights_stride = x_weights.ctypes.data, y_weights.ctypes.data, x_weights.strides[0]
     for i in range(count - 1):
-        between_quads(source_at + places[i], stride, y_at + 16 * i, x_at + 16 * i, target + CHANNELS * i)
+        between_quads(source_at + places[i], stride, y_at + 4 * i, x_at + 4 * i, weights_stride, target + CHANNELS * i)
     i = count - 1
-    between_quads(source_at + places[i], stride, y_at + 16 * i, x_at + 16 * i, last.ctypes.data)
+    between_quads(source_at + places[i], stride, y_at + 4 * i, x_at + 4 * i, weights_stride, last.ctypes.data)
     for channel in range(CHANNELS):
         out[CHANNELS * i + channel] = last[channel]

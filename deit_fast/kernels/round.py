@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import platform
 
-import llvmlite.binding
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from deit_fast.kernels.compiled import compiled
+from deit_fast.kernels.processor import has
 
 FLOAT32 = 0
 FLOAT16 = 1
@@ -21,11 +20,7 @@ PRECISIONS = {"float32": FLOAT32, "float16": FLOAT16, "bfloat16": BFLOAT16}
 
 def _has_float16_instructions() -> bool:
     """Whether what Numba compiles for rounds to float16 itself; where not, LLVM calls a function that nobody has."""
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return True
-    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:  # told to compile for another processor than this one
-        return "+f16c" in (numba.config.CPU_FEATURES or "")
-    return bool(llvmlite.binding.get_host_cpu_features().get("f16c"))
+    return platform.machine().lower() in ("arm64", "aarch64") or has("f16c")
 
 
 @intrinsic

@@ -21,8 +21,6 @@ _INT = ir.IntType(32)
 _BYTES = ir.VectorType(ir.IntType(8), LANES)
 _INTS = ir.VectorType(_INT, LANES)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
-_SECOND_QUADS = ir.Constant(_INTS, [QUAD + lane % QUAD for lane in range(LANES)])
-_EACH_FOURFOLD = ir.Constant(_INTS, [lane // QUAD for lane in range(LANES)])
 
 
 def _pointer(builder, address, offset, element):  # type: ignore[no-untyped-def]
@@ -135,34 +133,31 @@ def between_rows(typing_context, source, stride, weights, weights_stride, target
 
 
 @intrinsic
-def between_quads(typing_context, source, stride, row_weights, column_weights, target):  # type: ignore[no-untyped-def]
+def between_quads(typing_context, source, stride, row_weights, column_weights, weights_stride, target):  # type: ignore[no-untyped-def]
     """Writes 4 bytes at target: between the second and third of four pixels of the second and third of four rows.
 
     source: address of the first of 4 pixels of 4 bytes, rows stride bytes apart; row_weights, column_weights: addresses of
-    four float32 each, of which the second is 0.
+    float32 weights of the first, those of the third and fourth are weights_stride bytes further each.
     """
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        source, stride, row_weights, column_weights, target = arguments
-        four_floats = ir.VectorType(ir.FloatType(), QUAD)
-        weights = []
-        row_four = _load(builder, row_weights, None, four_floats, 4)
-        for k in (0, 2, 3):
-            weights.append(builder.shuffle_vector(row_four, row_four, ir.Constant(_INTS, [k] * LANES)))
+        source, stride, row_weights, column_weights, weights_stride, target = arguments
+        offsets = (None, weights_stride, builder.add(weights_stride, weights_stride))
+
+        def in_each_lane(address, offset, lanes):  # type: ignore[no-untyped-def]
+            kind = ir.VectorType(ir.FloatType(), lanes)
+            weight = _load(builder, address, offset, ir.FloatType(), 4)
+            single = builder.insert_element(ir.Constant(kind, ir.Undefined), weight, ir.Constant(_INT, 0))
+            return builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes))
+
+        weights = [in_each_lane(row_weights, offset, LANES) for offset in offsets]
         columns = _between_rows(builder, _four_rows(builder, source, stride), weights)
-        seconds = builder.shuffle_vector(columns, columns, _SECOND_QUADS)
-        column_four = _load(builder, column_weights, None, four_floats, 4)
-        by_pixel = builder.shuffle_vector(column_four, column_four, _EACH_FOURFOLD)
-        products = builder.fmul(by_pixel, builder.fsub(columns, seconds))
-
-        def quad(vector, k):  # type: ignore[no-untyped-def]
+        quads = []
+        for k in range(4):
             mask = ir.Constant(ir.VectorType(_INT, QUAD), [QUAD * k + lane for lane in range(QUAD)])
-            return builder.shuffle_vector(vector, vector, mask)
-
-        value = quad(columns, 1)
-        for k in (0, 2, 3):
-            value = builder.fadd(value, quad(products, k))
-        _store_clipped(builder, value, target)
+            quads.append(builder.shuffle_vector(columns, columns, mask))
+        weights = [in_each_lane(column_weights, offset, QUAD) for offset in offsets]
+        _store_clipped(builder, _between_rows(builder, quads, weights), target)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 5), codegen
+    return types.void(*[types.intp] * 6), codegen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from deit_fast.config import EvalConfig, ModelConfig, RunConfig, UserError
-from deit_fast.data.format.beton import Beton
+from deit_fast.data.format.beton_set import BetonSet
 from deit_fast.data.format.classes import training_labels
 from deit_fast.data.load.loader import Loader, eval_loader
 from deit_fast.data.load.order import EvalOrder
@@ -172,6 +173,8 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         finally:
             loader.close()
         if world.is_main:
+            for line in loader.beton.remarks:
+                print(f"warning: {line}", file=sys.stderr)
             views = [f"{resolution} pixels of {round(resolution / crop_ratio)}"]
             views += ["decoded on the GPU"] if data.decode == "gpu" else []
             print(_line(trained, model, [*views, *remarks], config.eval, result))
@@ -234,7 +237,7 @@ def _default(name: str) -> dict[str, Any]:
     }
 
 
-def _labels_of(trained: _Trained, val: Beton, path: str) -> tuple[NDArray[np.int64] | None, list[str]]:
+def _labels_of(trained: _Trained, val: BetonSet, path: str) -> tuple[NDArray[np.int64] | None, list[str]]:
     """The weights' label for each label of a beton, if they differ, and lines about them.
 
     Raises UserError if a beton's classes are not among those that the weights were trained on."""
@@ -245,7 +248,7 @@ def _labels_of(trained: _Trained, val: Beton, path: str) -> tuple[NDArray[np.int
         return labels, [f"{len(labels)} of {trained.num_classes} classes"]
     if trained.is_of_other_code and val.classes is not None:
         raise UserError(
-            f"checkpoint {path}: decides between {trained.num_classes} classes, {val.path} has {val.num_classes}; want weights "
+            f"checkpoint {path}: decides between {trained.num_classes} classes, {val.name} has {val.num_classes}; want weights "
             f"for these, or a beton of all {trained.num_classes}"
         )
     return None, [f"labels up to {val.num_classes - 1} for {trained.num_classes} classes"]

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from deit_fast.config import RunConfig, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
-from deit_fast.data.format.beton import Beton
+from deit_fast.data.fetch.addresses import has_address
+from deit_fast.data.format.beton_set import BetonSet
 from deit_fast.data.format.classes import training_labels
-from deit_fast.data.format.identity import identity, labels_digest
+from deit_fast.data.format.identity import files_of, identity, labels_digest
 from deit_fast.data.load.loader import Batch, eval_loader, train_loader
 from deit_fast.kernels.rng import sample_of
 from deit_fast.train import schedule
@@ -42,7 +43,7 @@ class Trainer(Learner):
         beton = self.train_loader.beton
         self.classes = beton.classes
         self._labels = training_labels(
-            self.eval_loader.beton, beton.classes, num_classes=beton.num_classes, trained_on=str(beton.path)
+            self.eval_loader.beton, beton.classes, num_classes=beton.num_classes, trained_on=beton.name
         )
         self._inputs = fixed_inputs(config.train, world.device)
         steps_per_epoch = self.train_loader.order.steps_per_epoch
@@ -55,6 +56,8 @@ class Trainer(Learner):
 
     def _digests(self) -> dict[str, dict[str, str]]:
         train = identity(self.train_loader.beton, with_places=self.config.data.order == "pages")
+        if self.config.data.order == "pages":
+            train["order"] = "files one by one in the first epoch" if has_address(self.config.data.train) else "all files"
         found = {"data.train": train, "data.val": identity(self.eval_loader.beton)}
         if self.teacher is not None:
             found["distil.teacher_weights"] = {"weights": self.teacher.digest}
@@ -63,19 +66,19 @@ class Trainer(Learner):
     @property
     def remarks_on_data(self) -> list[tuple[str, str]]:
         """Kind and line of each warning about the data sets."""
-        remarks = []
         train, val = self.train_loader.beton, self.eval_loader.beton
+        remarks = [("warning", line) for line in [*train.remarks, *val.remarks]]
         if train.labels.min() == train.labels.max():
             remarks.append(
-                ("warning", f"{train.path}: all images are of one class; want as many as the model is to tell apart")
+                ("warning", f"{train.name}: all images are of one class; want as many as the model is to tell apart")
             )
         if self._labels is not None:
-            remarks.append(("classes", f"{val.path}: has {len(self._labels)} of the {train.num_classes}, found by name"))
+            remarks.append(("classes", f"{val.name}: has {len(self._labels)} of the {train.num_classes}, found by name"))
         return remarks
 
     @property
     def datasets(self) -> dict[str, dict[str, Any]]:
-        """Facts that identify the data sets of a run; a set stored again with other pixels keeps them."""
+        """Facts that identify the data sets of a run, which a set stored again with other pixels keeps; and its files."""
         return {"train": _dataset(self.train_loader.beton), "val": _dataset(self.eval_loader.beton)}
 
     @property
@@ -207,8 +210,9 @@ class Trainer(Learner):
         self.eval_loader.close()
 
 
-def _dataset(beton: Beton) -> dict[str, Any]:
-    return {"num_images": beton.num_samples, "num_classes": beton.num_classes, "labels": labels_digest(beton)}
+def _dataset(betons: BetonSet) -> dict[str, Any]:
+    facts = {"num_images": betons.num_samples, "num_classes": betons.num_classes, "labels": labels_digest(betons)}
+    return {**facts, "betons": files_of(betons)}
 
 
 def _check_options(config: RunConfig) -> None:

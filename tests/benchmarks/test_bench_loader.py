@@ -97,7 +97,7 @@ def test_what_the_rivals_get_is_what_was_given(images: Path, tmp_path: Path) -> 
     wanted = sorted(path.read_bytes() for path in images.rglob("*.jpg"))
     convert(images, tmp_path / "set.beton", mode="jpg")
     from_folder = BenchFiles(tmp_path / "one", SourceConfig(path=str(images)), None, 1)
-    from_beton = BenchFiles(tmp_path / "two", tmp_path / "set.beton", None, 1)
+    from_beton = BenchFiles(tmp_path / "two", str(tmp_path / "set.beton"), None, 1)
     assert sorted(path.read_bytes() for path in from_folder.folder.rglob("*.jpg")) == wanted
     assert from_folder.num_bytes == sum(map(len, wanted))
     pixels = [
@@ -107,6 +107,15 @@ def test_what_the_rivals_get_is_what_was_given(images: Path, tmp_path: Path) -> 
     assert pixels[0] == pixels[1]
     assert (from_beton.num_images, from_beton.num_classes) == (12, 2)
     assert from_folder.beton("deit_fast", 32) is from_folder.beton("deit_fast", 32)
+
+
+@pytest.mark.slow
+def test_several_betons_are_measured_as_one_set(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        convert(make_images(tmp_path / name, {name: 6}), tmp_path / f"{name}.beton")
+    given = [f"--data.train={tmp_path}/a.beton*2,{tmp_path}/b.beton", "--bench.work=evaluation,stages,threads"]
+    assert main(["bench", "loader", *given, *QUICK]) == 0
+    assert "18 images of" in capsys.readouterr().out
 
 
 def test_pngs_stay_pngs_and_a_subset_has_its_share_of_each_class(tmp_path: Path) -> None:
@@ -119,7 +128,7 @@ def test_pngs_stay_pngs_and_a_subset_has_its_share_of_each_class(tmp_path: Path)
 def test_raw_pixels_are_no_files(images: Path, tmp_path: Path) -> None:
     convert(images, tmp_path / "raw.beton", mode="raw")
     with pytest.raises(UserError, match="holds raw pixels"):
-        BenchFiles(tmp_path / "files", tmp_path / "raw.beton", None, 1)
+        BenchFiles(tmp_path / "files", str(tmp_path / "raw.beton"), None, 1)
 
 
 @pytest.mark.slow

@@ -98,6 +98,21 @@ class _Both(torch.nn.Module):
         return self.model(images)
 
 
+def test_shards_give_what_their_beton_gives(
+    digits: Path, finished_run: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(finished_run[0].run.dir) / "checkpoints" / "last.pt"
+    write_beton(SourceConfig(path=str(digits / "val")), WriteConfig(out=str(tmp_path / "val"), num_workers=1, shards=3))
+    whole = evaluate_checkpoint(_config(digits, path))
+    capsys.readouterr()
+    found = evaluate_checkpoint(_config(digits, path, **{"data.val": f"{tmp_path}/val-*.beton"}))
+    assert {name: found[name] for name in found if name != "val"} == {name: whole[name] for name in whole if name != "val"}
+    assert "warning" not in capsys.readouterr().err
+    some = evaluate_checkpoint(_config(digits, path, **{"data.val": f"{tmp_path}/val-0000[02]*.beton"}))
+    assert some["num_images"] < found["num_images"]
+    assert "has 2 of the 3 shards of a conversion" in capsys.readouterr().err
+
+
 def test_a_vision_transformer_at_another_resolution(
     digits: Path, finished_run: Finished, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from deit_fast.config import RunConfig, UserError
+from deit_fast.config import RunConfig, SourceConfig, UserError, WriteConfig
+from deit_fast.data.convert.write import write_beton
 from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint, save_checkpoint
@@ -97,6 +98,47 @@ def test_ended_inside_an_epoch_it_goes_on_to_the_same_weights(
         if event["event"] == "epoch":
             assert epochs[event["epoch"]]["loss"] == pytest.approx(event["loss"])
             assert epochs[event["epoch"]]["top1"] == pytest.approx(event["top1"])
+
+
+@pytest.fixture(scope="module")
+def shards(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A pattern of the training images in four shards."""
+    out = tmp_path_factory.mktemp("shards") / "train.beton"
+    write_beton(SourceConfig(path=str(digits / "train")), WriteConfig(out=str(out), num_workers=1, shards=4))
+    return f"{out.parent}/*.beton"
+
+
+@pytest.mark.parametrize("order", ["random", pytest.param("pages", marks=pytest.mark.slow)])
+def test_a_run_may_go_on_from_shards_of_its_beton(
+    tiny_run: MakeRun,
+    digits: Path,
+    tmp_path: Path,
+    shards: str,
+    at_step: Callable[[int, Callable[[], None]], None],
+    order: str,
+) -> None:
+    options = {"data.order": order, "data.window_gb": 5e-4, "train.checkpoint_steps": 3}
+    whole = train(_short(tiny_run, tmp_path / "whole", **options), [])
+    folder = tmp_path / "parts"
+    at_step(8, _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(_short(tiny_run, folder, **options), [])
+    options["train.resume"] = True
+    first, *others = [str(path) for path in sorted(Path(shards).parent.glob("*.beton"))]
+    for text, words in (
+        (",".join([*others, first]), "data.train=.*: holds other labels"),
+        (f"{first}*2", r"data\.train=.*\*2: has \d+ images, checkpoint .* is of a run on 1438"),
+    ):
+        with pytest.raises(UserError, match=words):
+            train(_short(tiny_run, folder, **options, **{"data.train": text}), [])
+    parts = train(_short(tiny_run, folder, **options, **{"data.train": shards}), [])
+    assert parts["weights_sha256"] == whole["weights_sha256"]
+    first_start, *_, last_start = events_of(folder, "start")
+    betons = last_start["datasets"]["train"]["betons"]
+    assert [one["path"] for one in betons] == [first, *others]
+    assert sum(one["num_images"] for one in betons) == 1438
+    assert all(len(one["manifest"]) == 64 for one in betons)
+    assert [one["path"] for one in first_start["datasets"]["train"]["betons"]] == [str(digits / "train.beton")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 import numba
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from deit_fast.config import RunConfig, UserError
-from deit_fast.data.format.beton import open_beton
+from deit_fast.data.fetch.local import open_here
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.gpu_decode import DeviceMemory, RaggedDecoder
 from deit_fast.data.load.loader import num_threads
@@ -42,7 +41,7 @@ class Source:
         if not config.data.train:
             raise UserError("data.train is not set: no beton to read")
         self.config = config
-        self.beton = open_beton(Path(config.data.train))
+        self.beton = open_here(config.data, "train")
         self.images = images_of(self.beton)
         self.side = config.data.resolution
         self.batch_size = batch_size

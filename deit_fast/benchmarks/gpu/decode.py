@@ -19,7 +19,6 @@ from deit_fast.benchmarks.gpu.parts import error_of
 from deit_fast.benchmarks.interleave import interleaved, summary, wait_for
 from deit_fast.benchmarks.rivals.nvjpeg import NvjpegDecoder, check_decoder, torchvision_decoder
 from deit_fast.config import RunConfig, UserError
-from deit_fast.data.format.files import read_at
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.gpu_decode import Decoded, RaggedDecoder
 from deit_fast.data.load.views import Work
@@ -124,7 +123,7 @@ def _decoders(source: Source, device: torch.device, *, has_nvjpeg: bool) -> dict
     decode_jpegs = torchvision_decoder(device)
     uncut = images_of(source.beton, has_index=False)
     of_rival = {"nvjpeg": uncut, "nvjpeg, whole": uncut}
-    if source.images.index is not None:
+    if source.images.has_index:
         of_rival["nvjpeg of crops"] = source.images
     for name, images in of_rival.items():
         sizes = {"batch_size": source.batch_size, "num_workers": source.num_workers}
@@ -191,14 +190,12 @@ def _photographs(source: Source, ids: NDArray[np.uint64], device: torch.device) 
     work, libjpeg, beton = source.planned_whole(ids), turbojpeg.JpegDecoder(), source.beton
     decoded = _ragged(source, device).decode(work.ids, work.stored, work.plans, source.side)
     pixels, is_left = decoded.pixels.cpu().numpy(), decoded.left | decoded.damaged()
-    with beton.path.open("rb") as file:
-        for sample, row, is_its in zip(rng.sample_of(ids).tolist(), decoded.images, ~is_left, strict=True):
-            height, width = int(beton.heights[sample]), int(beton.widths[sample])
-            encoded = read_at(file.fileno(), int(beton.sizes[sample]), int(beton.offsets[sample]))
-            status, wanted = libjpeg.decode(encoded, height, width)
-            first = row[tables.OFFSET]
-            is_its &= status == turbojpeg.OK
-            yield pixels[first : first + wanted.size].reshape(wanted.shape) if is_its else None, wanted
+    for sample, row, is_its in zip(rng.sample_of(ids).tolist(), decoded.images, ~is_left, strict=True):
+        height, width = int(beton.heights[sample]), int(beton.widths[sample])
+        status, wanted = libjpeg.decode(source.images.stored_bytes(sample).tobytes(), height, width)
+        first = row[tables.OFFSET]
+        is_its &= status == turbojpeg.OK
+        yield pixels[first : first + wanted.size].reshape(wanted.shape) if is_its else None, wanted
 
 
 def _views(source: Source, ids: NDArray[np.uint64], device: torch.device) -> Iterable[Pair]:

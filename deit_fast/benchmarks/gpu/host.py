@@ -43,9 +43,10 @@ def host_seconds(config: RunConfig, device: torch.device, *, num_views: int = NU
 
     def copy(number: int) -> None:
         size = sizes[number].encoded
-        start = int(source.beton.offsets[number * len(source.beton.offsets) // _NUM_BATCHES])
-        start = max(0, min(start, len(source.images.memory) - size))
-        part = source.images.memory[start : start + size]
+        stretch, start = source.beton.where(number * source.beton.num_samples // _NUM_BATCHES)
+        memory = source.images.memories[source.beton.stretches.index(stretch)]
+        start = max(0, min(start, len(memory) - size))
+        part = memory[start : start + size]
         target[: len(part)] = part
 
     works: dict[str, Callable[[int], float]] = {

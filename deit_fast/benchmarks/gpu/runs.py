@@ -8,7 +8,6 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from deit_fast.benchmarks.gpu.steps import model_config, slowest_kernels
 from deit_fast.benchmarks.interleave import interleaved, summary, wait_for_rest
 from deit_fast.benchmarks.step import FIRST_STEPS, STEPS_PER_EPOCH, synthetic_batch
 from deit_fast.config import RunConfig, UserError, check_training
-from deit_fast.data.format.beton import open_beton
+from deit_fast.data.fetch.local import open_here
 from deit_fast.data.load.loader import Batch, Loader, num_threads, train_loader
 from deit_fast.data.load.placement import check_device
 from deit_fast.plan.placement import PLACES, with_places
@@ -103,7 +102,7 @@ class _Training(ExitStack):
         self._config, self._world = config, world
         self._batches: dict[str, Iterator[Batch]] = {}
         self._place = itertools.count()
-        num_classes = open_beton(Path(config.data.train)).num_classes
+        num_classes = open_here(config.data, "train").num_classes
         self._learner = Learner(config, world, num_classes=num_classes, steps_per_epoch=STEPS_PER_EPOCH)
         self._synthetic = synthetic_batch(config, world.device, num_classes)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deit_fast.config import UserError
-from deit_fast.data.load.decode import Images
+from deit_fast.data.load.decode import ANYWHERE, LENGTHS_ANYWHERE, Images
 from deit_fast.kernels import decode, gather
 from deit_fast.kernels.compiled import compiled
 from deit_fast.kernels.jpeg import device_tables, tiles
@@ -97,7 +97,7 @@ class NvjpegDecoder:
     ) -> None:
         self.num_refused = 0
         self._decode_jpegs = decode_jpegs
-        self._images = images
+        self._images = images  # keeps the files mapped: rows of `stored` hold addresses in them
         self._how = kind, num_workers
         self._jobs = np.empty((batch_size, gather.JOB_LENGTH), np.int64)
         self._jpegs = np.empty((batch_size, device_tables.JPEG_LENGTH), np.int64)
@@ -108,7 +108,7 @@ class NvjpegDecoder:
     ) -> list[torch.Tensor | None]:
         """The images (3, height, width) of ids (B,), None for those that are refused; arguments as for `RaggedDecoder`."""
         kind, num_workers = self._how
-        where = stored, self._images.memory.ctypes.data, self._images.lengths
+        where = stored, ANYWHERE, LENGTHS_ANYWHERE
         how = np.int64(kind), np.int64(side), np.zeros(len(ids), bool), np.int64(2**62), num_workers
         num_jobs = gather.plan_jobs(ids, *where, plans, *how, self._jobs, self._jpegs)[0]
         jobs = self._jobs[:num_jobs]

@@ -17,7 +17,7 @@ KIND = Command(
     "views per second of the data path, by stage, by threads, and beside other loaders",
     takes=(
         "source",
-        *of("data", "train", "batch_size", "eval_batch_size", "resolution", "eval_resolution", "eval_crop_ratio"),
+        *of("data", "train", "cache_dir", "batch_size", "eval_batch_size", "resolution", "eval_resolution", "eval_crop_ratio"),
         *of("data", "interpolation", "dct_scaling", "dtype", "subset", "order", "window_gb", "decode", "on_error"),
         *("data.batches_ahead", "augment", "train.seed"),
         *of("bench", "rounds", "seconds", "against", "work", "threads", "images", "chart"),

@@ -7,6 +7,7 @@ and converts the next part in the meantime.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -27,12 +28,16 @@ _TRIAL_SAMPLES = 16
 
 
 class Conversion:
-    """A conversion: how it is divided into parts, and how one process converts a part."""
+    """A conversion: how it is divided into parts, and how one process converts a part.
+
+    all_samples: their numbers in the source, those of a shard if the conversion is of one.
+    """
 
     def __init__(self, source: Source, config: WriteConfig) -> None:
         self.source = source
         self.config = config
         self.starts = source.part_starts().tolist()
+        self.all_samples = range(source.num_samples)
         # images whose grey levels are counted: all of a small set, and every 64th of a large one, because a JPEG that is
         # stored unchanged must be decoded for this
         self._histogram_every = min(max(source.num_samples // 32, 1), 64)
@@ -42,8 +47,15 @@ class Conversion:
     def num_parts(self) -> int:
         return len(self.starts)
 
+    def of_parts(self, parts: range) -> Conversion:
+        """The conversion of some consecutive parts, which converts each of their images as this one does."""
+        some = copy.copy(self)
+        some.starts = self.starts[parts.start : parts.stop]
+        some.all_samples = range(self.samples(parts[0]).start, self.samples(parts[-1]).stop)
+        return some
+
     def samples(self, part: int) -> range:
-        return range(self.starts[part], [*self.starts[part + 1 : part + 2], self.source.num_samples][0])
+        return range(self.starts[part], [*self.starts[part + 1 : part + 2], self.all_samples.stop][0])
 
     def convert_sample(self, sample: int) -> StoredImage:
         """Reads and converts one image; raises BadImage if it cannot be read or decoded."""
@@ -156,14 +168,14 @@ def _refuse_bad(part: Part, config: WriteConfig) -> None:
                 raise UserError(f"{odd['name']}: {odd['reason']}; --write.on_error=skip leaves such files out")
 
 
-def estimated_bytes(conversion: Conversion) -> int:
-    """Estimated bytes of the beton, from a few images spread evenly over the source.
+def estimated_bytes(conversion: Conversion, num_trials: int = _TRIAL_SAMPLES) -> int:
+    """Estimated bytes of the beton, from a few images spread evenly over it.
 
     Also loads every compiled function before the fork, so that the workers need not.
     """
     conversion.converter.warm_up()
-    num_samples = conversion.source.num_samples
-    samples = np.unique(np.linspace(0, num_samples - 1, min(_TRIAL_SAMPLES, num_samples)).astype(np.int64))
+    first, num_samples = conversion.all_samples.start, len(conversion.all_samples)
+    samples = first + np.unique(np.linspace(0, num_samples - 1, min(num_trials, num_samples)).astype(np.int64))
     sizes = []
     for sample in samples.tolist():
         try:

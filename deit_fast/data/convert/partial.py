@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -31,20 +32,28 @@ class PartialBeton:
 
     Starts anew, or with `resume` where an earlier conversion ended. Raises UserError if that one had other settings or another
     source, if another process is writing the file, or if the file exists without `resume`. `published`: the manifest, if the
-    conversion to resume had already finished, else None.
+    conversion to resume had already finished, else None. how_to_resume: what goes on with it, for the line that says so.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any], num_source_samples: int, resume: bool) -> None:
+    def __init__(
+        self,
+        out: Path,
+        settings: dict[str, Any],
+        num_source_samples: int,
+        resume: bool,
+        how_to_resume: str = "the same command with --resume",
+    ) -> None:
         self.out = out
+        self._how_to_resume = how_to_resume
         self.path, self.parts_path, self.manifest_partial_path = partial_paths(out)
         self.num_source_samples = num_source_samples
-        self.num_parts = 0
+        self.part_sizes: list[int] = []
         self.end = self._recorded_end = layout.data_start(num_source_samples)
         self.totals = Totals()
         self.published: dict[str, Any] | None = None
         self._lock = self._locked()
         try:
-            parts = self._finished_parts()
+            parts = _finished_parts(self.parts_path)
             if parts is not None and not self.path.exists():
                 # the beton already has its final name, or the images were deleted: their record is useless
                 if self.out.exists() and self.manifest_partial_path.exists():
@@ -60,14 +69,6 @@ class PartialBeton:
         except BaseException:
             os.close(self._lock)
             raise
-
-    def _finished_parts(self) -> PartsFile | None:
-        """The record of an earlier conversion, None if that finished nothing."""
-        parts = PartsFile.reopen(self.parts_path)
-        if parts is not None and next(iter(parts), None) is None:
-            parts.close()
-            return None
-        return parts
 
     def _publish_for_the_killed(self, parts: PartsFile, settings: dict[str, Any]) -> None:
         """Completes a conversion that was killed after the beton got its final name, and before the manifest did.
@@ -105,10 +106,7 @@ class PartialBeton:
     def _check(self, parts: PartsFile, settings: dict[str, Any], resume: bool) -> None:
         if not resume:
             parts.close()
-            raise UserError(
-                f"{self.path}: is what an interrupted conversion has finished: --resume goes on with it; to start anew, "
-                f"delete it and {self.parts_path.name}"
-            )
+            raise _interrupted(self.out)
         for section in {*parts.settings, *settings}:
             then, now = parts.settings.get(section, {}), settings.get(section, {})
             for name in sorted({*then, *now}):
@@ -119,6 +117,11 @@ class PartialBeton:
                         f"{self.path}: cannot be resumed: {section}.{name} was {was!r} and is {is_now!r}; "
                         f"use the settings and the source of then, or delete it and {self.parts_path.name}"
                     )
+
+    @property
+    def num_parts(self) -> int:
+        """Number of finished parts; `part_sizes` has the number of images of each."""
+        return len(self.part_sizes)
 
     @property
     def num_samples(self) -> int:
@@ -172,6 +175,11 @@ class PartialBeton:
         for start, run in zip(starts, runs, strict=True):
             write_pieces_at(self._descriptor, run, start)
 
+    def write(self, content: memoryview, offset: int) -> None:
+        """Writes bytes of one or several images, which follow each other, at a file offset. Any thread may call it."""
+        write_at(self._descriptor, content, offset)
+        os.posix_fadvise(self._descriptor, offset, content.nbytes, os.POSIX_FADV_DONTNEED)  # as write_pieces_at does
+
     def record(self, part: Part) -> None:
         """Records that the part's images are in the file; parts must come in order."""
         assert part.number == self.num_parts
@@ -179,7 +187,7 @@ class PartialBeton:
         self._count(part)
 
     def _count(self, part: Part) -> None:
-        self.num_parts += 1
+        self.part_sizes.append(len(part.rows))
         self.totals.add(part)
         if len(part.rows):
             self._recorded_end = int((part.rows["offset"] + part.rows["size"]).max())
@@ -226,9 +234,15 @@ class PartialBeton:
         os.ftruncate(self._descriptor, self._recorded_end)
         num_done = self.num_samples + self.totals.num_skipped
         return (
-            f"{self.path} keeps {num_done:,} of {self.num_source_samples:,} images, {self._recorded_end / 1e6:,.1f} MB: the "
-            f"same command with --resume goes on from there; to give up, delete it and {self.parts_path.name}"
+            f"{self.path} keeps {num_done:,} of {self.num_source_samples:,} images, {self._recorded_end / 1e6:,.1f} MB: "
+            f"{self._how_to_resume} goes on from there; to give up, delete it and {self.parts_path.name}"
         )
+
+    def tell_what_is_kept(self) -> None:
+        """Abandons it because of the exception that is being handled, and says on stderr what is kept, if the user asks."""
+        kept = self.abandon()
+        if kept or isinstance(sys.exception(), KeyboardInterrupt | SystemExit):
+            print(kept or f"{self.out}: nothing is kept of what was written", file=sys.stderr)
 
     def close(self) -> None:
         self._parts.close()
@@ -239,6 +253,33 @@ class PartialBeton:
 def partial_paths(out: Path) -> tuple[Path, Path, Path]:
     """Paths of an unfinished conversion's beton, of the record of its parts, and of its manifest."""
     return tuple(out.with_name(f"{out.name}.partial{suffix}") for suffix in ("", ".parts", ".json"))  # type: ignore[return-value]
+
+
+def refuse_interrupted(out: Path) -> None:
+    """Raises UserError if an earlier conversion has left finished parts of this beton."""
+    path, parts_path, _ = partial_paths(out)
+    if path.exists() and parts_path.exists():
+        parts = _finished_parts(parts_path)
+        if parts is not None:
+            parts.close()
+            raise _interrupted(out)
+
+
+def _interrupted(out: Path) -> UserError:
+    path, parts_path, _ = partial_paths(out)
+    return UserError(
+        f"{path}: is what an interrupted conversion has finished: --resume goes on with it; to start anew, delete it and "
+        f"{parts_path.name}"
+    )
+
+
+def _finished_parts(path: Path) -> PartsFile | None:
+    """The record of an earlier conversion at a path, None if that finished nothing."""
+    parts = PartsFile.reopen(path)
+    if parts is not None and next(iter(parts), None) is None:
+        parts.close()
+        return None
+    return parts
 
 
 def _is_stored(descriptor: int, part: Part) -> bool:

@@ -111,7 +111,10 @@ def open_comparison(path: str, beton: Beton, manifest: dict[str, Any] | None) ->
     source_config, settings = _settings(manifest)
     source = open_source(dataclasses.replace(source_config, path=path))
     skipped = _skipped(manifest)
-    samples = np.array([n for n in range(source.num_samples) if not skipped or source.name(n) not in skipped], np.int64)
+    numbers = range(source.num_samples)
+    if beton.shard is not None:
+        numbers = numbers[beton.shard.samples.start : beton.shard.samples.stop]
+    samples = np.array([n for n in numbers if not skipped or source.name(n) not in skipped], np.int64)
     problems = []
     if beton.classes is not None and beton.classes != source.classes:
         problems.append(

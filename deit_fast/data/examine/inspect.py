@@ -1,59 +1,84 @@
-"""Describes a beton in a table, with the memory that loading it for training needs: `deit-fast inspect`."""
+"""Describes a beton, or several as one set, in a table, with the memory that loading them needs: `deit-fast inspect`."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deit_fast.config import InspectConfig, UserError, WriteConfig, in_words
-from deit_fast.data.format.beton import JPEG_MODE, Beton, manifest_path, open_beton, read_manifest
+from deit_fast.data.format.beton import JPEG_MODE, manifest_path, open_beton, read_manifest
+from deit_fast.data.format.beton_set import BetonSet, open_set
 from deit_fast.data.format.files import printable
-from deit_fast.data.format.index import Index, read_index
+from deit_fast.data.format.identity import files_of
+from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.forecast import forecast
 
 _PRINTED_ODD_FILES = 10
+_PRINTED_ORIGINS = 4
 
 
 def inspect_beton(config: InspectConfig) -> dict[str, Any]:
     """Prints a description of a beton and of its manifest, if there is one, and returns it as a dictionary.
 
-    Sizes and counts come from the beton itself. Raises UserError if the beton's structure is damaged, or the file beside it
-    is no manifest.
+    Of several betons it describes the set, and lists the files instead of a manifest. Sizes and counts come from the betons
+    themselves. Raises UserError if a beton's structure is damaged, or the file beside it is no manifest, or if betons cannot
+    be joined.
     """
     if not config.beton:
         raise UserError("inspect.beton is not set: want the beton to describe")
-    beton = open_beton(Path(config.beton))
-    manifest = read_manifest(beton.path)
-    content = _contents(beton)
-    tiles = _tiles(beton, read_index(beton))
+    beton = open_set(config.beton, "inspect.beton")
+    is_one = len(beton.stretches) == 1
+    content = {"beton": beton.name, "fields": list(open_beton(beton.paths[0]).field_names), **_contents(beton)}
+    tiles = _tiles(beton, images_of(beton).rows)
     memory, forecast_line = forecast(content, beton.num_classes)
-    result = {**content, "tiles": tiles, "manifest": manifest, "memory": memory}
+    result = {**content, "tiles": tiles, "memory": memory}
     rows = [*_content_rows(content), *_tile_rows(tiles), ("data.decode=gpu", _on_gpu(content["num_jpeg"], tiles))]
-    try:
-        rows += _manifest_rows(manifest)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{manifest_path(beton.path)}: lacks entries of a manifest ({type(error).__name__}: {error}); move it away, "
-            "or convert the beton again"
-        ) from error
+    if is_one:
+        result["manifest"] = read_manifest(beton.paths[0])
+        rows += _rows_of_manifest(beton, result["manifest"])
+    else:
+        result["betons"] = _files(beton)
+        rows += _file_rows(result["betons"]) + [("warning", line) for line in beton.remarks]
     rows += [("memory", forecast_line)]
     width = max(len(name) for name, _ in rows)
     print("\n".join(printable(f"{name:<{width}}   {value}") for name, value in rows))
     return result
 
 
-def _contents(beton: Beton) -> dict[str, Any]:
+def _files(beton: BetonSet) -> list[dict[str, Any]]:
+    sizes = {str(path): path.stat().st_size for path in beton.paths}
+    return [{**file, "file_bytes": sizes[file["path"]]} for file in files_of(beton)]
+
+
+def _file_rows(files: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    rows = []
+    for number, file in enumerate(files):
+        times = f", shown {file['times']} times an epoch" if file["times"] > 1 else ""
+        bare = "" if file["manifest"] else ", without a manifest"
+        line = f"{file['path']}: {file['num_images']:,} images, {file['file_bytes'] / 1e6:,.1f} MB{times}{bare}"
+        rows.append(("" if number else "files", line))
+    return rows
+
+
+def _rows_of_manifest(beton: BetonSet, manifest: dict[str, Any] | None) -> list[tuple[str, str]]:
+    try:
+        return _manifest_rows(manifest)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{manifest_path(beton.paths[0])}: lacks entries of a manifest ({type(error).__name__}: {error}); move it away, "
+            "or convert the beton again"
+        ) from error
+
+
+def _contents(beton: BetonSet) -> dict[str, Any]:
     """Summary of the images' metadata."""
     labels, sizes = np.unique(beton.labels, return_counts=True)
     pixels = beton.widths.astype(np.int64) * beton.heights
     num_jpeg = int((beton.modes == JPEG_MODE).sum())
     return {
-        "beton": str(beton.path),
-        "fields": list(beton.field_names),
         "num_samples": beton.num_samples,
         "num_jpeg": num_jpeg,
         "num_raw": beton.num_samples - num_jpeg,
@@ -61,7 +86,7 @@ def _contents(beton: Beton) -> dict[str, Any]:
         "smallest_class": _class(beton, labels, sizes, int(np.argmin(sizes))),
         "largest_class": _class(beton, labels, sizes, int(np.argmax(sizes))),
         "num_empty_classes": beton.num_classes - len(labels),
-        "file_bytes": beton.path.stat().st_size,
+        "file_bytes": sum(path.stat().st_size for path in beton.paths),
         "stored_bytes": {"total": int(beton.sizes.sum())} | _spread(beton.sizes),
         "width": _spread(beton.widths),
         "height": _spread(beton.heights),
@@ -69,7 +94,7 @@ def _contents(beton: Beton) -> dict[str, Any]:
     }
 
 
-def _class(beton: Beton, labels: NDArray[np.int64], sizes: NDArray[np.int64], place: int) -> dict[str, Any]:
+def _class(beton: BetonSet, labels: NDArray[np.int64], sizes: NDArray[np.int64], place: int) -> dict[str, Any]:
     label = int(labels[place])
     name = beton.classes[label] if beton.classes is not None else None
     return {"label": label, "name": name, "num_images": int(sizes[place])}
@@ -79,11 +104,10 @@ def _spread(values: NDArray[Any]) -> dict[str, Any]:
     return {"mean": float(values.mean()), "min": int(values.min()), "max": int(values.max())}
 
 
-def _tiles(beton: Beton, index: Index | None) -> dict[str, Any] | None:
+def _tiles(beton: BetonSet, rows: NDArray[np.void] | None) -> dict[str, Any] | None:
     """Summary of the JPEGs' tiles; None without an index."""
-    if index is None:
+    if rows is None:
         return None
-    rows = index.rows
     is_tiled = rows["num_tiles"] > 0
     num_tiled, num_tiles = int(is_tiled.sum()), int(rows["num_tiles"].sum())
     if not num_tiled:
@@ -171,6 +195,10 @@ def _manifest_rows(manifest: dict[str, Any] | None) -> list[tuple[str, str]]:
         rows.append(("source", f"{source.get('path')} ({', '.join(details)})"))
     elif source:
         rows.append(("source", str(source)))
+    if "made" in manifest:
+        rows += [("made by", _made_shown(manifest["made"]))]
+    if "shard" in manifest:
+        rows.append(("shard", _shard_shown(manifest["shard"])))
     if "num_exact" in manifest:
         rows.append(("source's pixels", f"{manifest['num_exact']:,} images are JPEGs that were never decoded"))
     if isinstance(settings, dict):
@@ -191,6 +219,19 @@ def _manifest_rows(manifest: dict[str, Any] | None) -> list[tuple[str, str]]:
     if "wall_seconds" in manifest:
         rows.append(("conversion", f"{manifest['wall_seconds']:,.1f} s"))
     return rows
+
+
+def _shard_shown(shard: dict[str, Any]) -> str:
+    first, num_samples = shard["first_sample"], shard["num_samples"]
+    which = f"images {first:,} to {first + num_samples - 1:,} of the {shard['num_source_samples']:,} of its source"
+    return f"{shard['number']} of {shard['count']}, from 0: {which}"
+
+
+def _made_shown(made: dict[str, Any]) -> str:
+    """Which command made a beton, from which others."""
+    origins = [f"{origin['beton']} ({origin['num_chosen']:,} of {origin['num_samples']:,} images)" for origin in made["betons"]]
+    more = f" and {len(origins) - _PRINTED_ORIGINS:,} more" if len(origins) > _PRINTED_ORIGINS else ""
+    return f"{made['by']} of {', '.join(origins[:_PRINTED_ORIGINS])}{more}"
 
 
 def _settings_shown(settings: dict[str, Any]) -> str:

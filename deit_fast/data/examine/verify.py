@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,8 @@ from deit_fast.data.examine.against import Comparison, known_source, open_compar
 from deit_fast.data.examine.check import Answer, Checker
 from deit_fast.data.format import layout
 from deit_fast.data.format.beton import Beton, open_beton, read_manifest
+from deit_fast.data.format.beton_list import listed_betons
+from deit_fast.data.format.beton_set import open_set
 from deit_fast.data.format.files import printable
 from deit_fast.data.format.index import Index, read_index, structure_digest
 from deit_fast.data.format.manifest import SAMPLES_PER_BLOCK, Totals
@@ -31,8 +34,29 @@ _COUNTS = ("images_per_class", "num_jpeg", "num_raw", "stored_bytes", "width", "
 def verify_beton(config: VerifyConfig) -> dict[str, Any]:
     """Checks a beton with all cores, prints the checks and the problems found, and returns them as a dictionary.
 
-    Raises UserError with the number of problems if there are any; at once if the structure is damaged.
+    Checks several betons one after the other, also behind a damaged one, and whether they can be joined; the dictionary then
+    has `betons`, the result of each. Raises UserError with the number of problems if there are any; for a single beton at once
+    if the structure is damaged.
     """
+    listed = listed_betons(_named_betons(config), "verify.beton")
+    if len(listed) == 1:
+        return _verify_one(dataclasses.replace(config, beton=str(listed[0].path)))
+    results, damaged = [], []
+    for path, _ in listed:
+        try:
+            results.append(_verify_one(dataclasses.replace(config, beton=str(path))))
+        except UserError as error:
+            print(printable(str(error)))
+            damaged.append(path)
+    if damaged:
+        raise UserError(
+            f"{config.beton}: {len(damaged):,} of {len(listed):,} betons have problems, the first {damaged[0]}; see above"
+        )
+    open_set(config.beton, "verify.beton")
+    return {"num_samples": sum(result["num_samples"] for result in results), "betons": results}
+
+
+def _verify_one(config: VerifyConfig) -> dict[str, Any]:
     result = check_beton(config)
     problems = result["problems"]
     for problem in problems[:_PRINTED_PROBLEMS]:
@@ -48,16 +72,14 @@ def verify_beton(config: VerifyConfig) -> dict[str, Any]:
 
 
 def check_beton(config: VerifyConfig) -> dict[str, Any]:
-    """The result of verify_beton. Raises UserError only if the beton or the source cannot be opened, or a worker dies.
+    """The result of verify_beton for one beton. Raises UserError only if that or the source cannot be opened, or a worker dies.
 
     `problems`: a list of {sample, name, what}, sample None if it concerns none; `checked`: whether each kind of check was
     possible; `compared`: number of samples compared with the source, by bytes of a new conversion and by pixels.
     """
     started = time.perf_counter()
     check_sections(verify=config)
-    if not config.beton:
-        raise UserError("verify.beton is not set: want the beton to check")
-    beton = open_beton(Path(config.beton))
+    beton = open_beton(Path(_named_betons(config)))
     manifest = read_manifest(beton.path)
     index, problems, is_ours = _index(beton, manifest)
     problems += structure_problems(beton, index, manifest, is_ours)
@@ -104,6 +126,12 @@ def check_beton(config: VerifyConfig) -> dict[str, Any]:
         "checked": _checked(beton, index, manifest, is_ours) | {"source": comparison is not None},
         "compared": compared if config.against else None,
     }
+
+
+def _named_betons(config: VerifyConfig) -> str:
+    if not config.beton:
+        raise UserError("verify.beton is not set: want the beton to check")
+    return config.beton
 
 
 def _checked(beton: Beton, index: Index | None, manifest: dict[str, Any] | None, is_ours: bool) -> dict[str, bool]:

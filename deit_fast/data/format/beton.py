@@ -22,6 +22,7 @@ from ffcv.utils import decode_null_terminated_string, is_power_of_2
 from numpy.typing import NDArray
 
 from deit_fast.config import UserError, as_now
+from deit_fast.data.format.shard import Shard, read_shard
 
 MANIFEST_FORMAT = 2
 _MANIFEST_FORMATS = (1, 2)  # readable ones; 1 has no digests and says nothing of single images
@@ -33,7 +34,7 @@ class Beton:
     """A beton with a valid structure. Arrays have one element for each sample, in the order of the file's metadata.
 
     `classes`: names from the manifest, None without one. `modes`: JPEG_MODE or RAW_MODE. `offsets` and `sizes`: those of the
-    stored images in the file, in bytes.
+    stored images in the file, in bytes. `shard`: which shard of a conversion it is, None if it is none.
     """
 
     path: Path
@@ -46,6 +47,12 @@ class Beton:
     modes: NDArray[np.uint8]
     offsets: NDArray[np.uint64]
     sizes: NDArray[np.uint64]
+    shard: Shard | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.path)
 
     @property
     def num_classes(self) -> int:
@@ -78,17 +85,19 @@ def open_beton(path: str | Path) -> Beton:
     images, labels = metadata["image"], metadata["label"]
     sizes = _stored_sizes(path, images, table)
     _check_images(path, images, labels, sizes)
+    manifest = read_manifest(path)
     return Beton(
         path=path,
         field_names=tuple(metadata),
         num_samples=len(labels),
-        classes=_read_classes(path, labels),
+        classes=_classes(path, manifest, labels),
         labels=labels.astype(np.int64),
         widths=images["width"].astype(np.uint16),
         heights=images["height"].astype(np.uint16),
         modes=images["mode"].astype(np.uint8),
         offsets=images["data_ptr"].astype(np.uint64),
         sizes=sizes,
+        shard=_shard(path, manifest, len(labels)),
     )
 
 
@@ -171,6 +180,8 @@ def _read_fields(path: Path, descriptors: NDArray[Any]) -> tuple[list[str], np.d
 
 def _stored_sizes(path: Path, images: NDArray[Any], table: NDArray[Any]) -> NDArray[np.uint64]:
     """Bytes of each stored image (samples,), from the row of the allocation table with the image's offset."""
+    if np.array_equal(table["ptr"], images["data_ptr"]):  # as in all that we write
+        return table["size"].astype(np.uint64)
     order = np.argsort(table["ptr"], kind="stable")
     starts = table["ptr"][order]
     rows = np.minimum(np.searchsorted(starts, images["data_ptr"]), len(starts) - 1)
@@ -218,10 +229,20 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _read_classes(path: Path, labels: NDArray[Any]) -> tuple[str, ...] | None:
+def _shard(path: Path, content: dict[str, Any] | None, num_samples: int) -> Shard | None:
+    """The manifest's entry about the shard; None if it has none."""
+    manifest = manifest_path(path)
+    shard = read_shard(content, manifest)
+    if shard is not None and (said := sum(shard.part_sizes)) != num_samples:
+        raise UserError(
+            f"{manifest}: says {said} samples in the parts of its shard, {path.name} has {num_samples}; convert again"
+        )
+    return shard
+
+
+def _classes(path: Path, content: dict[str, Any] | None, labels: NDArray[Any]) -> tuple[str, ...] | None:
     """Class names from the manifest beside the beton; None if there is none."""
     manifest = manifest_path(path)
-    content = read_manifest(path)
     if content is None:
         return None
     num_samples, classes = content.get("num_samples"), content.get("classes")

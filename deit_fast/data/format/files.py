@@ -11,7 +11,7 @@ _MOST_PIECES = 1024  # in one write
 _ONE_WRITE = 1 << 30  # Linux writes at most 2 GiB less a page at once
 
 
-def write_at(descriptor: int, content: bytes, offset: int) -> None:
+def write_at(descriptor: int, content: bytes | memoryview, offset: int) -> None:
     """Writes all of content at a file offset; raises OSError, ENOSPC if the system takes a part and then nothing."""
     view = memoryview(content)
     while view.nbytes:
@@ -40,6 +40,14 @@ def read_at(descriptor: int, num_bytes: int, offset: int) -> bytes:
         pieces.append(piece)
         num_bytes, offset = num_bytes - len(piece), offset + len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def read_into(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Fills a writable buffer of bytes from a file offset on; gives their number, smaller only at the end of the file."""
+    num_read = 0
+    while num_read < buffer.nbytes and (more := os.preadv(descriptor, [buffer[num_read:]], offset + num_read)):
+        num_read += more
+    return num_read
 
 
 def sync(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from ffcv.types import FieldDescType, HeaderType
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from deit_fast.config import UserError
 from deit_fast.data.format import layout
 from deit_fast.data.format.beton import Beton
+from deit_fast.data.format.mapped import map_file
 
 _PIECE = 1 << 24
 
@@ -47,10 +48,21 @@ class Index:
         return np.frombuffer(self.length_bytes(sample), f"<u{length_bytes}").astype(np.uint32)
 
 
-def read_index(beton: Beton) -> Index | None:
+class BetonFile(Protocol):
+    """A beton, as far as its index tells of it."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def num_samples(self) -> int: ...
+
+
+def read_index(beton: BetonFile, memory: NDArray[np.uint8] | None = None) -> Index | None:
     """The index of a beton that we wrote; None for a beton without one, such as stock FFCV's.
 
-    Raises UserError if the index is damaged. Checks tile lengths against the file, not against the images.
+    memory: the file as `map_file` maps it, where the caller has it mapped already. Raises UserError if the index is damaged.
+    Checks tile lengths against the file, not against the images.
     """
     path, num_samples = beton.path, beton.num_samples
     with path.open("rb") as file:
@@ -81,12 +93,9 @@ def read_index(beton: Beton) -> Index | None:
     assert data_end <= index_start
     assert lengths_start == index_start + num_samples * layout.INDEX_TYPE.itemsize
     assert lengths_start <= lengths_end <= trailer_start
-    rows = np.memmap(path, layout.INDEX_TYPE, "r", index_start, (num_samples,))
-    lengths = (
-        np.memmap(path, np.uint8, "r", lengths_start, (lengths_end - lengths_start,))
-        if lengths_end > lengths_start
-        else np.empty(0, np.uint8)
-    )
+    memory = map_file(path) if memory is None else memory
+    rows = memory[index_start:lengths_start].view(layout.INDEX_TYPE)
+    lengths = memory[lengths_start:lengths_end]
     _check_rows(path, rows, len(lengths))
     return Index(rows, lengths, data_end, lengths_end)
 
@@ -103,11 +112,16 @@ def _check_rows(path: Path, rows: NDArray[np.void], num_lengths: int) -> None:
 
 
 def sample_rows(beton: Beton, index: Index | None, first: int, end: int) -> NDArray[np.void]:
-    """A beton's facts about the samples from first up to end (end - first,), layout.SAMPLE_TYPE.
+    """A beton's facts about the samples from first up to end (end - first,), as chosen_rows gives them."""
+    return chosen_rows(beton, index, np.arange(first, end))
+
+
+def chosen_rows(beton: Beton, index: Index | None, samples: NDArray[np.int64]) -> NDArray[np.void]:
+    """A beton's facts about the samples of these numbers (n,), layout.SAMPLE_TYPE (n,).
 
     Unknown facts are zero: digest, is_exact, orientation, and without an index everything about tiles.
     """
-    rows = np.zeros(end - first, layout.SAMPLE_TYPE)
+    rows = np.zeros(len(samples), layout.SAMPLE_TYPE)
     columns: dict[str, NDArray[Any]] = {
         "label": beton.labels,
         "width": beton.widths,
@@ -117,10 +131,10 @@ def sample_rows(beton: Beton, index: Index | None, first: int, end: int) -> NDAr
         "offset": beton.offsets,
     }
     for name, column in columns.items():
-        rows[name] = column[first:end]
+        rows[name] = column[samples]
     if index is not None:
         for name in ("mcu_width", "mcu_height", "length_bytes", "num_tiles", "interval", "header_bytes"):
-            rows[name] = index.rows[name][first:end]
+            rows[name] = index.rows[name][samples]
     return rows
 
 

@@ -20,6 +20,8 @@ from ffcv.fields import IntField, RGBImageField
 from ffcv.types import ALLOC_TABLE_TYPE, CURRENT_VERSION, TYPE_ID_HANDLER, FieldDescType, HeaderType, get_metadata_type
 from numpy.typing import NDArray
 
+from deit_fast.kernels import placing
+
 LAYOUT_VERSION = 1  # of `place`: a conversion that another version began cannot be resumed
 PAGE_BYTES = 8 << 20  # FFCV's default; readers of betons larger than memory fetch whole pages
 ALIGNMENT = 64  # of the index, in bytes
@@ -104,29 +106,18 @@ def enclosing_page(num_bytes: int) -> int:
     return max(PAGE_BYTES, 1 << (num_bytes - 1).bit_length())
 
 
-def place(sizes: NDArray[np.int64], end: int) -> tuple[NDArray[np.int64], int]:
+def place(sizes: NDArray[np.int64], end: int, part_sizes: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], int]:
     """File offsets (n,) for images of these sizes in bytes (n,), the first at or after `end`, and where the last ends.
 
     Images follow each other in order. If the next would cross a page, the first that still fits before the page's end comes
     before it; if none fits, the next starts the next page. This leaves little space empty: betons of photographs of 110 kB
     became 0.3 % smaller. An image larger than a page starts where a page of the smallest power of two that holds it would:
-    with the largest such page in the header, no image crosses a page.
+    with the largest such page in the header, no image crosses a page. part_sizes (p,): number of images in each part of a
+    conversion, within which images may change places; None: they are one part.
     """
-    offsets = np.empty(len(sizes), np.int64)
-    waiting = list(enumerate(sizes.tolist()))
-    while waiting:
-        fitting = next((index for index, (_, size) in enumerate(waiting) if not _crosses(end, size)), 0)
-        number, size = waiting.pop(fitting)
-        if _crosses(end, size):
-            end = aligned(end, enclosing_page(size))
-        offsets[number] = end
-        end += size
-    return offsets, end
-
-
-def _crosses(start: int, size: int) -> bool:
-    page = enclosing_page(size)
-    return start // page != (start + size - 1) // page
+    parts = np.array([len(sizes)], np.int64) if part_sizes is None else part_sizes
+    offsets, end = placing.place(sizes, parts, np.int64(end), np.int64(PAGE_BYTES))
+    return offsets, int(end)
 
 
 def header(num_samples: int, page_bytes: int, table_start: int) -> bytes:

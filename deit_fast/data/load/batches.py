@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from deit_fast.config import DataConfig, RankError, UserError, check_option
+from deit_fast.data.fetch.local import Arrivals
 from deit_fast.data.load.batch import Batch, Place
 from deit_fast.data.load.decode import Images
 from deit_fast.data.load.order import EvalOrder, TrainOrder
@@ -27,9 +28,11 @@ class Replacements:
     Not a part of the loader, since what makes its views holds this: the two would hold each other.
     """
 
-    def __init__(self, order: TrainOrder | EvalOrder, num_samples: int, *, on_error: str) -> None:
+    def __init__(
+        self, order: TrainOrder | EvalOrder, num_samples: int, *, on_error: str, arrivals: Arrivals | None = None
+    ) -> None:
         self.count = 0
-        self._order, self._num_samples, self._on_error = order, num_samples, on_error
+        self._order, self._num_samples, self._on_error, self._arrivals = order, num_samples, on_error, arrivals
 
     def put(self, ids: np.ndarray, failures: list[tuple[int, str]], num_tries: int) -> None:
         """Puts the next images of the beton in the place of those that did not decode: a `views.Replace`.
@@ -47,6 +50,8 @@ class Replacements:
                 following = order.sample_after(following)
             print(f"deit_fast: {line}; sample {following} stands in for it", file=sys.stderr)
             ids[position] = ids[position] - rng.sample_of(ids[position]) + np.uint64(following)
+        if self._arrivals is not None:
+            self._arrivals.wait(rng.sample_of(ids).astype(np.int64))
 
 
 class Loader:
@@ -54,7 +59,7 @@ class Loader:
 
     In all epochs so far, `num_replaced` counts images that did not decode and were replaced, `num_refused` JPEGs that the
     device's decoder left to the CPU's. make_views: class of the `Views`, with its further arguments bound. A pickled or copied
-    loader is rebuilt by `remake`, for the same steps of the same epoch.
+    loader is rebuilt by `remake`, for the same steps of the same epoch. arrivals: of files that are still being copied.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Loader:
         remake: Callable[[], Loader],
         make_views: Callable[..., Views] = CpuViews,
         num_slots: int | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         check_threads()
         recipe.cropping(resolution)  # raises UserError where there is none
@@ -80,7 +86,8 @@ class Loader:
         self.batches_ahead = recipe.data.batches_ahead
         self.is_training, self.is_bfloat16 = recipe.is_training, recipe.data.dtype == "bfloat16"
         self.num_slots = num_slots or slots_of(recipe.data)
-        self._replacements = Replacements(order, images.beton.num_samples, on_error=recipe.data.on_error)
+        self._arrivals = arrivals
+        self._replacements = Replacements(order, images.beton.num_samples, on_error=recipe.data.on_error, arrivals=arrivals)
         self._num_refused_before = 0  # by views of other resolutions
         self._resolution = resolution
         self._epoch, self.first_step = 0, 0
@@ -140,7 +147,7 @@ class Loader:
         schedule = self.order.read_schedule(self._epoch, self.first_step)
         read_ahead = None
         if schedule is not None:
-            read_ahead = ReadAhead(self.beton.path, self._images.memory, schedule, steps_behind=self.num_slots)
+            read_ahead = ReadAhead(self.beton.stretches, self._images.memories, schedule, steps_behind=self.num_slots)
         producer = Producer(self, list(self.order.batches(self._epoch, self.first_step)), read_ahead, place)
         self._producer = producer
         try:
@@ -193,6 +200,11 @@ class Loader:
         if self._producer is not None:
             self._producer.close()
             self._producer = None
+
+    def wait(self, ids: NDArray[np.uint64], is_stopped: Callable[[], bool] = lambda: False) -> None:
+        """Returns when the files that hold the images of view ids are on this machine, or is_stopped says so."""
+        if self._arrivals is not None:
+            self._arrivals.wait(rng.sample_of(ids).astype(np.int64), is_stopped)
 
     def make_batch(self, ids: np.ndarray, left: NDArray[np.bool_] = NO_VIEW) -> Made:
         """A batch in a new slot. ids (B,) uint64; left: of `Views.make`. `judged` is still to be asked.

@@ -1,7 +1,8 @@
-"""Decodes views from a beton: the metadata that decoding needs, and its working memory."""
+"""Decodes views from betons: the metadata that decoding needs, and its working memory."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deit_fast.data.format.beton import JPEG_MODE, Beton, open_beton
+from deit_fast.data.format.beton_set import BetonSet, set_of
 from deit_fast.data.format.index import Index, read_index
+from deit_fast.data.format.layout import INDEX_TYPE
+from deit_fast.data.format.mapped import map_file
 from deit_fast.kernels import decode, resample, rng
 from deit_fast.kernels.addresses import HoldsAddresses
 from deit_fast.kernels.jpeg import decode_scratch, turbojpeg
 
 MAX_DENOMINATOR = 8  # of DCT-scaled decoding
+# What `kernels.decode` takes for a mapped file and for the lengths of all tiles: all memory, from address 0 on. Then a row of
+# `stored` holds addresses, and images may lie in any number of files.
+ANYWHERE = 0
+LENGTHS_ANYWHERE = (0, 1 << 62)
 _COLUMNS_OF_INDEX = {
     decode.LENGTHS_START: "lengths_start",
     decode.NUM_TILES: "num_tiles",
@@ -36,8 +44,8 @@ class Largest(NamedTuple):
     jpeg_bytes: int
 
 
-def largest_of(beton: Beton) -> Largest:
-    """The Largest of a beton's images."""
+def largest_of(beton: Beton | BetonSet) -> Largest:
+    """The Largest of a beton's images, or of a set's."""
     is_jpeg = beton.modes == JPEG_MODE
     pixels = beton.heights.astype(np.int64) * beton.widths
     most_pixels, most_bytes = int(pixels[is_jpeg].max(initial=0)), int(beton.sizes[is_jpeg].max(initial=0))
@@ -46,40 +54,76 @@ def largest_of(beton: Beton) -> Largest:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The stored images of a beton: the metadata of each, and the file, mapped into memory. index: None if it has none."""
+    """The stored images of a set: the metadata of each, and the files, mapped into memory.
 
-    beton: Beton
-    index: Index | None
+    memories: the bytes (n,) uint8 of each of the set's stretches; indexes: of each, None if it has none. Stretches of one file
+    share these.
+    """
+
+    beton: BetonSet
+    memories: tuple[NDArray[np.uint8], ...]
+    indexes: tuple[Index | None, ...]
     largest: Largest
-    memory: np.memmap
 
     def __reduce__(self) -> tuple[object, ...]:
-        """In another process the file is mapped anew."""
-        return images_of, (self.beton, self.index is not None)
-
-    def locate(self, ids: NDArray[np.uint64], stored: NDArray[np.int64]) -> None:
-        """Fills stored (B, STORED_LENGTH) int64, see `kernels.decode`, with the images of view ids (B,)."""
-        samples, beton = rng.sample_of(ids).astype(np.int64), self.beton
-        stored[:, decode.START], stored[:, decode.SIZE] = beton.offsets[samples], beton.sizes[samples]
-        stored[:, decode.MODE] = beton.modes[samples]
-        stored[:, decode.HEIGHT], stored[:, decode.WIDTH] = beton.heights[samples], beton.widths[samples]
-        if self.index is None:
-            stored[:, decode.LENGTHS_START :] = 0
-            return
-        rows = self.index.rows[samples]
-        for column, name in _COLUMNS_OF_INDEX.items():
-            stored[:, column] = rows[name]
+        """In another process the files are mapped anew."""
+        return images_of, (self.beton, self.has_index)
 
     @property
-    def lengths(self) -> tuple[int, int]:
-        """Address and number of bytes of all tiles' lengths, for compiled code; zeros without an index."""
-        return (0, 0) if self.index is None else (self.index.lengths.ctypes.data, len(self.index.lengths))
+    def has_index(self) -> bool:
+        """Whether any image has tiles to decode apart."""
+        return any(index is not None for index in self.indexes)
+
+    @functools.cached_property
+    def rows(self) -> NDArray[np.void] | None:
+        """The rows of all samples in their index, (num_samples,) INDEX_TYPE, zero in a file without one; None if all are."""
+        if not self.has_index:
+            return None
+        pairs = zip(self.indexes, self.beton.stretches, strict=True)
+        rows = [np.zeros(one.num_samples, INDEX_TYPE) if index is None else index.rows for index, one in pairs]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    @functools.cached_property
+    def _shifts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """For each stretch, the address of the line's first byte if all of the line lay there, and of its tiles' lengths."""
+        starts = [stretch.start for stretch in self.beton.stretches]
+        addresses = [memory.ctypes.data - start for memory, start in zip(self.memories, starts, strict=True)]
+        lengths = [0 if index is None else index.lengths.ctypes.data for index in self.indexes]
+        return np.array(addresses, np.int64), np.array(lengths, np.int64)
+
+    def locate(self, ids: NDArray[np.uint64], stored: NDArray[np.int64]) -> None:
+        """Fills stored (B, STORED_LENGTH) int64, see `kernels.decode`, with the images of view ids (B,). Images and lengths of
+        tiles are given by their addresses, as from ANYWHERE and LENGTHS_ANYWHERE."""
+        samples, beton = rng.sample_of(ids).astype(np.int64), self.beton
+        stretches = beton.stretches_of(samples)
+        addresses, lengths = self._shifts
+        stored[:, decode.START] = beton.offsets[samples].astype(np.int64) + addresses[stretches]
+        stored[:, decode.SIZE], stored[:, decode.MODE] = beton.sizes[samples], beton.modes[samples]
+        stored[:, decode.HEIGHT], stored[:, decode.WIDTH] = beton.heights[samples], beton.widths[samples]
+        if self.rows is None:
+            stored[:, decode.LENGTHS_START :] = 0
+            return
+        rows = self.rows[samples]
+        for column, name in _COLUMNS_OF_INDEX.items():
+            stored[:, column] = rows[name]
+        stored[:, decode.LENGTHS_START] += lengths[stretches]
+
+    def stored_bytes(self, sample: int) -> NDArray[np.uint8]:
+        """The stored image of a sample (n,) uint8, in the mapped file."""
+        stretch, offset = self.beton.where(sample)
+        return self.memories[self.beton.stretches.index(stretch)][offset : offset + int(self.beton.sizes[sample])]
 
 
-def images_of(beton: Beton, has_index: bool = True) -> Images:
-    """The images of a beton; has_index: use its index, if it has one."""
-    memory = np.memmap(beton.path, np.uint8, "r")
-    return Images(beton, read_index(beton) if has_index else None, largest_of(beton), memory)
+def images_of(beton: Beton | BetonSet, has_index: bool = True) -> Images:
+    """The images of a beton or a set; has_index: use the index of each file that has one."""
+    betons = set_of(beton)
+    files: dict[Path, tuple[NDArray[np.uint8], Index | None]] = {}
+    for stretch in betons.stretches:
+        if stretch.path not in files:
+            memory = map_file(stretch.path)
+            files[stretch.path] = memory, read_index(stretch, memory) if has_index else None
+    found = [files[stretch.path] for stretch in betons.stretches]
+    return Images(betons, tuple(memory for memory, _ in found), tuple(index for _, index in found), largest_of(betons))
 
 
 def open_images(path: str | Path) -> Images:
@@ -147,7 +191,7 @@ class ViewDecoder(HoldsAddresses):
     ) -> None:
         """Fills views (B, h, w, 3) with the crops of plans (B, PLAN_LENGTH) from the images of `Images.locate`, and statuses
         (B,) with 0 or the code of a decoding error; such a view is zero."""
-        where = (self._images.memory.ctypes.data, self._images.lengths, plans, self._kind, self._max_denominator)
+        where = (ANYWHERE, LENGTHS_ANYWHERE, plans, self._kind, self._max_denominator)
         decode.decode_batch(ids, stored, *where, self.scratch.layout, views, statuses)
 
     def failures(
@@ -156,10 +200,11 @@ class ViewDecoder(HoldsAddresses):
         """(position in the batch, line that names the sample, its offset and the reason) of each image that did not decode."""
         found = []
         for position in np.flatnonzero(statuses).tolist():
-            start, size, mode, height, width = stored[position, :5].tolist()
-            why = reason(int(statuses[position]), np.array(self._images.memory[start : start + size]), mode, height, width)
+            _, size, mode, height, width = stored[position, :5].tolist()
             sample = int(rng.sample_of(ids[position]))
-            found.append((position, f"sample {sample} (offset {start}, {size} bytes) does not decode: {why}"))
+            why = reason(int(statuses[position]), np.array(self._images.stored_bytes(sample)), mode, height, width)
+            what, offset = self._images.beton.described(sample), self._images.beton.where(sample)[1]
+            found.append((position, f"{what} (offset {offset}, {size} bytes) does not decode: {why}"))
         return found
 
 

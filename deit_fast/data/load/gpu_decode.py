@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deit_fast.data.load.decode import Images
+from deit_fast.data.load.decode import ANYWHERE, LENGTHS_ANYWHERE, Images
 from deit_fast.data.load.views import NO_VIEW
 from deit_fast.kernels import gather
 from deit_fast.kernels.addresses import HoldsAddresses
@@ -164,7 +164,7 @@ class RaggedDecoder:
         self.num_refused = 0
         self.most_bytes = MOST_BYTES
         self._decode_tiles = decode or decode_tiles
-        self._images = images
+        self._images = images  # keeps the files mapped: rows of `stored` hold addresses in them
         self._kind = kind
         self._num_workers = num_workers
         is_cuda = device.type == "cuda"
@@ -236,7 +236,7 @@ class RaggedDecoder:
         if len(host.jobs) < capacity:
             host.jobs = np.empty((capacity, JOB_LENGTH), np.int64)
         host.wait()
-        where = stored, self._images.memory.ctypes.data, self._images.lengths
+        where = stored, ANYWHERE, LENGTHS_ANYWHERE
         how = np.int64(self._kind), np.int64(side), left if len(left) else np.zeros(len(ids), bool), np.int64(self.most_bytes)
         totals = Totals(*gather.plan_jobs(ids, *where, plans, *how, self._num_workers, host.jobs, self._jpegs))
         host.hold(capacity, totals)

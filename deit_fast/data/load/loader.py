@@ -6,9 +6,9 @@ import functools
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numba
+import numpy as np
 import torch
 
 from deit_fast.config import (
@@ -21,7 +21,9 @@ from deit_fast.config import (
     eval_resolution,
 )
 from deit_fast.cores import num_cores
-from deit_fast.data.format.beton import Beton, open_beton
+from deit_fast.data.fetch.addresses import has_address, in_any_folder
+from deit_fast.data.fetch.local import open_arriving, open_here
+from deit_fast.data.format.beton_set import check_each_once
 from deit_fast.data.load.batch import Batch
 from deit_fast.data.load.batches import Loader, slots_of
 from deit_fast.data.load.compile_ahead import ON_CPU, PARTS, compile_ahead
@@ -54,15 +56,17 @@ def train_loader(
     used, and if this machine cannot do what config.decode and augment.device ask for."""
     check_loading(config, augment, rank=rank, world_size=world_size, seed=seed)
     check_device(config, augment, device)
-    beton = _open(config, "train")
-    compile_ahead(beton.path, _parts_for(config.decode))
+    beton, arrivals = open_arriving(config, "train")
+    compile_ahead(beton.paths[0], _parts_for(config.decode))
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)
     order = train_order(
         beton.offsets,
         beton.sizes,
+        beton.places if config.order == "pages" else None,
         subset=subset,
         kind=config.order,
+        files=beton.stretches_of(np.arange(beton.num_samples)) if has_address(config.train) else None,
         seed=seed,
         batch_size=config.batch_size,
         repeats=augment.repeats,
@@ -72,6 +76,7 @@ def train_loader(
         chunk_bytes=min(CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, window_bytes >> 12)),
     )
     recipe = Recipe(config, augment, beton.num_classes, seed)
+    elsewhere = replace(config, train=in_any_folder(config.train, "data.train"))
     loader = functools.partial(
         Loader,
         images_of(beton),
@@ -81,9 +86,8 @@ def train_loader(
         resolution=config.resolution,
         num_workers=num_threads(config, world_size),
         device=device,
-        remake=functools.partial(
-            train_loader, _anywhere(config), augment, seed=seed, rank=rank, world_size=world_size, device=device
-        ),
+        arrivals=arrivals,
+        remake=functools.partial(train_loader, elsewhere, augment, seed=seed, rank=rank, world_size=world_size, device=device),
     )
     return _finishing(loader, recipe, device)
 
@@ -95,10 +99,12 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
     option outside its range, a beton that cannot be used, and if this machine cannot do what config.decode asks for."""
     check_loading(config, augment, rank=rank, world_size=world_size)
     place = eval_place(config, device)
-    beton = _open(config, "val")
-    compile_ahead(beton.path, _parts_for(place))
+    beton = open_here(config, "val")
+    check_each_once(beton, "data.val")
+    compile_ahead(beton.paths[0], _parts_for(place))
     batch_size = min(eval_batch_size(config), -(-beton.num_samples // world_size))
     recipe = Recipe(replace(config, decode=place), eval_augment(augment, place), beton.num_classes, None)
+    elsewhere = replace(config, val=in_any_folder(config.val, "data.val"))
     loader = functools.partial(
         Loader,
         images_of(beton),
@@ -108,7 +114,7 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
         resolution=eval_resolution(config),
         num_workers=num_threads(config, world_size),
         device=device,
-        remake=functools.partial(eval_loader, _anywhere(config), augment, rank=rank, world_size=world_size, device=device),
+        remake=functools.partial(eval_loader, elsewhere, augment, rank=rank, world_size=world_size, device=device),
     )
     return _finishing(loader, recipe, device)
 
@@ -126,19 +132,3 @@ def _finishing(loader: Callable[..., Loader], recipe: Recipe, device: torch.devi
 def _parts_for(decode: str) -> tuple[str, ...]:
     """The `PARTS` to compile for loaders that decode there."""
     return tuple(PARTS) if decode == "gpu" else ON_CPU
-
-
-def _open(config: DataConfig, name: str) -> Beton:
-    path = getattr(config, name)
-    if not path:
-        raise UserError(f"data.{name} is not set: want the path of a beton, made by `deit-fast write`")
-    return open_beton(path)
-
-
-def _anywhere(config: DataConfig) -> DataConfig:
-    """The configuration with absolute paths."""
-    return replace(config, train=_absolute(config.train), val=_absolute(config.val))
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).absolute()) if path else path

@@ -15,7 +15,7 @@ parts, and so may show one global batch more. Its permutation depends on the epo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -105,9 +105,11 @@ class TrainOrder:
 def train_order(
     offsets: NDArray[np.uint64],
     sizes: NDArray[np.uint64],
+    places: NDArray[np.uint64] | None = None,
     *,
     subset: NDArray[np.int64] | None = None,
     kind: Literal["random", "pages"] = "random",
+    files: NDArray[np.int64] | None = None,
     seed: int,
     batch_size: int,
     repeats: int,
@@ -118,16 +120,21 @@ def train_order(
 ) -> TrainOrder:
     """Order of the samples of a beton with images at offsets, of sizes in bytes; or of a subset, given by numbers.
 
+    places: as for `page_order.cut_into_chunks`.
+
     kind: "random" is a permutation of all, for betons that fit into memory. "pages" is for those that do not: it needs at most
-    window_bytes of the file at any time, and reads it in chunks of chunk_bytes. Raises UserError if the set has less than one
-    global batch, or two chunks do not fit into the window.
+    window_bytes of the file at any time, and reads it in chunks of chunk_bytes. files (samples,): the file of each sample, if
+    these arrive one by one: "pages" then shows chunks of earlier files first in the first epoch. Raises UserError if the set
+    has less than one global batch, or two chunks do not fit into the window.
     """
     samples = np.arange(len(offsets)) if subset is None else subset
     steps_per_epoch(len(samples), batch_size, world_size)
     chunks = None
     if kind == "pages":
-        chunks = page_order.cut_into_chunks(offsets, sizes, samples, chunk_bytes)
+        chunks = page_order.cut_into_chunks(offsets, sizes, samples, chunk_bytes, places)
         page_order.reach_bytes(chunks, window_bytes)
+        if files is not None:
+            chunks = replace(chunks, files=np.maximum.reduceat(files[chunks.samples], chunks.first_samples[:-1]))
     return TrainOrder(samples, len(offsets), chunks, seed, batch_size, repeats, rank, world_size, window_bytes)
 
 

@@ -1,9 +1,9 @@
-"""Orders an epoch so that only a window of the file needs to be in memory at a time.
+"""Orders an epoch so that only a window of the files needs to be in memory at a time.
 
-The file is cut into chunks of consecutive images, which are put in random order on a line as long as all of them together. The
-images of a chunk, in random order, are spread evenly over one window from the start of the chunk, each at a random position
-within its part. An epoch shows the images along the line. So each chunk is needed for the length of one window, and the chunks
-needed at any point started within the window before it.
+The file, or the line on which all files of a set lie, is cut into chunks of consecutive images, which are put in random order
+on another line, as long as all of them together. The images of a chunk, in random order, are spread evenly over one window from
+the start of the chunk, each at a random position within its part. An epoch shows the images along this line. So each chunk is
+needed for the length of one window, and the chunks needed at any point started within the window before it.
 
 Even spreading mixes well if neighbours in the file are alike, as in one sorted by class: two images of a chunk hardly ever
 meet in a batch. In a pool of chunks from which images are drawn at random (FFCV's QUASI_RANDOM) they often do, and an epoch
@@ -32,11 +32,12 @@ _GAP_BYTES = 64 << 10  # what lies between two images is read along with them up
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """Samples of a beton by file offset, cut into chunks, and the ranges of bytes that hold them.
+    """Samples by their place, cut into chunks, and the ranges of bytes that hold them.
 
-    samples (n,) int64, by file offset; chunk c is samples[first_samples[c] : first_samples[c + 1]] and the ranges
-    first_ranges[c] to first_ranges[c + 1]; a range is starts to ends, in bytes of the file, multiples of 4096. num_bytes
-    (chunks,) int64: all ranges of a chunk together.
+    samples (n,) int64, by place; chunk c is samples[first_samples[c] : first_samples[c + 1]] and the ranges first_ranges[c] to
+    first_ranges[c + 1]; a range is starts to ends, in bytes of the file, or of the line of all files, multiples of 4096.
+    num_bytes (chunks,) int64: all ranges of a chunk together, by the places of its images. files (chunks,) int64: the last file
+    that each chunk needs, of those that arrive one by one in the first epoch; None: all are there.
     """
 
     samples: NDArray[np.int64]
@@ -45,6 +46,7 @@ class Chunks:
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     num_bytes: NDArray[np.int64]
+    files: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.num_bytes)
@@ -57,30 +59,57 @@ class Chunks:
 
 
 def cut_into_chunks(
-    offsets: NDArray[np.uint64], sizes: NDArray[np.uint64], samples: NDArray[np.int64], chunk_bytes: int = CHUNK_BYTES
+    offsets: NDArray[np.uint64],
+    sizes: NDArray[np.uint64],
+    samples: NDArray[np.int64],
+    chunk_bytes: int = CHUNK_BYTES,
+    places: NDArray[np.uint64] | None = None,
 ) -> Chunks:
     """Cuts some samples of a beton into chunks of consecutive images, of at most chunk_bytes, or of one larger image.
 
-    offsets, sizes (all samples,): of the stored images, in bytes. samples (n,): the samples to show, at least one.
+    offsets, sizes (all samples,): of the stored images, in bytes. samples (n,): the samples to show, at least one. places (all
+    samples,): the chunks are those of a file with the images there; None: at their offsets.
     """
-    samples = samples[np.argsort(offsets[samples], kind="stable")]
-    image_starts = offsets[samples].astype(np.int64)
-    image_ends = image_starts + np.maximum(sizes[samples].astype(np.int64), 1)
-    image_starts = image_starts // _ALIGNMENT * _ALIGNMENT
-    image_ends = -(-image_ends // _ALIGNMENT) * _ALIGNMENT
+    by_place = offsets if places is None else places
+    samples = samples[np.argsort(by_place[samples], kind="stable")]
+    image_starts, image_ends = _pages_of(by_place[samples], sizes[samples])
     begins_chunk, begins_range = cut(image_starts, image_ends, np.int64(chunk_bytes), np.int64(_GAP_BYTES))
     first_of_chunk, first_of_range = np.flatnonzero(begins_chunk), np.flatnonzero(begins_range)
-    starts = image_starts[first_of_range]
-    ends = np.maximum.reduceat(image_ends, first_of_range)
-    first_ranges = np.searchsorted(first_of_range, first_of_chunk)
+    starts, ends, first_ranges = _ranges(image_starts, image_ends, first_of_chunk, first_of_range)
+    num_bytes = np.add.reduceat(ends - starts, first_ranges)
+    if places is not None:
+        image_starts, image_ends = _pages_of(offsets[samples], sizes[samples])
+        by_offset = np.lexsort((image_starts, np.cumsum(begins_chunk)))  # within each chunk
+        image_starts, image_ends = image_starts[by_offset], image_ends[by_offset]
+        begins_range = begins_chunk.copy()
+        begins_range[1:] |= image_starts[1:] > image_ends[:-1] + _GAP_BYTES
+        starts, ends, first_ranges = _ranges(image_starts, image_ends, first_of_chunk, np.flatnonzero(begins_range))
     return Chunks(
         samples=samples,
         first_samples=np.append(first_of_chunk, len(samples)),
         first_ranges=np.append(first_ranges, len(starts)),
         starts=starts,
         ends=ends,
-        num_bytes=np.add.reduceat(ends - starts, first_ranges),
+        num_bytes=num_bytes,
     )
+
+
+def _pages_of(offsets: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the pages begin and end that hold each image."""
+    starts = offsets.astype(np.int64)
+    ends = starts + np.maximum(sizes.astype(np.int64), 1)
+    return starts // _ALIGNMENT * _ALIGNMENT, -(-ends // _ALIGNMENT) * _ALIGNMENT
+
+
+def _ranges(
+    image_starts: NDArray[np.int64],
+    image_ends: NDArray[np.int64],
+    first_of_chunk: NDArray[np.int64],
+    first_of_range: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Start and end of each range, and the first range of each chunk, from the images with which these begin."""
+    ends = np.maximum.reduceat(image_ends, first_of_range)
+    return image_starts[first_of_range], ends, np.searchsorted(first_of_range, first_of_chunk)
 
 
 def reach_bytes(chunks: Chunks, window_bytes: int) -> int:
@@ -102,6 +131,8 @@ def sample_stream(chunks: Chunks, *, seed: int, epoch: int, window_bytes: int = 
     """
     reach = float(reach_bytes(chunks, window_bytes))
     order = rng.permutation(seed, epoch, len(chunks))
+    if chunks.files is not None and epoch == 0:
+        order = order[np.argsort(chunks.files[order], kind="stable")]
     num_bytes = chunks.num_bytes[order]
     chunk_starts = np.empty(len(chunks), np.float64)
     chunk_starts[order] = np.cumsum(num_bytes) - num_bytes

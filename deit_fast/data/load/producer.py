@@ -52,6 +52,9 @@ class Producer:
                 for number, ids in enumerate(self._batches):
                     if self._read_ahead is not None:
                         self._read_ahead.advance(self._loader.first_step + number)
+                    self._loader.wait(ids, self._stop.is_set)
+                    if self._stop.is_set():
+                        return
                     waiting.append(self._loader.make_batch(ids))
                     # the device tells of the last one's damage while the next is made
                     self._pass_on(waiting, 1 if waiting[-1].damaged is not None else 0)

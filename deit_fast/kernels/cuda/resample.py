@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deit_fast.kernels import crop
-from deit_fast.kernels import resample as definition
+from deit_fast.kernels import filters as definition
 from deit_fast.kernels.cuda.driver import cuda, device_function, kernel, launch
 from deit_fast.kernels.cuda.tables import COLUMNS, FIRST_COLUMN, FIRST_ROW, FLIPPED, IMAGE, IS_PLANAR, MAX_TAPS, OFFSET, ROWS
 from deit_fast.kernels.weigh import PRECISION_BITS, to_grey_level

@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from deit_fast.kernels.jpeg.vectors import Vector, load_vector
+from deit_fast.kernels.jpeg.vectors import Vector, load_vector, products
 
 CHUNK = 32  # pixels converted at a time
 
@@ -58,8 +58,11 @@ def _rgb(y: Vector, cb: Vector, cr: Vector) -> tuple[Vector, Vector, Vector]:
     """jdcolor.c's sums of products with 16 bits behind the point, in 16 bits as far as that goes."""
     red = y + cr + (((cr + cr).high_half_of_product(RED_OF_CR) + 1) >> 1)
     blue = y + cb + cb + (((cb + cb).high_half_of_product(BLUE_OF_CB) + 1) >> 1)
-    difference = (cb.signed(32) * GREEN_OF_CB + cr.signed(32) * GREEN_OF_CR).rounded(16)
-    green = y - cr + difference.bounded(-(1 << 15), (1 << 15) - 1, 16)
+    differences = []
+    for half in (range(16), range(16, 32)):
+        of_cb_and_cr = products(cb.shuffled(cb, half), cr.shuffled(cr, half), (GREEN_OF_CB, GREEN_OF_CR))
+        differences.append(of_cb_and_cr.rounded(16).saturated())
+    green = y - cr + differences[0].joined(differences[1])
     return red.bounded(0, 255, 8), green.bounded(0, 255, 8), blue.bounded(0, 255, 8)
 
 

@@ -1,4 +1,4 @@
-"""Takes the bits of one or two restart intervals, gives the coefficients of their blocks.
+"""Takes the bits of restart intervals, gives the coefficients of their blocks.
 
 A symbol is found, its value cut out and stored, and new bits are fetched without a branch but for the end of the block: the
 end, and a code that the lookup does not know, store something where it does not matter. Two intervals are decoded
@@ -84,23 +84,32 @@ def _value(word, entry):  # type: ignore[no-untyped-def]
 
 
 @register_jitable(forceinline=True)
-def _take(word, used, at, k, entry, block):  # type: ignore[no-untyped-def]
-    """Stores the coefficient of an AC symbol; what `_step` does."""
-    word, used, at = _fetch(used, at)
+def _take(word, used, k, entry, block):  # type: ignore[no-untyped-def]
+    """Stores the coefficient of an AC symbol: (word, used, k) after it; the word holds all bits of the symbol."""
     k += (entry >> _8) & _255
     _store_coefficient(block + _U(_PLACES[k]), _value(word, entry))
-    return word << (entry & _63), used + (entry & _63), at, k
+    return word << (entry & _63), used + (entry & _63), k
 
 
 @register_jitable(forceinline=True)
 def _step(word, used, at, k, table, block):  # type: ignore[no-untyped-def]
     """One AC symbol: (word, used, at, k) after it.
 
-    word: the coming bits, of which at least 30 are there; at, used: address of a byte, and how many bits from there on they
-    follow; k: the coefficient that is next; table: address of the lookup; block: address of the coefficients.
+    word: the coming bits, of which at least LOOKUP_BITS are there, and at least 37 afterwards; at, used: address of a byte,
+    and how many bits from there on they follow; k: the coefficient that is next; table: address of the lookup; block: address
+    of the coefficients.
     """
-    # the look does not wait for the bits that are fetched
-    return _take(word, used, at, k, _look(word, table), block)
+    entry = _look(word, table)  # which does not wait for the bits that are fetched
+    word, used, at = _fetch(used, at)
+    word, used, k = _take(word, used, k, entry, block)
+    return word, used, at, k
+
+
+@register_jitable(forceinline=True)
+def _next_step(word, used, k, table, block):  # type: ignore[no-untyped-def]
+    """`_step`, right after one, from the bits that are left of the last fetch: 57, less twice the 20 of the longest symbol that
+    a lookup knows, are enough for the next look, and for the longest DC code."""
+    return _take(word, used, k, _look(word, table), block)
 
 
 @compiled()
@@ -135,7 +144,8 @@ def _end_block(word, used, at, k, place, block, end, end_block, table, plan, end
     is_sound = True
     if k > _NOT_KNOWN:
         entry = _U(_long_entry(word, table, False))
-        word, used, at, k = _take(word, used, at, k - _NOT_KNOWN, entry, block)
+        word, used, at = _fetch(used, at)
+        word, used, k = _take(word, used, k - _NOT_KNOWN, entry, block)
         is_sound = entry != _U(NOTHING)
     if k >= _64:
         is_sound &= ((k == _64) | (k > _ENDED)) & (at * _8 + used <= end)
@@ -166,6 +176,8 @@ def _go_on(word, used, at, k, place, block, is_sound, stream, plan, end_plan):  
     while is_sound and block < end_block:
         while k < _64:
             word, used, at, k = _step(word, used, at, k, table, block)
+            if k < _64:
+                word, used, k = _next_step(word, used, k, table, block)
         word, used, at, k, place, block, is_sound = _end_block(
             word, used, at, k, place, block, end, end_block, table, plan, end_plan, stream
         )
@@ -175,48 +187,63 @@ def _go_on(word, used, at, k, place, block, is_sound, stream, plan, end_plan):  
 
 
 @compiled()
-def decode_one(stream, plan, end_plan):  # type: ignore[no-untyped-def]
-    """Whether the blocks of a restart interval are sound; writes their coefficients, where there are zeros.
+def decode_streams(streams, count, plan, end_plan):  # type: ignore[no-untyped-def]
+    """Whether the blocks of `count` restart intervals are sound; writes their coefficients, where there are zeros.
 
-    All are addresses, as uint64. stream, eight uint64: address of the first byte of bits; that of their end, times 8, behind
+    Two at a time: where one ends, the next begins, and the last goes on alone. All but count are addresses, as uint64. streams:
+    of eight uint64 for each interval: address of the first byte of bits; that of their end, times 8, behind
     which `bitstream.PADDING` bytes are readable; address of the first coefficient; of the end of the last block, where there is
     room for one more; then written: the place of the first bit not used, times 8; scratch. plan, four uint64 for each block
     of an MCU: addresses of its DC and AC lookups, 40 + 8 * component, any; end_plan: their end.
     """
+    stream, stream2, following, end_streams = streams, streams + _64, streams + _64 + _64, streams + _64 * _U(count)
     word, used, at, k, place, block, is_sound = _begin(stream, plan)
-    return _go_on(word, used, at, k, place, block, is_sound, stream, plan, end_plan)
-
-
-@compiled()
-def decode_two(stream, stream2, plan, end_plan):  # type: ignore[no-untyped-def]
-    """decode_one for two restart intervals at once."""
-    word, used, at, k, place, block, is_sound = _begin(stream, plan)
+    if count == 1:
+        return _go_on(word, used, at, k, place, block, is_sound, stream, plan, end_plan)
     word2, used2, at2, k2, place2, block2, is_sound2 = _begin(stream2, plan)
     end, end_block = _word_at(stream + _8), _word_at(stream + _24)
     end2, end_block2 = _word_at(stream2 + _8), _word_at(stream2 + _24)
     table, table2 = _word_at(place + _8), _word_at(place2 + _8)
-    while is_sound and is_sound2 and block < end_block and block2 < end_block2:
+    while is_sound and is_sound2:
         while (k | k2) < _64:
             word, used, at, k = _step(word, used, at, k, table, block)
             word2, used2, at2, k2 = _step(word2, used2, at2, k2, table2, block2)
+            if (k | k2) < _64:
+                word, used, k = _next_step(word, used, k, table, block)
+                word2, used2, k2 = _next_step(word2, used2, k2, table2, block2)
         if k >= _64:
             word, used, at, k, place, block, is_sound = _end_block(
                 word, used, at, k, place, block, end, end_block, table, plan, end_plan, stream
             )
+            if block == end_block and is_sound:
+                _store_word(stream + _32, at * _8 + used)
+                if following == end_streams:
+                    return _go_on(word2, used2, at2, k2, place2, block2, is_sound2, stream2, plan, end_plan)
+                stream, following = following, following + _64
+                word, used, at, k, place, block, is_sound = _begin(stream, plan)
+                end, end_block = _word_at(stream + _8), _word_at(stream + _24)
             table = _word_at(place + _8)
         if k2 >= _64:
             word2, used2, at2, k2, place2, block2, is_sound2 = _end_block(
                 word2, used2, at2, k2, place2, block2, end2, end_block2, table2, plan, end_plan, stream2
             )
+            if block2 == end_block2 and is_sound2:
+                _store_word(stream2 + _32, at2 * _8 + used2)
+                if following == end_streams:
+                    return _go_on(word, used, at, k, place, block, is_sound, stream, plan, end_plan)
+                stream2, following = following, following + _64
+                word2, used2, at2, k2, place2, block2, is_sound2 = _begin(stream2, plan)
+                end2, end_block2 = _word_at(stream2 + _8), _word_at(stream2 + _24)
             table2 = _word_at(place2 + _8)
-    is_sound = _go_on(word, used, at, k, place, block, is_sound, stream, plan, end_plan)
-    is_sound2 = _go_on(word2, used2, at2, k2, place2, block2, is_sound2, stream2, plan, end_plan)
-    return is_sound and is_sound2
+    return False
 
 
 @compiled()
 def decode_on(stream, plan, end_plan):  # type: ignore[no-untyped-def]
-    """decode_one for blocks that go on where those before ended: at the bit that it wrote, with the DC values as they are."""
+    """Decodes one stream on, from where its last blocks ended: at the bit that was written, with the DC values as they are.
+
+    Whether it is sound; arguments as for `decode_streams`.
+    """
     place = _word_at(stream + _32)
     at, used, block = place >> _3, place & _7, _word_at(stream + _16)
     word, used, at, is_sound = _begin_block(_coming_bits(at) << used, used, at, plan, block, stream)

@@ -11,17 +11,18 @@ from deit_fast.kernels.jpeg.decode_tables import TABLE_BYTES
 from deit_fast.kernels.transpose import void_pointer
 
 MARGIN = 64  # bytes before and behind a row of a plane
+MOST_TILES = 8  # that are decoded together: the fewer, the oftener one is decoded alone at the end
 
 # Parts of fixed size, in bytes from the start, all multiples of 64
 FACTS = 0  # of the header: see `decode_tables`
 RANGES = 512  # (3, 4) int64: samples of each component that are wanted: first row, end, first column, end
 TOO_LARGE = 640  # (16,) int16: not 0 after coefficients that no sound image has
-STREAMS = 704  # (2, 8) uint64: see `decode_blocks`
-PLAN = 832  # (6, 4) uint64: see `decode_blocks`
-LAST_CHUNK = 1088  # pixels of which not all are in the image
-FACTORS = 1280  # (3, 8, 16) int16: quantisation of each component
-TABLES = 2048  # eight lookups
-PLANES = TABLES + 8 * TABLE_BYTES  # rows of samples, then coefficients of two tiles, then their bits
+PLAN = 704  # (6, 4) uint64: see `decode_blocks`
+LAST_CHUNK = 896  # pixels of which not all are in the image
+FACTORS = 1024  # (3, 8, 16) int16: quantisation of each component
+STREAMS = 1792  # (MOST_TILES, 8) uint64: see `decode_blocks`
+TABLES = 2304  # eight lookups
+PLANES = TABLES + 8 * TABLE_BYTES  # rows of samples, then coefficients of some tiles, then their bits
 
 
 def scratch_bytes(max_width: int, max_jpeg_bytes: int) -> int:
@@ -32,7 +33,7 @@ def scratch_bytes(max_width: int, max_jpeg_bytes: int) -> int:
 @compiled()
 def bytes_needed(width, num_bytes):  # type: ignore[no-untyped-def]
     """Those that are used for one image."""
-    return bits_place(width, width) + num_bytes + 2 * PADDING
+    return bits_place(width, width) + num_bytes + MOST_TILES * PADDING
 
 
 @compiled()
@@ -49,14 +50,20 @@ def coefficients_place(columns):  # type: ignore[no-untyped-def]
 
 @compiled()
 def coefficient_bytes(width):  # type: ignore[no-untyped-def]
-    """Bytes for the coefficients of a tile as wide as the image, 48 for each column of pixels, and one block more."""
+    """Bytes for the coefficients of a tile of so many columns of pixels, 48 for each at most, and one block more."""
     return (48 * (width + 15) + 128 + 63) // 64 * 64
+
+
+@compiled()
+def coefficients_room(width):  # type: ignore[no-untyped-def]
+    """Bytes for the coefficients of tiles that are decoded together: two as wide as the image, or MOST_TILES of the usual."""
+    return max(2 * coefficient_bytes(width), MOST_TILES * coefficient_bytes(min(width, 128)))
 
 
 @compiled()
 def bits_place(columns, width):  # type: ignore[no-untyped-def]
     """Where the bits of tiles begin."""
-    return coefficients_place(columns) + 2 * coefficient_bytes(width)
+    return coefficients_place(columns) + coefficients_room(width)
 
 
 @compiled()

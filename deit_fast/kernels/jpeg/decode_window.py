@@ -1,6 +1,6 @@
 """Takes a stored JPEG with tiles, gives the pixels of a window of it, bit for bit those of libjpeg-turbo, in less time.
 
-Only the tiles that the window depends on are read, two at a time, each up to the last MCU that it depends on; from top to
+Only the tiles that the window depends on are read, some at a time, each up to the last MCU that it depends on; from top to
 bottom their coefficients become samples, and rows of pixels as soon as they are complete.
 """
 
@@ -12,10 +12,11 @@ from deit_fast.kernels.compiled import compiled
 from deit_fast.kernels.jpeg import decode_tables as head
 from deit_fast.kernels.jpeg import planes, tiles
 from deit_fast.kernels.jpeg.bitstream import PADDING
-from deit_fast.kernels.jpeg.decode_blocks import NATURAL_ORDER, decode_one, decode_two
+from deit_fast.kernels.jpeg.decode_blocks import BLOCK_BYTES, NATURAL_ORDER, decode_streams
 from deit_fast.kernels.jpeg.decode_scratch import (
     FACTORS,
     FACTS,
+    MOST_TILES,
     PLAN,
     PLANES,
     STREAMS,
@@ -23,7 +24,6 @@ from deit_fast.kernels.jpeg.decode_scratch import (
     TOO_LARGE,
     bits_place,
     bytes_needed,
-    coefficient_bytes,
     coefficients_place,
     part,
     scratch_bytes,
@@ -120,7 +120,7 @@ def make_tables(encoded, facts, scratch):  # type: ignore[no-untyped-def]
 
 @compiled()
 def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wanted, facts, scratch, pixels):  # type: ignore[no-untyped-def]
-    """Status of decoding the tiles that hold the wanted samples, two at a time, and turning them into pixels."""
+    """Status of decoding the tiles that hold the wanted samples, some at a time, and turning them into pixels."""
     interval, mcu_width, mcu_height, width, height = grid
     tiles_per_row = (width + mcu_width - 1) // mcu_width // interval
     last_tile = tiles_per_row * ((height + mcu_height - 1) // mcu_height) - 1
@@ -130,15 +130,20 @@ def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wan
     first_mcu, end_mcu = planes.mcus_of(num_components, factors[1], wanted[2], wanted[3], columns)
     first_column, end_column = first_mcu // interval, (end_mcu + interval - 1) // interval
     num_blocks = factors[0] * factors[1] + num_components - 1
-    streams, streams_at = part(scratch, STREAMS, (2, 8), np.uint64), _U(scratch.ctypes.data + STREAMS)
+    streams, streams_at = part(scratch, STREAMS, (MOST_TILES, 8), np.uint64), _U(scratch.ctypes.data + STREAMS)
+    first_place, end_place = coefficients_place(columns), bits_place(columns, width)
     plan = _U(scratch.ctypes.data + PLAN)
     end_plan = plan + _U(32 * num_blocks)
     column, done = first_column, wanted[0]
     tile, source = np.int64(0), np.int64(header_bytes)
     while row < end_row:
-        number, num_bits = np.int64(0), np.int64(0)
+        number, num_bits, coefficients_at = np.int64(0), np.int64(0), first_place
         next_row, next_column = row, column
-        while number < 2 and next_row < end_row:
+        while number < MOST_TILES and next_row < end_row:
+            num_coefficients = min(end_mcu - next_column * interval, interval) * num_blocks * 64
+            end_coefficients = coefficients_at + 2 * num_coefficients + np.int64(BLOCK_BYTES)
+            if end_coefficients > end_place:
+                break
             next_tile = (block[0] + next_row) * tiles_per_row + block[2] + next_column
             while tile < next_tile:
                 source += length_of(lengths, length_bytes, tile)
@@ -146,26 +151,22 @@ def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wan
             length = length_of(lengths, length_bytes, tile)
             if not ends_with(encoded, source, length, 0xD9 if tile == last_tile else 0xD0 + (tile & 7)):
                 return DAMAGED
-            num_coefficients = min(end_mcu - next_column * interval, interval) * num_blocks * 64
-            num_bits = _fill_stream(encoded, source, length, num_bits, num_coefficients, width, columns, number, scratch)
+            places = coefficients_at, end_place
+            num_bits = _fill_stream(encoded, source, length, num_bits, num_coefficients, places, number, scratch)
             if num_bits < 0:
                 return DAMAGED
+            coefficients_at = end_coefficients
             number += 1
             next_column += 1
             if next_column == end_column:
                 next_row, next_column = next_row + 1, first_column
-        if not (
-            decode_two(streams_at, streams_at + _U(64), plan, end_plan)
-            if number == 2
-            else decode_one(streams_at, plan, end_plan)
-        ):
+        if not decode_streams(streams_at, number, plan, end_plan):
             return DAMAGED
         for i in range(number):
             is_whole = (column + 1) * interval <= end_mcu
             if streams[i, 4] > streams[i, 1] or (is_whole and streams[i, 1] - streams[i, 4] >= _U(8)):
                 return DAMAGED
-            coefficients = scratch.ctypes.data + coefficients_place(columns) + i * coefficient_bytes(width)
-            planes.transform_tile(row, column, interval, coefficients, facts, columns, scratch)
+            planes.transform_tile(row, column, interval, np.int64(streams[i, 2]), facts, columns, scratch)
             column += 1
             if column == end_column:
                 done = planes.show_rows(row, done, wanted, rows, columns, facts, scratch, pixels)
@@ -174,18 +175,19 @@ def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wan
 
 
 @compiled()
-def _fill_stream(encoded, source, length, start, num_coefficients, width, columns, number, scratch):  # type: ignore[no-untyped-def]
-    """Unstuffs a tile to the scratch's bits from `start` on, and makes it a stream; where the next may start, -1: damaged."""
-    place = bits_place(columns, width)
+def _fill_stream(encoded, source, length, start, num_coefficients, places, number, scratch):  # type: ignore[no-untyped-def]
+    """Unstuffs a tile to the scratch's bits from `start` on, and makes it a stream; where the next may start, -1: damaged.
+
+    places: of its coefficients, and of the first bits."""
+    coefficients_at, bits_at = places
     num_bytes = unstuff_tile(
-        encoded, source, source + length - 2, part(scratch, place, (scratch.size - place,), np.uint8), start
+        encoded, source, source + length - 2, part(scratch, bits_at, (scratch.size - bits_at,), np.uint8), start
     )
     if num_bytes < 0:
         return np.int64(-1)
-    coefficients_at = coefficients_place(columns) + number * coefficient_bytes(width)
     part(scratch, coefficients_at, (num_coefficients,), np.int16)[:] = 0
     stream = part(scratch, STREAMS + 64 * number, (8,), np.uint64)
-    address = scratch.ctypes.data + place + start
+    address = scratch.ctypes.data + bits_at + start
     stream[0], stream[1] = address, 8 * (address + num_bytes)
     stream[2] = scratch.ctypes.data + coefficients_at
     stream[3] = scratch.ctypes.data + coefficients_at + 2 * num_coefficients

@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path, capfd: pytest.CaptureFixt
 def test_too_little_space_is_seen_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_images(tmp_path / "images", {"cat": 40})
     usage = type("Usage", (), {"free": 300_000})
-    monkeypatch.setattr("deit_fast.data.convert.write.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("deit_fast.data.convert.output.shutil.disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"set\.beton: will take about 0\.4 MB, and 0\.3 MB are free there"):
         convert(source, tmp_path / "set.beton", mode="raw")
     assert names_in(tmp_path) == ["images"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from deit_fast.data.examine import inspect as module
 from deit_fast.data.examine.inspect import inspect_beton
 from deit_fast.data.format.beton import manifest_path, open_beton
 from deit_fast.data.format.index import read_index
-from tests.data.image_folders import convert, make_images_with_bad_ones
+from tests.data.image_folders import convert, make_images, make_images_with_bad_ones
 
 
 @pytest.fixture
@@ -68,12 +68,12 @@ def test_what_a_gpu_leaves_to_the_cpu_is_said_and_how_to_mend_it(
     assert index is not None
     untiled = index.rows.copy()
     untiled["num_tiles"][np.flatnonzero(untiled["num_tiles"])[0]] = 0
-    for found, which in (
+    for rows, which in (
         (None, "all JPEGs"),
-        (dataclasses.replace(index, rows=np.zeros_like(untiled)), "all JPEGs"),
-        (dataclasses.replace(index, rows=untiled), f"1 of {num_jpeg} JPEGs"),
+        (np.zeros_like(untiled), "all JPEGs"),
+        (untiled, f"1 of {num_jpeg} JPEGs"),
     ):
-        monkeypatch.setattr(module, "read_index", lambda _, found=found: found)
+        monkeypatch.setattr(module, "images_of", lambda _, rows=rows: SimpleNamespace(rows=rows))
         capsys.readouterr()
         inspect_beton(InspectConfig(beton=str(beton)))
         said = rows_of(capsys.readouterr().out)["data.decode=gpu"].strip()
@@ -94,3 +94,22 @@ def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     for path, message in (("", "inspect.beton is not set"), (str(tmp_path / "none"), "no such file")):
         with pytest.raises(UserError, match=message):
             inspect_beton(InspectConfig(beton=path))
+
+
+def test_the_table_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    convert(make_images(tmp_path / "a", {"ant": 3, "bee": 2}), tmp_path / "a.beton")
+    convert(make_images(tmp_path / "b", {"bee": 1, "cow": 4}, height=90), tmp_path / "b.beton")
+    capsys.readouterr()
+    result = inspect_beton(InspectConfig(beton=f"{tmp_path}/a.beton,{tmp_path}/b.beton*2"))
+    rows = rows_of(text := capsys.readouterr().out)
+    assert json.loads(json.dumps(result)) == result
+    assert rows["images"].strip() == "15: 15 JPEG, 0 raw"
+    assert rows["classes"].strip() == "3, with 3 (ant) to 8 (cow) images"
+    assert "48 to 90" in rows["height"]
+    both = [inspect_beton(InspectConfig(beton=f"{tmp_path}/{name}.beton")) for name in ("a", "b")]
+    assert result["file_bytes"] == sum(one["file_bytes"] for one in both)
+    assert result["tiles"]["num_tiles"] == both[0]["tiles"]["num_tiles"] + 2 * both[1]["tiles"]["num_tiles"]
+    assert [(file["num_images"], file["times"]) for file in result["betons"]] == [(5, 1), (5, 2)]
+    assert "a.beton: 5 images" in rows["files"]
+    assert "b.beton: 5 images" in text
+    assert "MB, shown 2 times an epoch" in text

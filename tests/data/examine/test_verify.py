@@ -371,3 +371,32 @@ def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     for path, message in (("", "verify.beton is not set"), (str(tmp_path / "none"), "no such file")):
         with pytest.raises(UserError, match=message):
             verify_beton(VerifyConfig(beton=path))
+
+
+def test_several_betons_are_checked_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b", "c"):
+        convert(make_images(tmp_path / name, {"cat": 2, name: 2}), tmp_path / f"{name}.beton")
+    config = VerifyConfig(beton=f"{tmp_path}/*.beton", num_workers=1)
+    result = verify_beton(config)
+    assert [Path(one["beton"]).name for one in result["betons"]] == ["a.beton", "b.beton", "c.beton"]
+    assert result["num_samples"] == 12
+    beton = open_beton(tmp_path / "b.beton")
+    content = bytearray(beton.path.read_bytes())
+    content[int(beton.offsets[1]) + 30] ^= 1
+    beton.path.write_bytes(content)
+    (tmp_path / "a.beton").write_bytes(b"")
+    capsys.readouterr()
+    with pytest.raises(UserError, match=r"2 of 3 betons have problems, the first .*a\.beton"):
+        verify_beton(config)
+    said = capsys.readouterr().out
+    assert "a.beton: not a beton" in said
+    assert "sample 1 (label 0, b" in said
+    assert "c.beton: 4 images" in said
+
+
+def test_several_betons_that_do_not_fit_together(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        convert(make_images(tmp_path / name, {name: 2}), tmp_path / f"{name}.beton")
+    shutil.copy(tmp_path / "a.beton", tmp_path / "c.beton")
+    with pytest.raises(UserError, match=r"c\.beton: has no class names"):
+        verify_beton(VerifyConfig(beton=f"{tmp_path}/*.beton", num_workers=1))

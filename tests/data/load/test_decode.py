@@ -39,7 +39,7 @@ def beton(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def _decode(
     beton: Beton, index: Index | None, ids: np.ndarray, plans: np.ndarray, *, workers: int = 1, dct_scaling: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    images = dataclasses.replace(images_of(beton), index=index)
+    images = dataclasses.replace(images_of(beton), indexes=(index,))
     decoder = ViewDecoder(images, RESOLUTION, resample.BICUBIC, dct_scaling=dct_scaling, num_workers=workers)
     stored = np.empty((len(ids), decode.STORED_LENGTH), np.int64)
     views = np.full((len(ids), RESOLUTION, RESOLUTION, 3), 99, np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 
 import deit_fast.kernels.cuda
 from deit_fast.data.format.beton import Beton, open_beton
+from deit_fast.data.format.beton_set import open_set
 from deit_fast.data.load import decode, gpu_decode
 from deit_fast.data.load.gpu_decode import Decoded, DeviceMemory, RaggedDecoder
 from deit_fast.kernels import crop, resample, rng
@@ -50,7 +52,7 @@ class Images:
     def __init__(self, path: Path, *, has_index: bool = True) -> None:
         self.beton: Beton = open_beton(path)
         self.content = np.memmap(path, np.uint8, "c")
-        self.images = dataclasses.replace(decode.images_of(self.beton, has_index), memory=self.content)
+        self.images = dataclasses.replace(decode.images_of(self.beton, has_index), memories=(self.content,))
 
     def stored(self, ids: np.ndarray) -> np.ndarray:
         stored = np.empty((len(ids), STORED_LENGTH), np.int64)
@@ -137,11 +139,29 @@ def test_views_are_those_of_the_cpus_decoder(images: Images, samples: list[int],
     plans = images.plans(ids, kind)
     decoder = images.decoder()
     decoded = images.decode(decoder, ids, plans)
-    is_sent = images.images.index is not None
+    is_sent = images.images.has_index
     assert (~decoded.left == is_sent).all()
     assert decoder.num_refused == (0 if is_sent else len(decoded.images))
     if is_sent:
         np.testing.assert_array_equal(_views_of(decoded), images.views(ids, plans)[0])
+
+
+def test_views_of_several_betons_are_those_of_each(images: Images, tmp_path: Path) -> None:
+    shutil.copy(images.beton.path, tmp_path / "other.beton")
+    both = decode.images_of(open_set(f"{images.beton.path}*2,{tmp_path}/other.beton", "data.train"), images.images.has_index)
+    of_one = _ids([0, 0, 3, 11, 5, 11])
+    plans = images.plans(of_one, "random")
+    ids = of_one + np.array([0, 0, 12, 12, 24, 24], np.uint64)  # in the first file, in its second showing, in the other
+    stored = np.empty((len(ids), STORED_LENGTH), np.int64)
+    both.locate(ids, stored)
+    decoded = RaggedDecoder(both, resample.BICUBIC, num_workers=2, device=CPU).decode(ids, stored, plans, RESOLUTION)
+    assert (~decoded.left == both.has_index).all()
+    wanted = images.views(of_one, plans)[0]
+    if both.has_index:
+        np.testing.assert_array_equal(_views_of(decoded), wanted)
+    views, statuses = np.empty_like(wanted), np.empty(len(ids), np.int32)
+    decode.ViewDecoder(both, RESOLUTION, resample.BICUBIC, num_workers=1).decode(ids, stored, plans, views, statuses)
+    np.testing.assert_array_equal(views, wanted)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +182,7 @@ def test_the_kernels_make_the_same_of_what_is_sent(
     monkeypatch.setattr(deit_fast.kernels.cuda, "jpeg", kernels_here, raising=False)
     monkeypatch.setitem(sys.modules, "deit_fast.kernels.cuda.jpeg", kernels_here)
     monkeypatch.setattr(driver, "array", torch.Tensor.numpy)
-    decoder, is_sent = images.decoder(), images.images.index is not None
+    decoder, is_sent = images.decoder(), images.images.has_index
     for samples in ([0, 0, 0, 7, 7, 7, 2, 11], list(range(12)), [3]):  # memory that grows, and that is used again
         ids = _ids(samples)
         plans = images.plans(ids, kind)
@@ -181,7 +201,7 @@ def test_of_an_image_only_what_its_views_need_is_sent_and_once(images: Images, s
     assert len(decoded.images) == 1
     row = decoded.images[0]
     if decoded.left[0]:
-        assert images.images.index is None
+        assert not images.images.has_index
         assert not sent
         return
     assert row[tables.ROWS] * row[tables.COLUMNS] < row[tables.HEIGHT] * row[tables.WIDTH]
@@ -238,7 +258,7 @@ class _Transfer:
 
 
 def test_the_host_writes_only_where_transfers_have_ended(images: Images) -> None:
-    if images.images.index is None:
+    if not images.images.has_index:
         pytest.skip("nothing is sent")
     decoder, transfers = images.decoder(), []
     for number in range(6):

@@ -22,8 +22,8 @@ from PIL import Image
 pytest.importorskip("numba_cuda")
 
 from deit_fast.config import AugmentConfig, DataConfig
-from deit_fast.data.format.beton import JPEG_MODE, Beton, open_beton
-from deit_fast.data.format.files import read_at
+from deit_fast.data.format.beton import JPEG_MODE, open_beton
+from deit_fast.data.format.beton_set import BetonSet
 from deit_fast.data.load.decode import Images, images_of
 from deit_fast.data.load.views import CpuViews, Recipe, Slot
 from deit_fast.kernels import resample, rng
@@ -95,7 +95,7 @@ def _fail(*_: Any) -> NoReturn:
     raise AssertionError
 
 
-def _whole_plans(beton: Beton, samples: np.ndarray) -> np.ndarray:
+def _whole_plans(beton: BetonSet, samples: np.ndarray) -> np.ndarray:
     """Plans (B, PLAN_LENGTH) of views that show all of each image."""
     heights, widths = beton.heights[samples], beton.widths[samples]
     nothing, sides = np.zeros(len(samples)), np.full(len(samples), SIDE)
@@ -108,22 +108,20 @@ def test_whole_photographs_are_libjpegs(images: Images, gpu_views: ModuleType) -
     decoder = gpu_views.RaggedDecoder(images, resample.BICUBIC, num_workers=2, device=CPU)
     beton, libjpeg, outcomes = images.beton, turbojpeg.JpegDecoder(), Counter[str]()
     assert (beton.modes == JPEG_MODE).all()
-    with beton.path.open("rb") as file:
-        for first in range(0, beton.num_samples, BATCH_SIZE):
-            samples = np.arange(first, min(first + BATCH_SIZE, beton.num_samples))
-            ids, stored = rng.pack_view_ids(0, samples, 0 * samples), np.empty((len(samples), STORED_LENGTH), np.int64)
-            images.locate(ids, stored)
-            decoded = decoder.decode(ids, stored, _whole_plans(beton, samples), SIDE)
-            for sample, row, is_left in zip(samples, decoded.images, decoded.left, strict=True):
-                height, width = int(beton.heights[sample]), int(beton.widths[sample])
-                encoded = read_at(file.fileno(), int(beton.sizes[sample]), int(beton.offsets[sample]))
-                status, wanted = libjpeg.decode(encoded, height, width)
-                assert status == 0
-                assert not is_left
-                at = row[tables.OFFSET]
-                ours = decoded.pixels.numpy()[at : at + 3 * height * width].reshape(height, width, 3)
-                np.testing.assert_array_equal(ours, wanted, err_msg=str(sample))
-                outcomes[list(SAVES)[sample % len(SAVES)]] += 1
+    for first in range(0, beton.num_samples, BATCH_SIZE):
+        samples = np.arange(first, min(first + BATCH_SIZE, beton.num_samples))
+        ids, stored = rng.pack_view_ids(0, samples, 0 * samples), np.empty((len(samples), STORED_LENGTH), np.int64)
+        images.locate(ids, stored)
+        decoded = decoder.decode(ids, stored, _whole_plans(beton, samples), SIDE)
+        for sample, row, is_left in zip(samples.tolist(), decoded.images, decoded.left, strict=True):
+            height, width = int(beton.heights[sample]), int(beton.widths[sample])
+            status, wanted = libjpeg.decode(images.stored_bytes(sample).tobytes(), height, width)
+            assert status == 0
+            assert not is_left
+            at = row[tables.OFFSET]
+            ours = decoded.pixels.numpy()[at : at + 3 * height * width].reshape(height, width, 3)
+            np.testing.assert_array_equal(ours, wanted, err_msg=str(sample))
+            outcomes[list(SAVES)[sample % len(SAVES)]] += 1
     print(dict(outcomes))
     assert outcomes.total() == beton.num_samples
     assert decoder.num_refused == 0
@@ -134,7 +132,7 @@ def test_whole_photographs_are_libjpegs(images: Images, gpu_views: ModuleType) -
 def test_whole_batches_are_the_cpus(images: Images, gpu_views: ModuleType) -> None:
     """Three views of each of 1,024 photographs, decoded, resampled, augmented, normalised, erased and mixed: all were equal."""
     augment = AugmentConfig(repeats=3, color_jitter=0.3, erase=0.25)
-    data = DataConfig(train=str(images.beton.path), batch_size=BATCH_SIZE, dtype="float32")
+    data = DataConfig(train=images.beton.name, batch_size=BATCH_SIZE, dtype="float32")
     of_cpu = CpuViews(images, Recipe(data, augment, 1, 3), SIDE, batch_size=BATCH_SIZE, num_workers=2, replace=_fail)
     on_device = Recipe(replace(data, decode="gpu"), replace(augment, device="gpu"), 1, 3)
     of_device = gpu_views.GpuViews(images, on_device, SIDE, batch_size=BATCH_SIZE, num_workers=2, replace=_fail, device=CPU)

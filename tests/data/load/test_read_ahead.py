@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deit_fast.data.format.beton_set import Stretch
+from deit_fast.data.format.mapped import map_file
 from deit_fast.data.load.page_order import ReadSchedule, cut_into_chunks, read_schedule, sample_stream
 from deit_fast.data.load.read_ahead import ReadAhead
 
@@ -47,7 +49,7 @@ def mapped(big_file: Path) -> np.memmap:
     return np.memmap(big_file, np.uint8, mode="r")
 
 
-def resident_bytes(mapped: np.memmap, start: int = 0, length: int | None = None) -> int:
+def resident_bytes(mapped: NDArray[np.uint8], start: int = 0, length: int | None = None) -> int:
     """Bytes of a mapped file's range that are in the page cache; start is a multiple of the page size."""
     length = len(mapped) - start if length is None else length
     pages = np.zeros(-(-length // mmap.PAGESIZE), np.uint8)
@@ -55,6 +57,11 @@ def resident_bytes(mapped: np.memmap, start: int = 0, length: int | None = None)
     address = ctypes.c_void_p(mapped.ctypes.data + start)
     assert library.mincore(address, ctypes.c_size_t(length), pages.ctypes.data_as(ctypes.c_char_p)) == 0
     return int((pages & 1).sum()) * mmap.PAGESIZE
+
+
+def num_descriptors(path: Path) -> int:
+    """How often this process has a file open."""
+    return sum(str(path) in str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink())
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -75,9 +82,14 @@ def schedule_of(rows: list[tuple[int, int, int, int]]) -> ReadSchedule:
     return ReadSchedule(*columns)
 
 
+def _ahead(path: Path, mapped: NDArray[np.uint8], schedule: ReadSchedule, **steps: int) -> ReadAhead:
+    """For a single file."""
+    return ReadAhead([Stretch(path, 1, 0, 0)], [mapped], schedule, **steps)
+
+
 def test_what_is_asked_for_comes_and_what_is_done_goes(big_file: Path, mapped: np.memmap) -> None:
     early, late = (4 * MB, 20 * MB, 0, 3), (40 * MB, 41 * MB, 8, 9)
-    ahead = ReadAhead(big_file, mapped, schedule_of([early, late]), steps_ahead=2, steps_behind=1)
+    ahead = _ahead(big_file, mapped, schedule_of([early, late]), steps_ahead=2, steps_behind=1)
     ahead.advance(0)
     # all 16 MB, though the kernel cuts a single request short; it may also take single pages away again at any time
     wait_until(lambda: resident_bytes(mapped, 4 * MB, 16 * MB) > 15 * MB)
@@ -98,7 +110,7 @@ def test_what_is_asked_for_comes_and_what_is_done_goes(big_file: Path, mapped: n
 def test_a_page_shared_with_a_range_in_use_stays(big_file: Path, mapped: np.memmap) -> None:
     page = mmap.PAGESIZE
     rows = [(0, 10 * page + 100, 0, 0), (10 * page + 100, 20 * page, 0, 5)]
-    ahead = ReadAhead(big_file, mapped, schedule_of(rows), steps_ahead=0, steps_behind=0)
+    ahead = _ahead(big_file, mapped, schedule_of(rows), steps_ahead=0, steps_behind=0)
     ahead.advance(0)
     wait_until(lambda: resident_bytes(mapped) == 20 * page)
     ahead.advance(1)
@@ -111,7 +123,7 @@ def test_a_page_shared_with_a_range_in_use_stays(big_file: Path, mapped: np.memm
 def test_pages_leave_memory_with_the_last_that_maps_them(big_file: Path, mapped: np.memmap) -> None:
     other = np.memmap(big_file, np.uint8, mode="r")  # as another rank's process has it
     schedule = schedule_of([(0, 4 * MB, 0, 0)])
-    ours, others = (ReadAhead(big_file, each, schedule, steps_ahead=0, steps_behind=0) for each in (mapped, other))
+    ours, others = (_ahead(big_file, each, schedule, steps_ahead=0, steps_behind=0) for each in (mapped, other))
     for ahead in (ours, others):
         ahead.advance(0)
     wait_until(lambda: resident_bytes(mapped) > 3 * MB)
@@ -130,7 +142,7 @@ def test_an_epoch_by_pages_reads_everything_within_the_window(big_file: Path, ma
     window_bytes, batch_size = 16 * MB, 20
     stream = sample_stream(chunks, seed=0, epoch=0, window_bytes=window_bytes)
     steps = np.arange(count) // batch_size
-    ahead = ReadAhead(big_file, mapped, read_schedule(chunks, stream, steps, count), steps_ahead=2, steps_behind=1)
+    ahead = _ahead(big_file, mapped, read_schedule(chunks, stream, steps, count), steps_ahead=2, steps_behind=1)
     most = 0
     for step in range(steps[-1] + 1):
         ahead.advance(step)
@@ -150,16 +162,10 @@ def test_an_epoch_by_pages_reads_everything_within_the_window(big_file: Path, ma
 
 def test_a_platform_without_the_calls_reads_as_ever(big_file: Path, mapped: np.memmap, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "posix_fadvise")
+    monkeypatch.delattr(mmap, "MADV_WILLNEED")
+    monkeypatch.delattr(mmap, "MADV_DONTNEED")
     schedule = schedule_of([(0, MB, 0, 0), (MB, 2 * MB, 1, 1)])
-
-    class PlainMap:
-        """A mapping as Python has it where there is no madvise."""
-
-        def __len__(self) -> int:
-            return FILE_BYTES
-
-    ahead = ReadAhead(big_file, mapped, schedule, steps_ahead=0, steps_behind=0)
-    monkeypatch.setattr(ahead, "_map", PlainMap())
+    ahead = _ahead(big_file, mapped, schedule, steps_ahead=0, steps_behind=0)
     for step in range(3):
         ahead.advance(step)
     ahead.close()
@@ -167,13 +173,53 @@ def test_a_platform_without_the_calls_reads_as_ever(big_file: Path, mapped: np.m
     assert mapped[:16].view(np.int64).tolist() == [0, 1]
 
 
-def test_an_error_in_the_thread_reaches_the_caller(big_file: Path, mapped: np.memmap) -> None:
-    ahead = ReadAhead(big_file, mapped, schedule_of([(0, MB, 0, 0), (MB, 2 * MB, 1, 1)]), steps_ahead=0, steps_behind=0)
+def test_an_error_in_the_thread_reaches_the_caller(big_file: Path, mapped: np.memmap, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = _ahead(big_file, mapped, schedule_of([(0, MB, 0, 0), (MB, 2 * MB, 1, 1)]), steps_ahead=0, steps_behind=0)
     ahead.advance(0)
-    os.close(ahead._file)
-    ahead.advance(1)
-    wait_until(lambda: ahead._error is not None)
-    with pytest.raises(OSError, match="Bad file descriptor"):
+
+    def fail(*_: object) -> None:
+        raise OSError("no advice today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fadvise", fail)
+        ahead.advance(1)
+        wait_until(lambda: ahead._error is not None)
+    with pytest.raises(OSError, match="no advice today"):
         ahead.advance(2)
-    ahead._file = os.open(big_file, os.O_RDONLY)
     ahead.close()
+
+
+def test_several_files_are_read_and_given_back_without_staying_open(big_file: Path, mapped: np.memmap, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    np.zeros(FILE_BYTES // 8, np.uint8).tofile(other)
+    with other.open("rb") as file:
+        os.fsync(file.fileno())
+        _drop(file.fileno())
+    memory = map_file(other)
+    start = 128 * MB  # of the other on the line
+    rows = [(4 * MB, 6 * MB, 0, 0), (start + MB, start + 2 * MB, 0, 0), (start + 3 * MB, start + 4 * MB, 1, 2)]
+    stretches = [Stretch(big_file, 1, 0, 0), Stretch(other, 1, 1, start)]
+    ahead = ReadAhead(stretches, [mapped, memory], schedule_of(rows), steps_ahead=0, steps_behind=0)
+    ahead.advance(0)
+    assert num_descriptors(other) == 0
+    wait_until(lambda: resident_bytes(mapped, 4 * MB, 2 * MB) == 2 * MB and resident_bytes(memory, MB, MB) == MB)
+    ahead.advance(1)
+    wait_until(lambda: resident_bytes(mapped) == 0 and resident_bytes(memory, 0, 3 * MB) == 0)
+    wait_until(lambda: resident_bytes(memory, 3 * MB, MB) == MB and num_descriptors(other) == 0)
+    other.unlink()  # which is no reason for an error
+    ahead.close()
+    assert resident_bytes(mapped) == 0
+
+
+def test_a_page_stays_while_the_same_file_is_shown_a_second_time(big_file: Path, mapped: np.memmap) -> None:
+    start = 128 * MB  # of the second showing on the line
+    rows = [(4 * MB, 8 * MB, 0, 0), (start + 6 * MB, start + 7 * MB, 0, 5)]
+    stretches = [Stretch(big_file, 1, 0, 0), Stretch(big_file, 1, 1, start)]
+    ahead = ReadAhead(stretches, [mapped, mapped], schedule_of(rows), steps_ahead=0, steps_behind=0)
+    ahead.advance(0)
+    wait_until(lambda: resident_bytes(mapped) == 4 * MB)
+    ahead.advance(1)
+    wait_until(lambda: resident_bytes(mapped) == MB)
+    assert resident_bytes(mapped, 6 * MB, MB) == MB
+    ahead.close()
+    assert resident_bytes(mapped) == 0

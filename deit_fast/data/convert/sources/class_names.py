@@ -14,7 +14,7 @@ from deit_fast.config import UserError
 from deit_fast.data.convert.sources.walk import entries_of
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
+def read_class_names(path: Path, option: str = "source.classes") -> tuple[str, ...]:
     """Class names from a UTF-8 text file, one per line, or the sorted names of the folders in a folder.
 
     A name may occur twice, as crane and maillot do in ImageNet's list.
@@ -22,26 +22,26 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     """
     try:
         if path.is_dir():
-            return _folder_names(path)
+            return _folder_names(path, option)
         names = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise UserError(f"source.classes={path}: not UTF-8 text: {error}") from error
+        raise UserError(f"{option}={path}: not UTF-8 text: {error}") from error
     except OSError as error:
-        raise UserError(f"source.classes={path}: cannot be read: {error.strerror}") from error
+        raise UserError(f"{option}={path}: cannot be read: {error.strerror}") from error
     names = [name.strip() for name in names]
     while names and not names[-1]:
         names.pop()
     if not names:
-        raise UserError(f"source.classes={path}: is empty: want a class name a line")
+        raise UserError(f"{option}={path}: is empty: want a class name a line")
     if "" in names:
-        raise UserError(f"source.classes={path}: line {names.index('') + 1} is blank: want a class name a line")
+        raise UserError(f"{option}={path}: line {names.index('') + 1} is blank: want a class name a line")
     return tuple(names)
 
 
-def _folder_names(path: Path) -> tuple[str, ...]:
+def _folder_names(path: Path, option: str) -> tuple[str, ...]:
     names = tuple(entries_of(path)[1])
     if not names:
-        raise UserError(f"source.classes={path}: has no folders: want one for each class, or a text file with their names")
+        raise UserError(f"{option}={path}: has no folders: want one for each class, or a text file with their names")
     return names
 
 

@@ -6,13 +6,13 @@ import glob
 import itertools
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deit_fast.config import UserError
 from deit_fast.data.convert.sources.accounts import LeftOut
 from deit_fast.data.convert.sources.walk import files_below
+from deit_fast.data.format.braces import expanded_braces, has_braces
 
 SPLIT_OF_WORD = {
     "train": "train",
@@ -25,8 +25,6 @@ SPLIT_OF_WORD = {
 }
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 PARQUET_ENDINGS = (".parquet",)
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MOST_SHARDS = 1_000_000
 
 
@@ -107,11 +105,11 @@ def shards_of_split(path: str, endings: tuple[str, ...], split: str = "auto") ->
 
 def _of_pattern(path: str, wanted: str) -> dict[str, Path]:
     """The files of a pattern by their names below its last folder before any wildcard."""
-    names = list(itertools.islice(_expanded(path), _MOST_SHARDS + 1))
+    names = list(itertools.islice(expanded_braces(path), _MOST_SHARDS + 1))
     if len(names) > _MOST_SHARDS:
         raise UserError(f"{path}: stands for more than {_MOST_SHARDS:,} shards; {wanted}")
     below = Path(path).parent
-    while glob.has_magic(str(below)) or _BRACES.search(str(below)):
+    while glob.has_magic(str(below)) or has_braces(str(below)):
         below = below.parent
     files = []
     for name in names:
@@ -121,24 +119,3 @@ def _of_pattern(path: str, wanted: str) -> dict[str, Path]:
             raise UserError(f"{path}: there is no {name}; {wanted}")
         files += found
     return {os.path.relpath(file, below): Path(file) for file in sorted(set(files))}
-
-
-def _expanded(pattern: str) -> Iterator[str]:
-    """Expands the braces of a pattern; {0000..0012} keeps its number of digits."""
-    match = _BRACES.search(pattern)
-    if match is None:
-        yield pattern
-        return
-    before, inner, after = pattern[: match.start()], match[1], pattern[match.end() :]
-    numbers = _RANGE.fullmatch(inner)
-    if numbers is None and "," not in inner:
-        yield from (f"{before}{{{inner}}}{rest}" for rest in _expanded(after))
-        return
-    if numbers is None:
-        parts: Iterator[str] = iter(inner.split(","))
-    else:
-        first, last = int(numbers[1]), int(numbers[2])
-        width = max(len(text) if text.startswith("0") else 0 for text in numbers.groups())
-        parts = (f"{number:0{width}d}" for number in range(first, last + 1) or range(first, last - 1, -1))
-    for part in parts:
-        yield from (f"{before}{part}{rest}" for rest in _expanded(after))
