@@ -7,7 +7,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from deit_fast.kernels.jpeg.vectors import Vector, load_vector
+from deit_fast.kernels.jpeg.vectors import Vector, Wide, load_vector, products
 
 CHUNK = 32  # pixels converted at a time
 
@@ -20,14 +20,22 @@ def _fixed(number: float) -> int:
     return int(number * (1 << _BITS) + 0.5)
 
 
-# Weights of red, green and blue, and what is added to their sum
-LUMA = (_fixed(0.29900), _fixed(0.58700), _fixed(0.11400), _HALF)
-BLUE_CHROMA = (-_fixed(0.16874), -_fixed(0.33126), _fixed(0.50000), _CENTRE)
-RED_CHROMA = (_fixed(0.50000), -_fixed(0.41869), -_fixed(0.08131), _CENTRE)
+# Weights of red and green, of blue and another colour (green, or blue again), since they must fit 16 bits; added to the sums
+LUMA = (_fixed(0.29900), _fixed(0.33700)), (_fixed(0.11400), _fixed(0.25000)), _HALF
+BLUE_CHROMA = (-_fixed(0.16874), -_fixed(0.33126)), (_fixed(0.25000), _fixed(0.25000)), _CENTRE
+RED_CHROMA = (-_fixed(0.08131), -_fixed(0.41869)), (_fixed(0.25000), _fixed(0.25000)), _CENTRE
 
 
 def _moved(builder, address, step, index):  # type: ignore[no-untyped-def]
     return builder.add(address, builder.mul(index, ir.Constant(index.type, step)))
+
+
+def _weighted(colours: tuple[Vector, Vector, Vector, Vector], weights: tuple[tuple[int, int], tuple[int, int], int]) -> Vector:
+    """16 levels, 8 bits, of 16-bit colours."""
+    first, second, added = weights
+    total = products(colours[0], colours[1], first) + products(colours[2], colours[3], second)
+    low, high = ((half + added) >> _BITS for half in total.halves)
+    return Wide(low, high).saturated().bounded(0, 255, 8)
 
 
 @intrinsic
@@ -40,11 +48,18 @@ def convert_row(typing_context, source, luma, blue_chroma, red_chroma, num_chunk
             place = _moved(builder, source, 3 * CHUNK, loop.index)
             first, second, third = (load_vector(builder, place, CHUNK * part, 8, CHUNK) for part in range(3))
             low, high = first.joined(second), third.joined(third)
-            colours = [low.shuffled(high, range(colour, 3 * CHUNK, 3)).unsigned(32) for colour in range(3)]
-            for target, weights in zip(targets, (LUMA, BLUE_CHROMA, RED_CHROMA), strict=True):
-                total = colours[0] * weights[0] + colours[1] * weights[1] + colours[2] * weights[2] + weights[3]
-                level = builder.trunc((total >> _BITS).value, ir.VectorType(ir.IntType(8), CHUNK))
-                Vector(builder, level).store(_moved(builder, target, CHUNK, loop.index))
+            for part in range(0, CHUNK, 16):
+                red, green, blue = (
+                    low.shuffled(high, range(3 * part + colour, 3 * (part + 16), 3)).unsigned(16) for colour in range(3)
+                )
+                ways = (
+                    ((red, green, blue, green), LUMA),
+                    ((red, green, blue, blue), BLUE_CHROMA),
+                    ((blue, green, red, red), RED_CHROMA),
+                )
+                for target, (colours, weights) in zip(targets, ways, strict=True):
+                    level = _weighted(colours, weights)
+                    level.store(_moved(builder, target, CHUNK, loop.index), part)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 5), codegen

@@ -11,9 +11,24 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from deit_fast.kernels.jpeg import idct
-from deit_fast.kernels.jpeg.idct import FRACTION_BITS, PASS_BITS, turned
-from deit_fast.kernels.jpeg.vectors import Vector, load_vector
+from deit_fast.kernels.jpeg.idct import (
+    C_0_298,
+    C_0_390,
+    C_0_541,
+    C_0_765,
+    C_0_899,
+    C_1_175,
+    C_1_501,
+    C_1_847,
+    C_1_961,
+    C_2_053,
+    C_2_562,
+    C_3_072,
+    FRACTION_BITS,
+    PASS_BITS,
+    turned,
+)
+from deit_fast.kernels.jpeg.vectors import Vector, load_vector, products
 
 RECIPROCAL, CORRECTION, SCALE = range(3)
 
@@ -42,32 +57,25 @@ def divisors(quantization: NDArray[np.uint16]) -> NDArray[np.uint16]:
 
 
 def _transform(x: list[Vector], is_first: bool) -> list[Vector]:
-    """One-dimensional transform of eight vectors of 16 bits."""
+    """One-dimensional transform of eight vectors of 16 bits, in which all sums of a block of levels fit."""
     shift = FRACTION_BITS - PASS_BITS if is_first else FRACTION_BITS + PASS_BITS
-    sums = [(x[i] + x[7 - i]).signed(32) for i in range(4)]
-    tmp7, tmp6, tmp5, tmp4 = ((x[i] - x[7 - i]).signed(32) for i in range(4))
+    sums = [x[i] + x[7 - i] for i in range(4)]
+    tmp7, tmp6, tmp5, tmp4 = (x[i] - x[7 - i] for i in range(4))
     tmp10, tmp13, tmp11, tmp12 = sums[0] + sums[3], sums[0] - sums[3], sums[1] + sums[2], sums[1] - sums[2]
-    z1 = (tmp12 + tmp13) * idct.C_0_541
-    even = z1 + tmp13 * idct.C_0_765, z1 + tmp12 * -idct.C_1_847
+    outer = tmp10 + tmp11, tmp10 - tmp11
+    first, middle = (v << PASS_BITS if is_first else v.rounded(PASS_BITS) for v in outer)
     z3, z4 = tmp4 + tmp6, tmp5 + tmp7
-    z5 = (z3 + z4) * idct.C_1_175
-    z1, z2, z3, z4 = (
-        (tmp4 + tmp7) * -idct.C_0_899,
-        (tmp5 + tmp6) * -idct.C_2_562,
-        z3 * -idct.C_1_961 + z5,
-        z4 * -idct.C_0_390 + z5,
+    odd = products(z3, z4, (C_1_175 - C_1_961, C_1_175)), products(z3, z4, (C_1_175, C_1_175 - C_0_390))
+    turned_ones = (
+        products(tmp7, tmp4, (C_1_501 - C_0_899, -C_0_899)) + odd[1],
+        products(tmp13, tmp12, (C_0_541 + C_0_765, C_0_541)),
+        products(tmp6, tmp5, (C_3_072 - C_2_562, -C_2_562)) + odd[0],
+        products(tmp5, tmp6, (C_2_053 - C_2_562, -C_2_562)) + odd[1],
+        products(tmp13, tmp12, (C_0_541, C_0_541 - C_1_847)),
+        products(tmp4, tmp7, (C_0_298 - C_0_899, -C_0_899)) + odd[0],
     )
-    odd = (
-        tmp7 * idct.C_1_501 + z1 + z4,
-        tmp6 * idct.C_3_072 + z2 + z3,
-        tmp5 * idct.C_2_053 + z2 + z4,
-        tmp4 * idct.C_0_298 + z1 + z3,
-    )
-    first, middle = tmp10 + tmp11, tmp10 - tmp11
-    outer = [v << PASS_BITS if is_first else v.rounded(PASS_BITS) for v in (first, middle)]
-    turning = [v.rounded(shift) for v in (*even, *odd)]
-    wide = [outer[0], turning[2], turning[0], turning[3], outer[1], turning[4], turning[1], turning[5]]
-    return [Vector(v.builder, v.builder.trunc(v.value, x[0].value.type)) for v in wide]
+    one, two, three, five, six, seven = (wide.rounded(shift).saturated() for wide in turned_ones)
+    return [first, one, two, three, middle, five, six, seven]
 
 
 def _high_half(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
