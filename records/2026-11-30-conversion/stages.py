@@ -40,6 +40,10 @@ def by_pillow(pixels):
     return encoded
 
 
+def shown_progressive(transcoder, own, encoded, size):
+    return own.show(*transcoder.sequential(encoded), *size)
+
+
 def main():
     files = sorted(Path(sys.argv[1]).rglob("*.jpg"))[: int((sys.argv[2:] or [200])[0])]
     scratch, transcoder = Scratch(), jpeg.Transcoder(optimize=False)
@@ -59,7 +63,7 @@ def main():
             if header.process == 0xC2:
                 found = timed("progressive: read the scans", read_progressive, encoded, header, scratch)
                 timed("progressive: write tiles", writer.from_coefficients, found)
-                timed("progressive: show", lambda data: own.show(*transcoder.sequential(data), *size), encoded)
+                timed("progressive: show", shown_progressive, transcoder, own, encoded, size)
             elif own.decode(encoded, *size) is not None:
                 timed("decode by our own decoder", own.decode, encoded, *size)
                 for table, definition in jpeg._definitions(header).items():
@@ -73,10 +77,10 @@ def main():
                 bits, nothing = transcoder._scratch["bits"], np.empty(0, np.int64)
                 starts, tokens = np.empty(num_mcus // interval + 1, np.int64), np.empty(1, np.uint32)
                 rest = (header.blocks, num_mcus)
-                timed("scan from one place", entropy.scan, bits, num_bytes, nothing, *rest, num_mcus, interval, tables, 0, tokens,
-                      starts, events)  # fmt: skip
-                timed("scan from two places", scan_halves.scan_halves, bits, num_bytes, *rest, interval, tables, room, marks,
-                      events)  # fmt: skip
+                scan = num_mcus, interval, tables, 0, tokens, starts, events
+                timed("scan from one place", entropy.scan, bits, num_bytes, nothing, *rest, *scan)
+                halves = interval, tables, room, marks, events
+                timed("scan from two places", scan_halves.scan_halves, bits, num_bytes, *rest, *halves)
             scale = 256 / max(size)
             small = timed("resample to 256", resize, pixels, *(max(1, round(side * scale)) for side in size))
             ours = timed("encode 256 by our own encoder", lambda image: encoder.encode(image)[0], small)
