@@ -35,6 +35,13 @@ def entry_of(found):  # type: ignore[no-untyped-def]
     return (found << 8 & 0xFF0000) | (found & 255) << 8 | (found & 255) + extra
 
 
+@compiled()
+def _long_entry(word, limits, offsets, symbols):  # type: ignore[no-untyped-def]
+    """The entry of a code that is not looked up; one that no scan has, of 15 bits of value, if there is none."""
+    found = symbol_of(word, limits, offsets, symbols)
+    return np.int64(0xFFFF << 16) if found < 0 else entry_of(found)
+
+
 @register_jitable(inline="always")
 def _restarted(at, count, resets, number):  # type: ignore[no-untyped-def]
     """Where the bits go on after a restart marker, -1 if the interval before does not end there."""
@@ -74,10 +81,7 @@ def dc_first(source, where, plan, low, tables, coefficients):  # type: ignore[no
         component, table = plan[block, 0], plan[block, 1]
         entry = np.int64(entries[table, word >> _WINDOW_SHIFT])
         if entry == 0:
-            found = symbol_of(word, limits[table], offsets[table], symbols[table])
-            if found < 0:
-                return False
-            entry = entry_of(found)
+            entry = _long_entry(word, limits[table], offsets[table], symbols[table])
         size = entry >> 16
         if size > MAX_DC_BITS:
             return False
@@ -151,10 +155,7 @@ def ac_first(source, where, first, last, low, tables, table, coefficients, masks
             count |= _56
             entry = np.int64(entries[word >> _WINDOW_SHIFT])
             if entry == 0:
-                found = symbol_of(word, limits, offsets, symbols)
-                if found < 0:
-                    return False
-                entry = entry_of(found)
+                entry = _long_entry(word, limits, offsets, symbols)
             size, run = entry >> 16 & 15, entry >> 20
             rest = word << _U(entry >> 8 & 255)
             word <<= _U(entry & 63)
@@ -178,6 +179,25 @@ def ac_first(source, where, first, last, low, tables, table, coefficients, masks
         if at * _8 > _U(num_bytes) * _8 + count:
             return False
     return _ends(at, count, num_bytes)
+
+
+@compiled(inlined=True)
+def _refined(bits, word, count, at, known, unit, coefficients, block):  # type: ignore[no-untyped-def]
+    """(word, count, at) after one more bit of those coefficients of a block that are known not to be 0."""
+    while known != _0:
+        if count == _0:
+            word = load(bits, at)
+            at += _U(7)
+            count = _56
+        place = ZIGZAG[trailing_zeros(known)]
+        known &= known - _1
+        # without branches: neither the bit nor the sign can be foretold
+        level = np.int64(coefficients[block, place])
+        sign = level >> 63
+        coefficients[block, place] = level + (((unit ^ sign) - sign) & -np.int64(word >> _63))
+        word <<= _1
+        count -= _1
+    return word, count, at
 
 
 @compiled()
@@ -211,10 +231,7 @@ def ac_refined(source, where, first, last, low, tables, table, coefficients, mas
                 count |= _56
                 entry = np.int64(entries[word >> _WINDOW_SHIFT])
                 if entry == 0:
-                    known_symbol = symbol_of(word, limits, offsets, symbols)
-                    if known_symbol < 0:
-                        return False
-                    entry = entry_of(known_symbol)
+                    entry = _long_entry(word, limits, offsets, symbols)
                 size, run = entry >> 16 & 15, entry >> 20
                 if size > 1:
                     return False
@@ -233,20 +250,7 @@ def ac_refined(source, where, first, last, low, tables, table, coefficients, mas
                         return False
                     if found != _0:
                         covered = remaining & ((found << _1) - _1)
-            known = covered & mask
-            while known != _0:
-                if count == _0:
-                    word = load(bits, at)
-                    at += _U(7)
-                    count = _56
-                place_in_block = ZIGZAG[trailing_zeros(known)]
-                known &= known - _1
-                # without branches: neither the bit nor the sign can be foretold
-                level = np.int64(coefficients[target, place_in_block])
-                sign = level >> 63
-                coefficients[target, place_in_block] = level + (((unit ^ sign) - sign) & -np.int64(word >> _63))
-                word <<= _1
-                count -= _1
+            word, count, at = _refined(bits, word, count, at, covered & mask, unit, coefficients, target)
             remaining &= ~covered
             if value != 0:
                 coefficients[target, ZIGZAG[trailing_zeros(found)]] = value
