@@ -173,6 +173,7 @@ def estimated_bytes(conversion: Conversion, num_trials: int = _TRIAL_SAMPLES) ->
 
     Also loads every compiled function before the fork, so that the workers need not.
     """
+    conversion.converter.warm_up()
     first, num_samples = conversion.all_samples.start, len(conversion.all_samples)
     samples = first + np.unique(np.linspace(0, num_samples - 1, min(num_trials, num_samples)).astype(np.int64))
     sizes = []

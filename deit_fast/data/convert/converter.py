@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +17,6 @@ from deit_fast.data.convert.pixels import (
     BadImage,
     check_size,
     decode,
-    encode_jpeg,
     max_pixels,
     one_line,
     stored_size,
@@ -27,15 +27,14 @@ from deit_fast.data.convert.transcode import (
     Transcoder,
     jpeg_size,
     read_header,
-    restart_interval,
-    sampling_mcu,
-    tiling_of,
     with_height,
 )
+from deit_fast.data.convert.transcode.encode import TileEncoder
 from deit_fast.data.format.beton import JPEG_MODE, RAW_MODE
 from deit_fast.data.format.layout import Tiling
 from deit_fast.kernels import crop, resample
 from deit_fast.kernels.histograms import histograms
+from deit_fast.kernels.jpeg.decode_image import ImageDecoder
 from deit_fast.kernels.jpeg.turbojpeg import OK, JpegDecoder, reason
 
 MAX_SIDE = {JPEG_MODE: 65500, RAW_MODE: 65535}  # libjpeg's limit; uint16 in the metadata
@@ -85,12 +84,24 @@ class Converter:
         self.config = config
         self._max_pixels = max_pixels(config)
         self._transcoder = Transcoder(optimize=config.optimize)
+        self._encoder = TileEncoder(config.jpeg_quality, config.subsampling, optimize=config.optimize)
+        self._own_decoder = ImageDecoder()
         self._decoder = JpegDecoder()
         self._scratch: tuple[NDArray[Any], ...] = (np.empty(0, np.uint8), np.empty(0, np.int32))
 
     def close(self) -> None:
         self._transcoder.close()
         self._decoder.close()
+
+    def warm_up(self) -> None:
+        """Loads, or compiles, what an image may need: processes that are forked afterwards then need not, each for itself."""
+        pixels = np.zeros((16, 16, 3), np.uint8)
+        for progressive in (False, True):
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "JPEG", progressive=progressive)
+            self._transcoder.transcode(file.getvalue())
+            histograms(self._decode_plain(file.getvalue()))
+        self._encoder.encode(self._resized(pixels, 8, 8))
 
     def convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
         """Converts an image as config asks: losslessly if it is a JPEG that needs no change, else by encoding it anew.
@@ -159,7 +170,10 @@ class Converter:
             transcoded = self._transcoder.transcode(encoded)
             stored = transcoded.encoded
             self._check_decodable(stored, transcoded.width, transcoded.height)
-            counts = histograms(self._decode_plain(stored)) if with_histograms else None
+            counts = None
+            if with_histograms:  # TurboJPEG might remark on what lies about the source's scan, and not on what is stored
+                pixels = self._show(encoded, transcoded.height, transcoded.width)
+                counts = histograms(self._decode_plain(stored) if pixels is None else pixels)
         except NotTranscodable as error:
             return str(error)
         if mode == "smart" and not self._is_worth_it(len(stored), transcoded.width, transcoded.height):
@@ -190,9 +204,19 @@ class Converter:
         pixels = np.array(decoded.pixels)  # a copy: Numba would compile all again for read-only arrays
         return pixels, _odd(refusal, decoded.kind), decoded.orientation
 
+    def _show(self, encoded: bytes, height: int, width: int) -> NDArray[np.uint8] | None:
+        """Pixels by our own decoder, in memory that the next call reuses; None for what is TurboJPEG's."""
+        found = self._own_decoder.decode(encoded, height, width)
+        if found is None and (sequential := self._transcoder.sequential(encoded)) is not None:
+            found = self._own_decoder.show(*sequential, height, width)
+        return found
+
     def _decode_plain(self, encoded: bytes) -> NDArray[np.uint8]:
         """Pillow's pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call reuses."""
         width, height = jpeg_size(encoded)
+        found = self._show(encoded, height, width)
+        if found is not None:
+            return found
         status, pixels = self._decoder.decode(encoded, height, width)
         if status != OK:
             read_header(encoded)  # raises the reason for kinds of JPEG that TurboJPEG does not know
@@ -214,11 +238,9 @@ class Converter:
     def _encode(self, pixels: NDArray[np.uint8], mode: str) -> StoredImage:
         height, width = pixels.shape[:2]
         if mode != "raw":
-            mcu_width, _ = sampling_mcu(self.config.subsampling)
-            interval = restart_interval(-(-width // mcu_width), mcu_width)
-            stored = encode_jpeg(Image.fromarray(pixels), self.config, interval)
+            stored, tiling = self._encoder.encode(pixels)
             if mode == "jpg" or self._is_worth_it(len(stored), width, height):
-                return StoredImage(stored, JPEG_MODE, width, height, tiling_of(stored), False, 1, None, None)
+                return StoredImage(stored, JPEG_MODE, width, height, tiling, False, 1, None, None)
         return StoredImage(pixels.tobytes(), RAW_MODE, width, height, None, False, 1, None, None)
 
 

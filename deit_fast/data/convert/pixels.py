@@ -191,17 +191,3 @@ def resize(image: Image.Image, size: tuple[int, int], interpolation: str) -> Ima
         if image.size != step:
             image = image.resize(step, Image.Resampling[interpolation.upper()])
     return image
-
-
-def encode_jpeg(image: Image.Image, config: WriteConfig, restart_interval: int) -> bytes:
-    """Encodes a baseline JPEG at config's quality and subsampling, with a restart marker after every restart_interval MCUs."""
-    buffer = io.BytesIO()
-    image.save(
-        buffer,
-        "JPEG",
-        quality=config.jpeg_quality,
-        subsampling=config.subsampling,
-        optimize=config.optimize,
-        restart_marker_blocks=restart_interval,
-    )
-    return buffer.getvalue()

@@ -35,6 +35,7 @@ REASONS = {
     DC_OUT_OF_RANGE: "DC coefficient out of range",
     TOO_SHORT: "the data end early",
     TOO_LONG: "bytes left over",
+    NO_CODE: "coefficient out of range",
 }
 
 ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -56,6 +57,17 @@ def load(typing_context, array, at):  # type: ignore[no-untyped-def]
         return builder.bswap(word)
 
     return types.uint64(array, types.uint64), codegen
+
+
+@intrinsic
+def load_at(typing_context, address):  # type: ignore[no-untyped-def]
+    """`load` from an address: for each array that is passed on to a function that is inlined, references are counted."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        word = builder.load(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), align=1)
+        return builder.bswap(word)
+
+    return types.uint64(types.uint64), codegen
 
 
 @intrinsic

@@ -236,3 +236,15 @@ def decode_streams(streams, count, plan, end_plan):  # type: ignore[no-untyped-d
                 end2, end_block2 = _word_at(stream2 + _8), _word_at(stream2 + _24)
             table2 = _word_at(place2 + _8)
     return False
+
+
+@compiled()
+def decode_on(stream, plan, end_plan):  # type: ignore[no-untyped-def]
+    """Decodes one stream on, from where its last blocks ended: at the bit that was written, with the DC values as they are.
+
+    Whether it is sound; arguments as for `decode_streams`.
+    """
+    place = _word_at(stream + _32)
+    at, used, block = place >> _3, place & _7, _word_at(stream + _16)
+    word, used, at, is_sound = _begin_block(_coming_bits(at) << used, used, at, plan, block, stream)
+    return _go_on(word, used, at, _1, plan, block, is_sound, stream, plan, end_plan)

@@ -60,7 +60,7 @@ def decode_window(encoded, header_bytes, lengths, length_bytes, grid, block, nee
     top, left, rows, columns = tiles.pixels_of(grid, block)
     if pixels.size < rows * columns * 3 or scratch.size < bytes_needed(grid[3], np.int64(encoded.size)):
         return UNSUPPORTED
-    _make_tables(encoded, facts, scratch)
+    make_tables(encoded, facts, scratch)
     wanted = need[0] - top, need[1] - top, need[2] - left, need[3] - left
     planes.find_ranges(facts, wanted, rows, columns, scratch)
     status = _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wanted, facts, scratch, pixels)
@@ -95,8 +95,8 @@ def judge_header(encoded, header_bytes, lengths, length_bytes, grid, block, need
 
 
 @compiled()
-def _make_tables(encoded, facts, scratch):  # type: ignore[no-untyped-def]
-    """Fills all of scratch that decoding blocks needs from the header."""
+def make_tables(encoded, facts, scratch):  # type: ignore[no-untyped-def]
+    """Fills all of scratch that decoding blocks needs from the facts of the header."""
     plan = part(scratch, PLAN, (6, 4), np.uint64)
     factors = part(scratch, FACTORS, (3, 8, 16), np.int16)
     part(scratch, TOO_LARGE, (16,), np.int16)[:] = 0

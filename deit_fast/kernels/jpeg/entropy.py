@@ -38,7 +38,8 @@ _TOKEN_SHIFT = np.uint64(64 - 26)
 
 
 @compiled()
-def _note(events, place, until, resume, action, difference):  # type: ignore[no-untyped-def]
+def note(events, place, until, resume, action, difference):  # type: ignore[no-untyped-def]
+    """Writes an event, see `scan`."""
     events[place, 0] = until
     events[place, 1] = resume
     events[place, 2] = action
@@ -76,7 +77,7 @@ def scan(bits, num_bytes, resets, blocks, num_mcus, source_interval, interval, t
                 num_resets += 1
                 source_left = source_interval
                 before[:] = 0
-            _note(events, num_events, end, position, RESTART if left == 0 else JOIN, 0)
+            note(events, num_events, end, position, RESTART if left == 0 else JOIN, 0)
             num_events += 1
             if left == 0:
                 starts[num_starts] = num_tokens
@@ -111,7 +112,7 @@ def scan(bits, num_bytes, resets, blocks, num_mcus, source_interval, interval, t
                 if size > MAX_DC_BITS:
                     return DC_OUT_OF_RANGE, mcu, num_events
                 end = np.int64(at * _8 - count)
-                _note(events, num_events, end, end + np.int64(used), dc, to_write)
+                note(events, num_events, end, end + np.int64(used), dc, to_write)
                 num_events += 1
             count -= used
             tokens[num_tokens] = ((4 + dc) << 26) | (size << 22) | extra
@@ -151,7 +152,7 @@ def scan(bits, num_bytes, resets, blocks, num_mcus, source_interval, interval, t
     end = np.int64(at * _8 - count)
     if num_bytes * 8 - end >= 8:
         return TOO_LONG, num_mcus - 1, num_events
-    _note(events, num_events, end, end, RESTART, 0)
+    note(events, num_events, end, end, RESTART, 0)
     starts[num_starts] = num_tokens
     return OK, num_mcus, num_events + 1
 
@@ -246,4 +247,4 @@ def recode(tokens, starts, recodings, bits, events):  # type: ignore[no-untyped-
         end = np.int64(at * _8 + fill)
         bits[at] = word >> _56
         at += (fill + _7) >> _3
-        _note(events, interval, end, np.int64(at * _8), RESTART, 0)
+        note(events, interval, end, np.int64(at * _8), RESTART, 0)

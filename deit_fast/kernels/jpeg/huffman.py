@@ -40,7 +40,7 @@ class CodeTables:
 
     def define(self, table: int, definition: bytes) -> bool:
         """Whether a definition (16 counts of codes by length, then the symbols) is sound; then it is the table's."""
-        return bool(_define(np.frombuffer(definition, np.uint8), table < 4, self.lengths[table], self.codes[table]))
+        return bool(define(np.frombuffer(definition, np.uint8), table < 4, self.lengths[table], self.codes[table]))
 
 
 class HuffmanTables(CodeTables):
@@ -63,7 +63,7 @@ class HuffmanTables(CodeTables):
             if not super().define(table, definition):
                 return False
             bits = np.frombuffer(definition, np.uint8)
-            _invert(bits, self.codes[table], self.single[table], self.limits[table], self.offsets[table], self.symbols[table])
+            invert(bits, self.codes[table], self.single[table], self.limits[table], self.offsets[table], self.symbols[table])
             if table >= 4:
                 _find_steps(self.single[table], self.steps[table - 4])
             self._definitions[table] = definition
@@ -71,7 +71,8 @@ class HuffmanTables(CodeTables):
 
 
 @compiled()
-def _define(definition, is_dc, lengths, codes):  # type: ignore[no-untyped-def]
+def define(definition, is_dc, lengths, codes):  # type: ignore[no-untyped-def]
+    """Whether a definition (16 counts by length, then the symbols) is sound; writes lengths and codes (256,) by symbol."""
     lengths[:] = 0
     code = 0
     place = 16
@@ -92,7 +93,8 @@ def _define(definition, is_dc, lengths, codes):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _invert(definition, codes, single, limits, offsets, symbols):  # type: ignore[no-untyped-def]
+def invert(definition, codes, single, limits, offsets, symbols):  # type: ignore[no-untyped-def]
+    """Fills one table's rows of what finds symbols, see `HuffmanTables`, from a sound definition and its codes."""
     single[:] = 0
     limits[:] = 0
     place = 0

@@ -45,7 +45,7 @@ def _transform(x: list[Vector], shift: int) -> list[Vector]:
     return [wide.rounded(shift).saturated() for wide in sums + differences[::-1]]
 
 
-def _turned(rows: list[Vector]) -> list[Vector]:
+def turned(rows: list[Vector]) -> list[Vector]:
     """Rows of two 8 x 8 blocks side by side, as their columns: three times, vector i is interleaved with vector i + 4."""
     for _ in range(3):
         rows = [rows[i].unpacked(rows[i + 4], half) for i in range(4) for half in (0, 1)]
@@ -79,7 +79,7 @@ def transform_blocks(typing_context, first, second, quantization, first_target, 
         found = ((rows[0] + LARGE) & ~(2 * LARGE - 1)) | load_vector(builder, too_large, 0, 16, 16)
         found.store(too_large)
         columns = _transform(rows, FRACTION_BITS - PASS_BITS)
-        lines = _turned_levels(_transform(_turned(columns), FRACTION_BITS + PASS_BITS + 3))
+        lines = _turned_levels(_transform(turned(columns), FRACTION_BITS + PASS_BITS + 3))
         for number, target in enumerate((first_target, second_target)):
             for row in range(8):
                 start = 16 * number + row % 2 * 8

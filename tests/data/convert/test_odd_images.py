@@ -22,6 +22,7 @@ from deit_fast.data.convert import converter as converting
 from deit_fast.data.convert import pixels
 from deit_fast.data.convert.converter import Converter
 from deit_fast.data.convert.pixels import BadImage, decode
+from deit_fast.data.convert.transcode.encode import TileEncoder
 from deit_fast.data.examine.verify import check_beton
 from tests.data.convert.test_metadata import BROKEN, XMP, png_chunk, tiff, with_app1, with_chunks
 from tests.data.convert.test_transcode import cjpeg, needs_programs
@@ -217,7 +218,7 @@ def _raise(error: BaseException) -> Callable[..., Any]:
 )
 def test_any_exception_is_of_the_image_that_raises_it(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     content = encoded(PICTURE, "PNG")
-    for place, name in ((Image.Image, "convert"), (converting, "histograms"), (converting, "encode_jpeg")):
+    for place, name in ((Image.Image, "convert"), (converting, "histograms"), (TileEncoder, "encode")):
         with monkeypatch.context() as patch, pytest.raises(BadImage) as caught:
             patch.setattr(place, name, _raise(error))
             Converter(WriteConfig()).convert(0, "cat/x.png", content, True)

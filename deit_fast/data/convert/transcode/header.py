@@ -5,6 +5,7 @@ Refuses damaged JPEGs, and kinds that are not transcoded.
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 
 from deit_fast.kernels.jpeg.segments import CUT_OFF, NO_MARKER, START_OF_SCAN, WRONG_LENGTH, next_segment
 
-TRANSFORMED = {0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic progressive"}  # start-of-frame markers
+PROGRESSIVE = 0xC2
+TRANSFORMED = {PROGRESSIVE: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic progressive"}  # start-of-frame markers
 _UNSUPPORTED = {0xC3: "lossless", **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical or lossless")}
 _EXTENSIONS = {0xF7: "JPEG-LS", 0xF8: "JPEG-LS"}  # among the markers reserved for extensions
+_USUAL = frozenset((0xC0, 0xC2, 0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
 _OTHER_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # except restart markers, which may lie in a scan's data
 _LINE_COUNT = b"\xff\xdc\x00\x04"  # the segment of two bytes after the first scan that gives the frame's height
 _MAX_SIDE = 65500  # libjpeg's limit
@@ -62,20 +65,20 @@ class Header:
     is_complete: bool
     header_bytes: int
 
-    @property
+    @functools.cached_property
     def mcu(self) -> tuple[int, int]:
         """Width and height in pixels; with a single component an MCU is one block, whatever the sampling factors."""
         if len(self.components) == 1:
             return 8, 8
         return 8 * max(c.horizontal for c in self.components), 8 * max(c.vertical for c in self.components)
 
-    @property
+    @functools.cached_property
     def grid(self) -> tuple[int, int]:
         """Number of MCUs in a row, and of rows."""
         mcu_width, mcu_height = self.mcu
         return -(-self.width // mcu_width), -(-self.height // mcu_height)
 
-    @property
+    @functools.cached_property
     def blocks(self) -> NDArray[np.int64]:
         """Component, DC table and AC table (from 4 on) of each block of an MCU, (b, 3)."""
         blocks = []
@@ -88,9 +91,16 @@ def segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of the data of each segment up to the first start of scan."""
     if encoded[:2] != b"\xff\xd8":
         raise NotTranscodable("no JPEG: it does not start with FF D8")
-    at = 2
+    at, size = 2, len(encoded)
     while True:
-        marker, start, end = _next_segment(encoded, at, len(encoded))
+        # the usual segment in a few steps: headers are read for every image
+        if at + 4 <= size and encoded[at] == 0xFF and encoded[at + 1] in _USUAL:
+            end = at + 2 + (encoded[at + 2] << 8 | encoded[at + 3])
+            if at + 4 <= end <= size:
+                yield encoded[at + 1], at + 4, end
+                at = end
+                continue
+        marker, start, end = _next_segment(encoded, at, size)
         if marker == NO_MARKER:
             raise NotTranscodable(f"damaged: no marker at byte {at}")
         if marker == CUT_OFF:
@@ -110,9 +120,11 @@ def segments(encoded: bytes) -> Iterator[tuple[int, int, int]]:
         at = end
 
 
-def _tables(data: bytes, kind: str) -> Iterator[tuple[int, bytes]]:
+@functools.lru_cache(maxsize=1024)  # most images of a set have the tables of others
+def _tables(data: bytes, kind: str) -> tuple[tuple[int, bytes], ...]:
     """First byte and definition of each quantisation or Huffman table of a segment."""
     at = 0
+    found = []
     while at < len(data):
         if kind == "quantisation":
             size = 128 if data[at] >> 4 else 64
@@ -122,10 +134,12 @@ def _tables(data: bytes, kind: str) -> Iterator[tuple[int, bytes]]:
             is_legal = data[at] & 0xEC == 0 and size <= 16 + 256
         if not is_legal or at + 1 + size > len(data):
             raise NotTranscodable(f"damaged: {kind} table")
-        yield data[at], data[at + 1 : at + 1 + size]
+        found.append((data[at], data[at + 1 : at + 1 + size]))
         at += 1 + size
+    return tuple(found)
 
 
+@functools.lru_cache(maxsize=1024)
 def _frame(marker: int, data: bytes) -> tuple[int, int, int, tuple[Component, ...]]:
     """Precision, width, height and components of a start of frame."""
     if marker in _UNSUPPORTED:
@@ -157,6 +171,7 @@ def _frame(marker: int, data: bytes) -> tuple[int, int, int, tuple[Component, ..
     return precision, width, height, components
 
 
+@functools.lru_cache(maxsize=1024)
 def _scan(data: bytes, process: int, components: tuple[Component, ...]) -> tuple[Component, ...]:
     """Components of a start of scan, with their Huffman tables."""
     if not data or len(data) != 4 + 2 * data[0] or not 1 <= data[0] <= len(components):
