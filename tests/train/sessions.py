@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -26,11 +26,18 @@ _forks.set_forkserver_preload(["tests.train.preload", "tests.train.sessions"])
 class Session:
     """`deit-fast *words` on some ranks of this machine, which meet as torchrun lets them; stderr goes into a file.
 
-    output: where stdout goes. full: once this file is there, stdout and stderr go to a disk that is full.
+    output: where stdout goes. full: once this file is there, stdout and stderr go to a disk that is full. program: a function
+    of a module that takes the words, in the place of deit-fast.
     """
 
     def __init__(
-        self, words: Sequence[str], stderr: Path, num_ranks: int = 1, output: str = os.devnull, full: Path | None = None
+        self,
+        words: Sequence[str],
+        stderr: Path,
+        num_ranks: int = 1,
+        output: str = os.devnull,
+        full: Path | None = None,
+        program: Callable[[list[str]], int | None] | None = None,
     ) -> None:
         self._stderr = stderr
         if stderr.is_file() or not stderr.exists():  # else a pipe or a terminal
@@ -38,7 +45,8 @@ class Session:
         self.ranks: list[BaseProcess] = []
         port = free_port()
         for rank in range(num_ranks):
-            process = _forks.Process(target=_be_rank, args=(list(words), output, stderr, full, rank, num_ranks, port))
+            arguments = program, list(words), output, stderr, full, rank, num_ranks, port
+            process = _forks.Process(target=_be_rank, args=arguments)
             process.start()
             self.ranks.append(process)
 
@@ -77,7 +85,16 @@ def free_port() -> int:
     return port
 
 
-def _be_rank(words: list[str], output: str, stderr: Path, full: Path | None, rank: int, num_ranks: int, port: int) -> None:
+def _be_rank(
+    program: Callable[[list[str]], int | None] | None,
+    words: list[str],
+    output: str,
+    stderr: Path,
+    full: Path | None,
+    rank: int,
+    num_ranks: int,
+    port: int,
+) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the server ignores it
     _lead_output_to(output, str(stderr))
     # those that the server made think that they are at the places of its files
@@ -90,7 +107,7 @@ def _be_rank(words: list[str], output: str, stderr: Path, full: Path | None, ran
         os.environ.update({name: str(value) for name, value in {**place, **meeting}.items()})
     from deit_fast.__main__ import main
 
-    sys.exit(main(words))
+    sys.exit((program or main)(words))
 
 
 def _lead_output_to(stdout: str, stderr: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +12,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from deit_fast.train.dist import joined_world
 from tests.train.learners import STEPS, copied_weights, distilling, losses_of, random_batch, small_learner
-from tests.train.sessions import free_port
+from tests.train.sessions import Session
 
 _PLAIN: dict[str, Any] = {"model.drop_path": 0.0, "optim.name": "sgd", "optim.momentum": 0.0, "optim.weight_decay": 0.0}
 
@@ -191,35 +189,29 @@ def test_waiting_would_be_found(wait: Callable[[torch.Tensor], object]) -> None:
         learner.step.read()
 
 
-_RANK = """
-import os, sys, torch, torch.distributed
-from deit_fast.train.dist import joined_world
-from tests.train.learners import STEPS, copied_weights, random_batch, small_learner
-folder, *compressions = sys.argv[1:]
-with joined_world("cpu") as world:
-    for compression in compressions:
-        torch.manual_seed(0)
-        options = {
-            "model.drop_path": 0.0, "optim.name": "sgd", "optim.momentum": 0.0, "optim.weight_decay": 0.0, "optim.lr": 1.0,
-            "schedule.min_lr": 1.0, "train.gradient_compression": compression, "train.accumulate": 1 + (compression == "off"),
-        }
-        learner = small_learner(options, world=world)
-        before = copied_weights(learner)
-        learner.train_on(random_batch(world.rank), 0, 0)
-        window = learner.step.read()
-        gradients = {name: before[name] - value for name, value in copied_weights(learner).items()}
-        torch.save((gradients, window.loss, window.top1), f"{folder}/{compression}{world.rank}")
-"""
+def take_a_step(words: list[str]) -> None:
+    """Of one of two ranks, for each way to compress gradients. words: the folder of the results, then the ways."""
+    folder, *compressions = words
+    with joined_world("cpu") as world:
+        for compression in compressions:
+            torch.manual_seed(0)
+            options = {
+                "model.drop_path": 0.0, "optim.name": "sgd", "optim.momentum": 0.0, "optim.weight_decay": 0.0, "optim.lr": 1.0,
+                "schedule.min_lr": 1.0, "train.gradient_compression": compression,
+                "train.accumulate": 1 + (compression == "off"),
+            }  # fmt: skip
+            learner = small_learner(options, world=world)
+            before = copied_weights(learner)
+            learner.train_on(random_batch(world.rank), 0, 0)
+            window = learner.step.read()
+            gradients = {name: before[name] - value for name, value in copied_weights(learner).items()}
+            torch.save((gradients, window.loss, window.top1), f"{folder}/{compression}{world.rank}")
 
 
 @pytest.mark.slow
 def test_two_ranks_take_the_step_of_both_batches(tmp_path: Path) -> None:
-    script = tmp_path / "rank.py"
-    script.write_text(_RANK)
-    program = ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}")
-    words = (str(script), str(tmp_path), "off", "bf16")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # for what the script takes from tests
-    subprocess.run([sys.executable, *program, *words], check=True, timeout=240, capture_output=True, env=environment)
+    both = Session([str(tmp_path), "off", "bf16"], tmp_path / "stderr.txt", 2, program=take_a_step)
+    assert both.wait() == 0, both.stderr
     alone = small_learner(_PLAIN)
     batches = [random_batch(rank) for rank in range(2)]
     logits = alone.model(torch.cat([batch.images for batch in batches]))
