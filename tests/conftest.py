@@ -22,15 +22,20 @@ hypothesis.settings.load_profile("deit_fast")
 
 
 IS_SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+if IS_SIMULATED:
+    from tests.turns import take_turns
+
+    take_turns()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves tests marked simulator to a process that has the simulator (tests/test_in_the_simulator.py starts it), and skips
-    those marked gpu where there is no CUDA device; PyTorch is imported only if there are such tests."""
+    """Leaves tests marked simulator to a process that has the simulator (tests/test_in_the_simulator.py starts it), puts those
+    marked long first, and skips those marked gpu where there is no CUDA device; PyTorch is imported only if there are such."""
     if not IS_SIMULATED:
         others = [item for item in items if item.get_closest_marker("simulator")]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

@@ -144,6 +144,7 @@ def copy(tmp_path: Path) -> Path:
     return copy_of_package(tmp_path)
 
 
+@pytest.mark.long
 def test_an_operation_is_a_row_and_its_reference(copy: Path) -> None:
     """One of each kind: by level, with a level function of its own; and with a loop, and a form for the GPU."""
     pytest.importorskip("numba_cuda")

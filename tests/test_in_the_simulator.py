@@ -13,6 +13,7 @@ PROJECT = Path(__file__).parents[1]
 FOLDERS = (["tests/kernels/cuda"], ["tests/data/load/device", "tests/train/device"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_kernels_give_what_the_cpu_gives() -> None:

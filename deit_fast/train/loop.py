@@ -25,8 +25,10 @@ def train(config: RunConfig, planning: Planning, command: Sequence[str] = ()) ->
     """Trains a run from its first step, or its last checkpoint, to its end, as described in `plan.training.train`."""
     clock = Clock()
     check_training(config, world_size_of_environment())
-    is_resumed = run_folder.resumes(config)
+    is_here_resumed = run_folder.resumes(config)
     with joined_world(config.train.device) as world, Stop(world) as stop, run_folder.folder_of_run(config, world) as folder:
+        # torchrun counts the restarts of a node: one whose ranks start anew because another node's have died counts none
+        is_resumed = any(world.gather(is_here_resumed))
         found = run_folder.load_newest(folder / "checkpoints") if is_resumed else None
         run_folder.check_same_place(world.gather(found and found[1].name), folder)
         config = planning.settle(world, clock, folder, found and found[0])

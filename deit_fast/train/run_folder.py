@@ -70,7 +70,7 @@ def _new_folder(name: str) -> Path:
 
 
 def resumes(config: RunConfig) -> bool:
-    """Whether a session resumes the run in its folder: if asked to, or if torchrun restarts its ranks.
+    """Whether this rank resumes the run in its folder: if asked to, or if torchrun restarts it. If one does, all do.
 
     Raises UserError if torchrun may restart them and run.dir is empty, so that they could not find the folder again.
     """

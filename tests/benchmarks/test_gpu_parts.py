@@ -46,7 +46,7 @@ def test_no_part_costs_the_others_their_results() -> None:
         "cpu",
         begin_before=time.monotonic() + 300,
         end_before=time.monotonic() + 300,
-        part_seconds=30,
+        part_seconds=3,
         report=lambda name, _: shown.append(name),
     )
     assert shown == list(results) == ["first", "fails", "ends", "reads", "waits", "last"]
@@ -56,7 +56,7 @@ def test_no_part_costs_the_others_their_results() -> None:
     assert "in fails" in results["fails"]["traceback"]
     assert results["ends"] == {"failed": "its process ended (exit code 7)"}
     assert results["reads"]["before"] == ["first", "fails", "ends"]
-    assert results["waits"]["failed"].startswith("not done after 30 s, given up")
+    assert results["waits"]["failed"].startswith("not done after 3 s, given up")
     assert results["last"] == {"seed": 5}
 
 

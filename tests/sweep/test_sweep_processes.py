@@ -229,6 +229,7 @@ def test_ctrl_c_leaves_checkpoints_from_which_it_goes_on(digits: Path, tmp_path:
     assert [(e["epoch"], e["step"]) for e in starts] == [(0, 0), (stopped[0]["epoch"], stopped[0]["step"])]
 
 
+@pytest.mark.long
 @SLOW
 @pytest.mark.timeout(600)
 def test_points_as_jobs(digits: Path, tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ def _only_run(cwd: Path) -> Path:
     return found[0] if found else cwd / "none"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_under_torchrun(digits: Path, tmp_path: Path) -> None:
     """Output that goes to a pipe whose reader ends; then the end of the terminal, to which nohup had torchrun deaf."""

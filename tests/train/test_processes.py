@@ -157,11 +157,12 @@ def test_two_ranks_are_one_with_the_doubled_batch(digits: Path, tmp_path: Path) 
     np.testing.assert_allclose(losses("mixed"), losses("one")[32:], rtol=1e-5)
 
 
+@pytest.mark.long
 @SLOW
 @pytest.mark.timeout(400)
 def test_two_nodes_go_on_after_the_death_of_a_worker(digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    words = _arguments(digits, folder, "--data.batch_size=32", "--train.epochs=6", "--train.checkpoint_steps=5")
+    words = _arguments(digits, folder, "--data.batch_size=32", "--train.epochs=4", "--train.checkpoint_steps=5")
     port = free_port()
     nodes = [
         subprocess.Popen(
@@ -182,7 +183,8 @@ def test_two_nodes_go_on_after_the_death_of_a_worker(digits: Path, tmp_path: Pat
     workers[1][0].send_signal(signal.SIGKILL)
     outcomes = [node.communicate(timeout=240) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outcomes
-    assert json.loads((folder / "summary.json").read_text())["epoch"] == 5
+    assert not any("finds no checkpoint" in stderr for _, stderr in outcomes), outcomes  # the first restart goes on
+    assert json.loads((folder / "summary.json").read_text())["epoch"] == 3
     starts = [22 * e["epoch"] + e["step"] for e in events_of(folder, "start")]
     assert len(starts) >= 2
     assert starts[-1] >= 25

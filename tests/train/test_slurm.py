@@ -205,6 +205,7 @@ def test_notice_ends_every_rank_with_a_checkpoint_and_status_0(
     assert ("".join(lines) + rest).count("rank 0 starts") == 1  # not restarted
 
 
+@pytest.mark.long
 @SLOW
 def test_interrupted_job_is_requeued_and_comes_to_its_end(digits: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"

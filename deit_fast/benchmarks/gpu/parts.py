@@ -22,6 +22,7 @@ MakeParts = Callable[[RunConfig, World, Results], dict[str, Part]]
 Report = Callable[[str, dict[str, Any]], None]
 
 NO_TIME = "no time left"
+_START_SECONDS = 120.0  # for a process to import what parts need and to join its device, which is no part's time
 _LONGEST_LINE = 300
 _LONGEST_TRACEBACK = 4000
 
@@ -91,8 +92,8 @@ def run_apart(
 ) -> Results:
     """The results of the parts, run in another process; where that ends early or stands still, in one more.
 
-    A part that has neither ended nor failed after part_seconds, or before end_before, is given up. Both times: in
-    time.monotonic()'s seconds. device: for `joined_world`.
+    A part that has neither ended nor failed after part_seconds, or before end_before, is given up; so is one whose process
+    does not start. begin_before and end_before: in time.monotonic()'s seconds. device: for `joined_world`.
     """
     results: Results = {}
     names = tuple(make_parts(config, World(0, 1, torch.device(device)), {}))
@@ -122,14 +123,18 @@ def run_apart(
 def _follow(connection: Connection, results: Results, end_before: float, part_seconds: float, report: Report) -> str:
     """Takes results until the process ends; gives what is wrong where it does not.
 
-    It ends by itself after the last part, or where its device is of no more use.
+    It says first that it has started. It ends by itself after the last part, or where its device is of no more use.
     """
-    while connection.poll(seconds := max(0.0, min(part_seconds, end_before - time.monotonic()))):
+    limit = _START_SECONDS
+    while connection.poll(seconds := max(0.0, min(limit, end_before - time.monotonic()))):
         try:
-            name, results[name] = connection.recv()
+            message = connection.recv()
         except EOFError:
             return ""
-        report(name, results[name])
+        limit = part_seconds
+        if message is not None:
+            name, results[name] = message
+            report(name, results[name])
     return f"not done after {seconds:.0f} s, given up"
 
 
@@ -137,4 +142,5 @@ def _work(
     connection: Connection, make_parts: MakeParts, config: RunConfig, device: str, results: Results, begin_before: float
 ) -> None:
     with joined_world(device) as world:
+        connection.send(None)
         run_parts(make_parts(config, world, results), results, begin_before, lambda *result: connection.send(result))

@@ -238,21 +238,31 @@ def test_a_killed_process_loses_nothing(server: Server, beton: Path, tmp_path: P
     assert later and min(later) >= 300_000
 
 
+def record_and_stop(itself: copy.Copy, state: Any, *where: Any) -> None:
+    """Records, and stops once there is as much as the test wants, until it kills the process."""
+    _RECORD(itself, state, *where)
+    if state.num_done >= 200_000:
+        time.sleep(600)
+
+
 def test_another_process_goes_on_where_one_was_killed(
     server: Server, beton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = data(server, tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(copy.Copy, "_record", slow_record)
+        patch.setattr(copy.Copy, "_record", record_and_stop)
         first = started(config, 200_000)
     second = FORK.Process(target=copied, args=(config,))
     second.start()
-    time.sleep(0.2)
+    said = ""
+    while "waits for another process, which copies http" not in said:
+        time.sleep(0.001)
+        said += capfd.readouterr().err
+        assert second.is_alive()
     first.kill()
     first.join()
     second.join()
     assert second.exitcode == 0
-    assert "waits for another process, which copies http" in capfd.readouterr().err
     path = next((tmp_path / "cache").rglob("set.beton"))
     assert is_copy(path, beton)
 

@@ -127,6 +127,7 @@ def test_whole_photographs_are_libjpegs(images: Images, gpu_views: ModuleType) -
     assert decoder.num_refused == 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_whole_batches_are_the_cpus(images: Images, gpu_views: ModuleType) -> None:

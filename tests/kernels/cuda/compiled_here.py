@@ -6,10 +6,13 @@ here, and whole batches take seconds. What threads owe each other is for the sim
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import mmap
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
@@ -21,6 +24,7 @@ from numba.extending import models, overload_attribute, register_model, typeof_i
 
 from deit_fast.data import load
 from deit_fast.kernels import cuda as kernels
+from deit_fast.kernels.cached import cached, sources_stamp
 from deit_fast.kernels.transpose import void_pointer
 
 LAYER = "deit_fast.kernels.cuda.driver"
@@ -60,9 +64,23 @@ class _BlockIndexType(types.Dummy):
 
 
 _BLOCK_INDEX_TYPE = _BlockIndexType("block index")
-_block = np.zeros(1, np.int32)
-_BLOCK_AT = _block.ctypes.data
+_BLOCK_AT = 1 << 38  # the same in each process: compiled code holds it, and is cached
 register_model(_BlockIndexType)(models.OpaqueModel)
+
+
+def _mapped(address: int) -> np.ndarray:
+    """A number (1,) int32 at an address where nothing lies yet."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE
+    found = libc.mmap(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+    assert found == address, ctypes.get_errno()
+    return np.ctypeslib.as_array((ctypes.c_int32 * 1).from_address(address))
+
+
+_MAP_FIXED_NOREPLACE = 0x100000
+_block = _mapped(_BLOCK_AT)
 
 
 @typeof_impl.register(_BlockIndex)
@@ -86,7 +104,10 @@ def _layer() -> ModuleType:
     """In the place of `kernels.cuda.driver`."""
 
     def decorated(function: Any) -> Any:
-        return numba.njit(error_model="numpy")(function)
+        function.__qualname__ = f"here.{function.__qualname__}"  # files in the cache are not those for a GPU
+        dispatcher = cached(function, error_model="numpy")
+        dispatcher._cache._cache_file._source_stamp += sources_stamp(Path(__file__))
+        return dispatcher
 
     def launch(function: Any, blocks: int, threads: int, *arguments: Any) -> None:
         for block in range(blocks):

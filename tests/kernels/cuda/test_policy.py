@@ -103,6 +103,16 @@ def test_views_smaller_than_neighbourhoods(size: tuple[int, int], device: str) -
     assert_equal_but_for_rotation(made, of_cpu(steps, views, BICUBIC), steps[:, 0, 0] == CODES["rotate"])
 
 
+@on_devices
+def test_views_large_enough_to_be_equalized(device: str) -> None:
+    """One with fewer pixels than levels stays as it is."""
+    views = np.stack([picture(number, 24, 25) for number in range(2)])
+    steps = np.full((2, 1, 2), (CODES["equalize"], 0.0))
+    wanted = of_cpu(steps, views, BICUBIC)
+    assert (wanted != views).any((1, 2, 3)).all()
+    np.testing.assert_array_equal(of_device(steps, views, BICUBIC, device), wanted)
+
+
 def drawn_on_cpu(policy: policies.Policy, ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(B, S, 2): code and argument of each step."""
     drawn, arguments = np.empty((len(ids), policy.num_steps), np.int32), np.empty((len(ids), policy.num_steps))
