@@ -25,6 +25,7 @@ from deit_fast.data.format.part import Part
 
 _PARTS_IN_HAND = 2  # per worker: one that it converts, one that waits for its position
 _TRIAL_SAMPLES = 16
+_LARGE_SET = 10_000  # images; compiling for a small set might take longer than its conversion
 
 
 class Conversion:
@@ -171,10 +172,12 @@ def _refuse_bad(part: Part, config: WriteConfig) -> None:
 def estimated_bytes(conversion: Conversion, num_trials: int = _TRIAL_SAMPLES) -> int:
     """Estimated bytes of the beton, from a few images spread evenly over it.
 
-    Also loads every compiled function before the fork, so that the workers need not.
+    Also loads the compiled functions that these images need before the fork, so that the workers need not; for a large set, in
+    which some image will need them, all.
     """
-    conversion.converter.warm_up()
     first, num_samples = conversion.all_samples.start, len(conversion.all_samples)
+    if num_samples >= _LARGE_SET:
+        conversion.converter.warm_up()
     samples = first + np.unique(np.linspace(0, num_samples - 1, min(num_trials, num_samples)).astype(np.int64))
     sizes = []
     for sample in samples.tolist():
