@@ -38,8 +38,7 @@ def bench_png(result: dict[str, Any]) -> bytes:
         draw(axes, found)
         axes.invert_yaxis()
         axes.margins(x=0.3, y=0.02)
-    figure.text(0.995, 0.005, result["hardware"]["cpu"], ha="right", va="bottom", fontsize=7, color="gray", parse_math=False)
-    return png(figure)
+    return png(figure, result["hardware"]["cpu"])
 
 
 def _cores(count: int) -> str:

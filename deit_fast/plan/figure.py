@@ -22,8 +22,7 @@ def plan_png(result: dict[str, Any]) -> bytes:
     stages, whole = figure.subplots(2, 1, height_ratios=[3, 1.6])
     _draw_stages(stages, result["step_seconds"])
     _draw_whole(whole, result["prediction"]["seconds"])
-    figure.text(0.995, 0.005, result["machine"], ha="right", va="bottom", fontsize=7, color="gray", parse_math=False)
-    return png(figure)
+    return png(figure, result["machine"])
 
 
 def _draw_stages(axes: Axes, seconds: dict[str, float]) -> None:

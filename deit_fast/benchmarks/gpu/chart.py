@@ -43,9 +43,7 @@ def gpu_png(result: dict[str, Any]) -> bytes:
         axes.margins(x=0.45)
         axes.set_ylim(num_rows - 0.4, -0.9)
     gpus = result["hardware"].get("gpus") or [{"name": "no GPU"}]
-    text = gpus[0]["name"] if panels else "nothing was measured"
-    figure.text(0.995, 0.005, text, ha="right", va="bottom", fontsize=7, color="gray", parse_math=False)
-    return png(figure)
+    return png(figure, gpus[0]["name"] if panels else "nothing was measured")
 
 
 def _kernels(results: dict[str, Any]) -> Panel | None:
