@@ -9,6 +9,8 @@ that these do not take, each byte by itself (`resample_singly.py`). The results 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from deit_fast.kernels import resample_pairs, resample_singly
@@ -36,12 +38,15 @@ __all__ = [
 _IN_PAIRS = has("avx2")  # for compiled functions a constant
 
 
-def scratch_sizes(max_height: int, max_width: int, max_outputs: int) -> tuple[int, int]:
-    """Lengths of the scratch arrays of `resample`: (uint8 rows between the passes and transposed ones, int32 coefficients).
+def scratch_sizes(max_height: int, max_width: int, max_outputs: int, least_full: int | None = None) -> tuple[int, int]:
+    """Lengths of the scratch arrays of `resample`: (uint8 rows between the passes and turned ones, int32 coefficients).
 
-    max_outputs: the larger side of a view, which no `full` of its axes may be below.
+    max_height, max_width: of images; max_outputs: the larger side of a view; least_full: the least `full` of its axes, by
+    default max_outputs.
     """
-    sizes = [how.scratch_sizes(max_height, max_width, max_outputs) for how in (resample_singly, resample_pairs)]
+    least_full = max_outputs if least_full is None else least_full
+    most_taps = 2 * math.ceil(3 * max(max_height / least_full, max_width / least_full, 1)) + 1  # Lanczos
+    sizes = [how.scratch_sizes(max_height, max_width, max_outputs, most_taps) for how in (resample_singly, resample_pairs)]
     return max(rows for rows, _ in sizes), max(integers for _, integers in sizes)
 
 
@@ -71,7 +76,7 @@ def resize(
     left, upper, right, lower = (np.float32(edge) for edge in box or (0, 0, image.shape[1], image.shape[0]))
     vertical = (0, float(upper), float(lower - upper), image.shape[0], height, 0)
     horizontal = (0, float(left), float(right - left), image.shape[1], width, 0)
-    sizes = scratch_sizes(image.shape[0], image.shape[1], max(height, width))
+    sizes = scratch_sizes(image.shape[0], image.shape[1], max(height, width), min(height, width))
     rows, integers = (np.empty(size, dtype) for size, dtype in zip(sizes, (np.uint8, np.int32), strict=True))
     view = np.empty((height, width, 3), np.uint8)
     resample(np.ascontiguousarray(image), vertical, horizontal, kind, False, rows, integers, view)

@@ -7,8 +7,6 @@ weight of 0 in front.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import carray, types
 
@@ -24,17 +22,16 @@ _TAIL_STRIDE = 32  # bytes from one row to the next, where the last pixels of a 
 _MARGIN = 64  # for an address that is a multiple of this
 
 
-def scratch_sizes(max_height: int, max_width: int, max_outputs: int) -> tuple[int, int]:
-    """Lengths of the scratch arrays of `resample`, as in `kernels.resample`.
+def scratch_sizes(max_height: int, max_width: int, max_outputs: int, most_taps: int) -> tuple[int, int]:
+    """Lengths of the scratch arrays of `resample`, as in `kernels.resample`; most_taps: upper bound on pixels for an output.
 
     An output takes 2 bounds, and 2 numbers for each pair of 2 ceil(3 max(scale, 1)) + 1 pixels and one in front at most;
-    scale x outputs is the input: 6 inputs + 10 outputs, behind the weights of one output.
+    scale x outputs is the input: 6 inputs + 10 outputs, behind weights and coefficients of one output.
     """
-    most = 2 * math.ceil(3 * max(max_height / max_outputs, max_width / max_outputs, 1)) + 1
     integers = 6 * (max_height + max_width) + 2 * (8 + 2) * max_outputs
     rows = (max_height + _ROWS) * max_outputs * 3
     turned = 3 * _ROWS * (max_width + 2 * pairs.GROUP) + _WORDS_BYTES + _ROWS * _TAIL_STRIDE
-    return rows + turned + _MARGIN, 3 * (most + 4) + integers
+    return rows + turned + _MARGIN, 3 * (most_taps + 4) + integers
 
 
 @compiled()

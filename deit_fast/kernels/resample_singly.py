@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import carray
 
@@ -13,17 +11,15 @@ from deit_fast.kernels.transpose import BLOCK, transpose, void_pointer
 from deit_fast.kernels.weigh import weigh, weigh_transposed
 
 
-def scratch_sizes(max_height: int, max_width: int, max_outputs: int) -> tuple[int, int]:
-    """Lengths of the scratch arrays of `resample`, as in `kernels.resample`.
+def scratch_sizes(max_height: int, max_width: int, max_outputs: int, most_taps: int) -> tuple[int, int]:
+    """Lengths of the scratch arrays of `resample`, as in `kernels.resample`; most_taps: upper bound on pixels for an output.
 
-    max_outputs: the larger side of a view, which no `full` of its axes may be below. An output pixel takes 2 bounds and
-    2 ceil(3 max(scale, 1)) + 1 coefficients at most (Lanczos), and scale x outputs is the input: 6 inputs + 9 outputs. In
-    front are the float64 weights of one output.
+    An output pixel takes 2 bounds and 2 ceil(3 max(scale, 1)) + 1 coefficients at most (Lanczos), and scale x outputs is the
+    input: 6 inputs + 9 outputs, behind the float64 weights of one output.
     """
-    most = 2 * math.ceil(3 * max(max_height / max_outputs, max_width / max_outputs, 1)) + 1
     coefficients = 6 * (max_height + max_width) + 2 * (7 + 2) * max_outputs
     rows = max_height * max_outputs * 3 + 3 * BLOCK * (max_width + max_outputs)
-    return rows, 2 * most + 1 + coefficients
+    return rows, 2 * most_taps + 1 + coefficients
 
 
 @compiled()

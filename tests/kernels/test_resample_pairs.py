@@ -33,11 +33,11 @@ def test_pairs_equal_single_bytes(  # type: ignore[no-untyped-def]
         length = data.draw(st.floats(0.3, size - offset))
         first = data.draw(st.integers(-2, 2)) if count > 4 else 0
         axes.append((0, offset, length, size, count, first))
-    sizes = resample.scratch_sizes(height, width, min(outputs))
+    sizes = resample.scratch_sizes(height, width, max(outputs), min(outputs))
+    memory = [GuardedMemory(size) for size in (sizes[0], 4 * sizes[1])]
     views = []
     for how in (resample_singly, resample_pairs):
-        # enough for both sides, which are not alike here
-        rows, integers = np.full(sizes[0] + 3 * (height + 16) * 97, 7, np.uint8), np.full(sizes[1] + 40 * 97, 7, np.int32)
+        rows, integers = memory[0].array(sizes[0], np.uint8, 7), memory[1].array(sizes[1], np.int32, 7)
         view = np.zeros((*outputs, 3), np.uint8)
         assert how.resample(image, *axes, kind, mirrored, rows, integers, view) in (None, True)
         views.append(view)

@@ -24,7 +24,7 @@ _CROP_RATIOS = (0.875, 0.9, 0.95, 1.0)  # of evaluation
 
 def resampled(image: NDArray[np.uint8], plan: Any, kind: int, flipped: bool, height: int, width: int) -> NDArray[np.uint8]:
     """The view (height, width, 3) that a plan (see `kernels.crop`) shows of an image."""
-    sizes = resample.scratch_sizes(image.shape[0], image.shape[1], max(height, width))
+    sizes = resample.scratch_sizes(image.shape[0], image.shape[1], max(height, width), min(height, width))
     rows, integers = (np.empty(size, dtype) for size, dtype in zip(sizes, (np.uint8, np.int32), strict=True))
     view = np.empty((height, width, 3), np.uint8)
     axes = crop.axes(tuple(int(number) for number in plan[:8]), 0, 0, 1)

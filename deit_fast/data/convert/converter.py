@@ -227,7 +227,7 @@ class Converter:
     def _resized(self, pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
         """Resizes pixels as Pillow does."""
         old_height, old_width = pixels.shape[:2]
-        sizes = resample.scratch_sizes(old_height, old_width, max(height, width))
+        sizes = resample.scratch_sizes(old_height, old_width, max(height, width), min(height, width))
         if any(scratch.size < size for scratch, size in zip(self._scratch, sizes, strict=True)):
             self._scratch = tuple(np.empty(size, scratch.dtype) for scratch, size in zip(self._scratch, sizes, strict=True))
         resized = np.empty((height, width, 3), np.uint8)
