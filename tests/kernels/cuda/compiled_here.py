@@ -133,10 +133,28 @@ def _layer() -> ModuleType:
     )
 
 
+@contextmanager
+def _other_modules(layer: ModuleType) -> Iterator[None]:
+    """Inside the block, modules of ours may be others; those of others that are imported there stay.
+
+    Numba imports some of its own when it first needs them, and does not stand their being imported twice.
+    """
+    package = kernels.__name__.partition(".")[0]
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == package}
+    try:
+        with patch.dict(vars(kernels)), patch.dict(vars(load)):
+            sys.modules[LAYER] = layer
+            yield
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
 def compiled_here(name: str, *others: str) -> ModuleType:
     """A copy of a module of `kernels.cuda`, by name, whose kernels run here; others: those of there that it imports."""
     modules = (*others, name)
-    with patch.dict(sys.modules, {LAYER: _layer()}), patch.dict(vars(kernels)):
+    with _other_modules(_layer()):
         for module in modules:
             sys.modules.pop(f"{kernels.__name__}.{module}", None)
             vars(kernels).pop(module, None)
@@ -149,7 +167,7 @@ def compiled_here(name: str, *others: str) -> ModuleType:
 def data_path_here() -> Iterator[ModuleType]:
     """A copy of `data.load.gpu_views`, all of whose kernels run here, on tensors of the CPU, inside the block."""
     layer = _layer()
-    with patch.dict(sys.modules, {LAYER: layer}), patch.dict(vars(kernels)), patch.dict(vars(load)):
+    with _other_modules(layer):
         for package, start in ((kernels, ""), (load, "gpu_")):
             for module in [name for name in sys.modules if name.startswith(f"{package.__name__}.{start}") and name != LAYER]:
                 sys.modules.pop(module)
