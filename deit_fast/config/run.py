@@ -57,6 +57,11 @@ class ModelConfig(Options):
     drop_path_rates: Literal["linear", "constant"] = option(
         "linear", "drop probability from block to block: rises linearly from 0, or is the same for all (DeiT III)"
     )
+    drop_path_kind: Literal["mask", "skip"] = option(
+        "mask",
+        "mask: stochastic depth computes every branch, and drops results by chance; skip: it draws a fixed share of the "
+        "samples for each branch and computes only these (efficient stochastic depth of Cosub), which takes less time",
+    )
     dropout: float = option(
         0.0,
         "dropout after position embeddings, attention and MLP, as timm had it for DeiT; in a convnet: before the head",
