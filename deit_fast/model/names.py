@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import timm
@@ -10,11 +12,20 @@ from timm.models import PretrainedCfg
 from timm.models.vision_transformer import ParallelThingsBlock
 
 from deit_fast.config import UserError
+from deit_fast.model.hmlp import HMLPStem
 
 _SMALL, _BASE, _HUGE = "deit3_small_patch16_224", "deit3_base_patch16_224", "deit3_huge_patch14_224"
 _LS: dict[str, Any] = {"init_values": 1e-4}  # LayerScale; timm's models start at 1e-6
 _PLAIN: dict[str, Any] = {"init_values": 0.0}  # timm drops a None
 _PARALLEL: dict[str, Any] = {"block_fn": ParallelThingsBlock}
+_LAYERS: dict[str, dict[str, Any]] = {
+    "embed_layer": {"hmlp": HMLPStem},
+    "block_fn": {
+        "parallel": ParallelThingsBlock,
+        "parallel3": partial(ParallelThingsBlock, num_parallel=3),
+        "parallel4": partial(ParallelThingsBlock, num_parallel=4),
+    },
+}
 _GIANT_40: dict[str, Any] = {"embed_dim": 1408, "depth": 40, **_LS}
 _GIANT_48: dict[str, Any] = {"embed_dim": 1664, "depth": 48, **_LS}
 
@@ -76,6 +87,23 @@ def timm_model(name: str, option: str = "model.name") -> tuple[str, dict[str, An
     near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"; did you mean {', '.join(near)}?" if near else "; `timm.list_models()` lists the names"
     raise UserError(f"{option}={name}: timm has no such model{hint}")
+
+
+def with_layers(options: Mapping[str, Any], model: str = "model.options") -> dict[str, Any]:
+    """Options of a model with timm's classes for the words that stand for them, as model.options gives only words.
+
+    embed_layer=hmlp: the hMLP stem of patches. block_fn=parallel: blocks of two parallel attentions and two parallel MLPs;
+    parallel3 and parallel4: of three and four (arXiv 2203.09795). What is no word stays as it is. model: names the model in the
+    error. Raises UserError for other words.
+    """
+    chosen = dict(options)
+    for key, layers in _LAYERS.items():
+        word = options.get(key)
+        if isinstance(word, str):
+            if word not in layers:
+                raise UserError(f"{model}: {key}={word}: want {', '.join(layers)}")
+            chosen[key] = layers[word]
+    return chosen
 
 
 def stated(name: str, option: str = "model.name") -> PretrainedCfg:
