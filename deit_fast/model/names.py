@@ -12,6 +12,7 @@ from timm.models import PretrainedCfg
 from timm.models.vision_transformer import ParallelThingsBlock
 
 from deit_fast.config import UserError
+from deit_fast.model import patchconvnet  # noqa: F401  # registers its models
 from deit_fast.model.hmlp import HMLPStem
 
 _SMALL, _BASE, _HUGE = "deit3_small_patch16_224", "deit3_base_patch16_224", "deit3_huge_patch14_224"
@@ -29,7 +30,8 @@ _LAYERS: dict[str, dict[str, Any]] = {
 _GIANT_40: dict[str, Any] = {"embed_dim": 1408, "depth": 40, **_LS}
 _GIANT_48: dict[str, Any] = {"embed_dim": 1664, "depth": 48, **_LS}
 
-# name in facebookresearch/deit (models_v2.py, cait_models.py, resmlp_models.py) -> timm's model and its arguments
+# name in facebookresearch/deit (models_v2.py, cait_models.py, resmlp_models.py, patchconvnet_models.py) -> the model as timm
+# knows it, and its arguments
 _OF_DEIT: dict[str, tuple[str, dict[str, Any]]] = {
     # DeiT III
     "deit_tiny_patch16_LS": (_SMALL, {"embed_dim": 192, "num_heads": 3, **_LS}),
@@ -68,6 +70,14 @@ _OF_DEIT: dict[str, tuple[str, dict[str, Any]]] = {
     "resmlp_24": ("resmlp_24_224", {}),
     "resmlp_36": ("resmlp_36_224", {}),
     "resmlpB_24": ("resmlp_big_24_224", {}),
+    # PatchConvNet
+    "S60": ("patchconvnet_s60", {}),
+    "S120": ("patchconvnet_s120", {}),
+    "B60": ("patchconvnet_b60", {}),
+    "B120": ("patchconvnet_b120", {}),
+    "L60": ("patchconvnet_l60", {}),
+    "L120": ("patchconvnet_l120", {}),
+    "S60_multi": ("patchconvnet_s60_multi", {}),
 }
 NAMES_OF_DEIT = tuple(_OF_DEIT)
 
