@@ -221,7 +221,7 @@ def _create(variant: str, pretrained: bool, options: dict[str, Any], **sizes: An
 
 
 _FACTS = {
-    "num_classes": 1000, "input_size": (3, 224, 224), "pool_size": (14, 14), "crop_pct": 1.0, "interpolation": "bicubic",
+    "num_classes": 1000, "input_size": (3, 224, 224), "pool_size": (14, 14), "crop_pct": 0.875, "interpolation": "bicubic",
     "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "first_conv": "stem.0", "classifier": "head",
 }  # fmt: skip
 default_cfgs = generate_default_cfgs(

@@ -50,6 +50,17 @@ def test_what_timm_knows_of_them() -> None:
         timm.create_model(ONE, pretrained=True, **TINY)
 
 
+@pytest.mark.parametrize(("name", "scale"), [(ONE, 1e-4), ("patchconvnet_b120", 1e-6), (MULTI, 1e-4)])
+def test_initial_weights_are_those_of_deits_code(name: str, scale: float) -> None:
+    torch.manual_seed(0)
+    state = timm.create_model(name, embed_dim=64, depth=1).state_dict()
+    assert {state[key].unique().item() for key in state if key.endswith(".gamma")} == {torch.tensor(scale).item()}
+    for key in ("pool.attn.q.weight", "pool.mlp.fc1.weight", "head.weight", "head.queries" if name == MULTI else "cls_token"):
+        assert state[key].std() == pytest.approx(0.02, rel=0.25), key
+    assert not any(state[key].any() for key in ("pool.attn.q.bias", "pool.mlp.fc1.bias", "head.bias"))
+    assert state["blocks.0.conv1.weight"].abs().max() <= 64**-0.5  # PyTorch's own, as of all convolutions
+
+
 @pytest.mark.parametrize(("side", "grid"), [((64, 64), (4, 4)), ((48, 80), (3, 5)), ((50, 33), (4, 3))])
 def test_images_of_any_size(side: tuple[int, int], grid: tuple[int, int]) -> None:
     model, images = _model(), _images(*side)
