@@ -19,6 +19,10 @@ _SMALL, _BASE, _HUGE = "deit3_small_patch16_224", "deit3_base_patch16_224", "dei
 _LS: dict[str, Any] = {"init_values": 1e-4}  # LayerScale; timm's models start at 1e-6
 _PLAIN: dict[str, Any] = {"init_values": 0.0}  # timm drops a None
 _PARALLEL: dict[str, Any] = {"block_fn": ParallelThingsBlock}
+_GIANT_40: dict[str, Any] = {"embed_dim": 1408, "depth": 40, **_LS}
+_GIANT_48: dict[str, Any] = {"embed_dim": 1664, "depth": 48, **_LS}
+
+# option of timm that takes a class -> words for classes
 _LAYERS: dict[str, dict[str, Any]] = {
     "embed_layer": {"hmlp": HMLPStem},
     "block_fn": {
@@ -27,9 +31,6 @@ _LAYERS: dict[str, dict[str, Any]] = {
         "parallel4": partial(ParallelThingsBlock, num_parallel=4),
     },
 }
-_GIANT_40: dict[str, Any] = {"embed_dim": 1408, "depth": 40, **_LS}
-_GIANT_48: dict[str, Any] = {"embed_dim": 1664, "depth": 48, **_LS}
-
 # name in facebookresearch/deit (models_v2.py, cait_models.py, resmlp_models.py, patchconvnet_models.py) -> the model as timm
 # knows it, and its arguments
 _OF_DEIT: dict[str, tuple[str, dict[str, Any]]] = {

@@ -87,6 +87,35 @@ def test_patchconvnet_on_a_larger_grid(multi: bool) -> None:
     _check(name, shapes, partial(formulas.patchconvnet, num_heads=1), {**VIT, "num_heads": 1}, 64)
 
 
+@pytest.mark.parametrize(
+    ("name", "shapes", "options"),
+    [
+        ("deit_small_patch16_18x2_LS", deit_files.vit(16, 2, True), VIT),
+        ("deit_small_patch16_LS", deit_files.vit(16, 1, True, hmlp=True), {**VIT, "embed_layer": "hmlp"}),
+        ("cait_S24", deit_files.cait(), VIT),
+    ],
+)
+def test_other_resolution_and_classes(name: str, shapes: deit_files.Shapes, options: dict[str, Any]) -> None:
+    found = weights_of(deit_files.fill(shapes, torch.Generator().manual_seed(0)), "auto", path="a.pth")
+    model = create_model(ModelConfig(name=name, options=options), num_classes=7, resolution=48)
+    assert fit_weights(model, found, path="a.pth") == ["positions 2x2 -> 3x3", "new head for 7 classes"]
+    assert torch.equal(model.state_dict()["norm.weight"], found["norm.weight"].float())
+
+
+def test_resmlp_keeps_its_resolution() -> None:
+    """Its layers across patches have a weight for each pair of patches."""
+    with on_meta():
+        found = {
+            name: torch.empty(value.shape)
+            for name, value in create_model(ModelConfig(name="resmlp_12"), num_classes=5, resolution=224).state_dict().items()
+        }
+        model = create_model(ModelConfig(name="resmlp_12"), num_classes=5, resolution=384)
+    with pytest.raises(
+        UserError, match=r"of other shapes than the model's: blocks\.0\.linear_tokens\.bias \(196,\), not \(576,\)"
+    ):
+        fit_weights(model, found, path="a.pth")
+
+
 @pytest.mark.parametrize(("has_stem", "wanted"), [(True, "without"), (False, "with")])
 def test_an_hmlp_stem_and_a_linear_one_do_not_fit(has_stem: bool, wanted: str) -> None:
     """Says which of the two the model needs."""
