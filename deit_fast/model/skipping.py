@@ -14,6 +14,7 @@ from timm.models.vision_transformer import Block, ParallelThingsBlock
 from torch import nn
 
 from deit_fast.config import UserError
+from deit_fast.model.patchconvnet import ConvolutionBlock
 
 Branch = Callable[[torch.Tensor], torch.Tensor]
 
@@ -134,6 +135,13 @@ class SkippingConvNeXtBlock(ConvNeXtBlock):
         return part if self.gamma is None else part.mul(self.gamma.reshape(1, -1, 1, 1))
 
 
+class SkippingConvolutionBlock(ConvolutionBlock):
+    """PatchConvNet's block, on (B, C, H, W). Its pooling has no stochastic depth."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return add_branch(features, features, self.branch, self.drop_path)
+
+
 _SKIPPING: dict[type[nn.Module], type[nn.Module]] = {
     Block: SkippingBlock,
     ParallelThingsBlock: SkippingParallelBlock,
@@ -141,6 +149,7 @@ _SKIPPING: dict[type[nn.Module], type[nn.Module]] = {
     ResBlock: SkippingResMlpBlock,
     SwinTransformerBlock: SkippingSwinBlock,
     ConvNeXtBlock: SkippingConvNeXtBlock,
+    ConvolutionBlock: SkippingConvolutionBlock,
 }
 
 

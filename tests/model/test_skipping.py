@@ -26,6 +26,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "ResMLP": ("resmlp_12_224", {}),
     "Swin": ("swin_tiny_patch4_window7_224", {"embed_dim": 24, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4}),
     "ConvNeXt": ("convnext_tiny", {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16), "ls_init_value": 0.5}),
+    "PatchConvNet": ("patchconvnet_s60_multi", {"embed_dim": 24, "depth": 4, "init_values": 0.5}),
     "ConvNeXt V2": ("convnextv2_tiny", {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16)}),
 }
 
