@@ -25,6 +25,7 @@ OPTION = {
     "inspect": "inspect.beton=a",
     "verify": "verify.beton=a",
     "train": "data.val=a",
+    "teach": "teach.out=a",
     "eval": "data.val=a",
     "bench": "data.val=a",
     "demo": "demo.dir=a",
