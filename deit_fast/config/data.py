@@ -213,9 +213,17 @@ class DataConfig(Options):
     )
     subset: int | None = option(
         None,
-        "number of images to train on, in proportion from each class, chosen by train.seed",
+        "number of images to train on, in proportion from each class, chosen by data.seed",
         unset="all",
         within=AT_LEAST_1,
+    )
+    seed: int | None = option(
+        None,
+        "seed of order, views and mixing; set it to train with several train.seed on the same views, to which the labels of "
+        "deit-fast teach belong; auto: train.seed",
+        unset="auto",
+        within=SEED,
+        decides=Decides.WEIGHTS,
     )
     order: Literal["random", "pages"] = option(
         "random",

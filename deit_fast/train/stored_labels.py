@@ -45,7 +45,7 @@ def belongings(config: RunConfig, train_set: Mapping[str, str], of: str) -> dict
     ]
     for key in unused:
         options.pop(key, None)
-    options["train.seed"] = config.train.seed
+    options["data.seed"] = config.view_seed
     if data.start_resolution is not None:
         options["train.epochs"] = config.train.epochs  # by which the resolution grows
     if of == "mixed":
@@ -138,7 +138,7 @@ class StoredLabels:
         """Shares (B, C) of the views, mixed as their images are: the loader's mixing is a function of seed and view ids."""
         ids: NDArray[np.uint64] = rng.pack_view_ids(epoch, batch.samples.numpy(), batch.views.numpy())
         height, width = batch.images.shape[-2:]
-        mixed = mix.mix_of(np.uint64(self._config.train.seed), ids, self._mixing, height, width)
+        mixed = mix.mix_of(np.uint64(self._config.view_seed), ids, self._mixing, height, width)
         lam = torch.from_numpy(mixed.lam.astype(np.float32))[:, None]
         return lam * shares + (1 - lam) * shares[torch.from_numpy(mixed.partner)]
 
