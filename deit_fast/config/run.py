@@ -57,6 +57,11 @@ class ModelConfig(Options):
     drop_path_rates: Literal["linear", "constant"] = option(
         "linear", "drop probability from block to block: rises linearly from 0, or is the same for all (DeiT III)"
     )
+    drop_path_kind: Literal["mask", "skip"] = option(
+        "mask",
+        "mask: stochastic depth computes every branch, and drops results by chance; skip: it draws a fixed share of the "
+        "samples for each branch and computes only these (efficient stochastic depth of Cosub), which takes less time",
+    )
     dropout: float = option(
         0.0,
         "dropout after position embeddings, attention and MLP, as timm had it for DeiT; in a convnet: before the head",
@@ -70,10 +75,12 @@ class ModelConfig(Options):
 
 @dataclass(frozen=True)
 class DistilConfig(Options):
-    """Distillation from a teacher, through the distillation token if the model has one."""
+    """Distillation from a teacher, through the distillation token if any, or between submodels."""
 
-    kind: Literal["off", "hard", "soft"] = option(
-        "off", "hard: the teacher's top-1 class is the label; soft: the student matches the teacher's softmax"
+    kind: Literal["off", "hard", "soft", "cosub"] = option(
+        "off",
+        "hard: the teacher's top-1 class is the label; soft: the student matches the teacher's softmax; cosub: no teacher, two "
+        "submodels drawn by stochastic depth see each batch and learn from each other",
     )
     teacher: str = option("regnety_160", "teacher's architecture, by its name in timm; the paper uses RegNetY-16GF")
     teacher_weights: str = path_option(
@@ -83,7 +90,7 @@ class DistilConfig(Options):
     teacher_compile: bool = option(False, "compile the teacher too, in the mode of train.compile", decides=Decides.TIME)
     alpha: float = option(
         0.5,
-        "weight of the distillation loss; 0.1 in the paper's soft distillation",
+        "weight of the distillation loss; 0.1 in the paper's soft distillation, 0.5 in Cosub's",
         within=SHARE,
         decides=Decides.WEIGHTS,
     )
@@ -93,6 +100,11 @@ class DistilConfig(Options):
     soft_scale: Literal["code", "paper"] = option(
         "code", "divide the soft loss by the number of logits (DeiT's code), or of images (paper): 1000 times as large"
     )
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher is loaded."""
+        return self.kind in ("hard", "soft")
 
 
 @dataclass(frozen=True)

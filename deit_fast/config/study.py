@@ -75,7 +75,7 @@ class BenchConfig(Options):
     seconds: float = option(3.0, "seconds for one measurement: minimum for loader, target for eval", within=ABOVE_0)
     against: tuple[str, ...] = option((), "rivals to measure beside ours: timm, ffcv (stock FFCV), dali", unset="off")
     choices: tuple[str, ...] = option(
-        (), "options of train whose other values are measured too: attention, patch_embed", unset="off"
+        (), "options whose other values are measured too: attention, patch_embed, drop_path_kind", unset="off"
     )
     work: tuple[str, ...] = option(
         (),

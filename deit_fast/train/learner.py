@@ -74,7 +74,7 @@ class Learner:
 
     def _create_teacher(self) -> Teacher | None:
         config = self.config
-        if config.distil.kind == "off":
+        if not config.distil.has_teacher:
             return None
         teacher = create_teacher(
             config.distil,

@@ -10,44 +10,52 @@ from torch.nn import functional as F
 
 from deit_fast.config import DistilConfig, TrainConfig, UserError
 from deit_fast.model.attention_kernel import attention_kernel
-from deit_fast.model.heads import head_logits, is_distilled
+from deit_fast.model.heads import head_logits
 
 
 class Objective(nn.Module):
     """A model and its loss, so that gradient exchange and compilation have the whole of both.
 
     With a distillation token the class head learns the targets and the distillation head the teacher; without one, the only
-    head learns both ("usual" distillation). A model with a token and no teacher learns with the mean of its heads.
+    head learns both ("usual" distillation). A model with a token and no teacher learns with the mean of its heads. Where
+    distil.kind is cosub, the model sees the images twice, each time another submodel.
     """
 
     def __init__(self, model: nn.Module, train: TrainConfig, distil: DistilConfig) -> None:
         super().__init__()
         self.model = model
         self._train, self._distil = train, distil
-        self._has_token = is_distilled(model)
 
     def forward(
         self, images: torch.Tensor, targets: torch.Tensor, teacher_logits: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, a float32 scalar, and (2,) float32 without gradient: the loss, and the number of correct decisions.
 
-        images (B, 3, H, W); targets (B, C) float32 soft targets; teacher_logits (B, C) where distil.kind is not off. A
-        decision is correct if the highest logit is that of the highest target.
+        images (B, 3, H, W); targets (B, C) float32 soft targets; teacher_logits (B, C) where there is a teacher. A
+        decision is correct if the highest logit is that of the highest target; of two submodels, the first decides.
         """
         with attention_kernel(self._train.attention):
-            if teacher_logits is not None and self._has_token:
+            if self._distil.kind == "cosub":
+                logits, others = self.model(torch.cat([images, images])).chunk(2)
+            elif teacher_logits is not None:
                 logits, token_logits = head_logits(self.model, images)
-                assert token_logits is not None
             else:
-                logits = token_logits = self.model(images)
-        if self._train.loss == "bce":
-            loss = binary_cross_entropy(logits, targets, self._train.bce_threshold)
+                logits = self.model(images)
+        if self._distil.kind == "cosub":
+            loss = cosub_loss(self._train, self._distil.alpha, logits, others, targets)
         else:
-            loss = soft_cross_entropy(logits, targets)
+            loss = label_loss(self._train, logits, targets)
         if teacher_logits is not None:
-            loss = distillation_loss(self._distil, loss, token_logits, teacher_logits)
+            loss = distillation_loss(self._distil, loss, logits if token_logits is None else token_logits, teacher_logits)
         correct = (logits.detach().argmax(1) == targets.argmax(1)).sum(dtype=loss.dtype)
         return loss, torch.stack([loss.detach(), correct])
+
+
+def label_loss(config: TrainConfig, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The loss of logits (B, C) and soft targets (B, C) by train.loss, a float32 scalar."""
+    if config.loss == "bce":
+        return binary_cross_entropy(logits, targets, config.bce_threshold)
+    return soft_cross_entropy(logits, targets)
 
 
 def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -119,3 +127,24 @@ def soft_distillation(
     teacher = F.log_softmax(teacher_logits.detach().float() / tau, dim=1)
     total = F.kl_div(student, teacher, reduction="sum", log_target=True)
     return total * (tau * tau / (logits.numel() if scale == "code" else logits.shape[0]))
+
+
+def cosub_loss(
+    config: TrainConfig, alpha: float, first: torch.Tensor, second: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """(1 - alpha) * mean of both submodels' losses of the labels + alpha * mean of their losses of each other, in float32.
+
+    first and second (B, C): logits of the two submodels for the same images; targets (B, C). What a submodel learns from the
+    other are its probabilities for each class, without gradient: sigmoids with train.loss=bce, a softmax with ce. With alpha
+    0.5 each of the four has a quarter (arXiv 2212.04884, section 3.2; DeiT's engine.py, --cosub, whose loss is the binary one).
+    """
+    labels = label_loss(config, first, targets) + label_loss(config, second, targets)
+    each_other = _loss_of_other(config, first, second) + _loss_of_other(config, second, first)
+    return (1 - alpha) / 2 * labels + alpha / 2 * each_other
+
+
+def _loss_of_other(config: TrainConfig, logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    others = others.detach().float()
+    if config.loss == "bce":
+        return binary_cross_entropy(logits, others.sigmoid(), None)
+    return soft_cross_entropy(logits, others.softmax(1))
