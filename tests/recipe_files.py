@@ -166,8 +166,9 @@ CAIT = {
 }  # fmt: skip
 _RESMLP = {"s12": "resmlp_12_224", "s24": "resmlp_24_224", "s36": "resmlp_36_224", "b24": "resmlp_big_24_224"}
 RESMLP = {f"{size}{end}": Run(name, 224, 2048, 5e-3, 400) for size, name in _RESMLP.items() for end in ("", "_distilled")}
+COSUB = {size: DEIT3[size] for size in (*_STAGES, "medium")}
 
 PUBLISHED = {f"deit_configs/{name}.yaml": run for name, run in DEIT.items()}
 PUBLISHED |= {f"rn_configs/{name}.yaml": run for name, run in CONVNETS.items()}
-for _family, _runs in {"deit3": DEIT3, "cait": CAIT, "resmlp": RESMLP}.items():
+for _family, _runs in {"deit3": DEIT3, "cait": CAIT, "resmlp": RESMLP, "cosub": COSUB}.items():
     PUBLISHED |= {f"deit_configs/{_family}/{_family}_{name}.yaml": run for name, run in _runs.items()}

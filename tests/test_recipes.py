@@ -1,6 +1,7 @@
 """Every recipe, by the command in its header, against what was published of it; the docs against the files."""
 
 import ast
+import dataclasses
 import functools
 import re
 from pathlib import Path
@@ -37,10 +38,16 @@ SOURCE = r"arXiv [0-9]{4}\.[0-9]{5}|[\w-]+/[\w-]+[,#] ?[\w/.-]+|torchvision"
 
 
 @functools.cache
-def _num_parameters(model: str, options: str, num_classes: int, resolution: int) -> int:
+def _num_parameters(options: str, num_classes: int, resolution: int) -> int:
+    """Parameters of the model of options, which _model_options writes."""
     with on_meta():
-        config = ModelConfig(name=model, options=ast.literal_eval(options), drop_path=0)
-        return num_parameters(create_model(config, num_classes=num_classes, resolution=resolution))
+        model = create_model(ModelConfig(**ast.literal_eval(options)), num_classes=num_classes, resolution=resolution)
+    return num_parameters(model)
+
+
+def _model_options(model: ModelConfig) -> str:
+    """What decides on the architecture, without weights, the same for the same."""
+    return repr(dataclasses.asdict(dataclasses.replace(model, weights="", weights_from="auto", trains="all")))
 
 
 def test_every_recipe_is_in_the_table() -> None:
@@ -68,7 +75,7 @@ def test_recipe_by_its_header(file: str) -> None:
     assert re.search(rf"{PUBLISHED_TOP1}|Not published: ", text)
     (millions,) = re.findall(r"([0-9.]+) M parameters", text)
     num_classes = CLASSES.get(Path(file).stem, 1000)
-    counted = _num_parameters(run.model, repr(config.model.options), num_classes, run.resolution)
+    counted = _num_parameters(_model_options(config.model), num_classes, run.resolution)
     assert f"{counted / 1e6:.{len(millions.partition('.')[2])}f}" == millions
 
 
@@ -120,7 +127,9 @@ def test_commands_in_docs_are_ones() -> None:
         config, ranks = parsed(command)
         if "train" in command:
             check_training(config, ranks)
-            assert bool(config.distil.teacher_weights) == (config.distil.kind != "off"), command
-            if any(word.startswith(("--model.name=", "--model.options=")) for word in command):
-                assert _num_parameters(config.model.name, repr(config.model.options), 1000, config.data.resolution)
+            assert bool(config.distil.teacher_weights) == (config.distil.kind in ("hard", "soft")), command
+            if any(word.startswith("--model.") and not word.startswith("--model.weights") for word in command):
+                assert _num_parameters(_model_options(config.model), 1000, config.data.resolution)
+            if config.distil.kind == "cosub":
+                assert config.model.drop_path
             assert bool(config.model.weights) == (config.train.mode == "eval" or config.model.weights_from != "auto"), command

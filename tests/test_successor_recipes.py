@@ -105,3 +105,9 @@ def test_resmlp_is_what_its_author_wrote(size: str, drop_path: float) -> None:
         "train.amp": "off",
     }
     assert difference(config_of(f"deit_configs/resmlp/resmlp_{size}_distilled.yaml"), resmlp) == TEACHER
+
+
+@pytest.mark.parametrize("size", ["small", "medium", "base_192", "large_192", "huge_154"])
+def test_cosub_is_deit3_but_for_the_two_submodels(size: str) -> None:
+    cosub, deit3 = (config_of(f"deit_configs/{family}/{family}_{size}.yaml") for family in ("cosub", "deit3"))
+    assert difference(cosub, deit3) == {"distil.kind": "cosub", "model.drop_path_kind": "skip"}
