@@ -166,9 +166,41 @@ CAIT = {
 }  # fmt: skip
 _RESMLP = {"s12": "resmlp_12_224", "s24": "resmlp_24_224", "s36": "resmlp_36_224", "b24": "resmlp_big_24_224"}
 RESMLP = {f"{size}{end}": Run(name, 224, 2048, 5e-3, 400) for size, name in _RESMLP.items() for end in ("", "_distilled")}
+RESMLP["b24_patch16"] = Run("resmlp_big_24_patch16_224", 224, 2048, 5e-3, 400)
+PATCHCONVNET = {
+    **{
+        size: Run(f"patchconvnet_{size}", 224, 2048, 3e-3, 400)
+        for size in ("s60", "s120", "b60", "b120", "l60", "l120", "s60_multi")
+    },
+    "s60_multi_finetuned": Run("patchconvnet_s60_multi", 224, 512, 1e-5, 20),
+}
+_DEEP = {
+    "small_36": "deit_small_patch16_36",
+    "small_18x2": "deit_small_patch16_18x2",
+    "small_48": SMALL,
+    "small_24x2": SMALL,
+    "base_36": "deit_base_patch16_36x1",
+    "base_18x2": "deit_base_patch16_18x2",
+    "base_36_ls": "deit_base_patch16_36x1_LS",
+    "base_18x2_ls": "deit_base_patch16_18x2_LS",
+    "base_hmlp": BASE,
+}
+_PLAIN = {"tiny": TINY, "small": SMALL, "base": BASE, "large": "vit_large_patch16_224"}
+THREE_THINGS = {
+    **{
+        size: Run(name, 224, 2048, 4e-3 if "tiny" in name or "small" in name else 3e-3, 300)
+        for size, name in (_PLAIN | _DEEP).items()
+    },
+    **{
+        f"{size}_ls": Run(f"deit_{size}_patch16_LS", 224, 2048, 4e-3 if size in ("tiny", "small") else 3e-3, 400)
+        for size in _PLAIN
+    },
+    **{f"{size}_384_attention": Run(f"deit_{size}_patch16_LS", 384, 512, 1e-5, 20) for size in ("small", "base", "large")},
+}
 COSUB = {size: DEIT3[size] for size in (*_STAGES, "medium")}
 
 PUBLISHED = {f"deit_configs/{name}.yaml": run for name, run in DEIT.items()}
 PUBLISHED |= {f"rn_configs/{name}.yaml": run for name, run in CONVNETS.items()}
-for _family, _runs in {"deit3": DEIT3, "cait": CAIT, "resmlp": RESMLP, "cosub": COSUB}.items():
+for _family, _runs in {"deit3": DEIT3, "cait": CAIT, "resmlp": RESMLP, "cosub": COSUB, "patchconvnet": PATCHCONVNET}.items():
     PUBLISHED |= {f"deit_configs/{_family}/{_family}_{name}.yaml": run for name, run in _runs.items()}
+PUBLISHED |= {f"deit_configs/three_things/vit_{name}.yaml": run for name, run in THREE_THINGS.items()}

@@ -87,7 +87,7 @@ def test_cait_is_deit_but_for_what_its_paper_says(size: str) -> None:
         assert difference(config_of(f"deit_configs/cait/cait_{distilled}.yaml"), plain) == TEACHER
 
 
-@pytest.mark.parametrize(("size", "drop_path"), [("s12", 0.05), ("s24", 0.1), ("s36", 0.2), ("b24", 0.2)])
+@pytest.mark.parametrize(("size", "drop_path"), [("s12", 0.05), ("s24", 0.1), ("s36", 0.2), ("b24", 0.2), ("b24_patch16", 0.2)])
 def test_resmlp_is_what_its_author_wrote(size: str, drop_path: float) -> None:
     resmlp = config_of(f"deit_configs/resmlp/resmlp_{size}.yaml")
     changed = {"model.drop_path": 0.1} | difference(resmlp, config_of("deit_configs/deit_base.yaml"))
@@ -104,10 +104,57 @@ def test_resmlp_is_what_its_author_wrote(size: str, drop_path: float) -> None:
         "train.epochs": 400,
         "train.amp": "off",
     }
-    assert difference(config_of(f"deit_configs/resmlp/resmlp_{size}_distilled.yaml"), resmlp) == TEACHER
+    if size != "b24_patch16":
+        assert difference(config_of(f"deit_configs/resmlp/resmlp_{size}_distilled.yaml"), resmlp) == TEACHER
 
 
 @pytest.mark.parametrize("size", ["small", "medium", "base_192", "large_192", "huge_154"])
 def test_cosub_is_deit3_but_for_the_two_submodels(size: str) -> None:
     cosub, deit3 = (config_of(f"deit_configs/{family}/{family}_{size}.yaml") for family in ("cosub", "deit3"))
     assert difference(cosub, deit3) == {"distil.kind": "cosub", "model.drop_path_kind": "skip"}
+
+
+def test_patchconvnet_is_deit_but_for_what_its_author_wrote() -> None:
+    """facebookresearch/deit#185; epochs and stochastic depth are chosen."""
+    for size in ("s60", "s120", "b60", "b120", "l60", "l120"):
+        config = config_of(f"deit_configs/patchconvnet/patchconvnet_{size}.yaml")
+        changed = difference(config, config_of("deit_configs/deit_base.yaml"))
+        assert changed == {
+            "data.batch_size": 256,
+            "model.name": f"patchconvnet_{size}",
+            "model.drop_path": config.model.drop_path,
+            "model.drop_path_rates": "constant",
+            "optim.name": "lamb",
+            "optim.lr": 3e-3,
+            "optim.lr_batch_size": None,
+            "train.epochs": 400,
+        }
+    whole, multi = (config_of(f"deit_configs/patchconvnet/patchconvnet_{size}.yaml") for size in ("s60", "s60_multi"))
+    assert difference(multi, whole) == {"model.name": "patchconvnet_s60_multi"}
+
+
+@pytest.mark.parametrize(
+    ("size", "lr", "drop_path"), [("tiny", 4e-3, 0), ("small", 4e-3, 0.05), ("base", 3e-3, 0.1), ("large", 3e-3, 0.4)]
+)
+def test_three_things_are_trained_by_a2_with_the_papers_rates(size: str, lr: float, drop_path: float) -> None:
+    config = config_of(f"deit_configs/three_things/vit_{size}.yaml")
+    augment, optim, train = config.augment, config.optim, config.train
+    assert (optim.name, optim.lr, optim.weight_decay, config.model.drop_path) == ("lamb", lr, 0.02, drop_path)
+    assert (augment.auto_augment, augment.mixup, augment.cutmix, augment.erase) == ("rand-m7-mstd0.5-inc1", 0.1, 1.0, 0)
+    assert (augment.repeats, augment.label_smoothing, train.loss, train.bce_threshold) == (3, 0, "bce", 0.2)
+    with_scales = config_of(f"deit_configs/three_things/vit_{size}_ls.yaml")
+    assert difference(with_scales, config) == {"model.name": f"deit_{size}_patch16_LS", "train.epochs": 400}
+
+
+@pytest.mark.parametrize("size", ["small_36", "small_48", "base_36", "base_36_ls"])
+def test_parallel_blocks_are_trained_as_the_sequence_of_as_many(size: str) -> None:
+    parallel = size.replace("36", "18x2").replace("48", "24x2")
+    both = [config_of(f"deit_configs/three_things/vit_{each}.yaml") for each in (parallel, size)]
+    assert set(difference(*both)) <= {"model.name", "model.options"}
+
+
+@pytest.mark.parametrize("size", ["small", "base", "large"])
+def test_attention_alone_is_fine_tuned(size: str) -> None:
+    config = config_of(f"deit_configs/three_things/vit_{size}_384_attention.yaml")
+    assert (config.model.trains, config.data.resolution, config.train.mode) == ("attention", 384, "train")
+    assert config.model.drop_path == config_of(f"deit_configs/three_things/vit_{size}_ls.yaml").model.drop_path
