@@ -36,6 +36,8 @@ CLASSES |= {f"deit3_{size}_21k": 21_841 for size in ("small", "medium", "base", 
 # an arXiv number, a GitHub repository with a file or an issue, or torchvision
 SOURCE = r"arXiv [0-9]{4}\.[0-9]{5}|[\w-]+/[\w-]+[,#] ?[\w/.-]+|torchvision"
 
+MILLIONS = r"([0-9.]+) M parameters"
+
 
 @functools.cache
 def _num_parameters(options: str, num_classes: int, resolution: int) -> int:
@@ -58,7 +60,7 @@ def test_every_recipe_is_in_the_table() -> None:
 def test_recipe_by_its_header(file: str) -> None:
     """The one command in the header runs this file, on ranks that make the published batch, rate, epochs and model.
 
-    The header has a source, a figure or the lack of one, and the model's parameters, rounded to the digits that stand there.
+    The header has a source, a figure or the lack of one, and the model's parameters.
     """
     (command,) = commands_in(header(file))
     assert command[command.index("--config-file") + 1] == file
@@ -73,9 +75,16 @@ def test_recipe_by_its_header(file: str) -> None:
     text = prose(header(file))
     assert re.search(SOURCE, text)
     assert re.search(rf"{PUBLISHED_TOP1}|Not published: ", text)
-    (millions,) = re.findall(r"([0-9.]+) M parameters", text)
-    num_classes = CLASSES.get(Path(file).stem, 1000)
-    counted = _num_parameters(_model_options(config.model), num_classes, run.resolution)
+    assert len(re.findall(MILLIONS, text)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", RECIPES, ids=short_name)
+def test_header_has_the_models_parameters(file: str) -> None:
+    """Rounded to the digits that stand there."""
+    (millions,) = re.findall(MILLIONS, prose(header(file)))
+    config = config_of(file)
+    counted = _num_parameters(_model_options(config.model), CLASSES.get(Path(file).stem, 1000), config.data.resolution)
     assert f"{counted / 1e6:.{len(millions.partition('.')[2])}f}" == millions
 
 
@@ -111,7 +120,7 @@ def test_docs_name_only_files_that_are_there() -> None:
     assert {DEMO, "deit_configs/base_finetune.yaml", "rn_configs/base_fixres.yaml"} <= named
 
 
-def test_commands_in_docs_are_ones() -> None:
+def _commands_of_docs() -> list[list[str]]:
     """Blocks of shell commands, recipes with options behind them, and what `eval` is told."""
     blocks = "".join(re.findall(r"```sh\n(.*?)```", DOCS, re.DOTALL))
     (run,) = re.findall(r'run="(.*?)"', blocks, re.DOTALL)
@@ -121,15 +130,29 @@ def test_commands_in_docs_are_ones() -> None:
     commands += [
         ["torchrun", "--nproc-per-node", "8", "train", "--config-file", *cell.split(), *data] for cell in cells if " " in cell
     ]
-    commands += [["eval", *words.split()] for words in re.findall(r"`eval ([^`]*)`", DOCS)]
-    assert len(commands) > 50
+    return commands + [["eval", *words.split()] for words in re.findall(r"`eval ([^`]*)`", DOCS)]
+
+
+def test_commands_in_docs_are_ones() -> None:
+    commands = _commands_of_docs()
+    assert len(commands) > 150
     for command in commands:
         config, ranks = parsed(command)
         if "train" in command:
             check_training(config, ranks)
             assert bool(config.distil.teacher_weights) == (config.distil.kind in ("hard", "soft")), command
-            if any(word.startswith("--model.") and not word.startswith("--model.weights") for word in command):
-                assert _num_parameters(_model_options(config.model), 1000, config.data.resolution)
-            if config.distil.kind == "cosub":
-                assert config.model.drop_path
             assert bool(config.model.weights) == (config.train.mode == "eval" or config.model.weights_from != "auto"), command
+            assert config.distil.kind != "cosub" or config.model.drop_path, command
+
+
+@pytest.mark.slow
+def test_models_that_commands_in_docs_change_are_built() -> None:
+    changing = [
+        command
+        for command in _commands_of_docs()
+        if any(word.startswith("--model.") and not word.startswith("--model.weights") for word in command)
+    ]
+    assert len(changing) > 30
+    for command in changing:
+        config, _ = parsed(command)
+        assert _num_parameters(_model_options(config.model), 1000, config.data.resolution)
