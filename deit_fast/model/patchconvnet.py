@@ -18,7 +18,7 @@ from deit_fast.config import UserError
 from deit_fast.model.attention_pool import INIT_STD, NORM_EPS, AttentionPool, ClassQueries
 
 
-class _Block(nn.Module):
+class ConvolutionBlock(nn.Module):
     """A residual column of convolutions (B, D, H, W) -> (B, D, H, W), with squeeze-and-excitation and LayerScale."""
 
     def __init__(self, dim: int, drop_path: float, init_values: float) -> None:
@@ -32,9 +32,12 @@ class _Block(nn.Module):
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features + self.drop_path(self.branch(features))
+
+    def branch(self, features: torch.Tensor) -> torch.Tensor:
+        """What the block adds to its input."""
         columns = F.gelu(self.conv1(self.norm(features)))
-        columns = self.conv3(self.se(F.gelu(self.conv2(columns))))
-        return features + self.drop_path(self.ls(columns))
+        return self.ls(self.conv3(self.se(F.gelu(self.conv2(columns)))))
 
 
 class PatchConvNet(nn.Module):
@@ -71,7 +74,7 @@ class PatchConvNet(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False), nn.GELU()]
         self.stem = nn.Sequential(*layers[:-1])
         rates = calculate_drop_path_rates(drop_path_rate, depth)
-        self.blocks = nn.Sequential(*(_Block(embed_dim, rate, init_values) for rate in rates))
+        self.blocks = nn.Sequential(*(ConvolutionBlock(embed_dim, rate, init_values) for rate in rates))
         self.feature_info = [{"num_chs": embed_dim, "reduction": 16, "module": f"blocks.{i}"} for i in range(depth)]
         self.cls_token = None if class_queries else nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pool: nn.Module = AttentionPool(embed_dim, num_heads, mlp_ratio, init_values, sees_query=not class_queries)

@@ -5,6 +5,7 @@ import timm
 from timm.layers import DropPath
 from timm.models.vision_transformer import ParallelThingsBlock
 
+from deit_fast.benchmarks.gpu.needs import forward_needs
 from deit_fast.config import ModelConfig, UserError
 from deit_fast.model.create import create_model, has_fixed_resolution, num_parameters
 from deit_fast.model.hmlp import HMLPStem
@@ -43,11 +44,20 @@ def _numbers(width: int, depth: int, branches: int, patch: int, scales: bool) ->
     return depth * branches * block + embedding + 2 * width + 1000 * (width + 1)
 
 
-@pytest.mark.parametrize("name", SIZES)
+def _multiply_adds(width: int, depth: int, branches: int, patch: int, scales: bool) -> int:
+    """Those of the products of matrices for an image of 224 pixels; attention's two products are of all pairs of tokens."""
+    patches = (224 // patch) ** 2
+    tokens = patches + 1
+    block = 12 * tokens * width**2 + 2 * tokens**2 * width
+    return depth * branches * block + patches * 3 * patch**2 * width + 1000 * width
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if SIZES[name][1] < 24 else pytest.mark.slow) for name in SIZES])
 def test_sizes_of_deits_names(name: str) -> None:
     with on_meta():
-        model = create_model(ModelConfig(name=name), num_classes=1000, resolution=224)
-    assert num_parameters(model) == _numbers(*SIZES[name])
+        needs = forward_needs(ModelConfig(name=name), num_classes=1000, resolution=224)
+    assert needs.num_parameters == _numbers(*SIZES[name])
+    assert needs.multiply_adds == _multiply_adds(*SIZES[name])
 
 
 def test_layer_scale_begins_as_in_deits_code() -> None:

@@ -177,6 +177,7 @@ def test_checkpointing_and_channels_last_change_nothing(name: str) -> None:
     assert features.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 def test_compiles_without_a_break() -> None:
     for name in (ONE, MULTI):
         model = _model(name, depth=1)
