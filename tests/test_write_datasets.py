@@ -11,7 +11,7 @@ import pytest
 
 from deit_fast.config import SourceConfig
 from deit_fast.data.convert.sources import open_source
-from tests.data.convert.sources.samples import write_files
+from tests.data.convert.sources.samples import jpeg, tar_bytes, write_files
 from tests.data.convert.sources.test_imagenet import make_archives
 
 FOLDER = Path(__file__).parents[1] / "write_datasets"
@@ -225,3 +225,21 @@ def test_archives_and_the_folders_unpacked_from_them_give_the_same_betons(
         content = (tmp_path / "from_archives" / name).read_bytes()
         assert content == (tmp_path / "from_folders" / name).read_bytes()
         assert len(content) > 6 * 300
+
+
+def test_tars_of_classes_and_the_folders_unpacked_from_them_give_the_same_betons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    images = {name: {f"{name}_{n}.JPEG": jpeg(10 * n + number) for n in range(3)} for number, name in enumerate("ab")}
+    for name, of_class in images.items():
+        val = dict(list(of_class.items())[:1])
+        for split, files in (("train", of_class), ("val", val)):
+            write_files(tmp_path / "tars" / split, {f"{name}.tar": tar_bytes(files)})
+            write_files(tmp_path / "folders" / split, {f"{name}/{file}": content for file, content in files.items()})
+    for layout in ("tars", "folders"):
+        assert script("write_imagenet21k").main([str(tmp_path / layout), str(tmp_path / layout), "--write.num_workers=1"]) == 0
+    for name in ("train.beton", "val.beton"):
+        content = (tmp_path / "tars" / name).read_bytes()
+        assert content == (tmp_path / "folders" / name).read_bytes()
+        assert len(content) > 2 * 300
