@@ -1,4 +1,4 @@
-"""Pools a model's features by the attention of learned queries: PatchConvNet's (arXiv 2112.13692, section 3)."""
+"""Pools a model's features by the attention of learned queries: PatchConvNet's (arXiv 2112.13692)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeds patches by a hierarchy of small linear layers: the hMLP stem (Touvron et al., arXiv 2203.09795, section 5)."""
+"""Embeds patches by a hierarchy of small linear layers: the hMLP stem (Touvron et al., arXiv 2203.09795)."""
 
 from __future__ import annotations
 

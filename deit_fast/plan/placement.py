@@ -19,6 +19,7 @@ from deit_fast.train.dist import World
 from deit_fast.train.inputs import fixed_inputs
 from deit_fast.train.learner import Learner
 from deit_fast.train.step import on_device
+from deit_fast.train.stored_labels import any_labels
 
 Place = Literal["cpu", "gpu", "auto"]
 Places = tuple[Place, Place]  # data.decode, augment.device
@@ -39,8 +40,15 @@ def training_rate(config: RunConfig, world: World) -> float:
     loader = train_loader(config.data, config.augment, seed=config.train.seed, **ranks)
     try:
         steps_per_epoch = max(1, loader.order.steps_per_epoch)
-        sizes = {"num_classes": loader.beton.num_classes, "steps_per_epoch": steps_per_epoch}
-        learner = Learner(config, World(0, 1, world.device), starts_anew=False, **sizes)
+        num_classes = loader.beton.num_classes
+        learner = Learner(
+            config,
+            World(0, 1, world.device),
+            num_classes=num_classes,
+            steps_per_epoch=steps_per_epoch,
+            starts_anew=False,
+            labels=any_labels(config, num_classes) if config.distil.labels else None,
+        )
         batches = _endless(loader, world.device, config.train)
 
         def train_on(number: int) -> None:

@@ -102,7 +102,7 @@ def test_published_figures(name: str, resolution: int, parameters: str, multiply
     ("name", "width", "depth"), [("L60", 1024, 60), pytest.param("L120", 1024, 120, marks=pytest.mark.slow)]
 )
 def test_patchconvnets_that_have_no_published_table(name: str, width: int, depth: int) -> None:
-    """Counted by hand from patchconvnet_models.py; 334 M for L120 in the paper."""
+    """Counted by hand from patchconvnet_models.py."""
     stem = sum(9 * inputs * outputs for inputs, outputs in ((3, 128), (128, 256), (256, 512), (512, 1024)))
     se = 2 * width * width // 4 + width // 4 + width
     block = 2 * (width**2 + width) + 10 * width + se + 3 * width
