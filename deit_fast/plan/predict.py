@@ -18,16 +18,17 @@ def predicted_seconds(counts: RunCounts, probes: Probes, setup: float) -> tuple[
     seconds = dict.fromkeys(KINDS, 0.0)
     errors = []
     seconds["setup"] = setup
-    seconds["compile"] = probes.first_batch + sum(_nearest(side, probes.steps).first for side in counts.epochs_at)
-    for side, epochs in counts.epochs_at.items():
-        num_steps = epochs * counts.steps_per_epoch
-        wait, compute = (
-            _at(side, {at: getattr(steps, kind).mean for at, steps in probes.steps.items()}) for kind in ("wait", "compute")
-        )
-        seconds["data_wait"] += wait * (num_steps - epochs)
-        seconds["compute"] += compute * num_steps
-        nearest = _nearest(side, probes.steps)
-        errors += [num_steps * nearest.wait.error, num_steps * nearest.compute.error]
+    seconds["compile"] = probes.first_batch
+    for epochs_at, measured in ((counts.epochs_at, probes.steps), (counts.tail_at, probes.tail)):
+        for side, epochs in epochs_at.items():
+            num_steps, nearest = epochs * counts.steps_per_epoch, _nearest(side, measured)
+            wait, compute = (
+                _at(side, {at: getattr(steps, kind).mean for at, steps in measured.items()}) for kind in ("wait", "compute")
+            )
+            seconds["compile"] += nearest.first
+            seconds["data_wait"] += wait * (num_steps - epochs)
+            seconds["compute"] += compute * num_steps
+            errors += [num_steps * nearest.wait.error, num_steps * nearest.compute.error]
     later = counts.epochs - 1  # the first batch of the first is counted as compiling
     seconds["data_wait"] += later * probes.epoch_start.mean
     seconds["evaluation"] = counts.num_evaluations * probes.evaluation.mean

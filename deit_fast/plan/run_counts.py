@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deit_fast.config import RunConfig
 from deit_fast.train import schedule
@@ -12,23 +12,31 @@ from deit_fast.train.run_folder import kept_name
 
 @dataclass(frozen=True)
 class RunCounts:
-    """Counts of a run: steps of an epoch, epochs at each resolution, evaluations, checkpoints."""
+    """Counts of a run: steps of an epoch, epochs at each resolution, evaluations, checkpoints.
+
+    tail_at: epochs at each resolution that see all patches after those that do not (model.patch_dropout), not in epochs_at.
+    """
 
     steps_per_epoch: int
     epochs_at: dict[int, int]
     num_evaluations: int
     num_checkpoints: int
+    tail_at: dict[int, int] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
-        return sum(self.epochs_at.values())
+        return sum(self.epochs_at.values()) + sum(self.tail_at.values())
 
 
 def counts_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> RunCounts:
     """Counts of a run from an epoch to its end."""
     train, epochs = config.train, config.train.epochs
     numbers = range(first_epoch + 1, epochs + 1)
-    sides = Counter(schedule.resolution_of_epoch(config.data, epoch=number - 1, epochs=epochs) for number in numbers)
+    sides: Counter[int] = Counter()
+    tail: Counter[int] = Counter()
+    for epoch in range(first_epoch, epochs):
+        is_tail = config.model.patch_dropout > 0 and not schedule.leaves_out_patches(config.model, epoch=epoch, epochs=epochs)
+        (tail if is_tail else sides)[schedule.resolution_of_epoch(config.data, epoch=epoch, epochs=epochs)] += 1
     evaluations = sum(number % train.eval_every == 0 or number == epochs for number in numbers)
     checkpoints = sum(
         number % train.checkpoint_every == 0 or number == epochs or bool(kept_name(number, train.keep_every))
@@ -36,4 +44,4 @@ def counts_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> 
     )
     if train.checkpoint_steps:
         checkpoints += len(numbers) * ((steps_per_epoch - 1) // train.checkpoint_steps)
-    return RunCounts(steps_per_epoch, dict(sides), evaluations, checkpoints)
+    return RunCounts(steps_per_epoch, dict(sides), evaluations, checkpoints, dict(tail))

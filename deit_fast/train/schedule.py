@@ -1,10 +1,10 @@
-"""Learning rate and resolution at each position in training, as pure functions."""
+"""Learning rate, resolution and patches at each position in training, as pure functions."""
 
 from __future__ import annotations
 
 import math
 
-from deit_fast.config import DataConfig, OptimConfig, ScheduleConfig
+from deit_fast.config import DataConfig, ModelConfig, OptimConfig, ScheduleConfig
 
 RESOLUTION_STEP = 32  # a rising resolution moves in steps of so many pixels
 
@@ -60,3 +60,10 @@ def resolution_of_epoch(data: DataConfig, *, epoch: int, epochs: int) -> int:
         return data.resolution
     exact = data.start_resolution + (data.resolution - data.start_resolution) * (epoch - start) / (end - start)
     return min(round(exact / RESOLUTION_STEP) * RESOLUTION_STEP, data.resolution)
+
+
+def leaves_out_patches(model: ModelConfig, *, epoch: int, epochs: int) -> bool:
+    """Whether a view of an epoch lacks model.patch_dropout of its patches: not in the tail, which is rounded to whole epochs
+    and never all of them."""
+    num_tail = min(round(model.patch_dropout_tail * epochs), epochs - 1)
+    return model.patch_dropout > 0 and epoch < epochs - num_tail
