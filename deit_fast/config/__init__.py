@@ -44,6 +44,7 @@ from deit_fast.config.run import (
     TrainConfig,
 )
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
+from deit_fast.config.use import ExportConfig, PredictConfig
 
 __all__ = [
     "AugmentConfig",
@@ -55,6 +56,7 @@ __all__ = [
     "DemoConfig",
     "DistilConfig",
     "EvalConfig",
+    "ExportConfig",
     "FilterConfig",
     "InspectConfig",
     "MergeConfig",
@@ -62,6 +64,7 @@ __all__ = [
     "OptimConfig",
     "Pair",
     "PlanConfig",
+    "PredictConfig",
     "RankError",
     "ReportConfig",
     "RunConfig",

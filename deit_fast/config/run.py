@@ -28,6 +28,7 @@ from deit_fast.config.options import (
 )
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
+from deit_fast.config.use import ExportConfig, PredictConfig
 
 
 @dataclass(frozen=True)
@@ -353,6 +354,8 @@ class RunConfig(Options):
     bench: BenchConfig = field(default_factory=BenchConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
     out: str = path_option("", "JSON file to write the result to; empty: none")
 
