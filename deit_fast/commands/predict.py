@@ -20,7 +20,7 @@ COMMAND = Command(
         *of("eval", "weights", "flip", "heads", "fusion"),
         *of("model", "name", "options", "blurpool"),
         *of("data", "eval_batch_size", "eval_resolution", "eval_crop_ratio", "num_workers", "batches_ahead"),
-        *of("train", "device", "amp", "channels_last", "attention"),
+        *of("train", "device", "amp", "channels_last"),
         "write.max_megapixels",
     ),
     run=_run,

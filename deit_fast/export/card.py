@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from deit_fast.config import UserError
 from deit_fast.train.trained import View
@@ -29,8 +29,8 @@ class Card:
     num_classes: int
     classes: list[str] | None
     view: View
-    heads: str
-    fusion: str
+    heads: Literal["both", "class", "distillation"]
+    fusion: Literal["code", "paper"]
     weights: str
     epoch: int | None
 
