@@ -29,9 +29,9 @@ WORDS = {"off", "auto", "unlimited", "all"}
 WITH_WORD = {key: one for key, one in declared().items() if one.word}
 # what a command needs, without a default that means something
 NO_DEFAULT = {
-    "data.train", "data.val", "distil.teacher_weights", "eval.checkpoint", "filter.betons", "filter.out", "inspect.beton",
-    "merge.betons", "merge.out", "report.runs", "source.path", "split.betons", "subset.betons", "subset.out", "sweep.file",
-    "verify.beton", "write.out",
+    "data.train", "data.val", "distil.teacher_weights", "eval.checkpoint", "export.checkpoint", "filter.betons", "filter.out",
+    "inspect.beton", "merge.betons", "merge.out", "predict.images", "predict.model", "report.runs", "source.path",
+    "split.betons", "subset.betons", "subset.out", "sweep.file", "verify.beton", "write.out",
 }  # fmt: skip
 
 
