@@ -3,7 +3,7 @@
 Numba makes a library of each function that another calls: two wrappers for Python, a full optimisation of it with copies of all
 that it calls, machine code, and a file in the cache. Of a function that only compiled code calls, none of it is ever used: the
 caller takes the function in before it is optimised, and optimises it again. Left out, compilation takes 0.6 of the time; left
-out of what Numba compiles of its own too, for `np.empty` or `max`, 0.87 of that.
+out of what Numba compiles of its own too, for `np.empty` or `max`, 0.95 of that.
 """
 
 from __future__ import annotations
