@@ -183,6 +183,13 @@ def test_users_of_deit_b_are_warned_of_what_cost_others_accuracy(
     assert all("78 to 79 %" in line for line in found)
 
 
+def test_cosub_without_stochastic_depth_is_warned_of() -> None:
+    config = TRAINABLE.changed({"distil.kind": "cosub"})
+    assert warnings_of(config, 1024) == []
+    (line,) = warnings_of(config.changed({"model.drop_path": 0.0}), 1024)
+    assert "both submodels are the whole model" in line
+
+
 def test_sizes_of_evaluation_follow_training_unless_set() -> None:
     assert eval_batch_size(DataConfig(batch_size=10)) == 20
     assert eval_batch_size(DataConfig(batch_size=10, eval_batch_size=3)) == 3

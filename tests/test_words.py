@@ -115,7 +115,9 @@ def test_what_stood_for_the_word_is_refused_and_the_word_named(key: str, tmp_pat
         assert error(key, in_yaml(tmp_path, key, f"[{text}]" if "," in text else text)).endswith(f", or {one.word}")
 
 
-@pytest.mark.parametrize(("key", "names"), [("distil.kind", "off, hard, soft"), ("optim.no_decay", "code, paper, norms, off")])
+@pytest.mark.parametrize(
+    ("key", "names"), [("distil.kind", "off, hard, soft, cosub"), ("optim.no_decay", "code, paper, norms, off")]
+)
 def test_none_is_off_where_names_stand(key: str, names: str) -> None:
     assert error(key, f"--{key}=none") == f"command line: {key}=none: want one of {names}; nearest: off"
 

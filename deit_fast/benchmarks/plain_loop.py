@@ -25,7 +25,8 @@ class Recipe:
 
     precision: of autocast, None for float32. accumulate: pieces of a batch. loss: cross-entropy, or binary cross-entropy with
     targets above bce_threshold as 1 (None: as they are). clip_mode: timm's names. ema_decay: None for no average.
-    kind, alpha, tau, soft_scale: of distillation, as arXiv 2012.12877 and DeiT's losses.py have them. bf16_gradients: ranks
+    kind, alpha, tau, soft_scale: of distillation, as arXiv 2012.12877 and DeiT's losses.py have them; cosub: two submodels of
+    stochastic depth learn from each other (DeiT's engine.py). bf16_gradients: ranks
     exchange them in bfloat16. compile: a mode of torch.compile, or off. attention: its kernel, None for PyTorch's choice.
     """
 
@@ -36,7 +37,7 @@ class Recipe:
     clip: float | None = None
     clip_mode: Literal["norm", "value", "agc"] = "norm"
     ema_decay: float | None = None
-    kind: Literal["off", "hard", "soft"] = "off"
+    kind: Literal["off", "hard", "soft", "cosub"] = "off"
     alpha: float = 0.5
     tau: float = 1.0
     soft_scale: Literal["code", "paper"] = "code"
@@ -109,13 +110,11 @@ class PlainLoop:
         recipe = self._recipe
         with torch.no_grad():
             teacher_logits = None if self._teacher is None else self._teacher(images)
+        if recipe.kind == "cosub":
+            return self._cosub_loss(images, targets)
         outputs = self._forward(images)
         logits, student = outputs if isinstance(outputs, tuple) else (outputs, outputs)
-        if recipe.loss == "bce":
-            wanted = targets if recipe.bce_threshold is None else targets.gt(recipe.bce_threshold).float()
-            loss = F.binary_cross_entropy_with_logits(logits, wanted)
-        else:
-            loss = F.cross_entropy(logits, targets)
+        loss = self._label_loss(logits, targets)
         if teacher_logits is None:
             return loss
         if recipe.kind == "hard":
@@ -125,6 +124,22 @@ class PlainLoop:
             divisor = student.numel() if recipe.soft_scale == "code" else len(student)
             distillation = F.kl_div(mine, wanted, reduction="sum", log_target=True) * recipe.tau**2 / divisor
         return (1 - recipe.alpha) * loss + recipe.alpha * distillation
+
+    def _label_loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        threshold = self._recipe.bce_threshold
+        if self._recipe.loss == "ce":
+            return F.cross_entropy(logits, targets)
+        return F.binary_cross_entropy_with_logits(logits, targets if threshold is None else targets.gt(threshold).float())
+
+    def _cosub_loss(self, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        is_binary, alpha = self._recipe.loss == "bce", self._recipe.alpha
+        outputs = self._forward(torch.cat((images, images), dim=0)).split(len(images))
+        loss: Any = 0.0
+        for own, other in (outputs, outputs[::-1]):
+            soft = other.detach().sigmoid() if is_binary else other.detach().softmax(1)
+            from_other = F.binary_cross_entropy_with_logits(own, soft) if is_binary else F.cross_entropy(own, soft)
+            loss = loss + (1 - alpha) / 2 * self._label_loss(own, targets) + alpha / 2 * from_other
+        return loss
 
 
 class _Attending(nn.Module):

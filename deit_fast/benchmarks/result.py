@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ def described(config: RunConfig) -> dict[str, Any]:
     return {"kind": config.bench.kind, "config": config.as_dict(), "hardware": hardware(), "versions": versions()}
 
 
-def check_names(option: str, given: Sequence[object], known: Sequence[str] = ()) -> None:
+def check_names(option: str, given: Sequence[object], known: Collection[str] = ()) -> None:
     """Raises UserError where a list of an option of bench has a name that is not known, or one twice. known: empty: all are."""
     text = f"bench.{option}={','.join(map(str, in_words(f'bench.{option}', tuple(given))))}"
     for name in given:

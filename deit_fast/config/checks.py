@@ -120,10 +120,21 @@ def check_training(config: RunConfig, world_size: int) -> None:
             f"augment.label_smoothing={augment.label_smoothing:g}: it makes every target positive, and train.loss=bce counts "
             "targets above train.bce_threshold=0 as 1; want label smoothing 0, a higher threshold, or off"
         )
-    if config.distil.teacher_weights and config.distil.kind == "off":
+    distil = config.distil
+    if distil.labels and distil.kind not in ("hard", "soft"):
         raise UserError(
-            f"distil.teacher_weights={config.distil.teacher_weights}: distil.kind=off uses no teacher; want distil.kind=hard "
-            "or soft, or leave the teacher out"
+            f"distil.labels={distil.labels}: distil.kind={distil.kind} uses no teacher; want distil.kind=hard or soft, or "
+            "leave the labels out"
+        )
+    if distil.teacher_weights and distil.kind not in ("hard", "soft"):
+        raise UserError(
+            f"distil.teacher_weights={distil.teacher_weights}: distil.kind={distil.kind} uses no teacher; want "
+            "distil.kind=hard or soft, or leave the teacher out"
+        )
+    if distil.kind == "cosub" and config.train.mode == "eval":
+        raise UserError(
+            "distil.kind=cosub: train.mode=eval has no stochastic depth, so that both submodels would be the whole model; want "
+            "train.mode=train, or distil.kind=off"
         )
     if config.train.accumulate > data.batch_size:
         raise UserError(f"train.accumulate={config.train.accumulate}: want at most data.batch_size={data.batch_size}")
@@ -174,4 +185,6 @@ def warnings_of(config: RunConfig, global_batch_size: int) -> list[str]:
             "or with 10, users ended at 78 to 79 % instead of 81.8 (facebookresearch/deit, issues 40, 63, 195, 233); the "
             "published run had 1024 and 5"
         )
+    if config.distil.kind == "cosub" and not config.model.drop_path:
+        found.append("distil.kind=cosub with model.drop_path=0: both submodels are the whole model, at twice the time")
     return found

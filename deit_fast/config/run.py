@@ -27,7 +27,7 @@ from deit_fast.config.options import (
     path_option,
 )
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
-from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
+from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class ModelConfig(Options):
     drop_path_rates: Literal["linear", "constant"] = option(
         "linear", "drop probability from block to block: rises linearly from 0, or is the same for all (DeiT III)"
     )
+    drop_path_kind: Literal["mask", "skip"] = option(
+        "mask",
+        "mask: stochastic depth computes every branch, and drops results by chance; skip: it draws a fixed share of the "
+        "samples for each branch and computes only these (efficient stochastic depth of Cosub), which takes less time",
+    )
     dropout: float = option(
         0.0,
         "dropout after position embeddings, attention and MLP, as timm had it for DeiT; in a convnet: before the head",
@@ -70,20 +75,28 @@ class ModelConfig(Options):
 
 @dataclass(frozen=True)
 class DistilConfig(Options):
-    """Distillation from a teacher, through the distillation token if the model has one."""
+    """Distillation from a teacher, through the distillation token if any, or between submodels."""
 
-    kind: Literal["off", "hard", "soft"] = option(
-        "off", "hard: the teacher's top-1 class is the label; soft: the student matches the teacher's softmax"
+    kind: Literal["off", "hard", "soft", "cosub"] = option(
+        "off",
+        "hard: the teacher's top-1 class is the label; soft: the student matches the teacher's softmax; cosub: no teacher, two "
+        "submodels drawn by stochastic depth see each batch and learn from each other",
     )
     teacher: str = option("regnety_160", "teacher's architecture, by its name in timm; the paper uses RegNetY-16GF")
     teacher_weights: str = path_option(
         "", "file of the teacher's weights, in any format that model.weights accepts", decides=Decides.TIME
     )
     teacher_options: dict[str, Any] = option({}, "further arguments of timm.create_model for the teacher")
+    labels: str = path_option(
+        "",
+        "file of the teacher's answers, by deit-fast teach: no teacher is loaded; with teacher_weights too, it must be theirs",
+        unset="off",
+        decides=Decides.TIME,
+    )
     teacher_compile: bool = option(False, "compile the teacher too, in the mode of train.compile", decides=Decides.TIME)
     alpha: float = option(
         0.5,
-        "weight of the distillation loss; 0.1 in the paper's soft distillation",
+        "weight of the distillation loss; 0.1 in the paper's soft distillation, 0.5 in Cosub's",
         within=SHARE,
         decides=Decides.WEIGHTS,
     )
@@ -93,6 +106,11 @@ class DistilConfig(Options):
     soft_scale: Literal["code", "paper"] = option(
         "code", "divide the soft loss by the number of logits (DeiT's code), or of images (paper): 1000 times as large"
     )
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a teacher is loaded, and not a file of its answers."""
+        return self.kind in ("hard", "soft") and not self.labels
 
 
 @dataclass(frozen=True)
@@ -341,6 +359,7 @@ class RunConfig(Options):
     bench: BenchConfig = field(default_factory=BenchConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    teach: TeachConfig = field(default_factory=TeachConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
     out: str = path_option("", "JSON file to write the result to; empty: none")
 
@@ -352,6 +371,11 @@ class RunConfig(Options):
             sections.setdefault(section, {})[name] = value
         changed = {section: dataclasses.replace(getattr(self, section), **values) for section, values in sections.items()}
         return dataclasses.replace(self, **changed)
+
+    @property
+    def view_seed(self) -> int:
+        """The seed of order, views and mixing, by data.seed."""
+        return self.train.seed if self.data.seed is None else self.data.seed
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain dictionary of every section, as stored in JSON and checkpoints."""

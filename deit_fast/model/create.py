@@ -12,7 +12,8 @@ from torch import nn
 from deit_fast.config import ModelConfig, UserError
 from deit_fast.model.attention import use_float32_attention
 from deit_fast.model.blurpool import add_blurpool
-from deit_fast.model.names import stated, timm_model
+from deit_fast.model.names import stated, timm_model, with_layers
+from deit_fast.model.skipping import drops, use_skipping
 
 _REFUSALS = (TypeError, ValueError, AssertionError, ZeroDivisionError, IndexError, KeyError, RuntimeError, AttributeError)
 _DISPENSABLE = ("drop_path_rate", "img_size")  # some architectures do not take these
@@ -27,9 +28,9 @@ def create_model(config: ModelConfig, *, num_classes: int, resolution: int, opti
     size does not divide.
     """
     name, defaults = timm_model(config.name, option)
-    given = _arguments(config, resolution)
+    given, options = _arguments(config, resolution), with_layers(config.options, f"{option}={config.name}")
     try:
-        model = _build(name, num_classes, defaults | given | config.options, config.options)
+        model = _build(name, num_classes, defaults | given | options, options)
     except _REFUSALS as error:
         wanted = ", ".join(f"{key}={value}" for key, value in (given | config.options).items())
         raise UserError(f"{option}={config.name}: timm cannot build it with {wanted}: {error}") from error
@@ -40,6 +41,8 @@ def create_model(config: ModelConfig, *, num_classes: int, resolution: int, opti
     drop_path = config.options.get("drop_path_rate", config.drop_path)
     if config.drop_path_rates == "constant" and drop_path:
         _set_drop_path(model, drop_path)
+    if config.drop_path_kind == "skip":
+        use_skipping(model)
     if config.attention_dtype == "float32":
         use_float32_attention(model)
     if config.blurpool:
@@ -49,14 +52,9 @@ def create_model(config: ModelConfig, *, num_classes: int, resolution: int, opti
 
 def lacks_of(config: ModelConfig, model: nn.Module) -> list[str]:
     """A line for each feature that the configuration asks for and the architecture lacks."""
-    if not config.drop_path or any(_drops(module) for module in model.modules()):
+    if not config.drop_path or any(drops(module) for module in model.modules()):
         return []
     return [f"model.drop_path={config.drop_path:g}: {config.name} has no stochastic depth and is trained without"]
-
-
-def _drops(module: nn.Module) -> bool:
-    """Whether a module is stochastic depth; some architectures have their own classes for it."""
-    return type(module).__name__.startswith("DropPath") and bool(getattr(module, "drop_prob", 0))
 
 
 def _build(name: str, num_classes: int, arguments: dict[str, Any], options: dict[str, Any]) -> nn.Module:

@@ -38,6 +38,8 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "lamb, bf16, value": {"optim.name": "lamb", "train.amp": "bf16", "optim.clip": 0.01, "optim.clip_mode": "value"},
     "fp16": {"train.amp": "fp16"},
     "adaptive": {"optim.clip": 0.01, "optim.clip_mode": "adaptive"},
+    "cosub": {"distil.kind": "cosub", "distil.alpha": 0.3},
+    "cosub, bce": {"distil.kind": "cosub", "train.loss": "bce", "augment.label_smoothing": 0.0, "model.drop_path_kind": "skip"},
     "attention, patches": {"train.attention": "math", "train.patch_embed": "linear"},
 }
 DISTILLED: dict[str, dict[str, Any]] = {

@@ -29,6 +29,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "ema": {"train.ema_decay": 0.99, "train.ema_warmup": True},
     "bf16, bce, accumulate": {"train.amp": "bf16", "train.loss": "bce", "train.accumulate": 3},
     "convnet": {"model.name": "resnet10t", "model.options": {}, "train.ema_decay": 0.9},
+    "cosub, skip": {"distil.kind": "cosub", "model.drop_path": 0.5, "model.drop_path_kind": "skip"},
     "layer decay, heads": {"optim.layer_decay": 0.7, "model.trains": "attention"},
 }
 TEACHER = {"patch_size": 8, "embed_dim": 16, "depth": 1, "num_heads": 1}

@@ -170,6 +170,11 @@ def test_resuming_as_another_run_is_refused(
             {"distil.teacher_weights": "teacher.pth"},
             r"distil\.teacher_weights=teacher\.pth: distil\.kind=off uses no teacher",
         ),
+        (
+            {"distil.teacher_weights": "teacher.pth", "distil.kind": "cosub"},
+            r"distil\.teacher_weights=teacher\.pth: distil\.kind=cosub uses no teacher",
+        ),
+        ({"distil.kind": "cosub", "train.mode": "eval"}, r"distil\.kind=cosub: train\.mode=eval has no stochastic depth"),
         ({"model.options": {**TINY, "img_size": 64}}, r"model\.options: img_size=64: the run's images have 32"),
         ({"model.options": {**TINY, "patch_size": 0}}, "timm cannot build it with .*patch_size=0"),
         ({"model.blurpool": True}, r"model\.blurpool: VisionTransformer has no strided convolution"),

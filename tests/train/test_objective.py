@@ -9,9 +9,11 @@ import pytest
 import torch
 from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy
 
-from deit_fast.config import DistilConfig, UserError
+from deit_fast.config import DistilConfig, TrainConfig, UserError
 from deit_fast.train.objective import (
+    Objective,
     binary_cross_entropy,
+    cosub_loss,
     distillation_loss,
     hard_distillation,
     soft_cross_entropy,
@@ -95,12 +97,16 @@ def _divergence(student: torch.Tensor, teacher: torch.Tensor, tau: float) -> flo
     return float(tau**2 * (np.exp(p) * (p - q)).sum())
 
 
+def _answers(kind: Literal["hard", "soft"], logits: torch.Tensor) -> torch.Tensor:
+    return Objective(torch.nn.Identity(), TrainConfig(), DistilConfig(kind=kind)).answers(logits)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_hard_distillation_takes_the_teachers_decision_as_the_label(dtype: torch.dtype) -> None:
     student, teacher = _logits(dtype)
     labels = teacher.detach().float().numpy().argmax(1)
     want = -_log_softmax(student)[np.arange(6), labels].mean()
-    loss = hard_distillation(student, teacher)
+    loss = hard_distillation(student, _answers("hard", teacher))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(want, rel=1e-6)
 
@@ -144,7 +150,7 @@ def test_gradients_are_the_formulas_and_none_goes_to_the_teacher() -> None:
     np.testing.assert_allclose(student.grad.numpy(), want, atol=1e-6)
 
     student, teacher = _logits()
-    hard_distillation(student, teacher).backward()
+    hard_distillation(student, _answers("hard", teacher)).backward()
     assert student.grad is not None and teacher.grad is None
     labels = np.eye(50)[teacher.detach().numpy().argmax(1)]
     np.testing.assert_allclose(student.grad.numpy(), (np.exp(_log_softmax(student)) - labels) / 6, atol=1e-6)
@@ -160,7 +166,7 @@ def test_losses_are_weighed_by_alpha(kind: Literal["hard", "soft"], alpha: float
         distillation = -_log_softmax(student)[np.arange(6), teacher.detach().numpy().argmax(1)].mean()
     else:
         distillation = _divergence(student, teacher, 3.0) / 6
-    loss = distillation_loss(config, base, student, teacher)
+    loss = distillation_loss(config, base, student, _answers(kind, teacher))
     assert loss.item() == pytest.approx((1 - alpha) * 2.5 + alpha * distillation, rel=1e-5)
     loss.backward()
     assert base.grad is not None and base.grad.item() == pytest.approx(1 - alpha)
@@ -168,12 +174,87 @@ def test_losses_are_weighed_by_alpha(kind: Literal["hard", "soft"], alpha: float
 
 def test_a_teacher_of_other_classes_is_refused() -> None:
     with pytest.raises(UserError, match=r"distil\.teacher=regnety_160: gives 40 classes, the model has 50; want a teacher"):
-        distillation_loss(DistilConfig(kind="hard"), torch.tensor(1.0), _logits()[0], torch.randn(6, 40))
+        distillation_loss(DistilConfig(kind="soft"), torch.tensor(1.0), _logits()[0], torch.randn(6, 40))
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_compiles_as_one_graph(kind: Literal["hard", "soft"]) -> None:
     student, teacher = _logits()
-    config, base = DistilConfig(kind=kind), torch.tensor(2.5)
+    config, base, answers = DistilConfig(kind=kind), torch.tensor(2.5), _answers(kind, teacher)
     compiled = torch.compile(distillation_loss, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(config, base, student, teacher), distillation_loss(config, base, student, teacher))
+    torch.testing.assert_close(compiled(config, base, student, answers), distillation_loss(config, base, student, answers))
+
+
+def _sigmoid(x: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.3])
+def test_cosub_is_the_papers_formula(alpha: float) -> None:
+    """A quarter each of two losses of the labels and two of the other submodel's probabilities, for alpha 0.5."""
+    (first, targets), second = _mixed(), _mixed()[0].flip(0)
+    x, z, y = first.double().numpy(), second.double().numpy(), (targets.numpy() > 0).astype(float)
+
+    def binary(logits: Any, wanted: Any) -> Any:
+        return -(wanted * np.log(_sigmoid(logits)) + (1 - wanted) * np.log(1 - _sigmoid(logits))).mean()
+
+    labels = (binary(x, y) + binary(z, y)) / 2
+    each_other = (binary(x, _sigmoid(z)) + binary(z, _sigmoid(x))) / 2
+    loss = cosub_loss(TrainConfig(loss="bce"), alpha, first, second, targets)
+    assert loss.item() == pytest.approx((1 - alpha) * labels + alpha * each_other, rel=1e-6)
+
+
+def test_cosub_with_cross_entropy_has_softmaxes() -> None:
+    (first, targets), second = _mixed(), _mixed()[0].flip(0)
+    x, z, y = first.double().numpy(), second.double().numpy(), targets.double().numpy()
+
+    def log_softmax(logits: Any) -> Any:
+        return logits - np.log(np.exp(logits).sum(1, keepdims=True))
+
+    def cross(logits: Any, wanted: Any) -> Any:
+        return -(wanted * log_softmax(logits)).sum(1).mean()
+
+    wanted = (cross(x, y) + cross(z, y) + cross(x, np.exp(log_softmax(z))) + cross(z, np.exp(log_softmax(x)))) / 4
+    assert cosub_loss(TrainConfig(), 0.5, first, second, targets).item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_in_cosub_no_gradient_goes_to_the_soft_targets() -> None:
+    """The gradient of the first logits: what they learn from the labels and from the other's probabilities, held fixed."""
+    (first, targets), second = _mixed(), _mixed()[0].flip(0)
+    x = first.double().requires_grad_()
+    cosub_loss(TrainConfig(loss="bce"), 0.5, x, second, targets).backward()
+    # of the binary cross-entropy, which is a mean over all elements: (sigmoid(x) - target) / number
+    wanted = 0.25 * ((x.sigmoid() - (targets > 0).double()) + (x.sigmoid() - second.double().sigmoid())) / x.numel()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, wanted.detach(), rtol=1e-5, atol=1e-9)
+
+
+class _Doubling(torch.nn.Module):
+    """Logits that are a linear function of the images, except for what a dropout drops."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.seen: list[torch.Tensor] = []
+        self.drop, self.head = torch.nn.Dropout(rate), torch.nn.Linear(12, 11)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.drop(images.flatten(1)))
+        self.seen.append(logits)
+        return logits
+
+
+def test_both_submodels_see_every_image_and_only_chance_parts_them() -> None:
+    targets = _mixed()[1]
+    images = torch.randn(6, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    for rate, are_equal in ((0.0, True), (0.5, False)):
+        torch.manual_seed(0)
+        model = _Doubling(rate)
+        loss, numbers = Objective(model, TrainConfig(loss="bce"), DistilConfig(kind="cosub"))(images, targets)
+        first, second = model.seen[0].split(6)
+        assert len(model.seen) == 1
+        assert torch.equal(first, second) == are_equal
+        torch.testing.assert_close(loss, cosub_loss(TrainConfig(loss="bce"), 0.5, first, second, targets))
+        assert numbers.tolist() == [loss.item(), (first.argmax(1) == targets.argmax(1)).sum().item()]
+        if are_equal:  # then each is its own soft target
+            wanted = 0.5 * binary_cross_entropy(first, targets, 0.0) + 0.5 * binary_cross_entropy(first, first.sigmoid(), None)
+            torch.testing.assert_close(loss, wanted)

@@ -37,6 +37,11 @@ RUNS: dict[str, tuple[dict[str, Any], Recipe]] = {
         {"distil.kind": "soft", "distil.tau": 3.0, "distil.alpha": 0.1},
         Recipe(kind="soft", tau=3.0, alpha=0.1),
     ),
+    "cosub": ({"distil.kind": "cosub"}, Recipe(kind="cosub")),
+    "cosub, bce": (
+        {"distil.kind": "cosub", "distil.alpha": 0.3, "train.loss": "bce", "augment.label_smoothing": 0.0},
+        Recipe(kind="cosub", alpha=0.3, loss="bce", bce_threshold=0.0),
+    ),
     "all of it": (
         {"distil.kind": "soft", "train.ema_decay": 0.98, "train.accumulate": 2},
         Recipe(kind="soft", ema_decay=0.98, accumulate=2),
@@ -89,10 +94,11 @@ def _script(
 @pytest.mark.parametrize("name", RUNS)
 def test_the_same_losses_as_a_plain_loop(name: str, tiny_run: MakeRun, tmp_path: Path) -> None:
     changes, recipe = RUNS[name]
-    has_token = recipe.kind != "off" and "without" not in name
+    has_teacher = recipe.kind in ("hard", "soft")
+    has_token = has_teacher and "without" not in name
     architecture = f"deit_tiny{'_distilled' if has_token else ''}_patch16_224"
     teacher = None
-    if recipe.kind != "off":
+    if has_teacher:
         teacher = timm.create_model(**TEACHER)
         for module in teacher.modules():  # fresh batch statistics would let it say the same of all images
             if isinstance(module, torch.nn.BatchNorm2d):
