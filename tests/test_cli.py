@@ -165,7 +165,8 @@ def test_a_parse_leaves_nothing_behind() -> None:
             "trian",
             [],
             "unknown command trian: want one of "
-            "write, inspect, verify, merge, split, subset, filter, train, plan, eval, export, predict, bench, sweep, report, demo; "
+            "write, inspect, verify, merge, split, subset, filter, train, teach, plan, eval, export, predict, bench, sweep, "
+            "report, demo; "
             "nearest: train",
         ),
         ("train", ["--data.batchsize=3"], "unknown option --data.batchsize; nearest: data.batch_size"),
@@ -193,7 +194,7 @@ def test_a_parse_leaves_nothing_behind() -> None:
             ["--train.mode=eval"],
             "train.mode is not an option of eval, but of train, plan, bench train, bench step, bench gpu and sweep",
         ),
-        ("bench", ["--eval.flip"], "eval.flip is not an option of bench train, but of train, plan, eval and sweep"),
+        ("bench", ["--eval.flip"], "eval.flip is not an option of bench train, but of train, plan, eval, predict and sweep"),
         ("bench", ["loader", "--bench.models=a"], "bench.models is not an option of bench loader, but of bench eval"),
         ("bench", ["--bench.models=a"], "bench.models is not an option of bench train, but of bench eval"),
         ("write", ["--bench.kind=eval"], "bench.kind is not an option of write, but of bench"),

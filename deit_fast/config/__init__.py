@@ -43,7 +43,7 @@ from deit_fast.config.run import (
     SlurmConfig,
     TrainConfig,
 )
-from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
+from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
 from deit_fast.config.use import ExportConfig, PredictConfig
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "SplitConfig",
     "SubsetConfig",
     "SweepConfig",
+    "TeachConfig",
     "TrainConfig",
     "Triple",
     "UserError",
