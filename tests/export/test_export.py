@@ -35,6 +35,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "CaiT": ("cait_xxs24_224", {**SMALL, "num_heads": 2}),
     "ResMLP": ("resmlp_12_224", {}),
     "ResNet": ("test_resnet", {}),
+    "PatchConvNet": ("patchconvnet_s60", {"depth": 2, "embed_dim": 48}),
 }
 Built = Callable[..., tuple[Path, torch.nn.Module]]
 
