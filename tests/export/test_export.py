@@ -46,7 +46,7 @@ def built(tmp_path: Path) -> Built:
 
     def build(name: str, options: dict[str, Any], **architecture: Any) -> tuple[Path, torch.nn.Module]:
         torch.manual_seed(0)
-        size = {} if "resnet" in name else {"img_size": 32}
+        size = {} if name in ("test_resnet", "resnet18", "patchconvnet_s60") else {"img_size": 32}
         own = {"init_values": 1e-4} if name.endswith("_LS") else {}
         timms_name = "deit3_small_patch16_224" if name.endswith("_LS") else name
         model = timm.create_model(timms_name, num_classes=len(NAMES), **size, **own, **options)
