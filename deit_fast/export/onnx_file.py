@@ -52,6 +52,8 @@ def write_onnx(exported: Exported, path: Path) -> None:
         raise UserError(f"export.onnx: torch.onnx does not translate {card.architecture}: {_first_line(error)}") from error
     assert program is not None
     proto: Any = program.model_proto
+    if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise UserError(f"export.onnx: torch.onnx fixes the batch size of {card.architecture}; want another format")
     for name, text in card.as_metadata().items():
         proto.metadata_props.add(key=name, value=text)
     path.write_bytes(proto.SerializeToString())
