@@ -26,9 +26,8 @@ class QueryAttention(nn.Module):
 
     def forward(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         q, k, v = self._heads(self.q(queries)), self._heads(self.k(tokens)), self._heads(self.v(tokens))
-        attended = F.scaled_dot_product_attention(
-            q.expand(k.shape[0], -1, -1, -1), k, v
-        )  # len() would fix the batch size of an export
+        # not len(), which would fix the batch size of an export
+        attended = F.scaled_dot_product_attention(q.expand(k.shape[0], -1, -1, -1), k, v)
         return self.proj(attended.transpose(1, 2).flatten(2))
 
     def shares(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
