@@ -125,8 +125,8 @@ def help_text(name: str, argv: Sequence[str] = (), *, everything: bool = False) 
         if kind is None:
             return _group_help(name, entry)
         name, entry = f"{name} {kind}", entry.kinds[kind]
-    words = " ".join(_placeholder(key) for key in (entry.first, entry.positional) if key)
-    lines = [*_first_lines(name, entry.summary, words), *_option_lines(entry, everything)]
+    placeholders = " ".join(_placeholder(key) for key in (entry.first, entry.positional) if key)
+    lines = [*_first_lines(name, entry.summary, placeholders), *_option_lines(entry, everything)]
     if entry.usual and not everything:
         lines += ["", f"`deit-fast {name} --help=all` lists all options."]
     return "\n".join([*lines, *_common_lines()])
