@@ -47,6 +47,7 @@ from deit_fast.config.run import (
     TrainConfig,
 )
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
+from deit_fast.config.use import ExportConfig, PredictConfig
 
 __all__ = [
     "OWN_OPTIMISERS",
@@ -60,6 +61,7 @@ __all__ = [
     "DemoConfig",
     "DistilConfig",
     "EvalConfig",
+    "ExportConfig",
     "FilterConfig",
     "InspectConfig",
     "MergeConfig",
@@ -67,6 +69,7 @@ __all__ = [
     "OptimConfig",
     "Pair",
     "PlanConfig",
+    "PredictConfig",
     "RankError",
     "ReportConfig",
     "RunConfig",
