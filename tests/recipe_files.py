@@ -197,10 +197,15 @@ THREE_THINGS = {
     },
     **{f"{size}_384_attention": Run(f"deit_{size}_patch16_LS", 384, 512, 1e-5, 20) for size in ("small", "base", "large")},
 }
+SIMPLE_VIT = {
+    f"small{end}": Run("simple_vit_small_patch16_224", 224, 1024, 1e-3, epochs)
+    for end, epochs in (("", 90), ("_300_epochs", 300))
+}
 COSUB = {size: DEIT3[size] for size in (*_STAGES, "medium")}
 
 PUBLISHED = {f"deit_configs/{name}.yaml": run for name, run in DEIT.items()}
 PUBLISHED |= {f"rn_configs/{name}.yaml": run for name, run in CONVNETS.items()}
 for _family, _runs in {"deit3": DEIT3, "cait": CAIT, "resmlp": RESMLP, "cosub": COSUB, "patchconvnet": PATCHCONVNET}.items():
     PUBLISHED |= {f"deit_configs/{_family}/{_family}_{name}.yaml": run for name, run in _runs.items()}
+PUBLISHED |= {f"deit_configs/simple_vit/simple_vit_{name}.yaml": run for name, run in SIMPLE_VIT.items()}
 PUBLISHED |= {f"deit_configs/three_things/vit_{name}.yaml": run for name, run in THREE_THINGS.items()}

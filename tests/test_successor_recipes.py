@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from deit_fast.config import eval_crop_ratio
 from tests.recipe_files import config_of, difference
 
 TEACHER = {"distil.kind": "hard"}  # teacher and weight are the defaults
@@ -158,3 +159,18 @@ def test_attention_alone_is_fine_tuned(size: str) -> None:
     config = config_of(f"deit_configs/three_things/vit_{size}_384_attention.yaml")
     assert (config.model.trains, config.data.resolution, config.train.mode) == ("attention", 384, "train")
     assert config.model.drop_path == config_of(f"deit_configs/three_things/vit_{size}_ls.yaml").model.drop_path
+
+
+def test_simple_vit_is_big_visions() -> None:
+    """configs/vit_s16_i1k.py: steps and rates as there, at 1,281,167 images and 1,024 in a step."""
+    config = config_of("deit_configs/simple_vit/simple_vit_small.yaml")
+    optim, schedule, augment = config.optim, config.schedule, config.augment
+    assert (optim.name, optim.betas, optim.eps, optim.clip, optim.clip_mode) == ("adamw", (0.9, 0.999), 1e-8, 1.0, "norm")
+    assert optim.lr * optim.weight_decay == pytest.approx(1e-4)  # decoupled from the rate there
+    assert schedule.warmup_epochs * 1_281_167 / 1024 == pytest.approx(10_000, rel=1e-3)
+    assert (schedule.warmup_lr, schedule.min_lr, schedule.update) == (0, 0, "step")
+    assert (augment.mixup, augment.cutmix, augment.label_smoothing, augment.erase, augment.repeats) == (0.2, None, 0, 0, 1)
+    assert (augment.crop_scale, augment.auto_augment) == ((0.05, 1.0), "rand-m10-n2-p1")
+    assert (config.data.interpolation, eval_crop_ratio(config.data)) == ("bilinear", 0.875)
+    longer = config_of("deit_configs/simple_vit/simple_vit_small_300_epochs.yaml")
+    assert difference(longer, config) == {"train.epochs": 300}

@@ -74,6 +74,7 @@ FAMILIES = {
     "nextvit": Family("nextvit_small", 32),
     "nfnet": Family("test_nfnet", 32),
     "patchconvnet": Family("patchconvnet_s60_multi", 32, {"depth": 4}),
+    "simple_vit": Family("simple_vit_small_patch16_224", 32, {"depth": 2}),
     "pit": Family("pit_ti_224", 32),
     "pnasnet": Family("pnasnet5large", 64),
     "pvt_v2": Family("pvt_v2_b0", 32),
