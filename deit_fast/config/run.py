@@ -384,6 +384,11 @@ class RunConfig(Options):
         changed = {section: dataclasses.replace(getattr(self, section), **values) for section, values in sections.items()}
         return dataclasses.replace(self, **changed)
 
+    @property
+    def view_seed(self) -> int:
+        """The seed of order, views and mixing, by data.seed."""
+        return self.train.seed if self.data.seed is None else self.data.seed
+
     def as_dict(self) -> dict[str, Any]:
         """Nested plain dictionary of every section, as stored in JSON and checkpoints."""
         return dataclasses.asdict(self)

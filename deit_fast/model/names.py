@@ -12,7 +12,7 @@ from timm.models import PretrainedCfg
 from timm.models.vision_transformer import ParallelThingsBlock
 
 from deit_fast.config import UserError
-from deit_fast.model import patchconvnet  # noqa: F401  # registers its models
+from deit_fast.model import patchconvnet, resmlp  # noqa: F401  # register their models
 from deit_fast.model.hmlp import HMLPStem
 
 _SMALL, _BASE, _HUGE = "deit3_small_patch16_224", "deit3_base_patch16_224", "deit3_huge_patch14_224"

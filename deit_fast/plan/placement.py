@@ -37,7 +37,7 @@ def training_rate(config: RunConfig, world: World) -> float:
     Ranks do not exchange gradients here, but all measure at the same time, each with its share of the node's cores.
     """
     ranks: dict[str, Any] = {"rank": world.rank, "world_size": world.world_size, "device": world.device}
-    loader = train_loader(config.data, config.augment, seed=config.train.seed, **ranks)
+    loader = train_loader(config.data, config.augment, seed=config.view_seed, **ranks)
     try:
         steps_per_epoch = max(1, loader.order.steps_per_epoch)
         num_classes = loader.beton.num_classes

@@ -109,7 +109,7 @@ def teaching_rate(config: RunConfig, world: World) -> float:
 
 def _loader(config: RunConfig, world: World, stretches: list[list[range]] | None = None) -> Loader:
     ranks: dict[str, Any] = {"rank": world.rank, "world_size": world.world_size, "device": world.device}
-    return train_loader(config.data, config.augment, seed=config.train.seed, stretches=stretches, **ranks)
+    return train_loader(config.data, config.augment, seed=config.view_seed, stretches=stretches, **ranks)
 
 
 class Teaching:
@@ -137,9 +137,10 @@ class Teaching:
     def run(self, stop: Stop) -> str | None:
         """Fills the file, or part of it. Gives the name of the signal that ended this early, if one did."""
         header, size, num_ranks = self.header, self._config.data.batch_size, self._world.world_size
-        rounds = [-(-len(blocks) // num_ranks) for blocks in self._missing]
+        own = [header.positions(block) for blocks in self._missing for block in blocks[self._world.rank :: num_ranks]]
+        num_steps = sum(-(-len(positions) // size) for positions in own)
         progress = Progress(
-            total_steps=sum(rounds) * (header.block_size // size), first_step=0, epochs=header.num_epochs,
+            total_steps=num_steps, first_step=0, epochs=header.num_epochs,
             global_batch_size=size * num_ranks, dollars_per_hour=self._config.run.dollars_per_hour,
             is_shown=self._world.is_main,
         )  # fmt: skip

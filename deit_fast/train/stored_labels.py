@@ -49,7 +49,7 @@ def belongings(config: RunConfig, train_set: Mapping[str, str], of: str) -> dict
     ]
     for key in unused:
         options.pop(key, None)
-    options["train.seed"] = config.train.seed
+    options["data.seed"] = config.view_seed
     if changing:
         options["train.epochs"] = config.train.epochs  # by which views change
     if config.schedule.stages:
@@ -148,7 +148,7 @@ class StoredLabels:
         ids: NDArray[np.uint64] = rng.pack_view_ids(epoch, batch.samples.numpy(), batch.views.numpy())
         stage = stage_of_epoch(self._config, epoch)
         side = loaded_resolution(self._config, stage)
-        mixed = mix.mix_of(np.uint64(self._config.train.seed), ids, mixing_of(stage.augment), side, side)
+        mixed = mix.mix_of(np.uint64(self._config.view_seed), ids, mixing_of(stage.augment), side, side)
         lam = torch.from_numpy(mixed.lam.astype(np.float32))[:, None]
         return lam * shares + (1 - lam) * shares[torch.from_numpy(mixed.partner)]
 

@@ -38,7 +38,7 @@ class Trainer(Learner):
 
     def __init__(self, config: RunConfig, world: World, *, starts_anew: bool = True) -> None:
         _check_options(config)
-        data, augment, seed = config.data, config.augment, config.train.seed
+        data, augment, seed = config.data, config.augment, config.view_seed
         ranks = {"rank": world.rank, "world_size": world.world_size, "device": world.device}
         self.train_loader = train_loader(data, augment, seed=seed, **ranks)  # type: ignore[arg-type]
         self.eval_loader = eval_loader(data, augment, **ranks)  # type: ignore[arg-type]

@@ -49,6 +49,7 @@ PUBLISHED = [
     ("resmlp_24", 224, "30", "6"),
     ("resmlp_36", 224, "44.69", "8.91"),
     ("resmlpB_24", 224, "129.14", "100.23"),
+    ("resmlp_big_24_patch16_224", 224, "116", "23"),
     # PatchConvNet: README_patchconvnet; its table of ImageNet-21k gives 29.8 for B120
     ("S60", 224, "25.2", "4.0"),
     ("S60", 384, "25.2", "11.75"),  # README_patchconvnet: 11.8

@@ -83,6 +83,7 @@ FAMILIES = {
     "repghost": Family("repghostnet_050", 32),
     "repvit": Family("repvit_m1", 32),
     "res2net": Family("res2next50", 32),
+    "resmlp": Family("resmlp_big_24_patch16_224", 32, {"num_blocks": 2, "embed_dim": 24}),
     "resnest": Family("resnest14d", 32),
     "resnet": Family("test_resnet", 32),
     "resnetv2": Family("resnetv2_18", 32),

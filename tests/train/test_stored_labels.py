@@ -185,7 +185,7 @@ def test_what_the_top_classes_leave_is_spread_over_the_others() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train.seed": 1}, r"belongs to train\.seed=0, this run has train\.seed=1"),
+        ({"train.seed": 1}, r"belongs to data\.seed=0, this run has data\.seed=1"),
         ({"augment.erase": 0.5}, r"belongs to augment\.erase=0\.25, this run has augment\.erase=0\.5"),
         (
             {"augment.crop_scale": (0.2, 1.0)},
@@ -213,7 +213,14 @@ def test_labels_of_another_set_are_refused(config: RunConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"augment.label_smoothing": 0.0}, {"optim.lr": 1e-3}, {"model.drop_path": 0.0}, {"data.eval_resolution": 32}]
+    "changes",
+    [
+        {"train.seed": 1, "data.seed": 0},
+        {"augment.label_smoothing": 0.0},
+        {"optim.lr": 1e-3},
+        {"model.drop_path": 0.0},
+        {"data.eval_resolution": 32},
+    ],
 )
 def test_what_the_teacher_does_not_see_may_be_another(config: RunConfig, changes: dict[str, Any]) -> None:
     _trainer(_true_labels(config, "mixed", **changes)).close()

@@ -96,12 +96,12 @@ class Converter:
     def warm_up(self) -> None:
         """Loads, or compiles, what an image may need: processes that are forked afterwards then need not, each for itself."""
         pixels = np.zeros((16, 16, 3), np.uint8)
-        for progressive in (False, True):
+        self._encoder.encode(self._resized(pixels, 8, 8))
+        for progressive in (True, False):  # at set-up another process compiles for the plain ones meanwhile
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "JPEG", progressive=progressive)
             self._transcoder.transcode(file.getvalue())
             histograms(self._decode_plain(file.getvalue()))
-        self._encoder.encode(self._resized(pixels, 8, 8))
 
     def convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
         """Converts an image as config asks: losslessly if it is a JPEG that needs no change, else by encoding it anew.
