@@ -203,7 +203,7 @@ def _kind_in_words(kind: Any) -> str:
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
         if get_origin(kinds[0]) is dict:
-            return "a YAML list of mappings, [{option: value, ...}, ...]"
+            return "a YAML list of mappings from options to values"
         if kinds[1] is ...:
             return f"{'texts' if kinds[0] is str else 'integers'} with commas between"
         return f"{len(kinds)} numbers with commas between"

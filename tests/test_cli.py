@@ -213,7 +213,7 @@ def test_a_parse_leaves_nothing_behind() -> None:
         (
             "train",
             ["--schedule.stages=[{"],
-            "schedule.stages=[{: want a YAML list of mappings, [{option: value, ...}, ...], or off",
+            "schedule.stages=[{: want a YAML list of mappings from options to values, or off",
         ),
         ("train", ["--schedule.stages=[{share: x}]"], "schedule.stages: stage 1: share=x: want a number above 0"),
         (

@@ -135,11 +135,11 @@ def test_bases_lie_below_the_file_that_names_them(tmp_path: Path) -> None:
         ("data: {ramp: &a [0, *a]}", "1: found unconstructable recursive node"),
         (
             "schedule: {stages: {share: 1}}",
-            "1: schedule.stages={'share': 1}: want a YAML list of mappings, [{option: value, ...}, ...], or off",
+            "1: schedule.stages={'share': 1}: want a YAML list of mappings from options to values, or off",
         ),
         (
             "schedule: {stages: [1]}",
-            "1: schedule.stages=[1]: want a YAML list of mappings, [{option: value, ...}, ...], or off",
+            "1: schedule.stages=[1]: want a YAML list of mappings from options to values, or off",
         ),
         ("schedule:\n  stages:\n  - {augment.erase: x}", "2: schedule.stages: stage 1: augment.erase=x: want a number"),
         (
