@@ -101,7 +101,7 @@ def test_the_word_leaves_an_option_unset(key: str, tmp_path: Path) -> None:
 def test_what_stood_for_the_word_is_refused_and_the_word_named(key: str, tmp_path: Path) -> None:
     one = WITH_WORD[key]
     if one.within is None:  # of texts: nothing between the quotes
-        assert re.fullmatch(rf"command line: {key}=: want texts?.*, or {one.word}", error(key, f"--{key}="))
+        assert re.fullmatch(rf"command line: {key}=: want (texts?|a YAML list).*, or {one.word}", error(key, f"--{key}="))
         empty = "''" if one.unset == "" else "[]"
         assert error(key, in_yaml(tmp_path, key, empty)).endswith(f", or {one.word}")
         return

@@ -43,10 +43,13 @@ from deit_fast.config.run import (
     SlurmConfig,
     TrainConfig,
 )
+from deit_fast.config.stages import STAGE_LENGTHS, STAGE_OPTIONS, config_of_stage, stage_ends
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
 from deit_fast.config.use import ExportConfig, PredictConfig
 
 __all__ = [
+    "STAGE_LENGTHS",
+    "STAGE_OPTIONS",
     "AugmentConfig",
     "BenchConfig",
     "BudgetConfig",
@@ -91,6 +94,7 @@ __all__ = [
     "check_ranges",
     "check_sections",
     "check_training",
+    "config_of_stage",
     "declared",
     "eval_augment",
     "eval_batch_size",
@@ -100,6 +104,7 @@ __all__ = [
     "is_mixing",
     "option",
     "set_kind",
+    "stage_ends",
     "target_top1",
     "value_now",
     "warnings_of",

@@ -91,4 +91,4 @@ class Outlook:
         return seconds
 
     def _resolution(self, epoch: int) -> int:
-        return schedule.resolution_of_epoch(self._config.data, epoch=epoch, epochs=self._config.train.epochs)
+        return schedule.stage_of_epoch(self._config, epoch).resolution

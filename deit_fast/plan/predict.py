@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
+from deit_fast.config import RunConfig
 from deit_fast.plan.probe import Probes, Steps, side_of
 from deit_fast.plan.run_counts import RunCounts
 from deit_fast.record.clock import KINDS
+from deit_fast.train.schedule import Stage, stages_of
 
 
 def predicted_seconds(counts: RunCounts, probes: Probes, setup: float) -> tuple[dict[str, float], float]:
@@ -21,9 +24,7 @@ def predicted_seconds(counts: RunCounts, probes: Probes, setup: float) -> tuple[
     seconds["compile"] = probes.first_batch + sum(_nearest(side, probes.steps).first for side in counts.epochs_at)
     for side, epochs in counts.epochs_at.items():
         num_steps = epochs * counts.steps_per_epoch
-        wait, compute = (
-            _at(side, {at: getattr(steps, kind).mean for at, steps in probes.steps.items()}) for kind in ("wait", "compute")
-        )
+        wait, compute = _step(side, probes)
         seconds["data_wait"] += wait * (num_steps - epochs)
         seconds["compute"] += compute * num_steps
         nearest = _nearest(side, probes.steps)
@@ -40,6 +41,21 @@ def predicted_seconds(counts: RunCounts, probes: Probes, setup: float) -> tuple[
         counts.num_checkpoints * probes.checkpoint.error,
     ]
     return seconds, math.hypot(*errors)
+
+
+def training_shares(config: RunConfig, steps_per_epoch: int, probes: Probes) -> list[tuple[Stage, int, float]]:
+    """Of each stage of a run: the stage, its epochs, and its share of the seconds of all training steps."""
+    epochs = Counter(stages_of(config))
+    seconds = {stage: num * steps_per_epoch * sum(_step(stage.resolution, probes)) for stage, num in epochs.items()}
+    return [(stage, num, seconds[stage] / sum(seconds.values())) for stage, num in epochs.items()]
+
+
+def _step(side: int, probes: Probes) -> tuple[float, float]:
+    """Seconds of waiting and of computing in a step at a side of a view."""
+    wait, compute = (
+        _at(side, {at: getattr(steps, kind).mean for at, steps in probes.steps.items()}) for kind in ("wait", "compute")
+    )
+    return wait, compute
 
 
 def _nearest(side: int, steps: dict[int, Steps]) -> Steps:

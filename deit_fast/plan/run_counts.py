@@ -24,11 +24,19 @@ class RunCounts:
         return sum(self.epochs_at.values())
 
 
+def stages_by_resolution(config: RunConfig) -> dict[int, schedule.Stage]:
+    """For each resolution of a run the stage of the middle one of its epochs there, which stands for the others."""
+    found: dict[int, list[schedule.Stage]] = {}
+    for stage in schedule.stages_of(config):
+        found.setdefault(stage.resolution, []).append(stage)
+    return {side: stages[len(stages) // 2] for side, stages in found.items()}
+
+
 def counts_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> RunCounts:
     """Counts of a run from an epoch to its end."""
     train, epochs = config.train, config.train.epochs
     numbers = range(first_epoch + 1, epochs + 1)
-    sides = Counter(schedule.resolution_of_epoch(config.data, epoch=number - 1, epochs=epochs) for number in numbers)
+    sides = Counter(stage.resolution for stage in schedule.stages_of(config)[first_epoch:])
     evaluations = sum(number % train.eval_every == 0 or number == epochs for number in numbers)
     checkpoints = sum(
         number % train.checkpoint_every == 0 or number == epochs or bool(kept_name(number, train.keep_every))

@@ -229,7 +229,7 @@ class Tally:
     def log_epoch(self, epoch: int, seconds: Mapping[str, float]) -> None:
         """Logs an epoch after all its steps were read. seconds: of this session so far, by kind."""
         trainer = self._trainer
-        images = trainer.images_per_epoch
+        images, stage = trainer.images_per_epoch, trainer.stage(epoch)
         self._journal.event(
             "epoch",
             epoch=epoch,
@@ -237,7 +237,8 @@ class Tally:
             loss=self.loss,
             top1=100 * self.sums["correct_sum"] / images,
             lr=trainer.lr(epoch, trainer.steps_per_epoch - 1),
-            resolution=trainer.resolution(epoch),
+            resolution=stage.resolution,
+            **({"stage": stage.number} if trainer.config.schedule.stages else {}),
             images=images,
             images_replaced=trainer.train_loader.num_replaced,  # in all epochs of this session
             images_refused=trainer.train_loader.num_refused,  # by the device's decoder, likewise

@@ -156,7 +156,7 @@ class Run:
         is_compiled = self._config.train.compile != "off"
         # the first batch of a process includes compilation, and so does, where it is asked for, a step at a new resolution
         clock.switch("data_wait" if self._resolutions else "compile")
-        resolution = trainer.resolution(epoch)
+        resolution = trainer.stage(epoch).resolution
         for batch in trainer.batches(epoch, first_step) if first_step < trainer.steps_per_epoch else ():
             clock.switch("compile" if is_compiled and resolution not in self._resolutions else "compute")
             self._resolutions.add(resolution)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deit_fast.config import DataConfig, RankError, UserError, check_option
+from deit_fast.config import AugmentConfig, DataConfig, RankError, UserError, check_option, check_sections
 from deit_fast.data.fetch.local import Arrivals
 from deit_fast.data.load.batch import Batch, Place
 from deit_fast.data.load.decode import Images
@@ -123,15 +124,31 @@ class Loader:
         """The side of a view in pixels from the next iteration on."""
         check_option("data.resolution", resolution)
         if resolution != self._resolution:
-            self.close()
-            self._num_refused_before, self._views = self.num_refused, None
+            self._forget_views()
             self._resolution = resolution
+
+    def set_augment(self, augment: AugmentConfig) -> None:
+        """What happens to a view from the next iteration on, where the loader was made for its augment.device and repeats."""
+        check_sections(augment=augment)
+        now = self._recipe.augment
+        assert (augment.device, augment.repeats) == (now.device, now.repeats)
+        if augment != now:
+            recipe = dataclasses.replace(self._recipe, augment=augment)
+            recipe.cropping(self._resolution)  # raises UserError where there is none
+            self._forget_views()
+            self._recipe = recipe
+
+    def _forget_views(self) -> None:
+        self.close()
+        self._num_refused_before, self._views = self.num_refused, None
 
     def __len__(self) -> int:
         return max(0, self.order.steps_per_epoch - self.first_step)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _remade, (self._remake, self._epoch, self.first_step, self._resolution, self.num_replaced)
+        return _remade, (
+            self._remake, self._epoch, self.first_step, self._resolution, self._recipe.augment, self.num_replaced,
+        )  # fmt: skip
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches(self._new_memory)
@@ -244,10 +261,13 @@ def slots_of(config: DataConfig) -> int:
     return config.batches_ahead + 2
 
 
-def _remade(remake: Callable[[], Loader], epoch: int, first_step: int, resolution: int, num_replaced: int) -> Loader:
+def _remade(
+    remake: Callable[[], Loader], epoch: int, first_step: int, resolution: int, augment: AugmentConfig, num_replaced: int
+) -> Loader:
     """A loader like one that was pickled or copied."""
     loader = remake()
     loader.set_epoch(epoch, first_step)
     loader.set_resolution(resolution)
+    loader.set_augment(augment)
     loader.num_replaced = num_replaced
     return loader
