@@ -114,11 +114,20 @@ class DistilConfig(Options):
         return self.kind in ("hard", "soft") and not self.labels
 
 
+OWN_OPTIMISERS = ("adamw", "sgd", "lamb")
+TIMM_PREFIX = "timm:"  # before the name of one of timm's
+
+
 @dataclass(frozen=True)
 class OptimConfig(Options):
     """Optimiser."""
 
-    name: Literal["adamw", "sgd", "lamb"] = option("adamw", "optimiser")
+    name: str = option(
+        "adamw", f"optimiser: {', '.join(OWN_OPTIMISERS)}, or {TIMM_PREFIX}NAME, any of timm's that steps by gradients alone"
+    )
+    options: dict[str, Any] = option(
+        {}, f"further arguments of {TIMM_PREFIX}NAME: key=value,... or a YAML mapping; unset ones are timm's"
+    )
     lr: float = option(
         5e-4, "peak learning rate for a global batch of optim.lr_batch_size views", within=ABOVE_0, decides=Decides.WEIGHTS
     )
