@@ -98,11 +98,12 @@ from deit_fast.train.optim import create_optimizer
 from deit_fast.train.run_folder import _checkpoint_bytes
 
 model = torch.nn.Linear(3, 2)
-optimizer = create_optimizer(OptimConfig(name="adagrad"), model, 0.1)
+config = OptimConfig(name="adagrad")
+optimizer = create_optimizer(config, model, 0.1)
 before = model.weight.detach().clone()
 model(torch.ones(3)).sum().backward()
 optimizer.step()
-print(type(optimizer).__name__, (before - model.weight).mean().item(), _checkpoint_bytes(model, None, "adagrad"))
+print(type(optimizer).__name__, (before - model.weight).mean().item(), _checkpoint_bytes(model, None, config))
 """
 
 MODEL = """
@@ -186,7 +187,7 @@ def test_a_model_is_a_file_and_an_import(copy: Path) -> None:
 
 
 def test_an_optimiser_is_a_name_and_a_branch(copy: Path) -> None:
-    replace(copy / "config" / "run.py", '["adamw", "sgd", "lamb"]', '["adamw", "sgd", "lamb", "adagrad"]')
+    replace(copy / "config" / "run.py", '("adamw", "sgd", "lamb")', '("adamw", "sgd", "lamb", "adagrad")')
     branch = '    elif config.name == "adagrad":\n        optimizer = torch.optim.Adagrad(groups, lr=lr)\n'
     add_before(copy / "train" / "optim.py", '    elif config.name == "lamb":\n', branch)
     add_before(copy / "train" / "optim.py", '"sgd": 1}', '"adagrad": 1, ')

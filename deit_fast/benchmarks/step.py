@@ -130,9 +130,11 @@ def bare_loop(learner: Learner, batch: Batch) -> tuple[Step, nn.Module]:
         compile=train.compile,
         attention=BACKENDS.get(train.attention),
     )
+    optimizer = optim.create_optimizer(config.optim, model, learner.peak_lr)
+    optim.set_lr(optimizer, learner.lr(0, 0))
     plain = PlainLoop(
         _TwoHeads(model) if learner.teacher is not None and is_distilled(model) else model,
-        optim.create_optimizer(config.optim, model, learner.lr(0, 0)),
+        optimizer,
         recipe,
         teacher=learner.teacher,
         clipped=optim.clipped_parameters(config.optim, model),

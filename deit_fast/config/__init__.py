@@ -6,6 +6,7 @@ line; every other module takes the section that concerns it.
 
 from deit_fast.config.checks import (
     check_loading,
+    check_optimiser,
     check_option,
     check_placement,
     check_ranges,
@@ -32,6 +33,8 @@ from deit_fast.config.declared import Declared, as_now, declared, in_words, set_
 from deit_fast.config.options import Decides, Pair, RankError, Triple, UserError, Within, at_home, option
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
 from deit_fast.config.run import (
+    OWN_OPTIMISERS,
+    TIMM_PREFIX,
     BudgetConfig,
     DistilConfig,
     EvalConfig,
@@ -45,10 +48,13 @@ from deit_fast.config.run import (
 )
 from deit_fast.config.stages import STAGE_LENGTHS, STAGE_OPTIONS, config_of_stage, stage_ends
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
+from deit_fast.config.use import ExportConfig, PredictConfig
 
 __all__ = [
+    "OWN_OPTIMISERS",
     "STAGE_LENGTHS",
     "STAGE_OPTIONS",
+    "TIMM_PREFIX",
     "AugmentConfig",
     "BenchConfig",
     "BudgetConfig",
@@ -58,6 +64,7 @@ __all__ = [
     "DemoConfig",
     "DistilConfig",
     "EvalConfig",
+    "ExportConfig",
     "FilterConfig",
     "InspectConfig",
     "MergeConfig",
@@ -65,6 +72,7 @@ __all__ = [
     "OptimConfig",
     "Pair",
     "PlanConfig",
+    "PredictConfig",
     "RankError",
     "ReportConfig",
     "RunConfig",
@@ -86,6 +94,7 @@ __all__ = [
     "as_now",
     "at_home",
     "check_loading",
+    "check_optimiser",
     "check_option",
     "check_placement",
     "check_ranges",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import os
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from deit_fast.config.data import AugmentConfig, DataConfig, is_mixing
 from deit_fast.config.declared import Declared, declared, set_kind
 from deit_fast.config.options import Options, UserError
-from deit_fast.config.run import RunConfig
+from deit_fast.config.run import OWN_OPTIMISERS, TIMM_PREFIX, OptimConfig, RunConfig
 from deit_fast.config.stages import STAGE_LENGTHS, STAGE_OPTIONS, config_of_stage, stage_ends
 
 _OF_TRAINING = ("data", "augment", "model", "distil", "optim", "schedule", "train", "run", "budget")
@@ -106,6 +107,7 @@ def check_training(config: RunConfig, world_size: int) -> None:
     _check_views(config, world_size)
     check_placement(data, augment)
     check_budget(config)
+    check_optimiser(config.optim)
     if data.dtype == "uint8":
         raise UserError("data.dtype=uint8: this trainer needs normalised images; want float32, float16 or bfloat16")
     if data.start_resolution is not None and data.start_resolution > data.resolution:
@@ -211,6 +213,20 @@ def target_top1(until: str) -> float:
     if name != "top1" or not 0 < top1 <= 100:
         raise UserError(f"budget.until={until}: want top1=PERCENT, above 0 and up to 100")
     return top1
+
+
+def check_optimiser(optim: OptimConfig) -> None:
+    """Raises UserError for a name that is neither ours nor marked as timm's, and for timm's options with one of ours."""
+    if optim.name.startswith(TIMM_PREFIX):
+        return
+    if optim.name not in OWN_OPTIMISERS:
+        near = difflib.get_close_matches(optim.name, OWN_OPTIMISERS, 1, cutoff=0)[0]
+        raise UserError(
+            f"optim.name={optim.name}: want one of {', '.join(OWN_OPTIMISERS)}, or {TIMM_PREFIX}NAME for one of timm's; "
+            f"nearest: {near}"
+        )
+    if optim.options:
+        raise UserError(f"optim.options: are for {TIMM_PREFIX}NAME, and optim.name={optim.name}; leave them out")
 
 
 def check_placement(data: DataConfig, augment: AugmentConfig) -> None:

@@ -28,6 +28,7 @@ from deit_fast.config.options import (
 )
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
+from deit_fast.config.use import ExportConfig, PredictConfig
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,20 @@ class DistilConfig(Options):
         return self.kind in ("hard", "soft") and not self.labels
 
 
+OWN_OPTIMISERS = ("adamw", "sgd", "lamb")
+TIMM_PREFIX = "timm:"  # before the name of one of timm's
+
+
 @dataclass(frozen=True)
 class OptimConfig(Options):
     """Optimiser."""
 
-    name: Literal["adamw", "sgd", "lamb"] = option("adamw", "optimiser")
+    name: str = option(
+        "adamw", f"optimiser: {', '.join(OWN_OPTIMISERS)}, or {TIMM_PREFIX}NAME, any of timm's that steps by gradients alone"
+    )
+    options: dict[str, Any] = option(
+        {}, f"further arguments of {TIMM_PREFIX}NAME: key=value,... or a YAML mapping; unset ones are timm's"
+    )
     lr: float = option(
         5e-4, "peak learning rate for a global batch of optim.lr_batch_size views", within=ABOVE_0, decides=Decides.WEIGHTS
     )
@@ -372,6 +382,8 @@ class RunConfig(Options):
     sweep: SweepConfig = field(default_factory=SweepConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     teach: TeachConfig = field(default_factory=TeachConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
     out: str = path_option("", "JSON file to write the result to; empty: none")
 

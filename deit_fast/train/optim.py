@@ -12,9 +12,10 @@ from timm.models import group_parameters
 from timm.models.mlp_mixer import Affine
 from torch import nn
 
-from deit_fast.config import OptimConfig, UserError
+from deit_fast.config import TIMM_PREFIX, OptimConfig, UserError, check_optimiser
 from deit_fast.model.heads import head_tensors
 from deit_fast.train.lamb import Lamb
+from deit_fast.train.timm_optim import FALLBACK_OPTIONS, create_timms_optimizer, moments_per_parameter
 
 NUM_MOMENTS = {"adamw": 2, "lamb": 2, "sgd": 1}  # tensors that an optimiser keeps beside each parameter
 _NORMS = (
@@ -30,13 +31,17 @@ def create_optimizer(config: OptimConfig, model: nn.Module, lr: float) -> torch.
     AdamW and SGD are PyTorch's, with one fused kernel for all parameters of a group, which CUDA and the CPU both have; LAMB
     is ours, of _foreach operations. AdamW decays a weight by lr * weight_decay, SGD adds weight_decay times the weight to
     the gradient. optim.nesterov is what timm's name `sgd` stands for, so also DeiT's `--opt sgd`; without it, timm's
-    `momentum` and ffcv-imagenet's SGD.
+    `momentum` and ffcv-imagenet's SGD. timm:NAME is timm's own, on the same groups.
 
-    Raises UserError if no parameter trains, there are no layers for optim.layer_decay, or nesterov has no momentum.
+    Raises UserError if no parameter trains, there are no layers for optim.layer_decay, nesterov has no momentum, or for a
+    name or options that nobody takes.
     """
+    check_optimiser(config)
     groups = parameter_groups(config, model)
     optimizer: torch.optim.Optimizer
-    if config.name == "sgd":
+    if config.name.startswith(TIMM_PREFIX):
+        optimizer = create_timms_optimizer(config, groups, lr)
+    elif config.name == "sgd":
         if config.nesterov and config.momentum == 0:
             raise UserError("optim.nesterov=true: wants optim.momentum above 0, got 0; set a momentum, or no nesterov")
         optimizer = torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
@@ -46,6 +51,11 @@ def create_optimizer(config: OptimConfig, model: nn.Module, lr: float) -> torch.
         optimizer = torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps, fused=True)
     set_lr(optimizer, lr)
     return optimizer
+
+
+def num_moments(config: OptimConfig) -> float:
+    """Tensors that the optimiser keeps beside each parameter; of timm's, an estimate."""
+    return moments_per_parameter(config) if config.name.startswith(TIMM_PREFIX) else NUM_MOMENTS[config.name]
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -58,7 +68,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     """Take up an optimiser's state. Fused kernels want moments in the memory format of their parameters: PyTorch's own
     load_state_dict leaves them as they lie in the checkpoint."""
     optimizer.load_state_dict(state)
-    for parameter, values in optimizer.state.items():
+    holder = getattr(optimizer, "_base_optimizer", optimizer)  # timm's Lookahead keeps all state in the one that it wraps
+    for parameter, values in holder.state.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                 values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
@@ -83,21 +94,36 @@ def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, An
     lr_scale is optim.layer_decay to the power of the number of layers above, counted as timm's group_matcher() has them:
     patches and embeddings are the lowest layer, the heads the highest.
 
+    With fallback_list (patterns of names) or fallback_no_weight_decay in optim.options, as timm's create_optimizer_v2 has them,
+    the parameters that they name are in groups with use_fallback: its Muon leaves these to AdamW.
+
     Raises UserError if no parameter trains, or if there are no layers for optim.layer_decay.
     """
     exempt = _exempt(config.no_decay, model)
     scales = _lr_scales(config.layer_decay, model)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    fallback = _fallback(config.options, model)
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             weight_decay = 0.0 if name in exempt else config.weight_decay
-            groups.setdefault((weight_decay, scales.get(name, 1.0)), []).append(parameter)
+            groups.setdefault((weight_decay, scales.get(name, 1.0), name in fallback), []).append(parameter)
     if not groups:
         raise UserError(f"model.trains: no parameter of {type(model).__name__} is left to train; want another value, or all")
     return [
         {"params": parameters, "weight_decay": weight_decay, "lr_scale": lr_scale}
-        for (weight_decay, lr_scale), parameters in groups.items()
+        | ({"use_fallback": True} if is_other else {})
+        for (weight_decay, lr_scale, is_other), parameters in groups.items()
     ]
+
+
+def _fallback(options: dict[str, Any], model: nn.Module) -> set[str]:
+    """Names of the parameters that options leave to another optimiser."""
+    patterns, with_declared = (options.get(name, ()) for name in FALLBACK_OPTIONS)
+    if isinstance(patterns, str):
+        patterns = [patterns]
+    if with_declared:
+        patterns = [*patterns, *_declared(model)]
+    return {name for name, _ in model.named_parameters() if any(fnmatchcase(name, str(pattern)) for pattern in patterns)}
 
 
 def _exempt(rule: str, model: nn.Module) -> set[str]:
@@ -106,9 +132,7 @@ def _exempt(rule: str, model: nn.Module) -> set[str]:
         return set()
     if rule == "norms":
         return _parameters_of(model, _NORMS)
-    # names, or patterns of names as timm's XCiT has them
-    declared: Any = getattr(model, "no_weight_decay", set)
-    patterns: set[str] = set(declared())
+    patterns = _declared(model)
     if rule == "code":
         patterns.discard("dist_token")
     return _parameters_of(model, Affine) | {
@@ -116,6 +140,12 @@ def _exempt(rule: str, model: nn.Module) -> set[str]:
         for name, parameter in model.named_parameters()
         if parameter.ndim <= 1 or name.endswith(".bias") or any(fnmatchcase(name, pattern) for pattern in patterns)
     }
+
+
+def _declared(model: nn.Module) -> set[str]:
+    """What an architecture names as without decay: names, or patterns of names as timm's XCiT has them."""
+    declared: Any = getattr(model, "no_weight_decay", set)
+    return set(declared())
 
 
 def _parameters_of(model: nn.Module, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> set[str]:

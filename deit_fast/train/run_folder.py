@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from deit_fast.config import RunConfig, UserError
+from deit_fast.config import OptimConfig, RunConfig, UserError
 from deit_fast.record.run import read_json
 from deit_fast.train.checkpoint import link_checkpoint, load_checkpoint, save_checkpoint
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
-from deit_fast.train.optim import NUM_MOMENTS
+from deit_fast.train.optim import num_moments
 
 _RUNS = Path("runs")
 LAST, BEST = "last.pt", "best.pt"
@@ -272,11 +272,11 @@ def mend_names(folder: Path, content: dict[str, Any], path: Path, keep_every: in
         part.unlink()
 
 
-def _checkpoint_bytes(model: nn.Module, average: WeightAverage | None, optimizer_name: str) -> int:
+def _checkpoint_bytes(model: nn.Module, average: WeightAverage | None, optim: OptimConfig) -> int:
     """Bytes of one checkpoint: weights, average and the optimiser's moments, without the kilobytes around them."""
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
-    return weights * (1 if average is None else 2) + trained * NUM_MOMENTS[optimizer_name]
+    return weights * (1 if average is None else 2) + round(trained * num_moments(optim))
 
 
 def check_disk_space(folder: Path, model: nn.Module, average: WeightAverage | None, config: RunConfig) -> None:
@@ -285,7 +285,7 @@ def check_disk_space(folder: Path, model: nn.Module, average: WeightAverage | No
     folder: the run's, which need not exist yet."""
     train = config.train
     num_kept = train.epochs // train.keep_every if train.keep_every else 0
-    size = _checkpoint_bytes(model, average, config.optim.name)
+    size = _checkpoint_bytes(model, average, config.optim)
     there = {path.stat().st_ino: path.stat().st_size for path in (folder / "checkpoints").glob("*.pt")}
     wanted = size * (train.keep_last + 2 + num_kept) - sum(there.values())
     free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free

@@ -23,6 +23,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "adamw": {},
     "sgd": {"optim.name": "sgd", "optim.nesterov": True},
     "lamb": {"optim.name": "lamb"},
+    "timm's muon": {"optim.name": "timm:muon", "optim.options": {"fallback_list": ["head.*"]}},
     "clip norm": {"optim.clip": 0.1},
     "clip value": {"optim.clip": 0.1, "optim.clip_mode": "value"},
     "clip adaptive": {"optim.clip": 0.1, "optim.clip_mode": "adaptive"},

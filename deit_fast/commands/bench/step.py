@@ -28,7 +28,7 @@ KIND = Command(
     usual=(
         *of("bench", "steps", "rounds", "choices"),
         *of("data", "batch_size", "resolution"),
-        *("model.name", "model.options", "distil.kind", "optim.name"),
+        *("model.name", "model.options", "distil.kind", "optim.name", "optim.options"),
         *of("train", "device", "amp", "compile", "accumulate"),
     ),
 )
