@@ -31,9 +31,8 @@ SECTIONS = {name: kind for name, kind in get_type_hints(RunConfig).items() if da
 OPTIONS = [(section, field) for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)]
 NOT_PATHS = {
     "augment.auto_augment", "bench.against", "bench.choices", "bench.models", "bench.precisions", "bench.work", "budget.until",
-    "distil.teacher", "filter.names", "filter.odd", "model.name", "optim.name",
-    "report.published", "slurm.account", "slurm.constraint",
-    "slurm.partition", "slurm.qos", "source.image_column", "source.label_column", "write.only",
+    "distil.teacher", "filter.names", "filter.odd", "model.name", "optim.name", "report.published", "slurm.account",
+    "slurm.constraint", "slurm.partition", "slurm.qos", "source.image_column", "source.label_column", "write.only",
 }  # fmt: skip
 UNBOUNDED = {"augment.mean"}  # numbers that may be anything finite, which the reading of options sees to
 
@@ -132,6 +131,7 @@ def test_ranges_of_unused_options_are_not_checked() -> None:
         ("data", {"start_resolution": 256}, "data.start_resolution=256: want .*data.resolution=224"),
         ("train", {"accumulate": 200}, "train.accumulate=200: want at most data.batch_size=128"),
         ("train", {"loss": "bce"}, "augment.label_smoothing=0.1: it makes every target positive, .* want label smoothing 0"),
+        ("model", {"patch_dropout": 1.0}, "model.patch_dropout=1.0: want 0 up to, not including, 1"),
         ("optim", {"name": "adamww"}, "optim.name=adamww: want one of adamw, sgd, lamb, or timm:NAME .*nearest: adamw"),
         ("optim", {"options": {"k": 1}}, "optim.options: are for timm:NAME, and optim.name=adamw; leave them out"),
         ("schedule", {"warmup_epochs": 300.0}, "schedule.warmup_epochs=300: want fewer than train.epochs=300"),

@@ -134,6 +134,11 @@ def check_training(config: RunConfig, world_size: int) -> None:
             "distil.kind=cosub: train.mode=eval has no stochastic depth, so that both submodels would be the whole model; want "
             "train.mode=train, or distil.kind=off"
         )
+    if config.model.patch_dropout and config.train.mode == "eval":
+        raise UserError(
+            f"model.patch_dropout={config.model.patch_dropout:g}: train.mode=eval leaves out no patch; want train.mode=train, "
+            "or model.patch_dropout=0"
+        )
     if config.train.accumulate > data.batch_size:
         raise UserError(f"train.accumulate={config.train.accumulate}: want at most data.batch_size={data.batch_size}")
 

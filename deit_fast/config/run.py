@@ -68,6 +68,12 @@ class ModelConfig(Options):
         "dropout after position embeddings, attention and MLP, as timm had it for DeiT; in a convnet: before the head",
         within=BELOW_1,
     )
+    patch_dropout: float = option(
+        0.0, "share of its patches that a ViT leaves out of each training view, at random (PatchDropout)", within=BELOW_1
+    )
+    patch_dropout_tail: float = option(
+        0.1, "share of the epochs, at the end of training, that see all patches despite model.patch_dropout", within=BELOW_1
+    )
     attention_dtype: Literal["auto", "float32"] = option(
         "auto", "float32: compute queries, keys and softmax in float32 despite mixed precision, if the loss becomes non-finite"
     )

@@ -13,10 +13,11 @@ from deit_fast.config import ModelConfig, UserError
 from deit_fast.model.attention import use_float32_attention
 from deit_fast.model.blurpool import add_blurpool
 from deit_fast.model.names import stated, timm_model, with_layers
+from deit_fast.model.patch_dropout import check_patch_dropout
 from deit_fast.model.skipping import drops, use_skipping
 
 _REFUSALS = (TypeError, ValueError, AssertionError, ZeroDivisionError, IndexError, KeyError, RuntimeError, AttributeError)
-_DISPENSABLE = ("drop_path_rate", "img_size")  # some architectures do not take these
+_DISPENSABLE = ("drop_path_rate", "img_size", "patch_drop_rate")  # some architectures do not take these
 
 
 def create_model(config: ModelConfig, *, num_classes: int, resolution: int, option: str = "model.name") -> nn.Module:
@@ -38,6 +39,8 @@ def create_model(config: ModelConfig, *, num_classes: int, resolution: int, opti
         raise UserError(f"{option}={config.name}: is an encoder without a classifier; want a model that classifies")
     if resolution != stated(config.name).input_size[-1]:
         _check_patches(model, resolution)
+    if config.patch_dropout:
+        check_patch_dropout(model, config.patch_dropout, config.name)
     drop_path = config.options.get("drop_path_rate", config.drop_path)
     if config.drop_path_rates == "constant" and drop_path:
         _set_drop_path(model, drop_path)
@@ -78,6 +81,8 @@ def _arguments(config: ModelConfig, resolution: int) -> dict[str, Any]:
         arguments["img_size"] = resolution
     if config.drop_path:
         arguments["drop_path_rate"] = config.drop_path
+    if config.patch_dropout:
+        arguments["patch_drop_rate"] = config.patch_dropout
     if config.dropout and is_transformer:
         # both together are drop_rate of timm 0.3.2, which trained DeiT; today's drop_rate is that of the head
         arguments |= {"pos_drop_rate": config.dropout, "proj_drop_rate": config.dropout}

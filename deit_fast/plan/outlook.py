@@ -21,7 +21,7 @@ _LEAST_SCATTER = 0.02
 
 @dataclass(frozen=True)
 class _Epoch:
-    resolution: int
+    pixels: float  # of a view that the model sees
     seconds: dict[str, float]
     is_evaluated: bool
 
@@ -33,7 +33,7 @@ class _Epoch:
 class Outlook:
     """Predicts the rest of a run from the newest epochs of this session, without the first if there are others.
 
-    At other resolutions an epoch takes time in proportion to the pixels of its views.
+    At other resolutions, or with other shares of the patches, an epoch takes time in proportion to the pixels that are seen.
     """
 
     def __init__(self, config: RunConfig, steps_per_epoch: int) -> None:
@@ -53,21 +53,21 @@ class Outlook:
 
     @property
     def first_epoch_extra(self) -> float:
-        """Seconds by which the first epoch took longer than the later ones at its resolution."""
+        """Seconds by which the first epoch took longer than the later ones of its kind."""
         if not self._epochs:
             return 0.0
         first, *others = self._epochs
-        others = [epoch for epoch in others if epoch.resolution == first.resolution]
+        others = [epoch for epoch in others if epoch.pixels == first.pixels]
         return max(0.0, first.training - statistics.median(epoch.training for epoch in others)) if others else 0.0
 
     def epoch_done(self, epoch: int, seconds: Mapping[str, float], is_evaluated: bool) -> None:
         """Adds an epoch (from 0) that this session did as a whole: its seconds by kind, with evaluation and checkpoint."""
-        self._epochs.append(_Epoch(self._resolution(epoch), dict(seconds), is_evaluated))
+        self._epochs.append(_Epoch(self._pixels(epoch), dict(seconds), is_evaluated))
 
     @property
     def error(self) -> float:
         """Relative standard error of the predicted rest, from the scatter of the epochs it is based on."""
-        paces = [epoch.training / epoch.resolution**2 for epoch in self._recent]
+        paces = [epoch.training / epoch.pixels for epoch in self._recent]
         scatter = _SCATTER_UNSEEN
         if len(paces) >= _ENOUGH:
             scatter = max(_LEAST_SCATTER, statistics.stdev(paces) / max(statistics.fmean(paces), 1e-9))
@@ -82,13 +82,14 @@ class Outlook:
         recent = self._recent
         counts = counts_of(self._config, self._steps_per_epoch, next_epoch)
         seconds = dict.fromkeys(KINDS, 0.0)
-        for resolution, epochs in counts.epochs_at.items():
-            for kind in _TRAINING:
-                of_pixel = statistics.fmean(epoch.seconds[kind] / epoch.resolution**2 for epoch in recent)
-                seconds[kind] += epochs * of_pixel * resolution**2
+        pixels = sum(self._pixels(epoch) for epoch in range(next_epoch, self._config.train.epochs))
+        for kind in _TRAINING:
+            seconds[kind] = pixels * statistics.fmean(epoch.seconds[kind] / epoch.pixels for epoch in recent)
         seconds["evaluation"] = counts.num_evaluations * self.evaluation_seconds
         seconds["checkpoint"] = counts.epochs * statistics.fmean(epoch.seconds["checkpoint"] for epoch in recent)
         return seconds
 
-    def _resolution(self, epoch: int) -> int:
-        return schedule.stage_of_epoch(self._config, epoch).resolution
+    def _pixels(self, epoch: int) -> float:
+        model, epochs = self._config.model, self._config.train.epochs
+        seen = 1 - model.patch_dropout if schedule.leaves_out_patches(model, epoch=epoch, epochs=epochs) else 1.0
+        return seen * schedule.stage_of_epoch(self._config, epoch).resolution ** 2

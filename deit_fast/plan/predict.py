@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 from deit_fast.config import RunConfig
 from deit_fast.plan.probe import Probes, Steps, side_of
-from deit_fast.plan.run_counts import RunCounts
+from deit_fast.plan.run_counts import RunCounts, is_in_tail
 from deit_fast.record.clock import KINDS
 from deit_fast.train.schedule import Stage, stages_of
 
@@ -21,14 +22,15 @@ def predicted_seconds(counts: RunCounts, probes: Probes, setup: float) -> tuple[
     seconds = dict.fromkeys(KINDS, 0.0)
     errors = []
     seconds["setup"] = setup
-    seconds["compile"] = probes.first_batch + sum(_nearest(side, probes.steps).first for side in counts.epochs_at)
-    for side, epochs in counts.epochs_at.items():
-        num_steps = epochs * counts.steps_per_epoch
-        wait, compute = _step(side, probes)
-        seconds["data_wait"] += wait * (num_steps - epochs)
-        seconds["compute"] += compute * num_steps
-        nearest = _nearest(side, probes.steps)
-        errors += [num_steps * nearest.wait.error, num_steps * nearest.compute.error]
+    seconds["compile"] = probes.first_batch
+    for epochs_at, measured in ((counts.epochs_at, probes.steps), (counts.tail_at, probes.tail)):
+        for side, epochs in epochs_at.items():
+            num_steps, nearest = epochs * counts.steps_per_epoch, _nearest(side, measured)
+            wait, compute = _step(side, measured)
+            seconds["compile"] += nearest.first
+            seconds["data_wait"] += wait * (num_steps - epochs)
+            seconds["compute"] += compute * num_steps
+            errors += [num_steps * nearest.wait.error, num_steps * nearest.compute.error]
     later = counts.epochs - 1  # the first batch of the first is counted as compiling
     seconds["data_wait"] += later * probes.epoch_start.mean
     seconds["evaluation"] = counts.num_evaluations * probes.evaluation.mean
@@ -45,15 +47,19 @@ def predicted_seconds(counts: RunCounts, probes: Probes, setup: float) -> tuple[
 
 def training_shares(config: RunConfig, steps_per_epoch: int, probes: Probes) -> list[tuple[Stage, int, float]]:
     """Of each stage of a run: the stage, its epochs, and its share of the seconds of all training steps."""
-    epochs = Counter(stages_of(config))
-    seconds = {stage: num * steps_per_epoch * sum(_step(stage.resolution, probes)) for stage, num in epochs.items()}
-    return [(stage, num, seconds[stage] / sum(seconds.values())) for stage, num in epochs.items()]
+    stages = stages_of(config)
+    seconds = dict.fromkeys(stages, 0.0)
+    for epoch, stage in enumerate(stages):
+        measured = probes.tail if is_in_tail(config, epoch) else probes.steps
+        seconds[stage] += steps_per_epoch * sum(_step(stage.resolution, measured))
+    total = sum(seconds.values())
+    return [(stage, num, seconds[stage] / total) for stage, num in Counter(stages).items()]
 
 
-def _step(side: int, probes: Probes) -> tuple[float, float]:
+def _step(side: int, measured: Mapping[int, Steps]) -> tuple[float, float]:
     """Seconds of waiting and of computing in a step at a side of a view."""
     wait, compute = (
-        _at(side, {at: getattr(steps, kind).mean for at, steps in probes.steps.items()}) for kind in ("wait", "compute")
+        _at(side, {at: getattr(steps, kind).mean for at, steps in measured.items()}) for kind in ("wait", "compute")
     )
     return wait, compute
 

@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deit_fast.data.load.loader import Batch
@@ -63,7 +63,8 @@ class Steps:
 class Probes:
     """What was measured, in seconds.
 
-    steps: by resolution. first_batch: until the first batch of the process. epoch_start: until that of a later epoch.
+    steps: by resolution. tail: those with all patches, by resolution; empty without model.patch_dropout. first_batch: until
+    the first batch of the process. epoch_start: until that of a later epoch.
     loader, model: of a step's batch alone, and of a step on a batch that lies on the device. teacher: of its answers to a
     step's batch, None without one. evaluation: of all weights, once;
     compile_evaluation: what comes before the first. checkpoint: for which the run waits; write: of it in the background.
@@ -79,6 +80,7 @@ class Probes:
     checkpoint: Measured
     write: float
     teacher: Measured | None = None
+    tail: dict[int, Steps] = field(default_factory=dict)
 
 
 def probe(trainer: Trainer, folder: Path, seconds: float) -> Probes:
@@ -89,7 +91,8 @@ def probe(trainer: Trainer, folder: Path, seconds: float) -> Probes:
     return _Probe(trainer, seconds).run(folder)
 
 
-Task = int | str  # training at a resolution, or another part of a run by its name
+Shape = tuple[int, bool]  # of training: the resolution, and whether it is the tail, with all patches
+Task = Shape | str  # training, or another part of a run by its name
 Tasks = dict[Task, Callable[[], tuple[float, ...]]]  # a round of each, which gives the seconds of its parts
 
 
@@ -103,15 +106,16 @@ class _Probe:
         self._epochs, self._places = itertools.count(), itertools.count()
         self._kept: Batch | None = None
         self._epoch_starts: list[float] = []  # the first is that of the process
-        self._counts: dict[int, int] = {}  # steps of a round, by resolution
+        self._counts: dict[Shape, int] = {}  # steps of a round
         self._num_evaluated_batches = _MIN_EVAL_BATCHES  # in a round, of each weights
 
     def run(self, folder: Path) -> Probes:
         trainer = self._trainer
         counts = counts_of(trainer.config, trainer.steps_per_epoch)
-        has_stages = bool(trainer.config.schedule.stages)
-        sides = sorted(self._stages, reverse=True) if has_stages else resolutions_to_measure(set(self._stages))
-        first = {side: self._warm_up(side) for side in sides}
+        sides = self._to_measure(counts.epochs_at)
+        tail = self._to_measure(counts.tail_at) if counts.tail_at else []
+        shapes = [(side, False) for side in sides] + [(side, True) for side in tail]
+        first = {shape: self._warm_up(shape) for shape in shapes}
         started = time.perf_counter()
         trainer.compile_evaluation()
         compile_evaluation = time.perf_counter() - started
@@ -120,32 +124,40 @@ class _Probe:
             self._num_evaluated_batches = num_batches(trainer.eval_loader)
 
         taking: dict[Task, float] = {"evaluation": counts.num_evaluations * one_evaluation}
-        for side, epochs in counts.epochs_at.items():
-            nearest = side_of(sides, side)
-            taking[nearest] = taking.get(nearest, 0.0) + epochs * counts.steps_per_epoch * first[nearest][1]
+        for is_tail, known, epochs_at in ((False, sides, counts.epochs_at), (True, tail, counts.tail_at)):
+            for side, epochs in epochs_at.items():
+                shape = side_of(known, side), is_tail
+                taking[shape] = taking.get(shape, 0.0) + epochs * counts.steps_per_epoch * first[shape][1]
         tasks: Tasks = {
             "evaluation": self._evaluation,
-            "loader": functools.partial(self._loader, sides[0]),
-            "model": functools.partial(self._model, sides[0]),
+            "loader": functools.partial(self._loader, shapes[0]),
+            "model": functools.partial(self._model, shapes[0]),
         }
         if trainer.teacher is not None:
-            tasks["teacher"] = functools.partial(self._teacher, sides[0])
-        training: Tasks = {side: functools.partial(self._training, side) for side in sides}
+            tasks["teacher"] = functools.partial(self._teacher, shapes[0])
+        training: Tasks = {shape: functools.partial(self._training, shape) for shape in shapes}
         measured = self._in_turns(training | tasks, taking)
 
         checkpoint, write = self._checkpoint(folder)
         alone = {name: measured[name][0] for name in tasks}
-        steps = {}
-        for side in sides:
-            wait, compute = measured[side]
-            steps[side] = Steps(max(0.0, first[side][0] - compute.mean), wait, compute)
+        steps: dict[Shape, Steps] = {}
+        for shape in shapes:
+            wait, compute = measured[shape]
+            steps[shape] = Steps(max(0.0, first[shape][0] - compute.mean), wait, compute)
         first_batch, *epoch_starts = self._epoch_starts
         starts = Measured(tuple(epoch_starts))
         return Probes(
-            steps=steps, first_batch=first_batch, epoch_start=starts, loader=alone["loader"], model=alone["model"],
+            steps={side: steps[side, False] for side in sides}, tail={side: steps[side, True] for side in tail},
+            first_batch=first_batch, epoch_start=starts, loader=alone["loader"], model=alone["model"],
             evaluation=alone["evaluation"], compile_evaluation=compile_evaluation, checkpoint=checkpoint, write=write,
             teacher=alone.get("teacher"),
         )  # fmt: skip
+
+    def _to_measure(self, epochs_at: dict[int, int]) -> list[int]:
+        """The resolutions to measure, the largest first: all of stages, some of a ramp."""
+        if self._trainer.config.schedule.stages:
+            return sorted(epochs_at, reverse=True)
+        return resolutions_to_measure(set(epochs_at))
 
     def _in_turns(self, tasks: Tasks, taking: dict[Task, float]) -> dict[Task, list[Measured]]:
         """Does each task at least a few times, and then, until time is up, the one furthest behind its share of the time.
@@ -181,34 +193,35 @@ class _Probe:
                     self._epoch_starts.append(time.perf_counter() - started)
                 yield batch
 
-    def _train_on(self, batch: Batch) -> None:
+    def _train_on(self, batch: Batch, *, is_tail: bool) -> None:
         trainer = self._trainer
-        trainer.train_on(batch, 0, next(self._places) % trainer.steps_per_epoch)
+        trainer.train_on(batch, trainer.config.train.epochs - 1 if is_tail else 0, next(self._places) % trainer.steps_per_epoch)
         if trainer.step.num_unread >= trainer.config.train.log_every:
             trainer.step.read()
 
-    def _warm_up(self, resolution: int) -> tuple[float, float]:
-        """Measures the first step at a resolution and the next two; sets the steps of a round from them."""
-        first = self._round(resolution, 1)[1]
-        num_steps, compute, wait = self._round(resolution, _MIN_STEPS)
+    def _warm_up(self, shape: Shape) -> tuple[float, float]:
+        """Measures the first step of a shape and the next two; sets the steps of a round from them."""
+        first = self._round(shape, 1)[1]
+        num_steps, compute, wait = self._round(shape, _MIN_STEPS)
         one = self._agreed((compute + wait) / num_steps)
-        self._counts[resolution] = max(_MIN_STEPS, math.ceil(_ROUND_SECONDS / one))
+        self._counts[shape] = max(_MIN_STEPS, math.ceil(_ROUND_SECONDS / one))
         return first, one
 
-    def _training(self, resolution: int) -> tuple[float, float]:
+    def _training(self, shape: Shape) -> tuple[float, float]:
         """Seconds of a step of training: the wait for its batch, and the rest."""
-        num_steps, compute, wait = self._round(resolution, self._counts[resolution])
+        num_steps, compute, wait = self._round(shape, self._counts[shape])
         return wait / max(num_steps - 1, 1), compute / num_steps
 
-    def _round(self, resolution: int, count: int) -> tuple[int, float, float]:
+    def _round(self, shape: Shape, count: int) -> tuple[int, float, float]:
         """(steps, seconds of computing, seconds of waiting for all batches but the first) of the first steps of an epoch."""
-        with contextlib.closing(self._batches(resolution)) as batches:
+        side, is_tail = shape
+        with contextlib.closing(self._batches(side)) as batches:
             first = next(batches)
             self._kept = self._kept or first.copy()
             clock = Clock(time.perf_counter())
             for num_steps, batch in enumerate(itertools.chain([first], batches), start=1):
                 clock.switch("compute")
-                self._train_on(batch)
+                self._train_on(batch, is_tail=is_tail)
                 if num_steps == count:
                     break
                 clock.switch("data_wait")
@@ -217,33 +230,33 @@ class _Probe:
             seconds = clock.seconds()
         return num_steps, seconds["compute"], seconds["data_wait"]
 
-    def _loader(self, resolution: int) -> tuple[float]:
+    def _loader(self, shape: Shape) -> tuple[float]:
         """Seconds of a step's batch from the loader alone."""
-        with contextlib.closing(self._batches(resolution)) as batches:
+        with contextlib.closing(self._batches(shape[0])) as batches:
             next(batches)
             started = time.perf_counter()
-            taken = sum(1 for _ in itertools.islice(batches, self._counts[resolution]))
+            taken = sum(1 for _ in itertools.islice(batches, self._counts[shape]))
             return ((time.perf_counter() - started) / max(taken, 1),)
 
-    def _model(self, resolution: int) -> tuple[float]:
+    def _model(self, shape: Shape) -> tuple[float]:
         """Seconds of a step on a batch that is already on the device."""
         assert self._kept is not None
         started = time.perf_counter()
-        for _ in range(self._counts[resolution]):
-            self._train_on(self._kept)
+        for _ in range(self._counts[shape]):
+            self._train_on(self._kept, is_tail=shape[1])
         self._trainer.step.wait()
-        return ((time.perf_counter() - started) / self._counts[resolution],)
+        return ((time.perf_counter() - started) / self._counts[shape],)
 
-    def _teacher(self, resolution: int) -> tuple[float]:
+    def _teacher(self, shape: Shape) -> tuple[float]:
         """Seconds of the teacher's answers to a batch that is already on the device."""
         assert self._kept is not None
         pieces = self._kept.images.chunk(self._trainer.config.train.accumulate)
         started = time.perf_counter()
-        for _ in range(self._counts[resolution]):
+        for _ in range(self._counts[shape]):
             *_, answer = self._trainer.step.answers(self._kept, pieces, 0, 0)
         assert answer is not None
         answer.cpu()  # waits for the device
-        return ((time.perf_counter() - started) / self._counts[resolution],)
+        return ((time.perf_counter() - started) / self._counts[shape],)
 
     def _evaluation(self) -> tuple[float]:
         """Seconds of one evaluation of all weights; extrapolated if only the first batches are evaluated."""

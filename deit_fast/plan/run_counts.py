@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deit_fast.config import RunConfig
 from deit_fast.train import schedule
@@ -12,16 +12,20 @@ from deit_fast.train.run_folder import kept_name
 
 @dataclass(frozen=True)
 class RunCounts:
-    """Counts of a run: steps of an epoch, epochs at each resolution, evaluations, checkpoints."""
+    """Counts of a run: steps of an epoch, epochs at each resolution, evaluations, checkpoints.
+
+    tail_at: epochs at each resolution that see all patches after those that do not (model.patch_dropout), not in epochs_at.
+    """
 
     steps_per_epoch: int
     epochs_at: dict[int, int]
     num_evaluations: int
     num_checkpoints: int
+    tail_at: dict[int, int] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
-        return sum(self.epochs_at.values())
+        return sum(self.epochs_at.values()) + sum(self.tail_at.values())
 
 
 def stages_by_resolution(config: RunConfig) -> dict[int, schedule.Stage]:
@@ -32,11 +36,20 @@ def stages_by_resolution(config: RunConfig) -> dict[int, schedule.Stage]:
     return {side: stages[len(stages) // 2] for side, stages in found.items()}
 
 
+def is_in_tail(config: RunConfig, epoch: int) -> bool:
+    """Whether an epoch (from 0) sees all patches after others that did not."""
+    is_dropping = schedule.leaves_out_patches(config.model, epoch=epoch, epochs=config.train.epochs)
+    return config.model.patch_dropout > 0 and not is_dropping
+
+
 def counts_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> RunCounts:
     """Counts of a run from an epoch to its end."""
     train, epochs = config.train, config.train.epochs
     numbers = range(first_epoch + 1, epochs + 1)
-    sides = Counter(stage.resolution for stage in schedule.stages_of(config)[first_epoch:])
+    sides: Counter[int] = Counter()
+    tail: Counter[int] = Counter()
+    for epoch, stage in enumerate(schedule.stages_of(config)[first_epoch:], start=first_epoch):
+        (tail if is_in_tail(config, epoch) else sides)[stage.resolution] += 1
     evaluations = sum(number % train.eval_every == 0 or number == epochs for number in numbers)
     checkpoints = sum(
         number % train.checkpoint_every == 0 or number == epochs or bool(kept_name(number, train.keep_every))
@@ -44,4 +57,4 @@ def counts_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> 
     )
     if train.checkpoint_steps:
         checkpoints += len(numbers) * ((steps_per_epoch - 1) // train.checkpoint_steps)
-    return RunCounts(steps_per_epoch, dict(sides), evaluations, checkpoints)
+    return RunCounts(steps_per_epoch, dict(sides), evaluations, checkpoints, dict(tail))

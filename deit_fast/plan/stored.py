@@ -35,18 +35,25 @@ def stored_labels(counts: RunCounts, probes: Probes, setup: float) -> Stored | N
         return None
     largest = max(probes.steps)
     share = min(1.0, probes.teacher.mean / probes.steps[largest].compute.mean)
-    without = {
-        side: _without_teacher(steps, probes.loader.mean * side**2 / largest**2, share) for side, steps in probes.steps.items()
-    }
+    without, tail_without = (
+        {side: _without_teacher(steps, probes.loader.mean * side**2 / largest**2, share) for side, steps in of.items()}
+        for of in (probes.steps, probes.tail)
+    )
     live, _ = predicted_seconds(counts, probes, setup)
-    stored, _ = predicted_seconds(counts, dataclasses.replace(probes, steps=without), setup)
+    stored, _ = predicted_seconds(counts, dataclasses.replace(probes, steps=without, tail=tail_without), setup)
     teaching = {
         side: Steps(0.0, _always(max(0.0, probes.loader.mean * side**2 / largest**2 - share * steps.compute.mean)),
                     _always(share * steps.compute.mean))
         for side, steps in probes.steps.items()
     }  # fmt: skip
     only_steps = dataclasses.replace(
-        probes, steps=teaching, evaluation=_always(0.0), compile_evaluation=0.0, checkpoint=_always(0.0), write=0.0
+        probes,
+        steps=teaching,
+        tail={side: teaching[side] for side in probes.tail},
+        evaluation=_always(0.0),
+        compile_evaluation=0.0,
+        checkpoint=_always(0.0),
+        write=0.0,
     )
     teach = sum(predicted_seconds(counts, only_steps, setup)[0].values())
     saved = sum(live.values()) - sum(stored.values())

@@ -14,7 +14,7 @@ def table(result: dict[str, Any]) -> str:
     """Hours, dollars, where the time goes, what limits the run, and how far earlier plans were off."""
     prediction, shape = result["prediction"], result["shape"]
     total = prediction["wall_seconds"]
-    epochs = sum(shape["epochs_at"].values())
+    epochs = sum(sum(shape[name].values()) for name in ("epochs_at", "tail_at"))
     rows = [
         ("wall clock", f"{clock_time(total)} ({clock_time(prediction['low'])} to {clock_time(prediction['high'])})"),
         ("hours", f"{total / 3600:,.3f}"),

@@ -18,6 +18,7 @@ from deit_fast.model.attention_kernel import try_attention
 from deit_fast.model.create import create_model
 from deit_fast.model.memory_format import to_channels_last
 from deit_fast.model.parts import freeze_except
+from deit_fast.model.patch_dropout import patch_dropouts, show_patches
 from deit_fast.model.patches import use_linear_patches
 from deit_fast.model.weights import fit_weights, weights_of
 from deit_fast.train import optim, schedule
@@ -58,6 +59,7 @@ class Learner:
 
         self.remarks: list[str] = []
         self.model = self._create_model(starts_anew)
+        self._patch_dropouts = patch_dropouts(self.model)
         self.average: WeightAverage | None = None
         if config.train.ema_decay:
             self.average = WeightAverage(self.model, config.train.ema_decay, config.train.ema_warmup)
@@ -144,8 +146,14 @@ class Learner:
             clock=self._clock,
         )
 
+    def leaves_out_patches(self, epoch: int) -> bool:
+        """Whether the views of an epoch lack model.patch_dropout of their patches."""
+        return schedule.leaves_out_patches(self.config.model, epoch=epoch, epochs=self.config.train.epochs)
+
     def train_on(self, batch: Batch, epoch: int, step: int) -> None:
-        """One step of an epoch, at its learning rate."""
+        """One step of an epoch, at its learning rate and with its share of the patches."""
+        if self.config.train.mode == "train":
+            show_patches(self._patch_dropouts, all_of_them=not self.leaves_out_patches(epoch))
         self.step(batch, epoch, step, self.lr(epoch, step))
 
 

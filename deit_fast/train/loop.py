@@ -86,7 +86,7 @@ class Run:
         self._found = found
         self._epoch = self._steps = 0
         self._tally = Tally(trainer, journal)
-        self._resolutions: set[int] = set()  # at which steps were made in this session
+        self._shapes: set[tuple[int, bool]] = set()  # resolution, and whether patches are left out, of this session's steps
         self._best: dict[str, Any] = {"best_top1": -1.0, "best_weights": "model", "best_epoch": -1, "best_step": -1}
         if found is not None:
             content, _ = found
@@ -155,11 +155,11 @@ class Run:
         reason = None
         is_compiled = self._config.train.compile != "off"
         # the first batch of a process includes compilation, and so does, where it is asked for, a step at a new resolution
-        clock.switch("data_wait" if self._resolutions else "compile")
-        resolution = trainer.stage(epoch).resolution
+        clock.switch("data_wait" if self._shapes else "compile")
+        shape = trainer.stage(epoch).resolution, trainer.leaves_out_patches(epoch)
         for batch in trainer.batches(epoch, first_step) if first_step < trainer.steps_per_epoch else ():
-            clock.switch("compile" if is_compiled and resolution not in self._resolutions else "compute")
-            self._resolutions.add(resolution)
+            clock.switch("compile" if is_compiled and shape not in self._shapes else "compute")
+            self._shapes.add(shape)
             trainer.train_on(batch, epoch, self._steps)
             self._steps += 1
             is_end = self._steps == trainer.steps_per_epoch

@@ -1,4 +1,4 @@
-"""Learning rate, resolution and augmentation at each position in training, as pure functions."""
+"""Learning rate, resolution, augmentation and patches at each position in training, as pure functions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from deit_fast.config import AugmentConfig, DataConfig, OptimConfig, RunConfig, ScheduleConfig, config_of_stage, stage_ends
+from deit_fast.config import (
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    ScheduleConfig,
+    config_of_stage,
+    stage_ends,
+)
 
 RESOLUTION_STEP = 32  # a rising resolution moves in steps of so many pixels
 
@@ -133,3 +142,10 @@ def resolution_of_epoch(data: DataConfig, *, epoch: int, epochs: int) -> int:
         return data.resolution
     exact = data.start_resolution + (data.resolution - data.start_resolution) * (epoch - start) / (end - start)
     return min(round(exact / RESOLUTION_STEP) * RESOLUTION_STEP, data.resolution)
+
+
+def leaves_out_patches(model: ModelConfig, *, epoch: int, epochs: int) -> bool:
+    """Whether a view of an epoch lacks model.patch_dropout of its patches: not in the tail, which is rounded to whole epochs
+    and never all of them."""
+    num_tail = min(round(model.patch_dropout_tail * epochs), epochs - 1)
+    return model.patch_dropout > 0 and epoch < epochs - num_tail

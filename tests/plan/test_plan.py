@@ -82,6 +82,15 @@ def test_several_gpus_are_a_model_and_kept_nowhere(tiny_run: MakeRun, capsys: py
 
 
 @pytest.mark.slow
+def test_steps_with_all_patches_are_measured_apart(tiny_run: MakeRun) -> None:
+    patches = {"model.patch_dropout": 0.5, "model.patch_dropout_tail": 0.5, "data.subset": 640}
+    result = plan(tiny_run(**{"plan.seconds": 1.0, "plan.gpus": 2, **patches}))
+    assert (list(result["shape"]["epochs_at"].values()), list(result["shape"]["tail_at"].values())) == ([1], [1])
+    assert result["probes"]["tail"].keys() == result["probes"]["steps"].keys()
+    assert result["epochs_per_day"] == pytest.approx(2 * 24 / result["hours"])
+
+
+@pytest.mark.slow
 def test_a_prediction_alone_writes_nothing(tiny_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny_run()
     prediction = predict(config, seconds=1.0)

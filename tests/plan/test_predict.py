@@ -87,3 +87,25 @@ def test_few_epochs_say_little_of_those_to_come() -> None:
     for epoch in range(4):
         even.epoch_done(epoch, dict.fromkeys(KINDS, 1.0), False)
     assert even.error == pytest.approx(0.02 / 3**0.5)
+
+
+def test_epochs_with_all_patches_have_a_price_of_their_own() -> None:
+    patches = {"model.patch_dropout": 0.5, "model.patch_dropout_tail": 0.25}
+    config = with_options({"train.epochs": 4, "train.eval_every": 2, "data.resolution": 32, **patches})
+    counts = counts_of(config, 10)
+    assert (counts.epochs_at, counts.tail_at, counts.epochs) == ({32: 3}, {32: 1}, 4)
+    assert counts_of(config, 10, first_epoch=3).epochs_at == {}
+    measured = dataclasses.replace(PROBES, tail={32: Steps(4.0, always(0.0), always(1.9))})
+    plain, _ = predicted_seconds(counts_of(SHORT, 10), PROBES, setup=3.0)
+    seconds, _ = predicted_seconds(counts, measured, setup=3.0)
+    assert seconds["compute"] == pytest.approx(3 * 10 * 1.0 + 10 * 1.9)
+    assert seconds["data_wait"] == pytest.approx(3 * 9 * 0.1 + 3 * 0.5)
+    assert seconds["compile"] == pytest.approx(plain["compile"] + 4.0)
+
+
+def test_what_is_left_counts_the_patches_that_are_seen() -> None:
+    config = with_options({"train.epochs": 10, "data.resolution": 32, "model.patch_dropout": 0.5})
+    outlook = Outlook(config, 7)
+    for epoch in range(5):
+        outlook.epoch_done(epoch, dict.fromkeys(KINDS, 0.0) | {"compute": 9.0}, False)
+    assert outlook.left(5)["compute"] == pytest.approx(4 * 9.0 + 18.0)

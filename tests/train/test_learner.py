@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import torch
 
 from deit_fast.config import UserError
 from deit_fast.model.patches import LinearPatches
-from deit_fast.train.learner import check_compiler, smallest_piece
+from deit_fast.train.learner import Learner, check_compiler, smallest_piece
+from deit_fast.train.optim import load_optimizer
 from tests.tiny_runs import TINY
 from tests.train.learners import CPU, copied_weights, distilling, losses_of, random_batch, small_learner
 
@@ -90,3 +92,27 @@ def test_patches_embedded_by_a_linear_layer_learn_the_same() -> None:
             torch.testing.assert_close(linear[name], wanted, rtol=1e-3, atol=1e-5)
     with pytest.raises(UserError, match=r"train\.patch_embed=linear: ResNet cuts its images into no patches; want conv"):
         small_learner({**_CONVNET, "train.patch_embed": "linear"})
+
+
+def _weights_after(learner: Learner, *places: tuple[int, int]) -> dict[str, torch.Tensor]:
+    for epoch, step in places:
+        learner.train_on(random_batch(step), epoch, step)
+    return copied_weights(learner)
+
+
+def _equal(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, others[name]) for name, value in weights.items())
+
+
+def test_patches_are_left_out_by_the_place_of_a_step_and_not_in_the_tail() -> None:
+    changes: dict[str, Any] = {"model.patch_dropout": 0.5, "model.patch_dropout_tail": 0.5, "train.epochs": 4}
+    without = {"train.epochs": 4}
+    assert _equal(_weights_after(small_learner(changes), (2, 1)), _weights_after(small_learner(without), (2, 1)))
+    assert not _equal(_weights_after(small_learner(changes), (1, 1)), _weights_after(small_learner(without), (1, 1)))
+
+    whole, resumed = small_learner(changes), small_learner(changes)
+    _weights_after(whole, (1, 5), (1, 6))
+    resumed.model.load_state_dict(whole.model.state_dict())
+    load_optimizer(resumed.optimizer, copy.deepcopy(whole.optimizer.state_dict()))
+    whole.set_mode()  # as after an evaluation
+    assert _equal(_weights_after(whole, (1, 7), (2, 0), (1, 8)), _weights_after(resumed, (1, 7), (2, 0), (1, 8)))

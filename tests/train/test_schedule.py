@@ -8,7 +8,7 @@ import pytest
 import torch
 from timm.scheduler import CosineLRScheduler, create_scheduler_v2
 
-from deit_fast.config import DataConfig, OptimConfig, ScheduleConfig
+from deit_fast.config import DataConfig, ModelConfig, OptimConfig, ScheduleConfig
 from deit_fast.train import schedule
 
 
@@ -127,3 +127,15 @@ def test_resolution_of_ffcv_imagenets_16_epochs() -> None:
 def test_resolution_without_a_ramp() -> None:
     data = dataclasses.replace(DataConfig(), resolution=224)
     assert {schedule.resolution_of_epoch(data, epoch=epoch, epochs=3) for epoch in range(3)} == {224}
+
+
+def test_the_last_epochs_see_all_patches() -> None:
+    def lacking(epochs: int, tail: float, rate: float = 0.5) -> int:
+        model = ModelConfig(patch_dropout=rate, patch_dropout_tail=tail)
+        found = [schedule.leaves_out_patches(model, epoch=epoch, epochs=epochs) for epoch in range(epochs)]
+        assert found == sorted(found, reverse=True)
+        return sum(found)
+
+    assert (lacking(300, 0.1), lacking(10, 0.1), lacking(10, 0.0)) == (270, 9, 10)
+    assert (lacking(1, 0.9), lacking(10, 0.99), lacking(4, 0.1)) == (1, 1, 4)
+    assert lacking(10, 0.1, rate=0.0) == 0
