@@ -17,7 +17,7 @@ from deit_fast.config import UserError
 from deit_fast.record.runs import Run, duration
 from deit_fast.report import contents
 from deit_fast.report.ablation import ablation_table, differences_table
-from deit_fast.report.curves import COMPARISONS, PANELS, comparison_figure, curves_figure
+from deit_fast.report.curves import COMPARISONS, comparison_figure, curves_figure, panels_of
 from deit_fast.report.drawing import Drawing
 from deit_fast.report.figures import prediction_figure, price_figures, time_figure
 from deit_fast.report.inputs import Inputs, ReportedRun, dataset_of, inference_rows
@@ -54,11 +54,15 @@ def chapters(inputs: Inputs, published: Sequence[str]) -> list[Chapter]:
         _chapter("Failed points", contents.failed_table(inputs)),
         _chapter("Accuracy and its price", *prices, inference, of_others, remark=_remark(inputs, published)),
         _chapter("Curves", *curves),
-        _chapter("Where the time went", *times, contents.time_table(inputs), contents.prediction_table(inputs)),
+        _chapter("Where the time went", *times, *_times(inputs)),
         _chapter("Ablation", ablation_table(runs, published)),
         _chapter("Differences in configuration", differences_table(runs)),
     ]
     return [chapter for chapter in found if chapter.drawings or chapter.tables]
+
+
+def _times(inputs: Inputs) -> tuple[Table | None, ...]:
+    return contents.time_table(inputs), contents.loader_table(inputs), contents.prediction_table(inputs)
 
 
 def _chapter(title: str, *parts: Drawing | Table | None, remark: str = "") -> Chapter:
@@ -133,7 +137,7 @@ def _section(one: ReportedRun) -> dict[str, Any]:
         "title": one.label,
         "facts": facts,
         "checkpoint": shown(numbers["checkpoint"]),
-        "drawings": [Drawing("", f"{panel} of {one.name}", curves_figure(run, [panel])) for panel in PANELS],
+        "drawings": [Drawing("", f"{panel} of {one.name}", curves_figure(run, [panel])) for panel in panels_of(run)],
         "origin": origin,
         "config": run.config,
     }
