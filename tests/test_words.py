@@ -70,7 +70,8 @@ def has_words_inside(one: Declared) -> bool:
 
 def old_numbers(one: Declared) -> list[Any]:
     """What used to stand for a word: 0 and -1, in the option's form, where they are not numbers like others."""
-    numbers = [(number,) * 2 if one.kind == tuple[float, float] else number for number in (0, -1)]
+    count = len(get_args(one.kind)) if get_origin(one.kind) is tuple else 0
+    numbers = [(number,) * count if count else number for number in (0, -1)]
     is_number = one.within is not None and not has_words_inside(one)
     return [number for number in numbers if is_number and one.within is not None and not one.within.holds(number)]
 
