@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,21 +14,18 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from deit_fast.config import EvalConfig, ModelConfig, RunConfig, UserError
+from deit_fast.config import EvalConfig, RunConfig, UserError
 from deit_fast.data.format.beton_set import BetonSet
 from deit_fast.data.format.classes import training_labels
 from deit_fast.data.load.loader import Loader, eval_loader
 from deit_fast.data.load.order import EvalOrder
 from deit_fast.data.load.placement import eval_place
 from deit_fast.model.attention_kernel import attention_kernel, try_attention
-from deit_fast.model.create import create_model
 from deit_fast.model.heads import fuse, head_logits, is_distilled
 from deit_fast.model.memory_format import to_channels_last
-from deit_fast.model.names import stated
-from deit_fast.model.weights import Weights, fit_weights, num_classes_of, weights_of
-from deit_fast.train.checkpoint import load_any
 from deit_fast.train.dist import World, joined_world
 from deit_fast.train.step import autocast, check_dtype, on_device, resolve_amp
+from deit_fast.train.trained import Trained, read_trained
 
 _HEADS = {"both": "both heads", "class": "class head", "distillation": "distillation head"}
 _FUSIONS = {"code": "mean of logits", "paper": "sum of softmaxes"}
@@ -116,24 +112,6 @@ def num_batches(loader: Loader) -> int:
     return EvalOrder(order.num_samples, order.batch_size, 0, order.world_size).steps_per_epoch
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """Model, view and classes of a file of weights, as the file or else timm states them."""
-
-    model: ModelConfig
-    weights: Weights
-    weights_name: str  # model or ema
-    num_classes: int
-    classes: list[str] | None
-    view: Mapping[str, Any]
-    epoch: int | None  # from 0
-
-    @property
-    def is_of_other_code(self) -> bool:
-        """Whether other code wrote the file, which then has only the number of its classes."""
-        return self.epoch is None
-
-
 def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
     """Evaluates eval.checkpoint on data.val, each image counted once. Gives the result; rank 0 also prints it.
 
@@ -144,21 +122,18 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         section, name = path.split(".")
         if not getattr(getattr(config, section), name):
             raise UserError(f"{path} is not set")
-    trained = _read(config)
+    trained = read_trained(config, config.eval.checkpoint)
     # the view is the one that training evaluated, unless this command was told otherwise
-    view = trained.view
-    resolution: int = config.data.eval_resolution or view["eval_resolution"]
-    crop_ratio: float = config.data.eval_crop_ratio or view["eval_crop_ratio"]
-    seen = {"eval_resolution": resolution, "eval_crop_ratio": crop_ratio, "interpolation": view["interpolation"]}
-    data = dataclasses.replace(config.data, **seen)
-    augment = dataclasses.replace(config.augment, mean=tuple(view["mean"]), std=tuple(view["std"]))
+    view = trained.view.changed(config.data)
+    data, augment = view.shown_by(config.data, config.augment)
+    resolution, crop_ratio = view.resolution, view.crop_ratio
     with joined_world(config.train.device) as world:
         data = dataclasses.replace(data, decode=eval_place(data, world.device))
         loader = eval_loader(data, augment, rank=world.rank, world_size=world.world_size, device=world.device)
         try:
             labels, remarks = _labels_of(trained, loader.beton, config.eval.checkpoint)
-            model = create_model(trained.model, num_classes=trained.num_classes, resolution=resolution)
-            remarks += fit_weights(model, trained.weights, path=config.eval.checkpoint)
+            model, changes = trained.create(resolution)
+            remarks += changes
             model = model.to(world.device).eval()
             if config.train.channels_last:
                 model = to_channels_last(model)
@@ -200,44 +175,7 @@ def _try_attention(config: RunConfig, model: nn.Module, resolution: int, device:
         try_attention(config.train.attention, model, images, option=f"checkpoint {config.eval.checkpoint}")
 
 
-def _read(config: RunConfig) -> _Trained:
-    """Reads eval.checkpoint. Raises UserError if model.name is missing but needed, or contradicts the file."""
-    path = config.eval.checkpoint
-    content = load_any(path)
-    weights = weights_of(content, config.eval.weights, path=path)
-    if "architecture" not in content:
-        return _of_other_code(config, weights)
-    model = ModelConfig(**content["architecture"])
-    if config.model.name not in (ModelConfig().name, model.name):
-        raise UserError(f"model.name={config.model.name}: checkpoint {path} holds {model.name}; leave the option out")
-    name = content["best_weights"] if config.eval.weights == "auto" else config.eval.weights
-    return _Trained(model, weights, name, content["num_classes"], content["classes"], content["view"], content["epoch"])
-
-
-def _of_other_code(config: RunConfig, weights: Weights) -> _Trained:
-    """Weights from timm, DeiT's code or safetensors, for the architecture of model.name and model.options."""
-    with torch.device("meta"):  # for the names of its heads alone
-        model = create_model(config.model, num_classes=1, resolution=_default(config.model.name)["eval_resolution"])
-    num_classes = num_classes_of(model, weights, path=config.eval.checkpoint)
-    if num_classes is None:
-        raise UserError(f"eval.checkpoint={config.eval.checkpoint}: its weights have no head; want a classifier's")
-    name = "model" if config.eval.weights == "auto" else config.eval.weights
-    return _Trained(config.model, weights, name, num_classes, None, _default(config.model.name), None)
-
-
-def _default(name: str) -> dict[str, Any]:
-    """The view that timm states for an architecture; DeiT's where it knows none."""
-    its = stated(name)
-    return {
-        "eval_resolution": its.input_size[-1],
-        "eval_crop_ratio": its.crop_pct,
-        "interpolation": its.interpolation,
-        "mean": its.mean,
-        "std": its.std,
-    }
-
-
-def _labels_of(trained: _Trained, val: BetonSet, path: str) -> tuple[NDArray[np.int64] | None, list[str]]:
+def _labels_of(trained: Trained, val: BetonSet, path: str) -> tuple[NDArray[np.int64] | None, list[str]]:
     """The weights' label for each label of a beton, if they differ, and lines about them.
 
     Raises UserError if a beton's classes are not among those that the weights were trained on."""
@@ -254,7 +192,7 @@ def _labels_of(trained: _Trained, val: BetonSet, path: str) -> tuple[NDArray[np.
     return None, [f"labels up to {val.num_classes - 1} for {trained.num_classes} classes"]
 
 
-def _line(trained: _Trained, model: nn.Module, remarks: list[str], config: EvalConfig, result: Mapping[str, Any]) -> str:
+def _line(trained: Trained, model: nn.Module, remarks: list[str], config: EvalConfig, result: Mapping[str, Any]) -> str:
     """One line with the evaluated weights, the settings and the result."""
     parts = [trained.model.name]
     if trained.epoch is not None:
