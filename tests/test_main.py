@@ -226,6 +226,7 @@ def test_an_out_that_is_a_device_is_refused(capsys: pytest.CaptureFixture[str], 
         ("sweep a.yaml", "sweep", "sweep", lambda call: (call.config, call.words[1:], call.given)),
         ("report run", "report", "write_report", lambda call: (call.config.report,)),
         ("views", "looking.views", "show_views", lambda call: (call.config,)),
+        ("analyse run", "looking.analysis", "analyse", lambda call: (call.config,)),
         ("demo", "demo", "demo", lambda call: (call.config.demo,)),
     ],
 )

@@ -29,7 +29,8 @@ WORDS = {"off", "auto", "unlimited", "all"}
 WITH_WORD = {key: one for key, one in declared().items() if one.word}
 # what a command needs, without a default that means something
 NO_DEFAULT = {
-    "data.train", "data.val", "distil.teacher_weights", "eval.checkpoint", "filter.betons", "filter.out", "inspect.beton",
+    "analyse.run", "data.train", "data.val", "distil.teacher_weights", "eval.checkpoint", "filter.betons", "filter.out",
+    "inspect.beton",
     "merge.betons", "merge.out", "report.runs", "source.path", "split.betons", "subset.betons", "subset.out", "sweep.file",
     "verify.beton", "write.out",
 }  # fmt: skip

@@ -19,8 +19,8 @@ COMMAND = Command(
     run=_run,
     usual=(
         *of("views", "images", "html", "magnitudes"),
-        *of("data", "train", "resolution", "eval_resolution", "eval_crop_ratio"),
-        *of("augment", "repeats", "auto_augment", "color_jitter", "crop", "erase", "mixup", "cutmix", "mix_mode"),
+        *of("data", "train", "resolution", "eval_resolution"),
+        *of("augment", "repeats", "auto_augment", "color_jitter", "crop", "erase", "mixup", "cutmix"),
         *("source.path", "source.kind", "train.seed"),
     ),
     prints_result=False,

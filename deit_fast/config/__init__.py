@@ -29,7 +29,7 @@ from deit_fast.config.data import (
     is_mixing,
 )
 from deit_fast.config.declared import Declared, as_now, declared, in_words, set_kind, value_now
-from deit_fast.config.looking import ViewsConfig
+from deit_fast.config.looking import AnalyseConfig, ViewsConfig
 from deit_fast.config.options import Decides, Pair, RankError, Triple, UserError, Within, at_home, option
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
 from deit_fast.config.run import (
@@ -47,6 +47,7 @@ from deit_fast.config.run import (
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
 
 __all__ = [
+    "AnalyseConfig",
     "AugmentConfig",
     "BenchConfig",
     "BudgetConfig",

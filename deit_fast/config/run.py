@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from deit_fast.config.data import AugmentConfig, DataConfig, InspectConfig, SourceConfig, VerifyConfig, WriteConfig
-from deit_fast.config.looking import ViewsConfig
+from deit_fast.config.looking import AnalyseConfig, ViewsConfig
 from deit_fast.config.options import (
     ABOVE_0,
     AT_LEAST_0,
@@ -355,6 +355,7 @@ class RunConfig(Options):
     sweep: SweepConfig = field(default_factory=SweepConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
+    analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     out: str = path_option("", "JSON file to write the result to; empty: none")
 

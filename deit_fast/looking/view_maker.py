@@ -82,15 +82,20 @@ class ViewMaker:
         return self._made(recipe, ids, eval_resolution(self.data))
 
     def _made(self, recipe: Recipe, ids: NDArray[np.uint64], resolution: int) -> NDArray[np.uint8]:
-        how = {"batch_size": len(ids), "num_workers": num_threads(self.data, 1)}
-        views = CpuViews(self._images, recipe, resolution, **how, replace=_refuse)
-        images, targets = (np.empty((len(ids), *shape), dtype) for shape, dtype in recipe.slots(resolution))
-        return self._levels(views.make(ids, Slot(images, targets)))
+        return self._levels(make_views(self._images, recipe, ids, resolution))
 
     def _levels(self, made: Made) -> NDArray[np.uint8]:
         is_bfloat16 = self.data.dtype == "bfloat16"
         levels = as_levels(np.asarray(made.images), self.augment.mean, self.augment.std, is_bfloat16=is_bfloat16)
         return levels.copy()  # the loader uses the memory again
+
+
+def make_views(images: Images, recipe: Recipe, ids: NDArray[np.uint64], resolution: int) -> Made:
+    """A batch of view ids (B,) in new memory. Raises UserError for an image that does not decode."""
+    how = {"batch_size": len(ids), "num_workers": num_threads(recipe.data, 1)}
+    views = CpuViews(images, recipe, resolution, **how, replace=_refuse)
+    memory = (np.empty((len(ids), *shape), dtype) for shape, dtype in recipe.slots(resolution))
+    return views.make(ids, Slot(*memory))
 
 
 def _refuse(ids: NDArray[np.uint64], failures: list[tuple[int, str]], num_tries: int) -> None:

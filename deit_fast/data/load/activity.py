@@ -48,7 +48,7 @@ class Activity:
 
     @property
     def empty_share(self) -> float:
-        """Share of the batches for which the trainer found the queue empty, 0 to 1: the first of an epoch is one of these."""
+        """Share of the batches for which the trainer found the queue empty, 0 to 1: the first of an epoch is one as a rule."""
         return self.num_empty / max(1, self.num_batches)
 
 

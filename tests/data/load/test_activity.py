@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from deit_fast.config import AugmentConfig, DataConfig
 from deit_fast.data.load.activity import NOTHING, STAGES, Activity, ActivityMeter
 from deit_fast.data.load.batches import Loader
 from deit_fast.data.load.loader import train_loader
+from deit_fast.data.load.views import Made
 
 
 def test_seconds_and_shares_of_a_worked_example() -> None:
@@ -41,11 +44,23 @@ def loader_of(digits: Path) -> Loader:
 
 
 @pytest.mark.slow
-def test_a_consumer_that_waits_finds_the_queue_full(digits: Path) -> None:
+def test_a_consumer_that_waits_finds_the_queue_full(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes a batch when the queue holds all that it can: of 5 batches, 2 ahead, it finds none, then 2, 2, 2 and 1."""
-    loader = loader_of(digits)
+    loader, is_counted = loader_of(digits), threading.Event()
+
+    class Meter(ActivityMeter):
+        def count(self, num_waiting: int, capacity: int) -> None:
+            super().count(num_waiting, capacity)
+            is_counted.set()
+
+    def make_batch(ids: np.ndarray) -> Made:
+        assert is_counted.wait(60)  # nothing is made before the trainer asks for the first time
+        return Loader.make_batch(loader, ids)
+
+    loader.meter = Meter()
+    monkeypatch.setattr(loader, "make_batch", make_batch)
     batches = iter(loader)
-    next(batches)  # the thread starts only now
+    next(batches)
     for left in (4, 3, 2, 1):
         assert loader._producer is not None
         while loader._producer._queue.qsize() < min(2, left):
