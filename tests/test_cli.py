@@ -151,7 +151,7 @@ def test_a_parse_leaves_nothing_behind() -> None:
             "trian",
             [],
             "unknown command trian: want one of "
-            "write, inspect, verify, merge, split, subset, filter, views, train, plan, eval, analyse, bench, sweep, "
+            "write, inspect, verify, merge, split, subset, filter, views, train, teach, plan, eval, analyse, bench, sweep, "
             "report, demo; nearest: train",
         ),
         ("train", ["--data.batchsize=3"], "unknown option --data.batchsize; nearest: data.batch_size"),

@@ -11,7 +11,7 @@ import pytest
 
 from deit_fast.config import SourceConfig
 from deit_fast.data.convert.sources import open_source
-from tests.data.convert.sources.samples import write_files
+from tests.data.convert.sources.samples import jpeg, tar_bytes, write_files
 from tests.data.convert.sources.test_imagenet import make_archives
 
 FOLDER = Path(__file__).parents[1] / "write_datasets"
@@ -34,6 +34,11 @@ LAYOUTS: dict[str, tuple[str, list[str], list[tuple[str, str, str]]]] = {
         ["LOC_val_solution.csv"],
         [("", "imagenet", "train"), ("", "imagenet", "val")],
     ),
+    "imagenet-21k's archive": (
+        "write_imagenet21k",
+        ["fall11_whole.tar", "val/a/1.jpg"],
+        [("/fall11_whole.tar", "tars", ""), ("/val", "folder", "")],
+    ),
     "parquet": (
         "write_parquet",
         ["data/train-0.parquet", "data/validation-0.parquet", "data/test-0.parquet"],
@@ -53,6 +58,7 @@ LAYOUTS: dict[str, tuple[str, list[str], list[tuple[str, str, str]]]] = {
 }
 DEFAULTS = {
     "write_imagenet": ["--write.max_resolution=500", "--write.jpeg_quality=90"],
+    "write_imagenet21k": ["--write.max_resolution=500", "--write.jpeg_quality=90"],
     "write_parquet": ["--write.max_resolution=500", "--write.jpeg_quality=90"],
     "write_webdataset": ["--write.max_resolution=500", "--write.jpeg_quality=90"],
     "write_cifar": ["--write.mode=raw"],
@@ -120,6 +126,14 @@ def test_a_validation_set_without_images_of_a_class_gets_the_classes_of_the_trai
         assert [word for word in words if word.startswith("--source.classes")] == ["--source.classes=names.txt"]
 
 
+def test_imagenet_21k_in_folders_or_tars_gives_its_classes_to_both(tmp_path: Path, calls: list[list[str]]) -> None:
+    source = write_files(tmp_path / "set", {"train/a.tar": b"", "val/a/1.jpg": b""})
+    assert script("write_imagenet21k").main([str(source), str(tmp_path / "out")]) == 0
+    train, val = ({word for word in words if word.startswith("--source.")} for words in calls)
+    assert train == {f"--source.path={source}/train", "--source.kind=tars"}
+    assert val == {f"--source.path={source}/val", "--source.kind=folder", f"--source.classes={source}/train"}
+
+
 def test_ends_with_the_first_failure(tmp_path: Path, calls: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(words: list[str]) -> int:
         calls.append(words)
@@ -168,6 +182,12 @@ def test_wrong_words_are_refused(
         ("write_imagenet", ["ILSVRC2012_img_train.tar"], "ILSVRC2012_img_val.tar: no such file; want both archives"),
         ("write_imagenet", ["train/a/1.jpg"], "val: no such folder"),
         ("write_imagenet", ["train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/c/1.jpg"], "'c' is in val alone"),
+        (
+            "write_imagenet21k",
+            [],
+            "has neither winter21_whole.tar.gz, winter21_whole.tar, fall11_whole.tar nor a folder train/",
+        ),
+        ("write_imagenet21k", ["train/a.tar"], "val: no such folder; want validation images of the same classes"),
         ("write_parquet", ["a.parquet"], "splits told by the names of the shards: none; want train and val"),
         ("write_webdataset", ["train-1.tar"], "splits told by the names of the shards: train; want train and val"),
         ("write_webdataset", [], "no files *.tar "),
@@ -205,3 +225,21 @@ def test_archives_and_the_folders_unpacked_from_them_give_the_same_betons(
         content = (tmp_path / "from_archives" / name).read_bytes()
         assert content == (tmp_path / "from_folders" / name).read_bytes()
         assert len(content) > 6 * 300
+
+
+def test_tars_of_classes_and_the_folders_unpacked_from_them_give_the_same_betons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    images = {name: {f"{name}_{n}.JPEG": jpeg(10 * n + number) for n in range(3)} for number, name in enumerate("ab")}
+    for name, of_class in images.items():
+        val = dict(list(of_class.items())[:1])
+        for split, files in (("train", of_class), ("val", val)):
+            write_files(tmp_path / "tars" / split, {f"{name}.tar": tar_bytes(files)})
+            write_files(tmp_path / "folders" / split, {f"{name}/{file}": content for file, content in files.items()})
+    for layout in ("tars", "folders"):
+        assert script("write_imagenet21k").main([str(tmp_path / layout), str(tmp_path / layout), "--write.num_workers=1"]) == 0
+    for name in ("train.beton", "val.beton"):
+        content = (tmp_path / "tars" / name).read_bytes()
+        assert content == (tmp_path / "folders" / name).read_bytes()
+        assert len(content) > 2 * 300

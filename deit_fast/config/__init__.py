@@ -44,7 +44,7 @@ from deit_fast.config.run import (
     SlurmConfig,
     TrainConfig,
 )
-from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
+from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
 
 __all__ = [
     "AnalyseConfig",
@@ -75,6 +75,7 @@ __all__ = [
     "SplitConfig",
     "SubsetConfig",
     "SweepConfig",
+    "TeachConfig",
     "TrainConfig",
     "Triple",
     "UserError",

@@ -121,7 +121,12 @@ def check_training(config: RunConfig, world_size: int) -> None:
             "targets above train.bce_threshold=0 as 1; want label smoothing 0, a higher threshold, or off"
         )
     distil = config.distil
-    if distil.teacher_weights and not distil.has_teacher:
+    if distil.labels and distil.kind not in ("hard", "soft"):
+        raise UserError(
+            f"distil.labels={distil.labels}: distil.kind={distil.kind} uses no teacher; want distil.kind=hard or soft, or "
+            "leave the labels out"
+        )
+    if distil.teacher_weights and distil.kind not in ("hard", "soft"):
         raise UserError(
             f"distil.teacher_weights={distil.teacher_weights}: distil.kind={distil.kind} uses no teacher; want "
             "distil.kind=hard or soft, or leave the teacher out"

@@ -26,7 +26,7 @@ from deit_fast.config.options import (
 )
 
 SourceKind = Literal[
-    "folder", "imagenet", "parquet", "webdataset", "cifar10", "cifar100", "flowers102", "cars", "inat2018", "inat2019"
+    "folder", "tars", "imagenet", "parquet", "webdataset", "cifar10", "cifar100", "flowers102", "cars", "inat2018", "inat2019"
 ]
 
 
@@ -39,17 +39,17 @@ class SourceConfig(Options):
     path: str = path_option("", "folder, archive or shards to convert, in the layout that source.kind says")
     kind: SourceKind = option(
         "folder",
-        "layout: folder (one folder for each class), imagenet (the ILSVRC2012 archives, or Kaggle's folders), parquet and "
-        "webdataset (shards), or a data set as it is distributed",
+        "layout: folder (one folder for each class), tars (one tar for each class, in a folder or in one tar), imagenet (the "
+        "ILSVRC2012 archives, or Kaggle's folders), parquet and webdataset (shards), or a data set as it is distributed",
     )
     split: Literal["auto", "train", "val", "test", "trainval"] = option(
         "auto", "which part of a source that has several; auto: train, or all of it where it has no parts"
     )
     classes: str = path_option(
         "",
-        "text file with one class name a line, in the order of the labels, or a folder of class folders; a source with class "
-        "names is put in this order, and one that shares none of them gets these names; a class may have no images; auto: the "
-        "source's own",
+        "text file with one class name a line, in the order of the labels, or a folder of class folders or tars; a source with "
+        "class names is put in this order, and one that shares none of them gets these names; a class may have no images; "
+        "auto: the source's own",
         unset="auto",
     )
     image_column: str = option(
@@ -213,9 +213,17 @@ class DataConfig(Options):
     )
     subset: int | None = option(
         None,
-        "number of images to train on, in proportion from each class, chosen by train.seed",
+        "number of images to train on, in proportion from each class, chosen by data.seed",
         unset="all",
         within=AT_LEAST_1,
+    )
+    seed: int | None = option(
+        None,
+        "seed of order, views and mixing; set it to train with several train.seed on the same views, to which the labels of "
+        "deit-fast teach belong; auto: train.seed",
+        unset="auto",
+        within=SEED,
+        decides=Decides.WEIGHTS,
     )
     order: Literal["random", "pages"] = option(
         "random",

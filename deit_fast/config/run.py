@@ -28,7 +28,7 @@ from deit_fast.config.options import (
     path_option,
 )
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
-from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig
+from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,12 @@ class DistilConfig(Options):
         "", "file of the teacher's weights, in any format that model.weights accepts", decides=Decides.TIME
     )
     teacher_options: dict[str, Any] = option({}, "further arguments of timm.create_model for the teacher")
+    labels: str = path_option(
+        "",
+        "file of the teacher's answers, by deit-fast teach: no teacher is loaded; with teacher_weights too, it must be theirs",
+        unset="off",
+        decides=Decides.TIME,
+    )
     teacher_compile: bool = option(False, "compile the teacher too, in the mode of train.compile", decides=Decides.TIME)
     alpha: float = option(
         0.5,
@@ -104,8 +110,8 @@ class DistilConfig(Options):
 
     @property
     def has_teacher(self) -> bool:
-        """Whether a teacher is loaded."""
-        return self.kind in ("hard", "soft")
+        """Whether a teacher is loaded, and not a file of its answers."""
+        return self.kind in ("hard", "soft") and not self.labels
 
 
 @dataclass(frozen=True)
@@ -354,6 +360,7 @@ class RunConfig(Options):
     bench: BenchConfig = field(default_factory=BenchConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    teach: TeachConfig = field(default_factory=TeachConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
     analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
@@ -367,6 +374,11 @@ class RunConfig(Options):
             sections.setdefault(section, {})[name] = value
         changed = {section: dataclasses.replace(getattr(self, section), **values) for section, values in sections.items()}
         return dataclasses.replace(self, **changed)
+
+    @property
+    def view_seed(self) -> int:
+        """The seed of order, views and mixing, by data.seed."""
+        return self.train.seed if self.data.seed is None else self.data.seed
 
     def as_dict(self) -> dict[str, Any]:
         """Nested plain dictionary of every section, as stored in JSON and checkpoints."""

@@ -137,6 +137,37 @@ class ReportConfig(Options):
 
 
 @dataclass(frozen=True)
+class TeachConfig(Options):
+    """A teacher's answers, computed once for all runs that learn from them."""
+
+    DECIDES = Decides.NOTHING
+
+    out: str = path_option(
+        "", "file of labels to write, for distil.labels; the same command goes on with one that was interrupted"
+    )
+    epochs: int | None = option(
+        None,
+        "epochs to label; a longer run shows their views again from the first on; auto: train.epochs",
+        unset="auto",
+        within=Within("1 to 65535", lambda v: 1 <= v <= 65535),
+    )
+    of: Literal["mixed", "views"] = option(
+        "mixed",
+        "mixed: the teacher sees the mixed images, as DeiT's does, and its answers serve runs of this data.batch_size; views: "
+        "it sees each view before mixing, and its answers are mixed as the images are, for any batch size and mixing",
+    )
+    top: int = option(
+        1,
+        "classes kept of each answer: 1: the most likely one, 2 bytes a view, for distil.kind=hard; more: with their "
+        "probabilities, 4 bytes each, for soft too",
+        within=Within("1 to 1000", lambda v: 1 <= v <= 1000),
+    )
+    also: tuple[str, ...] = path_option(
+        (), "further teachers, NAME:WEIGHTS each: the answer is the mean of all their probabilities", unset="off"
+    )
+
+
+@dataclass(frozen=True)
 class DemoConfig(Options):
     """The demonstration on scikit-learn's digits."""
 

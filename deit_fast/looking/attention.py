@@ -13,13 +13,16 @@ from timm.models.cait import ClassAttn
 from timm.models.vision_transformer import Attention
 from torch import nn
 
+from deit_fast.model import patchconvnet
+from deit_fast.model.patchconvnet import PatchConvNet
+
 
 @dataclass(frozen=True, eq=False)
 class AttentionMaps:
-    """What prefix tokens attend to, on a grid of patches (height, width), float32 numbers.
+    """What class and distillation token attend to, on a grid of patches (height, width), float32 numbers.
 
-    layers: of each layer with a class token, in order, (B, num_heads, height, width), the class token's. rollout: by the name
-    of a token, (B, height, width), of all layers together; empty where that is not defined.
+    layers: the class token's in each layer that has one, in order, (B, num_heads, height, width). rollout: by the name of a
+    token, (B, height, width), of all layers together; empty where that is not defined.
     """
 
     layers: list[NDArray[np.float32]]
@@ -30,9 +33,12 @@ class AttentionMaps:
 def attention_maps(model: nn.Module, images: torch.Tensor) -> AttentionMaps | None:
     """Attention of a timm model in evaluation mode on images (B, 3, H, W); None for a model without a class token's attention.
 
-    Known are the self-attention of ViTs (DeiT, DeiT III, distilled or not) and CaiT's class attention. The model's results stay
-    what they are: the weights are computed beside them, from the inputs of its attention layers, by its own projections.
+    Known are the self-attention of ViTs (DeiT, DeiT III, distilled or not), CaiT's class attention, and PatchConvNet's pooling,
+    whose query is a class token, or with a query a class that of the class which the model says. The model's results stay what
+    they are: the weights are computed beside them, from the inputs of its attention layers, by its own projections.
     """
+    if isinstance(model, PatchConvNet):
+        return AttentionMaps([_of_pooling(model, images).cpu().numpy()], {})
     weights: list[torch.Tensor] = []
     with _watching(model, lambda module, inputs: weights.append(_WEIGHTS[_kind(module)](module, inputs))):
         model(images)
@@ -62,6 +68,13 @@ def rollout(weights: Sequence[torch.Tensor]) -> torch.Tensor:
     for layer in weights:
         total = (layer.float().mean(1) + identity) / 2 @ total
     return total
+
+
+def _of_pooling(model: PatchConvNet, images: torch.Tensor) -> torch.Tensor:
+    """Shares (B, num_heads, height, width) of patches in what a PatchConvNet pools for its answer."""
+    shares = patchconvnet.attention_maps(model, images)
+    said = model(images).argmax(1) if shares.shape[1] > 1 else torch.zeros(len(shares), dtype=torch.int64, device=images.device)
+    return shares[torch.arange(len(shares), device=images.device), said].float()
 
 
 @contextmanager

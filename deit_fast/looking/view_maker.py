@@ -111,7 +111,7 @@ def view_maker(config: RunConfig, num_images: int) -> Iterator[ViewMaker]:
     if not config.data.train and not config.source.path:
         raise UserError("data.train is not set: want a beton there, or images as source.path")
     if config.data.train:
-        yield ViewMaker(config.data, config.augment, config.train.seed)
+        yield ViewMaker(config.data, config.augment, config.view_seed)
         return
     with tempfile.TemporaryDirectory(prefix="deit_fast-views-") as folder:
         beton, source = Path(folder) / "views.beton", config.source
@@ -121,4 +121,4 @@ def view_maker(config: RunConfig, num_images: int) -> Iterator[ViewMaker]:
             source = replace(source, subset=count)
         with silent():
             write_beton(source, replace(config.write, out=str(beton), num_workers=config.data.num_workers))
-        yield ViewMaker(replace(config.data, train=str(beton)), config.augment, config.train.seed)
+        yield ViewMaker(replace(config.data, train=str(beton)), config.augment, config.view_seed)

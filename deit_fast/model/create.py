@@ -12,7 +12,7 @@ from torch import nn
 from deit_fast.config import ModelConfig, UserError
 from deit_fast.model.attention import use_float32_attention
 from deit_fast.model.blurpool import add_blurpool
-from deit_fast.model.names import stated, timm_model
+from deit_fast.model.names import stated, timm_model, with_layers
 from deit_fast.model.skipping import drops, use_skipping
 
 _REFUSALS = (TypeError, ValueError, AssertionError, ZeroDivisionError, IndexError, KeyError, RuntimeError, AttributeError)
@@ -28,9 +28,9 @@ def create_model(config: ModelConfig, *, num_classes: int, resolution: int, opti
     size does not divide.
     """
     name, defaults = timm_model(config.name, option)
-    given = _arguments(config, resolution)
+    given, options = _arguments(config, resolution), with_layers(config.options, f"{option}={config.name}")
     try:
-        model = _build(name, num_classes, defaults | given | config.options, config.options)
+        model = _build(name, num_classes, defaults | given | options, options)
     except _REFUSALS as error:
         wanted = ", ".join(f"{key}={value}" for key, value in (given | config.options).items())
         raise UserError(f"{option}={config.name}: timm cannot build it with {wanted}: {error}") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import timm
@@ -10,6 +12,8 @@ from timm.models import PretrainedCfg
 from timm.models.vision_transformer import ParallelThingsBlock
 
 from deit_fast.config import UserError
+from deit_fast.model import patchconvnet, resmlp  # noqa: F401  # register their models
+from deit_fast.model.hmlp import HMLPStem
 
 _SMALL, _BASE, _HUGE = "deit3_small_patch16_224", "deit3_base_patch16_224", "deit3_huge_patch14_224"
 _LS: dict[str, Any] = {"init_values": 1e-4}  # LayerScale; timm's models start at 1e-6
@@ -18,7 +22,17 @@ _PARALLEL: dict[str, Any] = {"block_fn": ParallelThingsBlock}
 _GIANT_40: dict[str, Any] = {"embed_dim": 1408, "depth": 40, **_LS}
 _GIANT_48: dict[str, Any] = {"embed_dim": 1664, "depth": 48, **_LS}
 
-# name in facebookresearch/deit (models_v2.py, cait_models.py, resmlp_models.py) -> timm's model and its arguments
+# option of timm that takes a class -> words for classes
+_LAYERS: dict[str, dict[str, Any]] = {
+    "embed_layer": {"hmlp": HMLPStem},
+    "block_fn": {
+        "parallel": ParallelThingsBlock,
+        "parallel3": partial(ParallelThingsBlock, num_parallel=3),
+        "parallel4": partial(ParallelThingsBlock, num_parallel=4),
+    },
+}
+# name in facebookresearch/deit (models_v2.py, cait_models.py, resmlp_models.py, patchconvnet_models.py) -> the model as timm
+# knows it, and its arguments
 _OF_DEIT: dict[str, tuple[str, dict[str, Any]]] = {
     # DeiT III
     "deit_tiny_patch16_LS": (_SMALL, {"embed_dim": 192, "num_heads": 3, **_LS}),
@@ -57,6 +71,14 @@ _OF_DEIT: dict[str, tuple[str, dict[str, Any]]] = {
     "resmlp_24": ("resmlp_24_224", {}),
     "resmlp_36": ("resmlp_36_224", {}),
     "resmlpB_24": ("resmlp_big_24_224", {}),
+    # PatchConvNet
+    "S60": ("patchconvnet_s60", {}),
+    "S120": ("patchconvnet_s120", {}),
+    "B60": ("patchconvnet_b60", {}),
+    "B120": ("patchconvnet_b120", {}),
+    "L60": ("patchconvnet_l60", {}),
+    "L120": ("patchconvnet_l120", {}),
+    "S60_multi": ("patchconvnet_s60_multi", {}),
 }
 NAMES_OF_DEIT = tuple(_OF_DEIT)
 
@@ -76,6 +98,23 @@ def timm_model(name: str, option: str = "model.name") -> tuple[str, dict[str, An
     near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"; did you mean {', '.join(near)}?" if near else "; `timm.list_models()` lists the names"
     raise UserError(f"{option}={name}: timm has no such model{hint}")
+
+
+def with_layers(options: Mapping[str, Any], model: str = "model.options") -> dict[str, Any]:
+    """Options of a model with timm's classes for the words that stand for them, as model.options gives only words.
+
+    embed_layer=hmlp: the hMLP stem of patches. block_fn=parallel: blocks of two parallel attentions and two parallel MLPs;
+    parallel3 and parallel4: of three and four (arXiv 2203.09795). What is no word stays as it is. model: names the model in the
+    error. Raises UserError for other words.
+    """
+    chosen = dict(options)
+    for key, layers in _LAYERS.items():
+        word = options.get(key)
+        if isinstance(word, str):
+            if word not in layers:
+                raise UserError(f"{model}: {key}={word}: want {', '.join(layers)}")
+            chosen[key] = layers[word]
+    return chosen
 
 
 def stated(name: str, option: str = "model.name") -> PretrainedCfg:

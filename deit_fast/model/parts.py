@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from deit_fast.config import UserError
-from deit_fast.model.heads import head_tensors
+from deit_fast.model.heads import head_tensors, is_distilled
 
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RmsNorm, _NormBase)  # the last: batch and instance normalisation
 
@@ -19,8 +19,10 @@ def freeze_except(model: nn.Module, trains: str) -> None:
 
     all: every parameter. head: the class head, and the distillation head if there is one. norms: the head and all
     normalisation layers (FixRes adapts only the classifier and the last batch normalisation before the pooling: Touvron et
-    al., NeurIPS 2019, section 4). attention: the head, the attention of every block and the position embeddings (Touvron et
-    al. 2022, arXiv 2203.09795, section 4; like DeiT's main.py --attn-only).
+    al., NeurIPS 2019, section 4). attention: the class head, the attention of every block and the position embeddings (Touvron
+    et al. 2022, arXiv 2203.09795, section 4). As with DeiT's main.py --attn-only, the distillation head stays as it is. DeiT's
+    rule goes by names: of two parallel blocks it takes only the first (`attn`, not `attn1`), and in PatchConvNet the
+    convolutions too (`attn.qkv_pos`). Here every attention trains, and nothing else.
 
     Statistics of batch normalisation are not parameters: in training mode they follow the batches, whatever is frozen.
     Raises UserError if the architecture has no such part.
@@ -29,7 +31,9 @@ def freeze_except(model: nn.Module, trains: str) -> None:
     if trains == "all":
         chosen = set(parameters)
     else:
-        heads = set(head_tensors(model)) & set(parameters)
+        heads = {name for name in head_tensors(model) if name in parameters}
+        if trains == "attention" and is_distilled(model):
+            heads -= {"head_dist.weight", "head_dist.bias"}
         part = {"head": heads, "norms": _norms(model), "attention": _attention(parameters)}[trains]
         if not heads or not part:
             missing = "head" if not heads else trains

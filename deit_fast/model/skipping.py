@@ -14,6 +14,7 @@ from timm.models.vision_transformer import Block, ParallelThingsBlock
 from torch import nn
 
 from deit_fast.config import UserError
+from deit_fast.model.patchconvnet import ConvolutionBlock
 
 Branch = Callable[[torch.Tensor], torch.Tensor]
 
@@ -69,6 +70,15 @@ def add_branch(sums: torch.Tensor, inputs: torch.Tensor, branch: Branch, drop_pa
     return sums.index_add(0, samples, results.to(sums.dtype), alpha=len(inputs) / kept)
 
 
+def _add_branch_of_images(images: torch.Tensor, branch: Branch, drop_path: nn.Module) -> torch.Tensor:
+    """images + branch(images), both (B, C, H, W), as add_branch has it, in channels-last memory.
+
+    Samples are chosen and added as (B, H, W, C): PyTorch's index_select and index_add give (B, C, H, W) in plain order."""
+    images_BHWC = images.permute(0, 2, 3, 1)
+    sums = add_branch(images_BHWC, images_BHWC, lambda part: branch(part.permute(0, 3, 1, 2)).permute(0, 2, 3, 1), drop_path)
+    return sums.permute(0, 3, 1, 2)
+
+
 class SkippingBlock(Block):
     """timm's block of ViTs."""
 
@@ -122,7 +132,7 @@ class SkippingConvNeXtBlock(ConvNeXtBlock):
     """timm's block of ConvNeXt, on (B, C, H, W)."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return add_branch(x, x, self._branch, self.drop_path)
+        return _add_branch_of_images(x, self._branch, self.drop_path)
 
     def _branch(self, part: torch.Tensor) -> torch.Tensor:
         """timm's whole block, less its shortcut and its stochastic depth."""
@@ -134,6 +144,13 @@ class SkippingConvNeXtBlock(ConvNeXtBlock):
         return part if self.gamma is None else part.mul(self.gamma.reshape(1, -1, 1, 1))
 
 
+class SkippingConvolutionBlock(ConvolutionBlock):
+    """PatchConvNet's block, on (B, C, H, W). Its pooling has no stochastic depth."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return _add_branch_of_images(features, self.branch, self.drop_path)
+
+
 _SKIPPING: dict[type[nn.Module], type[nn.Module]] = {
     Block: SkippingBlock,
     ParallelThingsBlock: SkippingParallelBlock,
@@ -141,6 +158,7 @@ _SKIPPING: dict[type[nn.Module], type[nn.Module]] = {
     ResBlock: SkippingResMlpBlock,
     SwinTransformerBlock: SkippingSwinBlock,
     ConvNeXtBlock: SkippingConvNeXtBlock,
+    ConvolutionBlock: SkippingConvolutionBlock,
 }
 
 

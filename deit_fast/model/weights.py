@@ -101,7 +101,7 @@ def _num_rows(weights: Mapping[str, torch.Tensor], name: str) -> int | None:
 def _todays_names(model: nn.Module, weights: Weights, path: Path | str, of_heads: Collection[str]) -> Weights:
     """Weights with the names of timm's model, and its shapes as far as timm's function for the architecture adapts them, such
     as tables of relative positions. Positions that we interpolate bypass it: it would interpolate them in its own way."""
-    _check_patch_size(model, weights, path)
+    _check_stem(model, weights, path)
     own = model.state_dict()
     ours = {"pos_embed"} if _grid(model) is not None else set()
     if weights.keys() == own.keys() and not any(_differ(weights, own, name) for name in own.keys() - ours - set(of_heads)):
@@ -146,9 +146,14 @@ def _renaming(model: nn.Module) -> Callable[[Weights], Weights]:
     return lambda weights: dict(rename(weights, **options))
 
 
-def _check_patch_size(model: nn.Module, weights: Weights, path: Path | str) -> None:
-    name = "patch_embed.proj.weight"
-    own, theirs = model.state_dict().get(name), weights.get(name)
+def _check_stem(model: nn.Module, weights: Weights, path: Path | str) -> None:
+    name, of_hmlp = "patch_embed.proj.weight", "patch_embed.proj.0.weight"
+    state = model.state_dict()
+    if of_hmlp in state and name in weights:
+        raise UserError(f"weights {path}: have no hMLP stem, the model has; want model.options without embed_layer=hmlp")
+    if name in state and of_hmlp in weights:
+        raise UserError(f"weights {path}: have an hMLP stem, the model not; want model.options with embed_layer=hmlp")
+    own, theirs = state.get(name), weights.get(name)
     if own is None or theirs is None or theirs.ndim != 4 or own.shape[2:] == theirs.shape[2:]:
         return
     (height, width), (own_height, own_width) = theirs.shape[2:], own.shape[2:]

@@ -19,6 +19,7 @@ from deit_fast.train.dist import World
 from deit_fast.train.inputs import fixed_inputs
 from deit_fast.train.learner import Learner
 from deit_fast.train.step import on_device
+from deit_fast.train.stored_labels import any_labels
 
 Place = Literal["cpu", "gpu", "auto"]
 Places = tuple[Place, Place]  # data.decode, augment.device
@@ -36,11 +37,18 @@ def training_rate(config: RunConfig, world: World) -> float:
     Ranks do not exchange gradients here, but all measure at the same time, each with its share of the node's cores.
     """
     ranks: dict[str, Any] = {"rank": world.rank, "world_size": world.world_size, "device": world.device}
-    loader = train_loader(config.data, config.augment, seed=config.train.seed, **ranks)
+    loader = train_loader(config.data, config.augment, seed=config.view_seed, **ranks)
     try:
         steps_per_epoch = max(1, loader.order.steps_per_epoch)
-        sizes = {"num_classes": loader.beton.num_classes, "steps_per_epoch": steps_per_epoch}
-        learner = Learner(config, World(0, 1, world.device), starts_anew=False, **sizes)
+        num_classes = loader.beton.num_classes
+        learner = Learner(
+            config,
+            World(0, 1, world.device),
+            num_classes=num_classes,
+            steps_per_epoch=steps_per_epoch,
+            starts_anew=False,
+            labels=any_labels(config, num_classes) if config.distil.labels else None,
+        )
         batches = _endless(loader, world.device, config.train)
 
         def train_on(number: int) -> None:

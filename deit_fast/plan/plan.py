@@ -27,6 +27,7 @@ from deit_fast.plan.prices import Price, read_prices
 from deit_fast.plan.probe import Probes, probe
 from deit_fast.plan.run_counts import RunCounts, counts_of
 from deit_fast.plan.scale import scaled
+from deit_fast.plan.stored import Stored, stored_labels
 from deit_fast.plan.table import table
 from deit_fast.record.clock import process_seconds
 from deit_fast.record.picture import picture_to_write
@@ -67,6 +68,7 @@ def plan(config: RunConfig) -> dict[str, Any]:
     gpus = config.plan.gpus or 1
     counts, prediction = predicted(measured, gpus, earlier)
     by_part = rates(measured)
+    labels = priced_labels(measured, gpus)
     result = {
         "prediction": prediction.as_dict(),
         "hours": prediction.wall_seconds / 3600,
@@ -78,6 +80,7 @@ def plan(config: RunConfig) -> dict[str, Any]:
         "other_cores": measured.other_cores,
         "shape": dataclasses.asdict(counts),
         "probes": dataclasses.asdict(measured.probes),
+        "stored_labels": None if labels is None else dataclasses.asdict(labels),
         "images_per_second": by_part,
         "step_seconds": {part: measured.config.data.batch_size / rate for part, rate in by_part.items()},
         "advice": advice(measured.config, counts, measured.probes, prediction, measured.num_threads),
@@ -152,6 +155,15 @@ def predicted(measured: Measured, gpus: int, earlier: Sequence[ledger.Outcome]) 
     counts = counts_of(config, steps_per_epoch(measured.num_samples, config.data.batch_size, gpus))
     seconds, error = predicted_seconds(counts, probes, measured.setup)
     return counts, ledger.corrected(seconds, error, earlier, "plan")
+
+
+def priced_labels(measured: Measured, gpus: int) -> Stored | None:
+    """What labels by `deit-fast teach` would take and save on a number of GPUs, before corrections by earlier runs."""
+    config, probes = measured.config, measured.probes
+    if gpus != 1:
+        probes = scaled(config, probes, gpus, measured.num_threads, measured.gradient_bytes)
+    counts = counts_of(config, steps_per_epoch(measured.num_samples, config.data.batch_size, gpus))
+    return stored_labels(counts, probes, measured.setup)
 
 
 def rates(measured: Measured) -> dict[str, float]:

@@ -64,7 +64,8 @@ class Probes:
     """What was measured, in seconds.
 
     steps: by resolution. first_batch: until the first batch of the process. epoch_start: until that of a later epoch.
-    loader, model: of a step's batch alone, and of a step on a batch that lies on the device. evaluation: of all weights, once;
+    loader, model: of a step's batch alone, and of a step on a batch that lies on the device. teacher: of its answers to a
+    step's batch, None without one. evaluation: of all weights, once;
     compile_evaluation: what comes before the first. checkpoint: for which the run waits; write: of it in the background.
     """
 
@@ -77,6 +78,7 @@ class Probes:
     compile_evaluation: float
     checkpoint: Measured
     write: float
+    teacher: Measured | None = None
 
 
 def probe(trainer: Trainer, folder: Path, seconds: float) -> Probes:
@@ -123,18 +125,24 @@ class _Probe:
             "loader": functools.partial(self._loader, sides[0]),
             "model": functools.partial(self._model, sides[0]),
         }
+        if trainer.teacher is not None:
+            tasks["teacher"] = functools.partial(self._teacher, sides[0])
         training: Tasks = {side: functools.partial(self._training, side) for side in sides}
         measured = self._in_turns(training | tasks, taking)
 
         checkpoint, write = self._checkpoint(folder)
-        (evaluation,), (loader,), (model,) = (measured[name] for name in tasks)
+        alone = {name: measured[name][0] for name in tasks}
         steps = {}
         for side in sides:
             wait, compute = measured[side]
             steps[side] = Steps(max(0.0, first[side][0] - compute.mean), wait, compute)
         first_batch, *epoch_starts = self._epoch_starts
         starts = Measured(tuple(epoch_starts))
-        return Probes(steps, first_batch, starts, loader, model, evaluation, compile_evaluation, checkpoint, write)
+        return Probes(
+            steps=steps, first_batch=first_batch, epoch_start=starts, loader=alone["loader"], model=alone["model"],
+            evaluation=alone["evaluation"], compile_evaluation=compile_evaluation, checkpoint=checkpoint, write=write,
+            teacher=alone.get("teacher"),
+        )  # fmt: skip
 
     def _in_turns(self, tasks: Tasks, taking: dict[Task, float]) -> dict[Task, list[Measured]]:
         """Does each task at least a few times, and then, until time is up, the one furthest behind its share of the time.
@@ -221,6 +229,17 @@ class _Probe:
         for _ in range(self._counts[resolution]):
             self._train_on(self._kept)
         self._trainer.step.wait()
+        return ((time.perf_counter() - started) / self._counts[resolution],)
+
+    def _teacher(self, resolution: int) -> tuple[float]:
+        """Seconds of the teacher's answers to a batch that is already on the device."""
+        assert self._kept is not None
+        pieces = self._kept.images.chunk(self._trainer.config.train.accumulate)
+        started = time.perf_counter()
+        for _ in range(self._counts[resolution]):
+            *_, answer = self._trainer.step.answers(self._kept, pieces, 0, 0)
+        assert answer is not None
+        answer.cpu()  # waits for the device
         return ((time.perf_counter() - started) / self._counts[resolution],)
 
     def _evaluation(self) -> tuple[float]:

@@ -28,6 +28,8 @@ def table(result: dict[str, Any]) -> str:
         for kind, seconds in prediction["seconds"].items()
     ]
     rows += [(f"images/s, {kind}", f"{rate:,.0f}") for kind, rate in result["images_per_second"].items()]
+    if result["stored_labels"] is not None:
+        rows.append(("labels first", _labels_line(result["stored_labels"], result["costs"])))
     rows.append(("limit", result["advice"]["line"]))
     rows += [
         ("would help" if number == 0 else "", f"{step['what']} (at most {clock_time(step['saves_at_most'])} less)")
@@ -47,6 +49,18 @@ def _cost_line(cost: dict[str, Any]) -> str:
     machines = f"{cost['machines']} machines, " if cost["machines"] > 1 else ""
     of = f"{machines}{cost['name']}: ${cost['dollars_per_hour']:,.2f} an hour"
     return f"${cost['dollars']:,.2f} (${cost['low']:,.2f} to ${cost['high']:,.2f}), {of}"
+
+
+def _labels_line(labels: dict[str, Any], costs: list[dict[str, Any]]) -> str:
+    """Both ways to learn from a teacher, in time, and at the first price."""
+    rate = costs[0]["machines"] * costs[0]["dollars_per_hour"] / 3600 if costs else None
+
+    def taking(seconds: float) -> str:
+        return clock_time(seconds) + ("" if rate is None else f" (${rate * seconds:,.2f})")
+
+    pays_from = labels["pays_from"]
+    pays = f"pays from {pays_from} runs on" if pays_from is not None else "does not pay: the loader is the limit"
+    return f"deit-fast teach {taking(labels['teach'])}, then {taking(labels['stored'])} a run: {pays}"
 
 
 def _earlier_line(earlier: list[dict[str, Any]]) -> str:

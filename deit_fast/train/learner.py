@@ -25,7 +25,7 @@ from deit_fast.train.checkpoint import load_any
 from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
 from deit_fast.train.objective import Objective
-from deit_fast.train.step import TrainStep, autocast, check_dtype, resolve_amp
+from deit_fast.train.step import Labels, TrainStep, autocast, check_dtype, resolve_amp
 from deit_fast.train.teacher import Teacher, create_teacher
 
 
@@ -33,12 +33,21 @@ class Learner:
     """Model, teacher, optimiser, average and step of a run, on one rank; batches come from outside.
 
     num_classes, steps_per_epoch: of the training set. starts_anew: read model.weights, if set; a resumed run has its weights in
-    its checkpoint. `remarks`: lines about what was adapted in them.
+    its checkpoint. labels: of distil.labels. `remarks`: lines about what was adapted in them.
     """
 
     def __init__(
-        self, config: RunConfig, world: World, *, num_classes: int, steps_per_epoch: int, starts_anew: bool = True
+        self,
+        config: RunConfig,
+        world: World,
+        *,
+        num_classes: int,
+        steps_per_epoch: int,
+        starts_anew: bool = True,
+        labels: Labels | None = None,
     ) -> None:
+        if config.distil.labels and labels is None:
+            raise UserError(f"distil.labels={config.distil.labels}: are of a beton's views, and here are none; want it off")
         self.config, self.world = config, world
         self.num_classes, self.steps_per_epoch = num_classes, steps_per_epoch
         self.global_batch_size = config.data.batch_size * world.world_size
@@ -54,7 +63,7 @@ class Learner:
         self.optimizer = optim.create_optimizer(config.optim, self.model, self.peak_lr)
         objective = Objective(self.model, config.train, config.distil)
         self.teacher = self._create_teacher()
-        self.step = TrainStep(config.train, config.optim, objective, self.optimizer, self.average, self.teacher, world)
+        self.step = TrainStep(config.train, config.optim, objective, self.optimizer, self.average, self.teacher, world, labels)
         self._try_out()
         self.set_mode()
 

@@ -27,17 +27,18 @@ class Objective(nn.Module):
         self._train, self._distil = train, distil
 
     def forward(
-        self, images: torch.Tensor, targets: torch.Tensor, teacher_logits: torch.Tensor | None = None
+        self, images: torch.Tensor, targets: torch.Tensor, answers: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, a float32 scalar, and (2,) float32 without gradient: the loss, and the number of correct decisions.
 
-        images (B, 3, H, W); targets (B, C) float32 soft targets; teacher_logits (B, C) where there is a teacher. A
-        decision is correct if the highest logit is that of the highest target; of two submodels, the first decides.
+        images (B, 3, H, W); targets (B, C) float32 soft targets; answers: of the teacher where there is one, as the method
+        `answers` gives them. A decision is correct if the highest logit is that of the highest target; of two submodels, the
+        first decides.
         """
         with attention_kernel(self._train.attention):
             if self._distil.kind == "cosub":
                 logits, others = self.model(torch.cat([images, images])).chunk(2)
-            elif teacher_logits is not None:
+            elif answers is not None:
                 logits, token_logits = head_logits(self.model, images)
             else:
                 logits = self.model(images)
@@ -45,10 +46,14 @@ class Objective(nn.Module):
             loss = cosub_loss(self._train, self._distil.alpha, logits, others, targets)
         else:
             loss = label_loss(self._train, logits, targets)
-        if teacher_logits is not None:
-            loss = distillation_loss(self._distil, loss, logits if token_logits is None else token_logits, teacher_logits)
+        if answers is not None:
+            loss = distillation_loss(self._distil, loss, logits if token_logits is None else token_logits, answers)
         correct = (logits.detach().argmax(1) == targets.argmax(1)).sum(dtype=loss.dtype)
         return loss, torch.stack([loss.detach(), correct])
+
+    def answers(self, teacher_logits: torch.Tensor) -> torch.Tensor:
+        """What distil.kind uses of a teacher's logits (B, C): hard: its most likely classes (B,) int64; soft: all of them."""
+        return teacher_logits.argmax(dim=1) if self._distil.kind == "hard" else teacher_logits
 
 
 def label_loss(config: TrainConfig, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -81,35 +86,33 @@ def binary_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, threshold:
     return F.binary_cross_entropy_with_logits(logits.float(), targets.float())
 
 
-def distillation_loss(
-    config: DistilConfig, base: torch.Tensor, logits: torch.Tensor, teacher_logits: torch.Tensor
-) -> torch.Tensor:
+def distillation_loss(config: DistilConfig, base: torch.Tensor, logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
     """(1 - alpha) * base + alpha * distillation, in float32 (arXiv 2012.12877, section 3.1; DeiT's losses.py).
 
     base: the loss of the labels, a scalar; of a model with two heads, that of the class head. logits (B, C): of a model with
-    two heads, the distillation head's. teacher_logits (B, C): no gradient goes there. config.kind is hard or soft.
+    two heads, the distillation head's. answers: of the teacher, as `Objective.answers` gives them, without gradient.
+    config.kind is hard or soft.
 
     Raises UserError if the teacher's number of classes is another.
     """
-    assert config.kind != "off"
-    if logits.shape != teacher_logits.shape:
+    if answers.ndim == 2 and logits.shape != answers.shape:
         raise UserError(
-            f"distil.teacher={config.teacher}: gives {teacher_logits.shape[-1]} classes, the model has {logits.shape[-1]}; "
+            f"distil.teacher={config.teacher}: gives {answers.shape[-1]} classes, the model has {logits.shape[-1]}; "
             "want a teacher of the same data set"
         )
     if config.kind == "hard":
-        distillation = hard_distillation(logits, teacher_logits)
+        distillation = hard_distillation(logits, answers)
     else:
-        distillation = soft_distillation(logits, teacher_logits, config.tau, config.soft_scale)
+        distillation = soft_distillation(logits, answers, config.tau, config.soft_scale)
     return (1 - config.alpha) * base.float() + config.alpha * distillation
 
 
-def hard_distillation(logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
+def hard_distillation(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """Mean over the batch of the cross-entropy with the teacher's most likely class as the label, in float32.
 
-    logits and teacher_logits (B, C), any float dtypes.
+    logits (B, C), any float dtype; classes (B,) int64, or (B, C) float32 with the shares of several.
     """
-    return F.cross_entropy(logits.float(), teacher_logits.argmax(dim=1))
+    return F.cross_entropy(logits.float(), classes)
 
 
 def soft_distillation(

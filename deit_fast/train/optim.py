@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from timm.layers import RmsNorm
 from timm.models import group_parameters
+from timm.models.mlp_mixer import Affine
 from torch import nn
 
 from deit_fast.config import OptimConfig, UserError
@@ -71,8 +72,9 @@ def parameter_groups(config: OptimConfig, model: nn.Module) -> list[dict[str, An
 
     Without decay are, by optim.no_decay:
     - code: parameters of one dimension, those named `bias`, and what the architecture's no_weight_decay() names, for ViTs
-      pos_embed and cls_token. timm 0.3.2, which DeiT's code used, named no dist_token, so that it was decayed.
-    - paper: dist_token as well; timm's own groups since then.
+      pos_embed and cls_token. timm 0.3.2, which DeiT's code used, named no dist_token, so that it was decayed. ResMLP's scales
+      and shifts are vectors in DeiT's code (resmlp_models.py); here they count as such, though timm's are (1, 1, channels).
+    - paper: dist_token as well; timm's own groups since then, but for ResMLP's scales and shifts.
     - norms: weights and biases of normalisation layers, by the layers' type. ffcv-imagenet means these, but takes the
       parameters with "bn" in their name, which misses the normalisation of torchvision's shortcuts ("downsample.1").
       The classifier's bias is decayed.
@@ -103,22 +105,23 @@ def _exempt(rule: str, model: nn.Module) -> set[str]:
     if rule == "off":
         return set()
     if rule == "norms":
-        return {
-            name
-            for prefix, module in model.named_modules()
-            if isinstance(module, _NORMS)
-            for name, _ in module.named_parameters(prefix, recurse=False)
-        }
+        return _parameters_of(model, _NORMS)
     # names, or patterns of names as timm's XCiT has them
     declared: Any = getattr(model, "no_weight_decay", set)
     patterns: set[str] = set(declared())
     if rule == "code":
         patterns.discard("dist_token")
-    return {
+    return _parameters_of(model, Affine) | {
         name
         for name, parameter in model.named_parameters()
         if parameter.ndim <= 1 or name.endswith(".bias") or any(fnmatchcase(name, pattern) for pattern in patterns)
     }
+
+
+def _parameters_of(model: nn.Module, kinds: type[nn.Module] | tuple[type[nn.Module], ...]) -> set[str]:
+    """Names of the parameters that modules of some kinds hold themselves."""
+    holders = ((prefix, module) for prefix, module in model.named_modules() if isinstance(module, kinds))
+    return {name for prefix, module in holders for name, _ in module.named_parameters(prefix, recurse=False)}
 
 
 def _lr_scales(layer_decay: float, model: nn.Module) -> dict[str, float]:

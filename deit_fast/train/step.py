@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -29,6 +29,7 @@ from deit_fast.train.optim import clip_gradients, clipped_parameters, set_lr
 _AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 Teacher = Callable[[torch.Tensor], torch.Tensor]
+Labels = Callable[[Batch, int, int], torch.Tensor]  # a teacher's answers to a batch at (epoch, step), from a file
 
 
 def memory_format(channels_last: bool) -> torch.memory_format:
@@ -107,13 +108,16 @@ class TrainStep:
         average: WeightAverage | None,
         teacher: Teacher | None,
         world: World,
+        labels: Labels | None = None,
     ) -> None:
+        """labels: the teacher's answers, where it is not there itself."""
         self.amp = resolve_amp(train.amp, world.device)
         self.optimizer = optimizer
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=self.amp == "fp16")
         self._train, self._optim, self._world = train, optim, world
         self._generators = _generators_of(world.device)
-        self._average, self._teacher = average, teacher
+        self._average, self._teacher, self._labels = average, teacher, labels
+        self._objective = objective
         self._clipped = clipped_parameters(optim, objective.model)
         self._ranks = _exchanging(objective, train, world) if world.world_size > 1 else None
         self._forward: nn.Module = self._ranks or objective
@@ -138,8 +142,8 @@ class TrainStep:
         set_lr(self.optimizer, lr)
 
         images, targets = self._pieces(batch)
-        teacher_logits = [self._taught(piece) for piece in images]
-        for number, piece in enumerate(zip(images, targets, teacher_logits, strict=True)):
+        answers = self.answers(batch, images, epoch, step)
+        for number, piece in enumerate(zip(images, targets, answers, strict=True)):
             share = len(piece[0]) / len(batch.images)
             with self._exchange(is_last=number == len(images) - 1):
                 with autocast(self.amp, self._world.device):
@@ -170,12 +174,15 @@ class TrainStep:
                 torch._dynamo.mark_static_address(tensor, guard=False)
         return pieces
 
-    def _taught(self, images: torch.Tensor) -> torch.Tensor | None:
-        """The teacher's logits (B, C) of images (B, 3, H, W); None without a teacher."""
+    def answers(self, batch: Batch, images: tuple[torch.Tensor, ...], epoch: int, step: int) -> Sequence[torch.Tensor | None]:
+        """The teacher's answers to each piece of the batch, images (B, 3, H, W), as `Objective.answers` gives them; None each
+        without a teacher."""
+        if self._labels is not None:
+            return self._labels(batch, epoch, step).chunk(self._train.accumulate)
         if self._teacher is None:
-            return None
+            return [None] * len(images)
         with autocast(self.amp, self._world.device):
-            return self._teacher(images)
+            return [self._objective.answers(self._teacher(piece)) for piece in images]
 
     def _exchange(self, is_last: bool) -> AbstractContextManager[None]:
         """Context in which ranks exchange gradients: only during the backward pass of the last piece."""

@@ -14,6 +14,7 @@ from deit_fast.config import DistilConfig, ModelConfig, Triple, UserError
 from deit_fast.model.attention_kernel import attention_kernel
 from deit_fast.model.create import create_model
 from deit_fast.model.memory_format import to_channels_last
+from deit_fast.model.names import stated
 from deit_fast.model.weights import fit_weights, num_classes_of, weights_of
 from deit_fast.train.checkpoint import load_any
 
@@ -90,15 +91,13 @@ def create_teacher(
     if config.teacher_compile and compile_mode == "off":
         raise UserError("distil.teacher_compile=true: train.compile is off; want a mode there, or distil.teacher_compile=false")
     content = load_any(path)
-    ours = isinstance(content.get("architecture"), Mapping)  # a checkpoint of deit_fast
-    if ours:
+    if _is_ours(content):
         _check_architecture(config, content["architecture"])
     options = ModelConfig(
         name=config.teacher,
         options=config.teacher_options,
         drop_path=0.0,
-        # changes no name and no shape of the weights, so nothing else would tell of it
-        blurpool=ours and content["architecture"]["blurpool"],
+        blurpool=_usage(config, content)["blurpool"],
     )
     with torch.random.fork_rng(devices=[]):
         model = create_model(options, num_classes=num_classes, resolution=resolution, option="distil.teacher")
@@ -113,10 +112,29 @@ def create_teacher(
     model = model.to(device)
     if channels_last:
         model = to_channels_last(model)
-    trained_with: Any = content["view"] if ours else model.pretrained_cfg
-    rescale = _rescale(mean, std, tuple(trained_with["mean"]), tuple(trained_with["std"]), device)
-    digest = _digest(weights, {"blurpool": options.blurpool, "mean": trained_with["mean"], "std": trained_with["std"]})
+    usage = _usage(config, content)
+    rescale = _rescale(mean, std, tuple(usage["mean"]), tuple(usage["std"]), device)
+    digest = _digest(weights, usage)
     return Teacher(model, adapted, rescale, compile_mode if config.teacher_compile else "off", attention, digest)
+
+
+def digest_of_teacher(config: DistilConfig) -> str:
+    """The `digest` that a teacher would have, whose network is not needed."""
+    content = load_any(config.teacher_weights)
+    return _digest(weights_of(content, "auto", path=config.teacher_weights), _usage(config, content))
+
+
+def _is_ours(content: Mapping[str, Any]) -> bool:
+    """Whether a file of weights is a checkpoint of deit_fast."""
+    return isinstance(content.get("architecture"), Mapping)
+
+
+def _usage(config: DistilConfig, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What no name and no shape of the weights tells of, and changes what a teacher answers: of its checkpoint, or timm's."""
+    if _is_ours(content):
+        return {"blurpool": content["architecture"]["blurpool"], **{name: content["view"][name] for name in ("mean", "std")}}
+    facts = stated(config.teacher, "distil.teacher")
+    return {"blurpool": False, "mean": facts.mean, "std": facts.std}
 
 
 def _digest(weights: Mapping[str, torch.Tensor], usage: Mapping[str, Any]) -> str:

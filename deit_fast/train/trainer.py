@@ -26,6 +26,7 @@ from deit_fast.train.inputs import fixed_inputs
 from deit_fast.train.learner import Learner
 from deit_fast.train.optim import load_optimizer
 from deit_fast.train.step import autocast, memory_format, on_device
+from deit_fast.train.stored_labels import StoredLabels
 
 
 class Trainer(Learner):
@@ -36,7 +37,7 @@ class Trainer(Learner):
 
     def __init__(self, config: RunConfig, world: World, *, starts_anew: bool = True) -> None:
         _check_options(config)
-        data, augment, seed = config.data, config.augment, config.train.seed
+        data, augment, seed = config.data, config.augment, config.view_seed
         ranks = {"rank": world.rank, "world_size": world.world_size, "device": world.device}
         self.train_loader = train_loader(data, augment, seed=seed, **ranks)  # type: ignore[arg-type]
         self.eval_loader = eval_loader(data, augment, **ranks)  # type: ignore[arg-type]
@@ -47,20 +48,29 @@ class Trainer(Learner):
         )
         self._inputs = fixed_inputs(config.train, world.device)
         steps_per_epoch = self.train_loader.order.steps_per_epoch
-        super().__init__(config, world, num_classes=beton.num_classes, steps_per_epoch=steps_per_epoch, starts_anew=starts_anew)
-        self.digests = self._digests()
+        train_set = train_set_digests(config, beton)
+        self._stored = StoredLabels(config, train_set, beton.num_classes, world) if config.distil.labels else None
+        super().__init__(
+            config,
+            world,
+            num_classes=beton.num_classes,
+            steps_per_epoch=steps_per_epoch,
+            starts_anew=starts_anew,
+            labels=self._stored.answers if self._stored is not None else None,
+        )
+        self.remarks += self._stored.remarks if self._stored is not None else []
+        self.digests = self._digests(train_set)
         self._modules = {"model": self.model} | ({"ema": self.average.module} if self.average is not None else {})
         how = {"attention": config.train.attention, "compile_mode": config.train.compile}
         self._decisions = {name: Decision(module, config.eval, **how) for name, module in self._modules.items()}
         self._has_compiled_evaluation = config.train.compile == "off"
 
-    def _digests(self) -> dict[str, dict[str, str]]:
-        train = identity(self.train_loader.beton, with_places=self.config.data.order == "pages")
-        if self.config.data.order == "pages":
-            train["order"] = "files one by one in the first epoch" if has_address(self.config.data.train) else "all files"
-        found = {"data.train": train, "data.val": identity(self.eval_loader.beton)}
+    def _digests(self, train_set: dict[str, str]) -> dict[str, dict[str, str]]:
+        found = {"data.train": train_set, "data.val": identity(self.eval_loader.beton)}
         if self.teacher is not None:
             found["distil.teacher_weights"] = {"weights": self.teacher.digest}
+        if self.teacher is not None or self._stored is not None:
+            found["distil.labels"] = {"answers": self._stored.digest if self._stored is not None else "none"}
         return found
 
     @property
@@ -102,14 +112,18 @@ class Trainer(Learner):
     def batches_at(self, resolution: int, epoch: int, first_step: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch at a resolution."""
         self.train_loader.set_resolution(resolution)
-        self.train_loader.set_epoch(epoch, first_step)
+        self.train_loader.set_epoch(self._shown_epoch(epoch), first_step)
         channels_last = self.config.train.channels_last
         return on_device(self.train_loader, self.world.device, channels_last=channels_last, inputs=self._inputs)
 
     def samples_of_step(self, epoch: int, step: int) -> list[int]:
         """The samples of this rank's batch at a step."""
-        samples: list[int] = sample_of(self.train_loader.order.batches(epoch, step)[0]).tolist()
+        samples: list[int] = sample_of(self.train_loader.order.batches(self._shown_epoch(epoch), step)[0]).tolist()
         return samples
+
+    def _shown_epoch(self, epoch: int) -> int:
+        """The epoch whose views an epoch shows: its own, or one that distil.labels has."""
+        return epoch if self._stored is None else epoch % self._stored.num_epochs
 
     def compile_evaluation(self) -> None:
         """Compiles evaluation before it is timed; does nothing if train.compile is off, or at a second call."""
@@ -208,6 +222,14 @@ class Trainer(Learner):
         """End the loaders' threads."""
         self.train_loader.close()
         self.eval_loader.close()
+
+
+def train_set_digests(config: RunConfig, beton: BetonSet) -> dict[str, str]:
+    """Digests of what decides on the views of a training set, by what they are of."""
+    digests = identity(beton, with_places=config.data.order == "pages")
+    if config.data.order == "pages":
+        digests["order"] = "files one by one in the first epoch" if has_address(config.data.train) else "all files"
+    return digests
 
 
 def _dataset(betons: BetonSet) -> dict[str, Any]:

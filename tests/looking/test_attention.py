@@ -12,9 +12,12 @@ from timm.models.cait import ClassAttn
 from timm.models.vision_transformer import Attention
 from torch import nn
 
+from deit_fast.config import ModelConfig
 from deit_fast.looking.attention import attention_maps, rollout
 from deit_fast.looking.tokens import TokenSimilarity
+from deit_fast.model import patchconvnet
 from deit_fast.model.attention import use_float32_attention
+from deit_fast.model.create import create_model
 
 SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2, "num_classes": 5}
 
@@ -72,6 +75,26 @@ def test_weights_are_those_that_the_model_uses(name: str, options: dict[str, Any
             total = mixed / mixed.sum(1, keepdims=True) @ total
     for row, token in enumerate(tokens):
         np.testing.assert_allclose(maps.rollout[token][1].ravel(), total[row, num_prefix:], rtol=1e-4)
+
+
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_the_pooling_of_a_patchconvnet(is_multi: bool) -> None:
+    """The shares that the model's own function gives; with a query a class, those of the class which it says."""
+    sizes = {"depth": 1, "embed_dim": 16, "num_heads": 2}
+    config = ModelConfig(name="S60_multi" if is_multi else "S60", options=sizes, drop_path=0)
+    torch.manual_seed(0)
+    model: Any = create_model(config, num_classes=5, resolution=32).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    images = torch.randn(3, 3, 32, 32)
+    maps = attention_maps(model, images)
+    assert maps is not None
+    assert (len(maps.layers), maps.layers[0].shape, maps.rollout) == (1, (3, 2, 2, 2), {})
+    with torch.inference_mode():
+        shares = patchconvnet.attention_maps(model, images).numpy()
+        said = model(images).argmax(1).tolist()
+    for image, label in enumerate(said):
+        np.testing.assert_array_equal(maps.layers[0][image], shares[image, label if is_multi else 0])
 
 
 def test_attention_in_float32_is_known_too() -> None:

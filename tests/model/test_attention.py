@@ -9,7 +9,7 @@ from timm.models.vision_transformer import Attention
 from torch import nn
 
 from deit_fast.config import ModelConfig, UserError
-from deit_fast.model.attention import use_float32_attention
+from deit_fast.model.attention import Float32Attention, use_float32_attention
 from deit_fast.model.create import create_model
 
 TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
@@ -87,6 +87,12 @@ def test_model_keeps_names_and_values(name: str) -> None:
     assert torch.equal(plain(images), changed(images))
     average = copy.deepcopy(changed)
     assert [type(module) for module in average.modules()] == [type(module) for module in changed.modules()]
+
+
+def test_all_branches_of_parallel_blocks() -> None:
+    config = ModelConfig(name="deit_small_patch16_18x2", drop_path=0.0, options=TINY, attention_dtype="float32")
+    model = create_model(config, num_classes=5, resolution=32)
+    assert [type(branch.attn) for block in model.blocks for branch in block.attns] == [Float32Attention] * 4  # type: ignore[union-attr]
 
 
 def test_compiles_without_a_break() -> None:

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deit_fast.config import ModelConfig, UserError
 from deit_fast.model import skipping
 from deit_fast.model.create import create_model
+from deit_fast.model.memory_format import to_channels_last
 
 _RATE = 0.5
 _VIT = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
@@ -26,6 +27,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "ResMLP": ("resmlp_12_224", {}),
     "Swin": ("swin_tiny_patch4_window7_224", {"embed_dim": 24, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4}),
     "ConvNeXt": ("convnext_tiny", {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16), "ls_init_value": 0.5}),
+    "PatchConvNet": ("patchconvnet_s60_multi", {"embed_dim": 24, "depth": 4, "init_values": 0.5}),
     "ConvNeXt V2": ("convnextv2_tiny", {"depths": (1, 1, 2, 1), "dims": (8, 8, 16, 16)}),
 }
 
@@ -153,6 +155,13 @@ def test_a_model_whose_blocks_are_unknown_is_refused() -> None:
         config = ModelConfig(name=name, drop_path=0.2, drop_path_kind="skip")
         with pytest.raises(UserError, match=r"drop_path_kind=skip: .* want mask"):
             create_model(config, num_classes=5, resolution=64)
+
+
+@pytest.mark.parametrize("name", ["ConvNeXt", "PatchConvNet"])
+def test_images_stay_in_channels_last_memory(name: str) -> None:
+    model = to_channels_last(_create(name, drop_path_kind="skip"))
+    images = torch.randn(6, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    assert model.forward_features(images).is_contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
 
 
 def test_names_of_the_weights_stay() -> None:

@@ -1,4 +1,4 @@
-"""One model of each of timm's families: the smallest, at the smallest resolution that it takes, and those that have no head."""
+"""A model of each of timm's families and ours: the smallest, at its smallest resolution; and those that have no head."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Family:
-    """A model of a module of timm.models; options make it smaller, and change no kind of its layers."""
+    """A model of a module of timm.models or deit_fast.model; options make it smaller, and change no kind of its layers."""
 
     name: str
     side: int  # of its images
@@ -73,6 +73,7 @@ FAMILIES = {
     "nest": Family("nest_tiny", 32),
     "nextvit": Family("nextvit_small", 32),
     "nfnet": Family("test_nfnet", 32),
+    "patchconvnet": Family("patchconvnet_s60_multi", 32, {"depth": 4}),
     "pit": Family("pit_ti_224", 32),
     "pnasnet": Family("pnasnet5large", 64),
     "pvt_v2": Family("pvt_v2_b0", 32),
@@ -82,6 +83,7 @@ FAMILIES = {
     "repghost": Family("repghostnet_050", 32),
     "repvit": Family("repvit_m1", 32),
     "res2net": Family("res2next50", 32),
+    "resmlp": Family("resmlp_big_24_patch16_224", 32, {"num_blocks": 2, "embed_dim": 24}),
     "resnest": Family("resnest14d", 32),
     "resnet": Family("test_resnet", 32),
     "resnetv2": Family("resnetv2_18", 32),

@@ -97,12 +97,16 @@ def _divergence(student: torch.Tensor, teacher: torch.Tensor, tau: float) -> flo
     return float(tau**2 * (np.exp(p) * (p - q)).sum())
 
 
+def _answers(kind: Literal["hard", "soft"], logits: torch.Tensor) -> torch.Tensor:
+    return Objective(torch.nn.Identity(), TrainConfig(), DistilConfig(kind=kind)).answers(logits)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_hard_distillation_takes_the_teachers_decision_as_the_label(dtype: torch.dtype) -> None:
     student, teacher = _logits(dtype)
     labels = teacher.detach().float().numpy().argmax(1)
     want = -_log_softmax(student)[np.arange(6), labels].mean()
-    loss = hard_distillation(student, teacher)
+    loss = hard_distillation(student, _answers("hard", teacher))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(want, rel=1e-6)
 
@@ -146,7 +150,7 @@ def test_gradients_are_the_formulas_and_none_goes_to_the_teacher() -> None:
     np.testing.assert_allclose(student.grad.numpy(), want, atol=1e-6)
 
     student, teacher = _logits()
-    hard_distillation(student, teacher).backward()
+    hard_distillation(student, _answers("hard", teacher)).backward()
     assert student.grad is not None and teacher.grad is None
     labels = np.eye(50)[teacher.detach().numpy().argmax(1)]
     np.testing.assert_allclose(student.grad.numpy(), (np.exp(_log_softmax(student)) - labels) / 6, atol=1e-6)
@@ -162,7 +166,7 @@ def test_losses_are_weighed_by_alpha(kind: Literal["hard", "soft"], alpha: float
         distillation = -_log_softmax(student)[np.arange(6), teacher.detach().numpy().argmax(1)].mean()
     else:
         distillation = _divergence(student, teacher, 3.0) / 6
-    loss = distillation_loss(config, base, student, teacher)
+    loss = distillation_loss(config, base, student, _answers(kind, teacher))
     assert loss.item() == pytest.approx((1 - alpha) * 2.5 + alpha * distillation, rel=1e-5)
     loss.backward()
     assert base.grad is not None and base.grad.item() == pytest.approx(1 - alpha)
@@ -170,15 +174,15 @@ def test_losses_are_weighed_by_alpha(kind: Literal["hard", "soft"], alpha: float
 
 def test_a_teacher_of_other_classes_is_refused() -> None:
     with pytest.raises(UserError, match=r"distil\.teacher=regnety_160: gives 40 classes, the model has 50; want a teacher"):
-        distillation_loss(DistilConfig(kind="hard"), torch.tensor(1.0), _logits()[0], torch.randn(6, 40))
+        distillation_loss(DistilConfig(kind="soft"), torch.tensor(1.0), _logits()[0], torch.randn(6, 40))
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_compiles_as_one_graph(kind: Literal["hard", "soft"]) -> None:
     student, teacher = _logits()
-    config, base = DistilConfig(kind=kind), torch.tensor(2.5)
+    config, base, answers = DistilConfig(kind=kind), torch.tensor(2.5), _answers(kind, teacher)
     compiled = torch.compile(distillation_loss, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(config, base, student, teacher), distillation_loss(config, base, student, teacher))
+    torch.testing.assert_close(compiled(config, base, student, answers), distillation_loss(config, base, student, answers))
 
 
 def _sigmoid(x: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -192,6 +192,16 @@ def test_code_is_the_rule_of_deits_code(name: str) -> None:
     assert _not_decayed(model) == want
 
 
+@pytest.mark.parametrize("rule", ["code", "paper"])
+def test_resmlp_decays_its_matrices_alone(rule: Any) -> None:
+    """In DeiT's resmlp_models.py scales and shifts have one dimension; its author: no decay on them (deit#158)."""
+    with on_meta():
+        model = timm.create_model("resmlp_12_224")
+    matrices = {name for name, parameter in model.named_parameters() if sum(side > 1 for side in parameter.shape) > 1}
+    assert _not_decayed(model, no_decay=rule) == {name for name, _ in model.named_parameters()} - matrices
+    assert len(matrices) == 1 + 12 * 3 + 1
+
+
 def test_patterns_of_an_architecture_are_heeded() -> None:
     """XCiT names its position embedding's parameters by a pattern; DeiT's code and timm 0.3.2 knew none."""
     model = _timms("xcit_nano_12_p16_224")

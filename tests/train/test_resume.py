@@ -22,24 +22,6 @@ from tests.tiny_runs import MakeRun, events_of, tiny_config
 STEPS = 11  # of an epoch: 352 images in batches of 32
 
 
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
-    """at_step(n, action): the action takes place in the n-th step from now on, once."""
-
-    def plan(number: int, action: Callable[[], None]) -> None:
-        train_on = Trainer.train_on
-        calls = iter(range(1, 10**6))
-
-        def counted(trainer: Trainer, *place: object) -> None:
-            train_on(trainer, *place)  # type: ignore[arg-type]
-            if next(calls) == number:
-                action()
-
-        monkeypatch.setattr(Trainer, "train_on", counted)
-
-    return plan
-
-
 def _short(make_run: MakeRun, folder: Path, **changes: object) -> RunConfig:
     options = {"data.batch_size": 32, "data.subset": 32 * STEPS, "train.epochs": 2, "train.log_every": 4}
     return make_run(**{**options, "run.dir": str(folder), **changes})

@@ -113,7 +113,7 @@ class _Training(ExitStack):
 
     def open(self, road: str, config: RunConfig) -> None:
         """Makes a loader by its configuration, and trains a few steps with it; raises what that raises."""
-        how = {"seed": config.train.seed, "rank": self._world.rank, "world_size": self._world.world_size}
+        how: dict[str, Any] = {"seed": config.view_seed, "rank": self._world.rank, "world_size": self._world.world_size}
         loader = train_loader(config.data, config.augment, **how, device=self._world.device)
         self.enter_context(closing(loader))
         self._batches[road] = self._endless(loader)

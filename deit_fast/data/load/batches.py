@@ -14,7 +14,7 @@ from deit_fast.data.fetch.local import Arrivals
 from deit_fast.data.load.activity import Activity, ActivityMeter
 from deit_fast.data.load.batch import Batch, Place
 from deit_fast.data.load.decode import Images
-from deit_fast.data.load.order import EvalOrder, TrainOrder
+from deit_fast.data.load.order import EvalOrder, StretchOrder, TrainOrder
 from deit_fast.data.load.producer import Producer
 from deit_fast.data.load.read_ahead import ReadAhead
 from deit_fast.data.load.slots import Slots
@@ -30,7 +30,7 @@ class Replacements:
     """
 
     def __init__(
-        self, order: TrainOrder | EvalOrder, num_samples: int, *, on_error: str, arrivals: Arrivals | None = None
+        self, order: TrainOrder | StretchOrder | EvalOrder, num_samples: int, *, on_error: str, arrivals: Arrivals | None = None
     ) -> None:
         self.count = 0
         self._order, self._num_samples, self._on_error, self._arrivals = order, num_samples, on_error, arrivals
@@ -67,7 +67,7 @@ class Loader:
         self,
         images: Images,
         recipe: Recipe,
-        order: TrainOrder | EvalOrder,
+        order: TrainOrder | StretchOrder | EvalOrder,
         *,
         batch_size: int,
         resolution: int,

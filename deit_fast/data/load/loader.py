@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numba
@@ -28,7 +28,7 @@ from deit_fast.data.load.batch import Batch
 from deit_fast.data.load.batches import Loader, slots_of
 from deit_fast.data.load.compile_ahead import ON_CPU, PARTS, compile_ahead
 from deit_fast.data.load.decode import images_of
-from deit_fast.data.load.order import EvalOrder, choose_subset, train_order
+from deit_fast.data.load.order import EvalOrder, StretchOrder, choose_subset, train_order
 from deit_fast.data.load.page_order import CHUNK_BYTES
 from deit_fast.data.load.placement import check_device, eval_place
 from deit_fast.data.load.views import Recipe
@@ -50,9 +50,17 @@ def num_threads(config: DataConfig, world_size: int) -> int:
 
 
 def train_loader(
-    config: DataConfig, augment: AugmentConfig, *, seed: int, rank: int, world_size: int, device: torch.device
+    config: DataConfig,
+    augment: AugmentConfig,
+    *,
+    seed: int,
+    rank: int,
+    world_size: int,
+    device: torch.device,
+    stretches: Sequence[Sequence[range]] | None = None,
 ) -> Loader:
-    """Augmented batches of config.train for one rank. Raises UserError for an option outside its range, a beton that cannot be
+    """Augmented batches of config.train for one rank. stretches: of the epochs' streams to show, as for `StretchOrder`, instead
+    of whole epochs. Raises UserError for an option outside its range, a beton that cannot be
     used, and if this machine cannot do what config.decode and augment.device ask for."""
     check_loading(config, augment, rank=rank, world_size=world_size, seed=seed)
     check_device(config, augment, device)
@@ -81,13 +89,15 @@ def train_loader(
         Loader,
         images_of(beton),
         recipe,
-        order,
+        order if stretches is None else StretchOrder(order, stretches),
         batch_size=config.batch_size,
         resolution=config.resolution,
         num_workers=num_threads(config, world_size),
         device=device,
         arrivals=arrivals,
-        remake=functools.partial(train_loader, elsewhere, augment, seed=seed, rank=rank, world_size=world_size, device=device),
+        remake=functools.partial(
+            train_loader, elsewhere, augment, seed=seed, rank=rank, world_size=world_size, device=device, stretches=stretches
+        ),
     )
     return _finishing(loader, recipe, device)
 

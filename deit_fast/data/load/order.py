@@ -15,6 +15,7 @@ parts, and so may show one global batch more. Its permutation depends on the epo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -136,6 +137,66 @@ def train_order(
         if files is not None:
             chunks = replace(chunks, files=np.maximum.reduceat(files[chunks.samples], chunks.first_samples[:-1]))
     return TrainOrder(samples, len(offsets), chunks, seed, batch_size, repeats, rank, world_size, window_bytes)
+
+
+@dataclass(frozen=True, eq=False)
+class StretchOrder:
+    """Order of chosen stretches of each epoch's stream, each shown by one rank once, cut into batches from its beginning.
+
+    of: the order of a rank, whose stream, batch size, rank and number of ranks hold here too. stretches: for each epoch the
+    stretches of positions that all ranks show together, dealt to the ranks in turn.
+    """
+
+    of: TrainOrder
+    stretches: Sequence[Sequence[range]]
+
+    @property
+    def samples(self) -> NDArray[np.int64]:
+        return self.of.samples
+
+    @property
+    def num_samples(self) -> int:
+        return self.of.num_samples
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of this rank in its longest epoch."""
+        return max((len(self._batches(epoch, self.of.rank)) for epoch in range(len(self.stretches))), default=0)
+
+    def sample_after(self, sample: int) -> int:
+        """As for `TrainOrder`."""
+        return self.of.sample_after(sample)
+
+    def batches(self, epoch: int, first_step: int = 0) -> list[NDArray[np.uint64]]:
+        """View ids of this rank's batches from first_step on, uint64; the last of a stretch may be shorter."""
+        stream, repeats = self.of.stream(epoch), self.of.repeats
+        return [
+            rng.pack_view_ids(epoch, stream[positions // repeats], positions % repeats)
+            for positions in self._batches(epoch, self.of.rank)[first_step:]
+        ]
+
+    def read_schedule(self, epoch: int, first_step: int = 0) -> ReadSchedule | None:
+        """As for `TrainOrder`: what all ranks together need at each step."""
+        if self.of.chunks is None:
+            return None
+        batches = [self._batches(epoch, rank)[first_step:] for rank in range(self.of.world_size)]
+        steps = [(step, positions) for of_rank in batches for step, positions in enumerate(of_rank, first_step)]
+        steps.sort(key=lambda one: one[0])
+        if not steps:
+            return None
+        positions = np.concatenate([positions for _, positions in steps])
+        step_of_position = np.concatenate([np.full(len(positions), step) for step, positions in steps])
+        shown = self.of.stream(epoch)[positions // self.of.repeats]
+        return page_order.read_schedule(self.of.chunks, shown, step_of_position, self.of.num_samples)
+
+    def _batches(self, epoch: int, rank: int) -> list[NDArray[np.int64]]:
+        """Positions of the batches of a rank."""
+        size = self.of.batch_size
+        return [
+            np.arange(start, min(start + size, stretch.stop))
+            for stretch in self.stretches[epoch][rank :: self.of.world_size]
+            for start in range(stretch.start, stretch.stop, size)
+        ]
 
 
 @dataclass(frozen=True)

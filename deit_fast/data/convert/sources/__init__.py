@@ -38,7 +38,7 @@ def without_unused(config: SourceConfig) -> SourceConfig:
 def _unused(config: SourceConfig) -> list[tuple[str, str]]:
     """Options that are set although this kind of source does not use them, each with its remedy."""
     unused = []
-    if config.split != "auto" and config.kind == "folder":
+    if config.split != "auto" and config.kind in ("folder", "tars"):
         unused.append(("split", f"give the folder of the split as source.path, such as {Path(config.path) / config.split}"))
     if config.split == "trainval" and config.kind != "flowers102":
         unused.append(("split", "want train, val or test"))
@@ -66,6 +66,10 @@ def _open(config: SourceConfig) -> Source:
             from deit_fast.data.convert.sources.imagenet import open_imagenet
 
             return open_imagenet(path, split)
+        case "tars":
+            from deit_fast.data.convert.sources.class_tars import ClassTars
+
+            return ClassTars(path)
         case "parquet":
             from deit_fast.data.convert.sources.parquet import Parquet
 

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from deit_fast.config import UserError
 from deit_fast.data.convert.sources.walk import entries_of
 
+TAR = ".tar"
+
 
 def read_class_names(path: Path, option: str = "source.classes") -> tuple[str, ...]:
-    """Class names from a UTF-8 text file, one per line, or the sorted names of the folders in a folder.
+    """Class names from a UTF-8 text file, one per line, or the sorted names of the folders in a folder, else of its tars.
 
     A name may occur twice, as crane and maillot do in ImageNet's list.
     Raises UserError if it cannot be read, is empty or has a blank line.
@@ -39,10 +41,11 @@ def read_class_names(path: Path, option: str = "source.classes") -> tuple[str, .
 
 
 def _folder_names(path: Path, option: str) -> tuple[str, ...]:
-    names = tuple(entries_of(path)[1])
+    files, folders, _ = entries_of(path)
+    names = folders or [name[: -len(TAR)] for name in files if name.endswith(TAR)]
     if not names:
         raise UserError(f"{option}={path}: has no folders: want one for each class, or a text file with their names")
-    return names
+    return tuple(names)
 
 
 def positions(wanted: Sequence[str], names: Sequence[str], location: str, origin: str) -> NDArray[np.int32]:

@@ -6,17 +6,16 @@ import posixpath
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deit_fast.config import UserError
-from deit_fast.data.convert.sources.accounts import Accounts, LeftOut, add_up, left_out_for_names
+from deit_fast.data.convert.sources.accounts import Accounts, add_up
 from deit_fast.data.convert.sources.archives import Archive, in_processes
 from deit_fast.data.convert.sources.base import Names, Source
+from deit_fast.data.convert.sources.class_tars import images_of_class, tars_in_tar
 from deit_fast.data.convert.sources.file_names import reason_to_leave_out
 from deit_fast.data.convert.sources.files import Files, Tar, accounts_of_list, open_first
 from deit_fast.data.convert.sources.kaggle import is_kaggle, open_kaggle
 from deit_fast.data.convert.sources.matlab import matlab_field, matlab_variable
-from deit_fast.data.convert.sources.tar_listing import NOWHERE, list_tar
 
 TRAIN = "ILSVRC2012_img_train.tar"
 VAL = "ILSVRC2012_img_val.tar"
@@ -60,24 +59,22 @@ class ImageNetTrain(Source):
     def __init__(self, root: Path, wnids: list[str] | None) -> None:
         self.location = str(root)
         self._archive = Archive(root / TRAIN)
-        path, descriptor, end = self._archive.path, self._archive.descriptor, self._archive.size
-        listing = list_tar(descriptor, 0, end, str(path))
-        inner = {posixpath.basename(name)[:-4]: (at, size) for name, at, size in sorted(listing) if name.endswith(".tar")}
-        beside = [name for name in listing.names if not name.endswith(".tar")]
-        if not inner:
-            raise UserError(f"{path}: has no tars in it: want the archive as distributed, with a tar for each class")
-        missing = sorted(set(wnids or []) - set(inner))
+        path = self._archive.path
+        tars, in_outer = tars_in_tar(self._archive)
+        self.classes = tuple(tar.name for tar in tars)
+        missing = sorted(set(wnids or []) - set(self.classes))
         if missing:
             raise UserError(f"{path}: {len(missing)} of {len(wnids or [])} tars are missing, the first is {missing[0]}.tar")
-        self.classes = tuple(sorted(inner))
-        tasks = [(descriptor, *inner[wnid], f"{path}: {wnid}.tar") for wnid in self.classes]
-        listed = in_processes(_images_of_class, tasks)
-        self._names = Names(f"{wnid}/{name}" for wnid, (names, *_) in zip(self.classes, listed, strict=True) for name in names)
-        self._places = np.concatenate([places for _, places, _ in listed])
-        self.labels = np.repeat(np.arange(len(inner), dtype=np.int32), [len(names) for names, *_ in listed])
-        left_out = listing.left_out() + left_out_for_names(beside)
-        of_outer = Accounts(len(beside) + len(listing.circles), left_out=left_out)
-        self._accounts = add_up([of_outer, *(accounts for _, _, accounts in listed)])
+        listed = in_processes(images_of_class, tars)
+        for wnid, images in zip(self.classes, listed, strict=True):
+            if not images.names:
+                raise UserError(f"{path}: {wnid}.tar: has no images; want the archive as distributed")
+        self._names = Names(
+            f"{wnid}/{name}" for wnid, images in zip(self.classes, listed, strict=True) for name in images.names
+        )
+        self._places = np.concatenate([images.places for images in listed])
+        self.labels = np.repeat(np.arange(len(listed), dtype=np.int32), [len(images.names) for images in listed])
+        self._accounts = add_up([in_outer, *(images.accounts for images in listed)])
 
     def name(self, sample: int) -> str:
         """WNID/FILE, the path below the folder that the archive would unpack to."""
@@ -92,24 +89,6 @@ class ImageNetTrain(Source):
 
     def close(self) -> None:
         self._archive.close()
-
-
-def _images_of_class(task: tuple[int, int, int, str]) -> tuple[list[str], NDArray[np.int64], Accounts]:
-    """Names of the images of an inner tar, in torchvision's order; (images, 2) offsets and sizes."""
-    descriptor, start, size, location = task
-    if start == NOWHERE:
-        raise UserError(f"{location}: is a link that leads nowhere in the archive; fetch it again")
-    listing = list_tar(descriptor, start, start + size, location)
-    images = sorted(
-        (member for member in listing if not reason_to_leave_out(member[0])), key=lambda member: posixpath.split(member[0])
-    )
-    if not images:
-        raise UserError(f"{location}: has no images; want the archive as distributed")
-    wnid = location.rpartition(" ")[2].removesuffix(".tar")
-    left_out = left_out_for_names((name for name in listing.names if reason_to_leave_out(name)), f"{wnid}/")
-    left_out += [LeftOut(f"{wnid}/{entry.name}", entry.reason) for entry in listing.left_out()]
-    accounts = Accounts(len(listing.names) + len(listing.circles), left_out=left_out)
-    return [image[0] for image in images], np.array([image[1:] for image in images], dtype=np.int64), accounts
 
 
 class ImageNetVal(Source):

@@ -1,0 +1,1 @@
+"""Files of what a teacher answers to the views of each epoch."""
