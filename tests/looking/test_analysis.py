@@ -19,26 +19,9 @@ from deit_fast.record.log import as_json
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.evaluate import evaluate_checkpoint
 from tests.report.made_up_runs import Page
-from tests.tiny_runs import TINY, MakeRun, tiny_config, with_options
+from tests.tiny_runs import MakeRun, with_options
 
-Finished = tuple[RunConfig, dict[str, Any]]
-DEPTH = 4
-
-
-@pytest.fixture(scope="module")
-def distilled_run(digits: Path, finished_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a distilled run whose teacher is `finished_run`."""
-    teacher = Path(finished_run[0].run.dir) / "checkpoints" / "best.pt"
-    folder = tmp_path_factory.mktemp("distilled") / "run"
-    options = {
-        "model.name": "deit_tiny_distilled_patch16_224", "model.options": {**TINY, "embed_dim": 48, "depth": DEPTH},
-        "model.drop_path": 0.0, "distil.kind": "hard", "distil.teacher": "deit_tiny_patch16_224",
-        "distil.teacher_options": TINY, "distil.teacher_weights": str(teacher), "augment.auto_augment": "off",
-        "augment.erase": 0.0, "augment.mixup": None, "augment.cutmix": None, "augment.repeats": 1,
-        "optim.lr": 2e-3, "optim.lr_batch_size": 64, "train.epochs": 4, "train.ema_decay": None, "train.eval_every": 4,
-    }  # fmt: skip
-    train(tiny_config(digits, folder, **options), ["deit-fast", "train"])
-    return folder
+DEPTH = 4  # of the distilled run
 
 
 def analysis_of(run: Path, folder: Path, **options: Any) -> tuple[dict[str, Any], Page]:
