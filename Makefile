@@ -7,6 +7,9 @@
 bin := .venv/bin
 PYTHON = $(bin)/python
 
+# bytecode is kept: pytest takes 8 s of each process of tests for its assertions, and finds them there in the next stage
+export PYTHONDONTWRITEBYTECODE :=
+
 setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt scripts/setup.sh
 	@bash scripts/setup.sh

@@ -125,7 +125,8 @@ def help_text(name: str, argv: Sequence[str] = (), *, everything: bool = False) 
         if kind is None:
             return _group_help(name, entry)
         name, entry = f"{name} {kind}", entry.kinds[kind]
-    lines = [*_first_lines(name, entry.summary, _placeholder(entry.positional)), *_option_lines(entry, everything)]
+    placeholders = " ".join(_placeholder(key) for key in (entry.first, entry.positional) if key)
+    lines = [*_first_lines(name, entry.summary, placeholders), *_option_lines(entry, everything)]
     if entry.usual and not everything:
         lines += ["", f"`deit-fast {name} --help=all` lists all options."]
     return "\n".join([*lines, *_common_lines()])
@@ -149,7 +150,7 @@ def _first_lines(name: str, summary: str, words: str) -> list[str]:
 def _option_lines(taken: Command, everything: bool) -> list[str]:
     """The options of a command, by section."""
     lines: list[str] = []
-    placeholder, registry = _placeholder(taken.positional), _registry()
+    registry = _registry()
     for ns, paths in registry.sections_to_entries.items():
         keys = [key for key in map(".".join, paths) if taken.has(key) and (everything or not taken.usual or key in taken.usual)]
         if keys:
@@ -157,8 +158,10 @@ def _option_lines(taken: Command, everything: bool) -> list[str]:
         for key in keys:
             param = registry.entries[tuple(key.split("."))]
             lines += _help_lines(f"--{key}", f"{param.desc} [{accepted(key)}; {_default(key)}]")
-        if taken.positional in keys:
-            lines += _help_lines(placeholder, f"the same as --{taken.positional}={placeholder.replace('...', ',...')}")
+        for key in (taken.first, taken.positional):
+            if key in keys:
+                placeholder = _placeholder(key)
+                lines += _help_lines(placeholder, f"the same as --{key}={placeholder.replace('...', ',...')}")
         for name, key in taken.short.items():
             if key in keys:
                 lines += _help_lines(f"--{name}", f"the same as --{key}")
@@ -257,18 +260,29 @@ def _split(taken: Command | Group, argv: Sequence[str]) -> tuple[dict[str, Given
             raise UserError(f"{COMMAND_LINE}: {key} is given twice: want it once")
         else:
             given[key] = Given(value, COMMAND_LINE)
-    if runs and not taken.positional:
-        raise UserError(f"{COMMAND_LINE}: {shown(runs[0])} is not an option: want --section.option=VALUE")
-    if runs and taken.positional in given:
-        raise UserError(f"{COMMAND_LINE}: {taken.positional} is given twice: as an option and as {shown(runs[0])}")
-    if runs:
-        if get_origin(HINTS[taken.positional]) is tuple:
-            given[taken.positional] = Given(runs, COMMAND_LINE)
-        elif len(runs) == 1:
-            given[taken.positional] = Given(runs[0], COMMAND_LINE)
-        else:
-            raise UserError(f"{COMMAND_LINE}: {shown(runs[1])} is one word too many: want one {taken.positional}")
+    given |= _given_by_words(taken, runs, given)
     out = given.pop("out", None)
     if out and not out.value:
         raise UserError(f"{COMMAND_LINE}: out is empty: want a file name")
     return given, files, out.value if out else ""
+
+
+def _given_by_words(taken: Command | Group, words: list[str], given: Mapping[str, Given]) -> dict[str, Given]:
+    """The options that words without dashes set. given: those that were set by their names."""
+    found: dict[str, Given] = {}
+    if words and isinstance(taken, Command) and taken.first and taken.first not in given:
+        found[taken.first] = Given(words[0], COMMAND_LINE)
+        words = words[1:]
+    if not words:
+        return found
+    if not taken.positional:
+        raise UserError(f"{COMMAND_LINE}: {shown(words[0])} is not an option: want --section.option=VALUE")
+    if taken.positional in given:
+        raise UserError(f"{COMMAND_LINE}: {taken.positional} is given twice: as an option and as {shown(words[0])}")
+    if get_origin(HINTS[taken.positional]) is tuple:
+        found[taken.positional] = Given(words, COMMAND_LINE)
+    elif len(words) == 1:
+        found[taken.positional] = Given(words[0], COMMAND_LINE)
+    else:
+        raise UserError(f"{COMMAND_LINE}: {shown(words[1])} is one word too many: want one {taken.positional}")
+    return found

@@ -19,6 +19,7 @@ from deit_fast.config import (
     BenchConfig,
     DataConfig,
     Pair,
+    PredictConfig,
     ReportConfig,
     RunConfig,
     TrainConfig,
@@ -130,6 +131,19 @@ def test_out_and_positional_words() -> None:
     assert parse("report", ["--report.runs="]).report.runs == ()
 
 
+def test_the_first_word_sets_an_option_of_its_own() -> None:
+    wanted = PredictConfig(model="a.pt", images=("b.jpg", "c,d"))
+    assert parse("predict", ["a.pt", "b.jpg", "c,d"]).predict == wanted
+    assert parse("predict", ["b.jpg", "c,d", "--predict.model=a.pt"]).predict == wanted
+    assert parse("predict", ["a.pt", "--predict.images=b.jpg"]).predict == PredictConfig(model="a.pt", images=("b.jpg",))
+    with pytest.raises(UserError, match=r"predict\.images is given twice: as an option and as b\.jpg"):
+        parse("predict", ["a.pt", "b.jpg", "--predict.images=c.jpg"])
+    text = help_text("predict")
+    assert text.startswith("usage: deit-fast predict MODEL IMAGE... [")
+    assert "the same as --predict.model=MODEL" in text
+    assert "the same as --predict.images=IMAGE,..." in text
+
+
 @pytest.mark.parametrize("variable", ["data.batch_size", "DATA.BATCH_SIZE", "batch_size"])
 def test_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """fastargs' own collect_argparse_args lets it beat the command line."""
@@ -151,8 +165,8 @@ def test_a_parse_leaves_nothing_behind() -> None:
             "trian",
             [],
             "unknown command trian: want one of "
-            "write, inspect, verify, merge, split, subset, filter, views, train, teach, plan, eval, analyse, bench, sweep, "
-            "report, demo; nearest: train",
+            "write, inspect, verify, merge, split, subset, filter, views, train, teach, plan, eval, analyse, export, predict, "
+            "bench, sweep, report, demo; nearest: train",
         ),
         ("train", ["--data.batchsize=3"], "unknown option --data.batchsize; nearest: data.batch_size"),
         ("train", ["--data.res=3"], "unknown option --data.res; nearest: data.resolution"),
@@ -179,7 +193,7 @@ def test_a_parse_leaves_nothing_behind() -> None:
             ["--train.mode=eval"],
             "train.mode is not an option of eval, but of train, plan, bench train, bench step, bench gpu and sweep",
         ),
-        ("bench", ["--eval.flip"], "eval.flip is not an option of bench train, but of train, plan, eval and sweep"),
+        ("bench", ["--eval.flip"], "eval.flip is not an option of bench train, but of train, plan, eval, predict and sweep"),
         ("bench", ["loader", "--bench.models=a"], "bench.models is not an option of bench loader, but of bench eval"),
         ("bench", ["--bench.models=a"], "bench.models is not an option of bench train, but of bench eval"),
         ("write", ["--bench.kind=eval"], "bench.kind is not an option of write, but of bench"),

@@ -29,10 +29,9 @@ WORDS = {"off", "auto", "unlimited", "all"}
 WITH_WORD = {key: one for key, one in declared().items() if one.word}
 # what a command needs, without a default that means something
 NO_DEFAULT = {
-    "analyse.run", "data.train", "data.val", "distil.teacher_weights", "eval.checkpoint", "filter.betons", "filter.out",
-    "inspect.beton",
-    "merge.betons", "merge.out", "report.runs", "source.path", "split.betons", "subset.betons", "subset.out", "sweep.file",
-    "verify.beton", "write.out",
+    "analyse.run", "data.train", "data.val", "distil.teacher_weights", "eval.checkpoint", "export.checkpoint", "filter.betons",
+    "filter.out", "inspect.beton", "merge.betons", "merge.out", "predict.images", "predict.model", "report.runs", "source.path",
+    "split.betons", "subset.betons", "subset.out", "sweep.file", "teach.out", "verify.beton", "write.out",
 }  # fmt: skip
 
 
@@ -126,7 +125,7 @@ def test_none_is_off_where_names_stand(key: str, names: str) -> None:
 
 def test_zero_is_a_number_like_others_only_where_it_never_was_a_word() -> None:
     numbers = {key: old_numbers(one) for key, one in WITH_WORD.items() if one.within is not None and not has_words_inside(one)}
-    assert {key for key, values in numbers.items() if len(values) == 1} == {"train.bce_threshold"}
+    assert {key for key, values in numbers.items() if len(values) == 1} == {"data.seed", "train.bce_threshold"}
 
 
 @pytest.mark.parametrize("key", WITH_WORD)

@@ -26,8 +26,9 @@ class Command:
 
     takes: sections ("data") and single options ("train.device"). run: gives what --out writes; it imports what it needs when
     it is called, so that `--help` does not wait for torch. usual: options that most people need, which `--help` lists; empty:
-    all. positional: the option that is set by words without dashes, if any. short: options by a shorter name. prints_result:
-    whether what it prints is its result, and not only a report about files that it wrote.
+    all. positional: the option that is set by words without dashes, if any. first: another one, which the first of these words
+    sets. short: options by a shorter name. prints_result: whether what it prints is its result, and not only a report about
+    files that it wrote.
     """
 
     summary: str
@@ -35,6 +36,7 @@ class Command:
     run: Callable[[Call], dict[str, Any]]
     usual: tuple[str, ...] = ()
     positional: str = ""
+    first: str = ""
     short: dict[str, str] = field(default_factory=dict)
     prints_result: bool = True
 

@@ -45,6 +45,7 @@ from deit_fast.config.run import (
     TrainConfig,
 )
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
+from deit_fast.config.use import ExportConfig, PredictConfig
 
 __all__ = [
     "AnalyseConfig",
@@ -57,6 +58,7 @@ __all__ = [
     "DemoConfig",
     "DistilConfig",
     "EvalConfig",
+    "ExportConfig",
     "FilterConfig",
     "InspectConfig",
     "MergeConfig",
@@ -64,6 +66,7 @@ __all__ = [
     "OptimConfig",
     "Pair",
     "PlanConfig",
+    "PredictConfig",
     "RankError",
     "ReportConfig",
     "RunConfig",

@@ -29,6 +29,7 @@ from deit_fast.config.options import (
 )
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
+from deit_fast.config.use import ExportConfig, PredictConfig
 
 
 @dataclass(frozen=True)
@@ -361,6 +362,8 @@ class RunConfig(Options):
     sweep: SweepConfig = field(default_factory=SweepConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     teach: TeachConfig = field(default_factory=TeachConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
     analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)

@@ -108,7 +108,7 @@ def _three_wide_boxes(levels, num_groups, stride, box, scratch):  # type: ignore
 def blur(view, argument, scratch):  # type: ignore[no-untyped-def]
     """view (H, W, 3) uint8 blurred in place; argument >= 0: the standard deviation in pixels."""
     levels, box = view.reshape(view.size), pixel.box_weights(argument)
-    num_groups, stride = view.shape[0], _CHANNELS
+    num_groups, stride = view.shape[0], np.int64(_CHANNELS)  # a constant would be compiled for itself, in vain
     for _ in range(2):  # along each row, then down the columns
         if box[0] <= _NEAR:
             _three_near_boxes(levels, num_groups, stride, box, scratch)

@@ -17,6 +17,8 @@ from typing import Any
 
 import numba
 
+from deit_fast.kernels.parts import TARGET
+
 _PACKAGE = Path(__file__).parents[1]
 _ROOM = _PACKAGE / "kernels"
 _IMPORTS = re.compile(
@@ -81,10 +83,10 @@ def cached(function: Callable[..., Any], **options: Any) -> Any:
     """The function compiled by numba.njit with these options, cached on disk, for calls from Python."""
     options = OWN_OPTIONS | options
     try:
-        dispatcher: Any = numba.njit(cache=True, **options)(function)
+        dispatcher: Any = numba.njit(cache=True, _target=TARGET, **options)(function)
     except RuntimeError as error:
         if "cannot cache" not in str(error):
             raise
         _say_that_nothing_is_cached()
-        return numba.njit(**options)(function)
+        return numba.njit(_target=TARGET, **options)(function)
     return stamped(dispatcher, function)

@@ -142,7 +142,8 @@ def _place_jobs(jobs, jpegs, most_bytes):  # type: ignore[no-untyped-def]
         job = jobs[i]
         if job[IS_TAKEN] == 1 and job[IS_JPEG] == 1:
             row = jpegs[num_jpegs]
-            row[:] = jpegs[i]
+            for k in range(len(row)):  # the assignment of a slice to a slice takes seconds to compile
+                row[k] = jpegs[i, k]
             job[JPEG], job[START] = num_jpegs, encoded
             of_tiles, of_blocks, of_pixels = sent_tiles.place(row, num_tiles, num_blocks, encoded, pixels)
             if pixels + of_pixels > most_bytes:
@@ -247,7 +248,8 @@ def finish_jobs(jobs, jpegs, stored, plans, side, images, crops, left):  # type:
             image[tables.HEIGHT], image[tables.WIDTH] = row[decode.HEIGHT], row[decode.WIDTH]
         for i in range(job[FIRST], job[END]):
             left[i] = not is_taken
-            crops[i, : tables.IMAGE] = plans[i]
+            for k in range(tables.IMAGE):
+                crops[i, k] = plans[i, k]
             crops[i, tables.IMAGE] = number
             if not is_taken:
                 crops[i, : tables.IMAGE] = 0

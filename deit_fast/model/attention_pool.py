@@ -26,7 +26,8 @@ class QueryAttention(nn.Module):
 
     def forward(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         q, k, v = self._heads(self.q(queries)), self._heads(self.k(tokens)), self._heads(self.v(tokens))
-        attended = F.scaled_dot_product_attention(q.expand(len(k), -1, -1, -1), k, v)
+        # not len(), which would fix the batch size of an export
+        attended = F.scaled_dot_product_attention(q.expand(k.shape[0], -1, -1, -1), k, v)
         return self.proj(attended.transpose(1, 2).flatten(2))
 
     def shares(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -67,7 +68,7 @@ class AttentionPool(nn.Module):
         """What asks and what is asked. Queries are the same for all images, and are normalised and projected once."""
         normalised, asked = self.norm1(queries), self.norm1(tokens)
         if self.sees_query:
-            asked = torch.cat([normalised.expand(len(tokens), -1, -1), asked], dim=1)
+            asked = torch.cat([normalised.expand(tokens.shape[0], -1, -1), asked], dim=1)
         return normalised, asked
 
 

@@ -25,7 +25,7 @@ def test_what_is_declared_is_there(name: str) -> None:
     assert set(command.takes) <= {*SECTIONS, *OPTIONS}
     assert len(set(command.takes)) == len(command.takes)
     assert not [key for key in command.takes if "." in key and key.partition(".")[0] in command.takes]  # said twice
-    others = [*command.usual, *command.short.values(), *filter(None, [command.positional])]
+    others = [*command.usual, *command.short.values(), *filter(None, [command.first, command.positional])]
     assert [key for key in others if key not in OPTIONS or not command.has(key)] == []
     assert len(set(command.usual)) == len(command.usual)
 
@@ -35,7 +35,7 @@ def test_kinds_leave_words_to_the_choice_among_them(name: str) -> None:
     group = COMMANDS[name]
     assert isinstance(group, Group)
     assert group.positional in OPTIONS
-    assert [kind for kind, command in group.kinds.items() if command.positional or command.short] == []
+    assert [kind for kind, command in group.kinds.items() if command.first or command.positional or command.short] == []
 
 
 def test_each_option_has_a_command_that_takes_it() -> None:

@@ -24,7 +24,7 @@ def test_change_of_a_called_file_is_seen(tmp_path: Path) -> None:
         (package / room).mkdir(parents=True, exist_ok=True)
         (package / room / "__init__.py").touch()
     (package / "__init__.py").touch()
-    for name in ("cached", "compiled", "inner"):
+    for name in ("cached", "compiled", "inner", "parts"):
         shutil.copy(Path(sys.modules[sources_stamp.__module__].__file__ or "").with_name(f"{name}.py"), package / "kernels")
     (package / "kernels" / "jpeg" / "caller.py").write_text(CALLER)
 

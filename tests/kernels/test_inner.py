@@ -4,7 +4,11 @@ from typing import Any
 
 import numba
 import numpy as np
+import pytest
 from numba.core.caching import NullCache
+from numba.core.codegen import JITCodeLibrary
+from numba.core.registry import cpu_target
+from numba.core.target_extension import CPU
 
 from deit_fast.kernels.compiled import compiled
 
@@ -97,3 +101,35 @@ def test_nothing_is_inherited_from_the_first_caller() -> None:
     products = [line for line in code.splitlines() if " fmul " in line]
     assert products
     assert not any(" fast " in line or "reassoc" in line for line in products)
+
+
+@compiled()
+def _with_numbas_own(values):  # type: ignore[no-untyped-def]
+    kept = np.empty(len(values))
+    for number in range(len(values)):
+        kept[number] = max(values[number], np.sum(values[:number]))
+    return kept
+
+
+def test_numbas_own_functions_are_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    names, make = [], JITCodeLibrary._finalize_specific
+
+    def note_and_make(library: JITCodeLibrary) -> None:
+        names.append(library.name)
+        make(library)
+
+    monkeypatch.setattr(JITCodeLibrary, "_finalize_specific", note_and_make)
+    keep = _compiled_here(_with_numbas_own)
+    np.testing.assert_array_equal(keep(np.array([1.0, 0.5, 3.0, 2.0])), [1.0, 1.0, 3.0, 4.5])
+    assert [name for name in names if "_with_numbas_own" not in name] == []  # machine code of itself alone
+
+
+def test_what_others_compile_is_left_to_numba() -> None:
+    @numba.njit
+    def keep(values):  # type: ignore[no-untyped-def]
+        return _with_numbas_own(values), np.empty(3, np.complex64).size
+
+    kept, size = keep(np.array([2.0, 1.0]))
+    np.testing.assert_array_equal(kept, [2.0, 2.0])
+    assert size == 3
+    assert cpu_target.target_context.target is CPU

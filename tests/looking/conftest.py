@@ -19,9 +19,7 @@ collect_ignore = [] if CHROMIUM else ["test_looking_in_a_browser.py"]
 
 
 @pytest.fixture(scope="session")
-def distilled_run(
-    digits: Path, finished_run: tuple[RunConfig, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def distilled_run(digits: Path, finished_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a distilled run whose teacher is `finished_run`."""
     teacher = Path(finished_run[0].run.dir) / "checkpoints" / "best.pt"
     folder = tmp_path_factory.mktemp("distilled") / "run"

@@ -17,7 +17,17 @@ KIND = Command(
     "images per second of inference, by model",
     takes=(
         *of("bench", "rounds", "seconds", "models", "batch_sizes", "precisions", "resolution", "limit_seconds"),
-        *of("model", "name", "options", "drop_path", "drop_path_rates", "dropout", "attention_dtype", "blurpool"),
+        *of(
+            "model",
+            "name",
+            "options",
+            "drop_path",
+            "drop_path_rates",
+            "drop_path_kind",
+            "dropout",
+            "attention_dtype",
+            "blurpool",
+        ),
         *of("train", "device", "channels_last", "compile"),
     ),
     run=_run,

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from deit_fast.config import UserError, WriteConfig
-from deit_fast.data.convert.converter import Converter, Odd, StoredImage
+from deit_fast.data.convert.converter import Converter, StoredImage
+from deit_fast.data.convert.decoder import Odd
 from deit_fast.data.convert.partial import PartialBeton
 from deit_fast.data.convert.pixels import BadImage
 from deit_fast.data.convert.progress import Progress

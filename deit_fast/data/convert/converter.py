@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import io
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from deit_fast.config import WriteConfig
+from deit_fast.data.convert.decoder import Odd, PixelDecoder, is_jpeg
 from deit_fast.data.convert.metadata import jpeg_orientation
 from deit_fast.data.convert.pixels import (
     BadImage,
     check_size,
-    decode,
     max_pixels,
     one_line,
     stored_size,
@@ -26,28 +26,14 @@ from deit_fast.data.convert.transcode import (
     NotTranscodable,
     Transcoder,
     jpeg_size,
-    read_header,
-    with_height,
 )
 from deit_fast.data.convert.transcode.encode import TileEncoder
 from deit_fast.data.format.beton import JPEG_MODE, RAW_MODE
 from deit_fast.data.format.layout import Tiling
 from deit_fast.kernels import crop, resample
 from deit_fast.kernels.histograms import histograms
-from deit_fast.kernels.jpeg.decode_image import ImageDecoder
-from deit_fast.kernels.jpeg.turbojpeg import OK, JpegDecoder, reason
 
 MAX_SIDE = {JPEG_MODE: 65500, RAW_MODE: 65535}  # libjpeg's limit; uint16 in the metadata
-_JPEG_START = b"\xff\xd8\xff"
-_UNDECODED_SUBSAMPLING = "chroma subsampling that TurboJPEG does not decode"
-
-
-@dataclass(frozen=True)
-class Odd:
-    """What was wrong with an image, and what was done: converted from another format, repaired, or skipped."""
-
-    what: Literal["converted", "repaired", "skipped"]
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +71,7 @@ class Converter:
         self._max_pixels = max_pixels(config)
         self._transcoder = Transcoder(optimize=config.optimize)
         self._encoder = TileEncoder(config.jpeg_quality, config.subsampling, optimize=config.optimize)
-        self._own_decoder = ImageDecoder()
-        self._decoder = JpegDecoder()
+        self._decoder = PixelDecoder(self._transcoder, self._max_pixels)
         self._scratch: tuple[NDArray[Any], ...] = (np.empty(0, np.uint8), np.empty(0, np.int32))
 
     def close(self) -> None:
@@ -96,12 +81,12 @@ class Converter:
     def warm_up(self) -> None:
         """Loads, or compiles, what an image may need: processes that are forked afterwards then need not, each for itself."""
         pixels = np.zeros((16, 16, 3), np.uint8)
-        for progressive in (False, True):
+        self._encoder.encode(self._resized(pixels, 8, 8))
+        for progressive in (True, False):  # at set-up another process compiles for the plain ones meanwhile
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "JPEG", progressive=progressive)
             self._transcoder.transcode(file.getvalue())
-            histograms(self._decode_plain(file.getvalue()))
-        self._encoder.encode(self._resized(pixels, 8, 8))
+            histograms(self._decoder.decode_plain(file.getvalue()))
 
     def convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
         """Converts an image as config asks: losslessly if it is a JPEG that needs no change, else by encoding it anew.
@@ -119,22 +104,20 @@ class Converter:
             raise BadImage(name, f"cannot be converted: {one_line(error)}") from error
 
     def _convert(self, sample: int, name: str, content: bytes | NDArray[np.uint8], with_histograms: bool) -> StoredImage:
-        orientation, is_jpeg = 1, False
-        if isinstance(content, bytes):
-            is_jpeg = content[:3] == _JPEG_START
-            if is_jpeg:
-                content = self._checked_jpeg(name, content)
-                orientation = jpeg_orientation(content)
-        else:
+        orientation = 1
+        if not isinstance(content, bytes):
             check_size(name, content.shape[1], content.shape[0], self._max_pixels)
+        elif is_jpeg(content):
+            content = self._decoder.checked_jpeg(name, content)
+            orientation = jpeg_orientation(content)
         mode = storage_mode(self.config, sample)
         refusal = ""
-        if mode != "raw" and isinstance(content, bytes) and is_jpeg and not self._turns(orientation):
+        if mode != "raw" and isinstance(content, bytes) and is_jpeg(content) and not self._turns(orientation):
             passed = self._pass_through(content, mode, orientation, with_histograms)
             if isinstance(passed, StoredImage):
                 return passed
             refusal = passed
-        pixels, odd, orientation = self._decode(content, name, orientation, refusal)
+        pixels, odd, orientation = self._decoder.decode(content, name, orientation, refusal)
         if self._turns(orientation):
             pixels = np.array(turn(Image.fromarray(pixels), orientation))
         width, height = stored_size(pixels.shape[1], pixels.shape[0], self.config)
@@ -146,16 +129,6 @@ class Converter:
         if odd is not None and odd.what == "repaired" and stored.mode == JPEG_MODE:
             odd = dataclasses.replace(odd, reason=f"{odd.reason}, and encoded again")
         return dataclasses.replace(stored, orientation=orientation, odd=odd, histograms=counts)
-
-    def _checked_jpeg(self, name: str, encoded: bytes) -> bytes:
-        """The JPEG with its height in the header; raises BadImage if it is too large, even if nothing will decode it."""
-        try:
-            width, height = jpeg_size(encoded)
-        except NotTranscodable:
-            filled = with_height(encoded)
-            return encoded if filled is encoded else self._checked_jpeg(name, filled)
-        check_size(name, width, height, self._max_pixels)
-        return encoded
 
     def _turns(self, orientation: int) -> bool:
         return orientation != 1 and self.config.exif_orientation == "apply"
@@ -169,11 +142,11 @@ class Converter:
                     return ""
             transcoded = self._transcoder.transcode(encoded)
             stored = transcoded.encoded
-            self._check_decodable(stored, transcoded.width, transcoded.height)
+            self._decoder.check_decodable(stored, transcoded.width, transcoded.height)
             counts = None
             if with_histograms:  # TurboJPEG might remark on what lies about the source's scan, and not on what is stored
-                pixels = self._show(encoded, transcoded.height, transcoded.width)
-                counts = histograms(self._decode_plain(stored) if pixels is None else pixels)
+                pixels = self._decoder.show(encoded, transcoded.height, transcoded.width)
+                counts = histograms(self._decoder.decode_plain(stored) if pixels is None else pixels)
         except NotTranscodable as error:
             return str(error)
         if mode == "smart" and not self._is_worth_it(len(stored), transcoded.width, transcoded.height):
@@ -181,48 +154,8 @@ class Converter:
         width, height = transcoded.width, transcoded.height
         return StoredImage(stored, JPEG_MODE, width, height, transcoded.tiling, True, orientation, None, counts)
 
-    def _check_decodable(self, encoded: bytes, width: int, height: int) -> None:
-        if not self._decoder.takes(encoded, height, width):
-            raise NotTranscodable(_UNDECODED_SUBSAMPLING)
-
     def _is_worth_it(self, jpeg_bytes: int, width: int, height: int) -> bool:
         return jpeg_bytes < self.config.smart_share * 3 * width * height
-
-    def _decode(
-        self, content: bytes | NDArray[np.uint8], name: str, orientation: int, refusal: str
-    ) -> tuple[NDArray[np.uint8], Odd | None, int]:
-        """The image's pixels (height, width, 3) uint8, what was odd about it, and its EXIF orientation."""
-        if not isinstance(content, bytes):
-            return np.require(content, np.uint8, ["C", "W"]), None, 1
-        if content[:3] == _JPEG_START and not refusal:
-            try:
-                return self._decode_plain(content), None, orientation
-            except NotTranscodable as error:
-                refusal = str(error)
-        # Pillow decides on everything but sound JPEGs of grey levels or RGB
-        decoded = decode(content, name, self._max_pixels)
-        pixels = np.array(decoded.pixels)  # a copy: Numba would compile all again for read-only arrays
-        return pixels, _odd(refusal, decoded.kind), decoded.orientation
-
-    def _show(self, encoded: bytes, height: int, width: int) -> NDArray[np.uint8] | None:
-        """Pixels by our own decoder, in memory that the next call reuses; None for what is TurboJPEG's."""
-        found = self._own_decoder.decode(encoded, height, width)
-        if found is None and (sequential := self._transcoder.sequential(encoded)) is not None:
-            found = self._own_decoder.show(*sequential, height, width)
-        return found
-
-    def _decode_plain(self, encoded: bytes) -> NDArray[np.uint8]:
-        """Pillow's pixels (height, width, 3) uint8 of a sound JPEG, in memory that the next call reuses."""
-        width, height = jpeg_size(encoded)
-        found = self._show(encoded, height, width)
-        if found is not None:
-            return found
-        status, pixels = self._decoder.decode(encoded, height, width)
-        if status != OK:
-            read_header(encoded)  # raises the reason for kinds of JPEG that TurboJPEG does not know
-            self._check_decodable(encoded, width, height)
-            raise NotTranscodable(f"damaged: {reason(status, np.frombuffer(encoded, np.uint8), height, width)}")
-        return pixels
 
     def _resized(self, pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
         """Resizes pixels as Pillow does."""
@@ -242,13 +175,6 @@ class Converter:
             if mode == "jpg" or self._is_worth_it(len(stored), width, height):
                 return StoredImage(stored, JPEG_MODE, width, height, tiling, False, 1, None, None)
         return StoredImage(pixels.tobytes(), RAW_MODE, width, height, None, False, 1, None, None)
-
-
-def _odd(refusal: str, kind: str) -> Odd | None:
-    """Describes an image that Pillow decodes: its kind, and why our own decoding or transcoding refused a JPEG."""
-    if refusal.startswith("damaged"):
-        return Odd("repaired", f"{refusal}; decoded as far as Pillow can")
-    return Odd("converted", kind or refusal) if kind or refusal else None
 
 
 def _check_sides(name: str, width: int, height: int, mode: int) -> None:

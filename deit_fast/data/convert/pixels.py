@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -68,7 +69,7 @@ def decode(encoded: bytes, name: str, limit: int = DEFAULT_MAX_PIXELS) -> Decode
     if not encoded:
         raise BadImage(name, "empty file")
     encoded = with_height(encoded)
-    with _quiet_pillow(limit):
+    with _QUIET_PILLOW.within(limit):
         try:
             return _decode(encoded, name, limit)
         except BadImage:
@@ -85,23 +86,43 @@ def decode(encoded: bytes, name: str, limit: int = DEFAULT_MAX_PIXELS) -> Decode
             raise BadImage(name, _reason(error, encoded)) from error
 
 
-@contextlib.contextmanager
-def _quiet_pillow(limit: int) -> Iterator[None]:
+class _QuietPillow:
     """Lets Pillow decode up to a limit of pixels, without warnings on stderr about odd tags and large images.
 
-    Pillow's formats read the limit from a global in many places, so we must change that; it is restored afterwards.
+    Limit, warnings and loggers are global, and read in many places. The first of the threads that decode at a time changes
+    them, the last restores them; `check_size` holds where threads have different limits.
     """
-    logger, handler = logging.getLogger("PIL"), logging.NullHandler()
-    limit_before = Image.MAX_IMAGE_PIXELS
-    logger.addHandler(handler)
-    Image.MAX_IMAGE_PIXELS = -(-limit // 2)  # Pillow warns above this, and refuses above twice this
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_within = 0
+        self._exit = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def within(self, limit: int) -> Iterator[None]:
+        with self._lock:
+            if not self._num_within:
+                self._begin()
+            Image.MAX_IMAGE_PIXELS = -(-limit // 2)  # Pillow warns above this, and refuses above twice this
+            self._num_within += 1
+        try:
             yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit_before
-        logger.removeHandler(handler)
+        finally:
+            with self._lock:
+                self._num_within -= 1
+                if not self._num_within:
+                    self._exit.close()
+
+    def _begin(self) -> None:
+        logger, handler = logging.getLogger("PIL"), logging.NullHandler()
+        logger.addHandler(handler)
+        self._exit.callback(logger.removeHandler, handler)
+        self._exit.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+        self._exit.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+
+
+_QUIET_PILLOW = _QuietPillow()
 
 
 def _decode(encoded: bytes, name: str, limit: int) -> DecodedImage:

@@ -27,7 +27,7 @@ from deit_fast.kernels.jpeg.huffman import (
     symbol_of,
 )
 from deit_fast.kernels.transpose import void_pointer
-from deit_fast.kernels.vectors import load_word, store_word
+from deit_fast.kernels.vectors import copy_bytes, load_word, store_word
 
 # Of an MCU: its first bit; of each component's first DC value: where it is coded << 6 | by how many bits, it, that before it
 MARKS = 10
@@ -148,8 +148,8 @@ def scan_halves(bits, num_bytes, blocks, num_mcus, interval, tables, room, marks
     """
     single, steps, limits, offsets, symbols = tables
     room.addresses[0], room.addresses[1], room.addresses[2] = limits.ctypes.data, offsets.ctypes.data, symbols.ctypes.data
-    room.lookups[: 4 * WINDOWS] = single[:4].reshape(4 * WINDOWS)
-    room.lookups[4 * WINDOWS : 8 * WINDOWS] = steps.reshape(4 * WINDOWS)
+    copy_bytes(single[:4], room.lookups)
+    copy_bytes(steps, room.lookups[4 * WINDOWS :])
     lookups_at, bits_at = np.int64(room.lookups.ctypes.data), np.int64(bits.ctypes.data)
     for block in range(blocks.shape[0]):
         component, dc, ac = blocks[block, 0], blocks[block, 1], blocks[block, 2]

@@ -1,0 +1,1 @@
+"""Writes trained models as files for other programs, and reads these."""

@@ -1,0 +1,94 @@
+"""Classifies images with a trained model (`deit-fast predict`), in batches, and names those that do not decode."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from deit_fast.config import RunConfig, UserError, eval_batch_size
+from deit_fast.data.convert.pixels import max_pixels
+from deit_fast.data.load.loader import num_threads
+from deit_fast.predict.inputs import Inputs, listed
+from deit_fast.predict.model import Predictor, open_predictor
+from deit_fast.predict.results import Found, Results
+from deit_fast.predict.views import Viewed, ViewMaker
+from deit_fast.train.dist import choose_device
+
+
+def predict_images(config: RunConfig) -> dict[str, Any]:
+    """Classifies predict.images by predict.model, in order. Gives facts and counts, and for --out what was found in each image.
+
+    Images are seen as `eval` shows them. Raises UserError if there are no images or no model, and, after all images, with
+    predict.on_error=fail if one did not decode.
+    """
+    inputs = listed(config.predict.images)
+    predictor = open_predictor(config, choose_device(config.train.device))
+    top = min(config.predict.top, len(predictor.classes))
+    for entry in inputs.left_out:
+        print(f"warning: left out: {entry.name}: {entry.reason}", file=sys.stderr)
+    started = time.perf_counter()
+    with Results(top, config.predict.csv, is_kept=bool(config.out)) as results:
+        for found in _found(inputs, predictor, config, top):
+            results.add(found)
+        seconds = time.perf_counter() - started
+        problems = len(results.problems)
+        if problems and config.predict.on_error == "fail":
+            first = results.problems[0]
+            raise UserError(
+                f"predict.on_error=fail: {problems} of {inputs.num_images} images could not be classified, the first is "
+                f"{first.name}: {first.problem}"
+            )
+    rate = inputs.num_images / seconds
+    print(
+        f"{results.num_classified:,} images classified by {predictor.name}, {problems:,} not, {rate:,.0f} images/s",
+        file=sys.stderr,
+    )
+    return {
+        "model": config.predict.model,
+        "architecture": predictor.name,
+        "view": vars(predictor.view),
+        "num_classified": results.num_classified,
+        "num_problems": problems,
+        "wall_seconds": seconds,
+        "images": results.entries,
+    }
+
+
+def _found(inputs: Inputs, predictor: Predictor, config: RunConfig, top: int) -> Iterator[Found]:
+    """What was found in each image, in order."""
+    maker = ViewMaker(
+        predictor.view,
+        batch_size=min(eval_batch_size(config.data), inputs.num_images),
+        num_threads=num_threads(config.data, 1),
+        batches_ahead=config.data.batches_ahead,
+        max_pixels=max_pixels(config.write),
+    )
+    is_listed = not config.predict.csv and not config.out
+    bar = tqdm(total=inputs.num_images, unit=" images", disable=is_listed or not sys.stderr.isatty(), leave=False)
+    with bar, maker:
+        for batch in maker.batches(inputs):
+            yield from _classified(batch, predictor, top)
+            bar.update(len(batch.names))
+
+
+def _classified(batch: Viewed, predictor: Predictor, top: int) -> Iterator[Found]:
+    """What was found in each image of a batch."""
+    shares: list[list[float]] = []
+    labels: list[list[int]] = []
+    if len(batch.images):
+        with torch.inference_mode():
+            likeliest = predictor.logits(batch.images).float().softmax(dim=1).topk(top, dim=1)
+        shares, labels = likeliest.values.tolist(), likeliest.indices.tolist()
+    rows = iter(zip(labels, shares, strict=True))
+    for place, name in enumerate(batch.names):
+        if place in batch.problems:
+            yield Found(name, problem=batch.problems[place])
+            continue
+        its_labels, its_shares = next(rows)
+        names = [predictor.classes[label] for label in its_labels]
+        yield Found(name, names, its_shares, repaired=batch.repaired.get(place, ""))
