@@ -165,9 +165,8 @@ def test_a_parse_leaves_nothing_behind() -> None:
             "trian",
             [],
             "unknown command trian: want one of "
-            "write, inspect, verify, merge, split, subset, filter, train, teach, plan, eval, export, predict, bench, sweep, "
-            "report, demo; "
-            "nearest: train",
+            "write, inspect, verify, merge, split, subset, filter, views, train, teach, plan, eval, analyse, export, predict, "
+            "bench, sweep, report, demo; nearest: train",
         ),
         ("train", ["--data.batchsize=3"], "unknown option --data.batchsize; nearest: data.batch_size"),
         ("train", ["--data.res=3"], "unknown option --data.res; nearest: data.resolution"),

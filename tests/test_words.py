@@ -29,8 +29,8 @@ WORDS = {"off", "auto", "unlimited", "all"}
 WITH_WORD = {key: one for key, one in declared().items() if one.word}
 # what a command needs, without a default that means something
 NO_DEFAULT = {
-    "data.train", "data.val", "distil.teacher_weights", "eval.checkpoint", "export.checkpoint", "filter.betons", "filter.out",
-    "inspect.beton", "merge.betons", "merge.out", "predict.images", "predict.model", "report.runs", "source.path",
+    "analyse.run", "data.train", "data.val", "distil.teacher_weights", "eval.checkpoint", "export.checkpoint", "filter.betons",
+    "filter.out", "inspect.beton", "merge.betons", "merge.out", "predict.images", "predict.model", "report.runs", "source.path",
     "split.betons", "subset.betons", "subset.out", "sweep.file", "teach.out", "verify.beton", "write.out",
 }  # fmt: skip
 
@@ -70,7 +70,8 @@ def has_words_inside(one: Declared) -> bool:
 
 def old_numbers(one: Declared) -> list[Any]:
     """What used to stand for a word: 0 and -1, in the option's form, where they are not numbers like others."""
-    numbers = [(number,) * 2 if one.kind == tuple[float, float] else number for number in (0, -1)]
+    count = len(get_args(one.kind)) if get_origin(one.kind) is tuple else 0
+    numbers = [(number,) * count if count else number for number in (0, -1)]
     is_number = one.within is not None and not has_words_inside(one)
     return [number for number in numbers if is_number and one.within is not None and not one.within.holds(number)]
 

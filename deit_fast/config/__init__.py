@@ -30,6 +30,7 @@ from deit_fast.config.data import (
     is_mixing,
 )
 from deit_fast.config.declared import Declared, as_now, declared, in_words, set_kind, value_now
+from deit_fast.config.looking import AnalyseConfig, ViewsConfig
 from deit_fast.config.options import Decides, Pair, RankError, Triple, UserError, Within, at_home, option
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
 from deit_fast.config.run import (
@@ -55,6 +56,7 @@ __all__ = [
     "STAGE_LENGTHS",
     "STAGE_OPTIONS",
     "TIMM_PREFIX",
+    "AnalyseConfig",
     "AugmentConfig",
     "BenchConfig",
     "BudgetConfig",
@@ -89,6 +91,7 @@ __all__ = [
     "Triple",
     "UserError",
     "VerifyConfig",
+    "ViewsConfig",
     "Within",
     "WriteConfig",
     "as_now",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from deit_fast.config.data import AugmentConfig, DataConfig, InspectConfig, SourceConfig, VerifyConfig, WriteConfig
+from deit_fast.config.looking import AnalyseConfig, ViewsConfig
 from deit_fast.config.options import (
     ABOVE_0,
     AT_LEAST_0,
@@ -391,6 +392,8 @@ class RunConfig(Options):
     export: ExportConfig = field(default_factory=ExportConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
+    analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     out: str = path_option("", "JSON file to write the result to; empty: none")
 
     def changed(self, options: Mapping[str, Any]) -> RunConfig:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from deit_fast.config import AugmentConfig, DataConfig, RankError, UserError, check_option, check_sections
 from deit_fast.data.fetch.local import Arrivals
+from deit_fast.data.load.activity import Activity, ActivityMeter
 from deit_fast.data.load.batch import Batch, Place
 from deit_fast.data.load.decode import Images
 from deit_fast.data.load.order import EvalOrder, StretchOrder, TrainOrder
@@ -90,6 +91,7 @@ class Loader:
         self._arrivals = arrivals
         self._replacements = Replacements(order, images.beton.num_samples, on_error=recipe.data.on_error, arrivals=arrivals)
         self._num_refused_before = 0  # by views of other resolutions
+        self.meter = ActivityMeter()
         self._resolution = resolution
         self._epoch, self.first_step = 0, 0
         self._views: Views | None = None  # made, with the slots, when a batch is wanted
@@ -108,6 +110,11 @@ class Loader:
     @property
     def num_refused(self) -> int:
         return self._num_refused_before + (self._views.num_refused if self._views is not None else 0)
+
+    @property
+    def activity(self) -> Activity:
+        """What the loader has done in all its iterations."""
+        return self.meter.total()
 
     @property
     def resolution(self) -> int:
@@ -185,6 +192,7 @@ class Loader:
                     self._images, self._recipe, self._resolution, batch_size=self.batch_size, num_workers=self.num_workers,
                     replace=self._replacements.put,
                 )  # fmt: skip
+                self._views.meter = self.meter
                 slots = self._recipe.slots(self._resolution)
                 self._image_slots, self._target_slots = (
                     Slots((self.batch_size, *shape), dtype, self.num_slots, pinned=self.device.type == "cuda")
@@ -229,6 +237,7 @@ class Loader:
         Raises RankError if an image does not decode and data.on_error=fail.
         """
         slot = self.take_slot()
+        self.meter.charge("device")
         made = self.views().make(ids, slot, left)
         if made.ready is not None:
             self.read_until(slot, made.ready)
@@ -240,7 +249,11 @@ class Loader:
         Waits for the device, if that has not told yet. Raises the errors of `make_batch`.
         """
         left = np.zeros(len(made.ids), bool)
-        while made.damaged is not None and (damaged := made.damaged()).any():
+        while made.damaged is not None:
+            damaged = made.damaged()
+            self.meter.charge("device")
+            if not damaged.any():
+                break
             left |= damaged
             made = self.make_batch(made.ids, left)
         return made
