@@ -17,19 +17,23 @@ from deit_fast.model.patch_dropout import check_patch_dropout
 from deit_fast.model.skipping import drops, use_skipping
 
 _REFUSALS = (TypeError, ValueError, AssertionError, ZeroDivisionError, IndexError, KeyError, RuntimeError, AttributeError)
-_DISPENSABLE = ("drop_path_rate", "img_size", "patch_drop_rate")  # some architectures do not take these
+_DISPENSABLE = ("drop_path_rate", "img_size", "patch_drop_rate", "dynamic_img_size")  # some architectures do not take these
 
 
-def create_model(config: ModelConfig, *, num_classes: int, resolution: int, option: str = "model.name") -> nn.Module:
+def create_model(
+    config: ModelConfig, *, num_classes: int, resolution: int, option: str = "model.name", has_other_sides: bool = False
+) -> nn.Module:
     """Creates a freshly initialised model from (B, 3, resolution, resolution) images to (B, num_classes) logits.
 
+    has_other_sides: images may have other sides too, if the architecture can do that: a ViT then interpolates its position
+    embeddings from the grid of the resolution in each forward pass, bicubically and antialiased (timm's dynamic_img_size).
     Ignores config.weights and config.trains, and config.drop_path if the architecture has no stochastic depth (see lacks_of).
     Draws weights from PyTorch's generator. Raises UserError for a name that neither timm nor DeiT's code knows (with close
     matches; option: the name's option), for options that the architecture does not take, and for a resolution that its patch
     size does not divide.
     """
     name, defaults = timm_model(config.name, option)
-    given, options = _arguments(config, resolution), with_layers(config.options, f"{option}={config.name}")
+    given, options = _arguments(config, resolution, has_other_sides), with_layers(config.options, f"{option}={config.name}")
     try:
         model = _build(name, num_classes, defaults | given | options, options)
     except _REFUSALS as error:
@@ -73,12 +77,14 @@ def _build(name: str, num_classes: int, arguments: dict[str, Any], options: dict
     return model
 
 
-def _arguments(config: ModelConfig, resolution: int) -> dict[str, Any]:
+def _arguments(config: ModelConfig, resolution: int, has_other_sides: bool) -> dict[str, Any]:
     """timm's arguments for a configuration, except config.options."""
     arguments: dict[str, Any] = {}
     is_transformer = has_fixed_resolution(config.name)
     if is_transformer:
         arguments["img_size"] = resolution
+        if has_other_sides:
+            arguments["dynamic_img_size"] = True
     if config.drop_path:
         arguments["drop_path_rate"] = config.drop_path
     if config.patch_dropout:

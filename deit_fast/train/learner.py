@@ -73,7 +73,12 @@ class Learner:
     def _create_model(self, starts_anew: bool) -> nn.Module:
         config = self.config
         torch.manual_seed(config.train.seed)  # the same first weights on every rank
-        model = create_model(config.model, num_classes=self.num_classes, resolution=config.data.resolution)
+        model = create_model(
+            config.model,
+            num_classes=self.num_classes,
+            resolution=config.data.resolution,
+            has_other_sides=config.data.start_resolution is not None,
+        )
         if config.model.weights and starts_anew:
             content = load_any(config.model.weights)
             weights = weights_of(content, config.model.weights_from, path=config.model.weights)

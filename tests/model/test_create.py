@@ -1,6 +1,7 @@
 """Models by name: sizes published for DeiT, errors that name what is wrong, checkpoints that timm reads, BlurPool."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,3 +234,31 @@ def test_rates_rise_linearly_with_depth(name: str, drop_path: float) -> None:
     # DeiT's models.py, through timm: from 0 at the first block to drop_path at the last, both branches alike
     want = np.linspace(0, drop_path, len(rates))
     np.testing.assert_allclose(rates, np.stack([want, want], axis=1), atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224"])
+def test_positions_of_another_side_are_interpolated_bicubically_and_antialiased(name: str) -> None:
+    """A model with other sides is, at each, the model that is built for it, with positions from PyTorch's own interpolation."""
+    config = ModelConfig(name=name, options={"patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 2})
+    torch.manual_seed(0)
+    model: Any = create_model(config, num_classes=10, resolution=64, has_other_sides=True).eval()
+    nn.init.normal_(model.pos_embed)
+    num_before = model.pos_embed.shape[1] - 64
+    for side in (32, 64, 96):
+        grid = side // 8
+        fixed: Any = create_model(config, num_classes=10, resolution=side).eval()
+        before, patches = model.pos_embed[:, :num_before], model.pos_embed[:, num_before:]
+        image = patches.reshape(1, 8, 8, 24).permute(0, 3, 1, 2)
+        resized = F.interpolate(image, size=(grid, grid), mode="bicubic", antialias=True)
+        positions = torch.cat([before, resized.permute(0, 2, 3, 1).reshape(1, -1, 24)], dim=1)
+        fixed.load_state_dict({**model.state_dict(), "pos_embed": positions})
+        images = torch.randn(2, 3, side, side)
+        torch.testing.assert_close(model(images), fixed(images), rtol=1e-5, atol=1e-6)
+        with pytest.raises(AssertionError, match="doesn't match model"):
+            fixed(torch.randn(1, 3, side + 8, side + 8))
+
+
+def test_an_architecture_without_other_sides_is_built_for_one() -> None:
+    model = create_model(ModelConfig(name="cait_xxs24_224"), num_classes=10, resolution=224, has_other_sides=True)
+    with pytest.raises(AssertionError):
+        model(torch.zeros(1, 3, 192, 192))

@@ -23,13 +23,14 @@ _RAMP: dict[str, Any] = {"data.start_resolution": 32, "data.resolution": 64, "tr
 
 
 def test_a_ramp_needs_a_model_and_a_teacher_that_take_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model\.name=deit_tiny_patch16_224: the run has images of 32, 64 pixels, .* take 32"):
-        small_learner(_RAMP)
-    dynamic = {"model.options": {**TINY, "dynamic_img_size": True}}
-    learner = small_learner({**_RAMP, **dynamic})
-    for number, side in enumerate((32, 64)):
-        learner.train_on(random_batch(number, side=side), 0, number)
-    assert learner.model.training
+    cait = {"model.name": "cait_xxs24_224", "model.options": {**TINY, "depth_token_only": 1}}
+    with pytest.raises(UserError, match=r"model\.name=cait_xxs24_224: the run has images of 32, 64 pixels, .* take 32"):
+        small_learner({**_RAMP, **cait})
+    for name in ("deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224"):
+        learner = small_learner({**_RAMP, "model.name": name})
+        for number, side in enumerate((32, 64)):
+            learner.train_on(random_batch(number, side=side), 0, number)
+        assert learner.model.training
 
     fixed = distilling(tmp_path)
     message = r"distil\.teacher=deit_tiny_patch16_224: the run has images of 32, 64 pixels, and the model does not take 32"
@@ -38,6 +39,23 @@ def test_a_ramp_needs_a_model_and_a_teacher_that_take_it(tmp_path: Path) -> None
     torch.save(timm.create_model("resnet10t", num_classes=10).state_dict(), tmp_path / "convnet.pth")
     convnet = {"distil.teacher": "resnet10t", "distil.teacher_options": {}, "distil.teacher_weights": f"{tmp_path}/convnet.pth"}
     small_learner({**_RAMP, **_CONVNET, **convnet, "distil.kind": "hard"})
+
+
+@pytest.mark.slow
+def test_compiled_steps_follow_the_side_and_the_patches() -> None:
+    """Steps without random draws are those that are not compiled; one that leaves patches out is another."""
+    changes = {**_RAMP, "model.patch_dropout": 0.5, "model.patch_dropout_tail": 0.5, "train.epochs": 2, "model.drop_path": 0.0}
+
+    def losses(mode: str, *places: tuple[int, int]) -> list[float]:
+        learner, found = small_learner({**changes, "train.compile": mode}), []
+        for step, (epoch, side) in enumerate(places):
+            learner.train_on(random_batch(step, side=side), epoch, step)
+            found.append(learner.step.read().loss)
+        return found
+
+    compiled, plain = losses("default", (1, 64), (1, 32), (0, 32)), losses("off", (1, 64), (1, 32), (1, 32))
+    assert compiled[:2] == pytest.approx(plain[:2], rel=1e-5)
+    assert compiled[2] != pytest.approx(plain[2], rel=1e-4)
 
 
 def test_batch_norm_wants_more_than_one_image() -> None:
