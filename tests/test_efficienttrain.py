@@ -88,7 +88,7 @@ def test_options_are_those_of_their_code() -> None:
     changed = difference(base, config_of("deit_configs/deit_small.yaml"))
     changed.pop("schedule.stages")
     assert changed == {
-        "data.batch_size": 512, "augment.repeats": 1, "model.options": {"dynamic_img_size": True}, "optim.lr": 4e-3,
+        "data.batch_size": 512, "augment.repeats": 1, "optim.lr": 4e-3,
         "optim.lr_batch_size": None, "optim.clip": 5.0, "schedule.cosine_from": "warmup", "schedule.warmup_lr": 0,
         "schedule.min_lr": 1e-6, "schedule.update": "step", "schedule.warmup_epochs": pytest.approx(0.2 * 469),
         "train.epochs": 469, "train.ema_decay": None,

@@ -77,7 +77,7 @@ class Learner:
             config.model,
             num_classes=self.num_classes,
             resolution=config.data.resolution,
-            has_other_sides=config.data.start_resolution is not None,
+            has_other_sides=schedule.has_changing_views(config),
         )
         if config.model.weights and starts_anew:
             content = load_any(config.model.weights)
