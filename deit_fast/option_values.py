@@ -6,6 +6,7 @@ and 1e-3 is a number, while PyYAML would read it as text.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import re
@@ -16,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
-from deit_fast.config import UserError, at_home, declared, set_kind
+from deit_fast.config import STAGE_LENGTHS, STAGE_OPTIONS, UserError, at_home, declared, set_kind
 
 COMMAND_LINE = "command line"
 BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
@@ -201,6 +202,8 @@ def _kind_in_words(kind: Any) -> str:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:
         kinds = get_args(kind)
+        if get_origin(kinds[0]) is dict:
+            return "a YAML list of mappings from options to values"
         if kinds[1] is ...:
             return f"{'texts' if kinds[0] is str else 'integers'} with commas between"
         return f"{len(kinds)} numbers with commas between"
@@ -210,6 +213,8 @@ def _kind_in_words(kind: Any) -> str:
 def typed(key: str, given: Given) -> Any:
     """Converts the value of option `section.name` to the type of its field. Raises UserError if that is impossible."""
     one = declared()[key]
+    if key == "schedule.stages" and not _is_word(one.word, given):
+        return _stages(key, given)
     try:
         return one.unset if _is_word(one.word, given) and one.unset is not None else convert(one.hint, given, one.word)
     except (ValueError, OverflowError, yaml.YAMLError):
@@ -221,6 +226,35 @@ def typed(key: str, given: Given) -> Any:
             meant = "off" if given.value == "none" and "off" in names else str(given.value)  # its name in earlier versions
             remedy = f"; {nearest(meant, names)}"
         raise UserError(f"{given.origin}: {key}={shown(given.value)}: want {want}{remedy}") from None
+
+
+def _stages(key: str, given: Given) -> tuple[dict[str, Any], ...]:
+    """A list of mappings of options to values, or its text on the command line, with each value as the type of its option."""
+    value = given.value
+    if given.origin == COMMAND_LINE:
+        with contextlib.suppress(yaml.YAMLError):
+            value = yaml.load(value, Loader=_Loader)
+    if not isinstance(value, list) or not value or not all(isinstance(stage, dict) for stage in value):
+        raise UserError(f"{given.origin}: {key}={shown(given.value)}: want {wanted(key)}")
+    stages = []
+    for number, stage in enumerate(value, start=1):
+        where = f"{given.origin}: {key}: stage {number}"
+        for name in stage:
+            if name not in (*STAGE_LENGTHS, *STAGE_OPTIONS):
+                raise UserError(
+                    f"{where}: {shown(name)} cannot stand there; {nearest(str(name), (*STAGE_LENGTHS, *STAGE_OPTIONS))}"
+                )
+        stages.append({name: _in_stage(name, Given(item, where)) for name, item in stage.items()})
+    return tuple(stages)
+
+
+def _in_stage(name: str, given: Given) -> Any:
+    if name not in STAGE_LENGTHS:
+        return typed(name, given)
+    try:
+        return convert(float, given)
+    except (ValueError, OverflowError):
+        raise UserError(f"{given.origin}: {name}={shown(given.value)}: want a number above 0") from None
 
 
 def _is_word(word: str, given: Given) -> bool:

@@ -202,10 +202,16 @@ SIMPLE_VIT = {
     for end, epochs in (("", 90), ("_300_epochs", 300))
 }
 COSUB = {size: DEIT3[size] for size in (*_STAGES, "medium")}
+EFFICIENTTRAIN = {
+    **{f"{size}_{budget}": Run(name, 224, 4096, 4e-3, epochs) for size, name in (("tiny", TINY), ("small", SMALL))
+       for budget, epochs in ((100, 234), (150, 351), (200, 469), (300, 703))},
+    "resnet50": Run("resnet50", 224, 4096, 4e-3, 454),
+}  # fmt: skip
 
 PUBLISHED = {f"deit_configs/{name}.yaml": run for name, run in DEIT.items()}
 PUBLISHED |= {f"rn_configs/{name}.yaml": run for name, run in CONVNETS.items()}
-for _family, _runs in {"deit3": DEIT3, "cait": CAIT, "resmlp": RESMLP, "cosub": COSUB, "patchconvnet": PATCHCONVNET}.items():
+_FAMILIES = {"deit3": DEIT3, "cait": CAIT, "resmlp": RESMLP, "cosub": COSUB, "patchconvnet": PATCHCONVNET}
+for _family, _runs in (_FAMILIES | {"efficienttrain": EFFICIENTTRAIN}).items():
     PUBLISHED |= {f"deit_configs/{_family}/{_family}_{name}.yaml": run for name, run in _runs.items()}
 PUBLISHED |= {f"deit_configs/simple_vit/simple_vit_{name}.yaml": run for name, run in SIMPLE_VIT.items()}
 PUBLISHED |= {f"deit_configs/three_things/vit_{name}.yaml": run for name, run in THREE_THINGS.items()}

@@ -169,7 +169,7 @@ def test_a_source_is_a_file_and_a_case(copy: Path) -> None:
         '        case "grey":\n            from deit_fast.data.convert.sources.grey import Grey\n\n            return Grey()\n'
     )
     add_before(sources / "__init__.py", '        case "imagenet":\n', case)
-    add_before(copy / "config" / "data.py", '"folder", "imagenet"', '"grey", ')
+    add_before(copy / "config" / "data.py", '"folder", "tars"', '"grey", ')
     out = str(copy.parent / "grey.beton")
     output(copy, "-m", "deit_fast", "write", "--source.kind=grey", "--source.path=.", f"--write.out={out}", "--write.mode=raw")
     beton = open_beton(out)

@@ -165,9 +165,8 @@ def test_a_parse_leaves_nothing_behind() -> None:
             "trian",
             [],
             "unknown command trian: want one of "
-            "write, inspect, verify, merge, split, subset, filter, train, teach, plan, eval, export, predict, bench, sweep, "
-            "report, demo; "
-            "nearest: train",
+            "write, inspect, verify, merge, split, subset, filter, views, train, teach, plan, eval, analyse, export, predict, "
+            "bench, sweep, report, demo; nearest: train",
         ),
         ("train", ["--data.batchsize=3"], "unknown option --data.batchsize; nearest: data.batch_size"),
         ("train", ["--data.res=3"], "unknown option --data.res; nearest: data.resolution"),
@@ -225,6 +224,17 @@ def test_a_parse_leaves_nothing_behind() -> None:
         ("train", ["--data.ramp=0,1,2"], "data.ramp=0,1,2: want 2 numbers with commas between"),
         ("train", ["--data.ramp=0,"], "data.ramp=0,: want 2 numbers with commas between"),
         ("train", ["--data.ramp=[0,1]"], "data.ramp=[0,1]: want 2 numbers with commas between"),
+        (
+            "train",
+            ["--schedule.stages=[{"],
+            "schedule.stages=[{: want a YAML list of mappings from options to values, or off",
+        ),
+        ("train", ["--schedule.stages=[{share: x}]"], "schedule.stages: stage 1: share=x: want a number above 0"),
+        (
+            "train",
+            ["--schedule.stages=[{}, {optim.lr: 1}]"],
+            "schedule.stages: stage 2: optim.lr cannot stand there; nearest: ",
+        ),
         ("train", ["--augment.mean=1,2,x"], "augment.mean=1,2,x: want 3 numbers with commas between"),
         ("report", ["--report.runs=a,,b"], "report.runs=a,,b: want texts with commas between"),
         ("train", ["--model.options=depth"], "model.options=depth: want key=value,key=value"),
@@ -314,6 +324,13 @@ def option_values(section: str, name: str, hint: Any) -> st.SearchStrategy[Any]:
             st.from_regex(r"[a-z_]\w{0,8}", fullmatch=True).filter(str.isascii),
             st.one_of(st.integers(), st.floats(-1e9, 1e9), st.booleans(), st.sampled_from(["a b", "1e-3", "off"])),
         ),
+        tuple[dict[str, Any], ...]: st.lists(
+            st.fixed_dictionaries({}, optional={
+                "share": st.floats(1e-3, 1e3), "data.resolution": st.integers(1, 4096), "augment.erase": st.floats(0, 1),
+                "augment.mixup": st.none() | st.floats(0.01, 1), "augment.auto_augment": st.sampled_from(["", "3a"]),
+                "augment.crop_scale": st.just((0.1, 1.0)),
+            })
+        ).map(tuple),
     }  # fmt: skip
     kind = set_kind(hint)
     strategy = st.sampled_from(get_args(kind)) if get_origin(kind) is Literal else strategies[kind]
@@ -341,6 +358,8 @@ def sections() -> st.SearchStrategy[tuple[str, Any]]:
 
 
 def as_words(value: Any) -> str:
+    if isinstance(value, list):
+        return json.dumps(value)
     if isinstance(value, tuple):
         return ",".join(map(as_words, value))
     if isinstance(value, dict):
@@ -371,6 +390,8 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, named: tuple[str, 
     values = {own: getattr(section, own) for own, key in keys.items() if taken.has(key) or key == "bench.kind"}
     wanted = dataclasses.replace(RunConfig(), **{name: type(section)(**values)})
     options = {own: in_words(keys[own], item) for own, item in values.items()}
+    if options.get("stages", "off") != "off":
+        options["stages"] = [{key: in_words(key, item) for key, item in stage.items()} for stage in options["stages"]]
     assert parse(command, [f"--{name}.{key}={as_words(item)}" for key, item in options.items()]) == wanted
     file = tmp_path_factory.getbasetemp() / "round_trip.yaml"
     file.write_text(yaml.dump({name: options}, Dumper=Quoting, allow_unicode=True), encoding="utf-8")

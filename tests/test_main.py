@@ -28,6 +28,7 @@ OPTION = {
     "teach": "teach.out=a",
     "eval": "data.val=a",
     "bench": "data.val=a",
+    "views": "views.html=a.html",
     "demo": "demo.dir=a",
 }
 Work = Callable[[Call], dict[str, Any]]
@@ -228,6 +229,8 @@ def test_an_out_that_is_a_device_is_refused(capsys: pytest.CaptureFixture[str], 
         ("bench fidelity", "benchmarks.fidelity.bench", "bench_fidelity", lambda call: (call.config,)),
         ("sweep a.yaml", "sweep", "sweep", lambda call: (call.config, call.words[1:], call.given)),
         ("report run", "report", "write_report", lambda call: (call.config.report,)),
+        ("views", "looking.views", "show_views", lambda call: (call.config,)),
+        ("analyse run", "looking.analysis", "analyse", lambda call: (call.config,)),
         ("demo", "demo", "demo", lambda call: (call.config.demo,)),
     ],
 )

@@ -70,6 +70,15 @@ def test_later_files_win_and_the_command_line_wins_over_all(tmp_path: Path) -> N
     assert parse("train", [*words, "--model.options="]).model.options == {}
 
 
+def test_stages_hold_values_of_the_types_of_their_options(tmp_path: Path) -> None:
+    text = "schedule: {stages: [{share: 2, data.resolution: 96, augment.mixup: off, augment.erase: 1}, {augment.cutmix: 1}]}"
+    stages = ({"share": 2.0, "data.resolution": 96, "augment.mixup": None, "augment.erase": 1.0}, {"augment.cutmix": 1.0})
+    assert parse("train", ["--config-file", write(tmp_path, text)]).schedule.stages == stages
+    words = "--schedule.stages=[{share: 2, data.resolution: 96, augment.mixup: off, augment.erase: 1}, {augment.cutmix: 1}]"
+    assert parse("train", [words]).schedule.stages == stages
+    assert parse("train", ["--schedule.stages=off"]).schedule.stages == ()
+
+
 def test_bases_lie_below_the_file_that_names_them(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     write(tmp_path, "data: {batch_size: 1, resolution: 1, eval_resolution: 1, num_workers: 1}", "deep/root.yaml")
@@ -124,6 +133,19 @@ def test_bases_lie_below_the_file_that_names_them(tmp_path: Path) -> None:
         ("data: {ramp: [0]}", "1: data.ramp=[0]: want 2 numbers with commas between"),
         ("data: {ramp: [0, yes]}", "1: data.ramp=[0, True]: want 2 numbers with commas between"),
         ("data: {ramp: &a [0, *a]}", "1: found unconstructable recursive node"),
+        (
+            "schedule: {stages: {share: 1}}",
+            "1: schedule.stages={'share': 1}: want a YAML list of mappings from options to values, or off",
+        ),
+        (
+            "schedule: {stages: [1]}",
+            "1: schedule.stages=[1]: want a YAML list of mappings from options to values, or off",
+        ),
+        ("schedule:\n  stages:\n  - {augment.erase: x}", "2: schedule.stages: stage 1: augment.erase=x: want a number"),
+        (
+            "schedule:\n  stages:\n  - {augment.erased: 1}",
+            "2: schedule.stages: stage 1: augment.erased cannot stand there; nearest: augment.erase",
+        ),
         ("report: {runs: a}", "1: report.runs=a: want texts with commas between"),
         ("report: {runs: [1]}", "1: report.runs=[1]: want texts with commas between"),
         ("model: {options: [a]}", "1: model.options=['a']: want key=value,key=value"),

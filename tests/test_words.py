@@ -29,8 +29,8 @@ WORDS = {"off", "auto", "unlimited", "all"}
 WITH_WORD = {key: one for key, one in declared().items() if one.word}
 # what a command needs, without a default that means something
 NO_DEFAULT = {
-    "data.train", "data.val", "distil.teacher_weights", "eval.checkpoint", "export.checkpoint", "filter.betons", "filter.out",
-    "inspect.beton", "merge.betons", "merge.out", "predict.images", "predict.model", "report.runs", "source.path",
+    "analyse.run", "data.train", "data.val", "distil.teacher_weights", "eval.checkpoint", "export.checkpoint", "filter.betons",
+    "filter.out", "inspect.beton", "merge.betons", "merge.out", "predict.images", "predict.model", "report.runs", "source.path",
     "split.betons", "subset.betons", "subset.out", "sweep.file", "teach.out", "verify.beton", "write.out",
 }  # fmt: skip
 
@@ -70,7 +70,8 @@ def has_words_inside(one: Declared) -> bool:
 
 def old_numbers(one: Declared) -> list[Any]:
     """What used to stand for a word: 0 and -1, in the option's form, where they are not numbers like others."""
-    numbers = [(number,) * 2 if one.kind == tuple[float, float] else number for number in (0, -1)]
+    count = len(get_args(one.kind)) if get_origin(one.kind) is tuple else 0
+    numbers = [(number,) * count if count else number for number in (0, -1)]
     is_number = one.within is not None and not has_words_inside(one)
     return [number for number in numbers if is_number and one.within is not None and not one.within.holds(number)]
 
@@ -101,7 +102,7 @@ def test_the_word_leaves_an_option_unset(key: str, tmp_path: Path) -> None:
 def test_what_stood_for_the_word_is_refused_and_the_word_named(key: str, tmp_path: Path) -> None:
     one = WITH_WORD[key]
     if one.within is None:  # of texts: nothing between the quotes
-        assert re.fullmatch(rf"command line: {key}=: want texts?.*, or {one.word}", error(key, f"--{key}="))
+        assert re.fullmatch(rf"command line: {key}=: want (texts?|a YAML list).*, or {one.word}", error(key, f"--{key}="))
         empty = "''" if one.unset == "" else "[]"
         assert error(key, in_yaml(tmp_path, key, empty)).endswith(f", or {one.word}")
         return

@@ -63,7 +63,7 @@ def bench(config: RunConfig) -> dict[str, Any]:
 def measured_as(config: RunConfig) -> RunConfig:
     """The configuration for measuring steps: one resolution, and losses read only after a measurement, so that nothing else
     waits for the device."""
-    return config.changed({"data.start_resolution": None, "train.log_every": config.bench.steps})
+    return config.changed({"data.start_resolution": None, "schedule.stages": (), "train.log_every": config.bench.steps})
 
 
 def before_and_rates(trainer: Trainer, steps: int, rounds: int) -> tuple[dict[str, float], dict[str, list[float]]]:

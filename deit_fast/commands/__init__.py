@@ -11,6 +11,6 @@ __all__ = ["COMMANDS", "Call", "Command", "Group"]
 # in the order of `deit-fast --help`
 _NAMES = (
     *("write", "inspect", "verify", "merge", "split", "subset", "filter"),
-    *("train", "teach", "plan", "eval", "export", "predict", "bench", "sweep", "report", "demo"),
+    *("views", "train", "teach", "plan", "eval", "analyse", "export", "predict", "bench", "sweep", "report", "demo"),
 )
 COMMANDS: dict[str, Command | Group] = {name: import_module(f"{__name__}.{name}").COMMAND for name in _NAMES}

@@ -21,7 +21,7 @@ COMMAND = Command(
         "augment",
         *of("distil", "teacher", "teacher_weights", "teacher_options", "teacher_compile"),
         *of("train", "epochs", "seed", "device", "amp", "channels_last", "compile", "attention"),
-        "run.dollars_per_hour",
+        *("schedule.stages", "run.dollars_per_hour"),
     ),
     run=_run,
     usual=(

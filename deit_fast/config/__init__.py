@@ -30,6 +30,7 @@ from deit_fast.config.data import (
     is_mixing,
 )
 from deit_fast.config.declared import Declared, as_now, declared, in_words, set_kind, value_now
+from deit_fast.config.looking import AnalyseConfig, ViewsConfig
 from deit_fast.config.options import Decides, Pair, RankError, Triple, UserError, Within, at_home, option
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
 from deit_fast.config.run import (
@@ -46,12 +47,16 @@ from deit_fast.config.run import (
     SlurmConfig,
     TrainConfig,
 )
+from deit_fast.config.stages import STAGE_LENGTHS, STAGE_OPTIONS, config_of_stage, stage_ends
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
 from deit_fast.config.use import ExportConfig, PredictConfig
 
 __all__ = [
     "OWN_OPTIMISERS",
+    "STAGE_LENGTHS",
+    "STAGE_OPTIONS",
     "TIMM_PREFIX",
+    "AnalyseConfig",
     "AugmentConfig",
     "BenchConfig",
     "BudgetConfig",
@@ -86,6 +91,7 @@ __all__ = [
     "Triple",
     "UserError",
     "VerifyConfig",
+    "ViewsConfig",
     "Within",
     "WriteConfig",
     "as_now",
@@ -97,6 +103,7 @@ __all__ = [
     "check_ranges",
     "check_sections",
     "check_training",
+    "config_of_stage",
     "declared",
     "eval_augment",
     "eval_batch_size",
@@ -106,6 +113,7 @@ __all__ = [
     "is_mixing",
     "option",
     "set_kind",
+    "stage_ends",
     "target_top1",
     "value_now",
     "warnings_of",

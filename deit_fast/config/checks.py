@@ -14,6 +14,7 @@ from deit_fast.config.data import AugmentConfig, DataConfig, is_mixing
 from deit_fast.config.declared import Declared, declared, set_kind
 from deit_fast.config.options import Options, UserError
 from deit_fast.config.run import OWN_OPTIMISERS, TIMM_PREFIX, OptimConfig, RunConfig
+from deit_fast.config.stages import STAGE_LENGTHS, STAGE_OPTIONS, config_of_stage, stage_ends
 
 _OF_TRAINING = ("data", "augment", "model", "distil", "optim", "schedule", "train", "run", "budget")
 
@@ -86,7 +87,10 @@ def _words_of(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:
-        return "a tuple of texts" if get_args(kind)[0] is str else f"a tuple of {len(get_args(kind))} numbers"
+        first, *others = get_args(kind)
+        if others == [...]:
+            return "a tuple of texts" if first is str else "a tuple of dictionaries"
+        return f"a tuple of {len(get_args(kind))} numbers"
     names = {int: "an integer", float: "a number", bool: "True or False", dict: "a dictionary"}
     return names.get(get_origin(kind) or kind, "text")
 
@@ -100,11 +104,7 @@ def check_training(config: RunConfig, world_size: int) -> None:
             raise UserError(f"data.{name} is not set: want the path of a beton, made by `deit-fast write`")
     if config.train.resume and not config.run.dir:
         raise UserError("train.resume: run.dir is not set: want the folder of the run to continue")
-    if is_mixing(augment) and augment.mix_mode == "pair" and data.batch_size % 2:
-        raise UserError(
-            f"data.batch_size={data.batch_size}: augment.mix_mode=pair needs an even batch on each of the {world_size} "
-            "rank(s), else one view stays unmixed; want an even number, or another mode"
-        )
+    _check_views(config, world_size)
     check_placement(data, augment)
     check_budget(config)
     check_optimiser(config.optim)
@@ -117,11 +117,7 @@ def check_training(config: RunConfig, world_size: int) -> None:
     warmup_epochs = config.schedule.warmup_epochs
     if warmup_epochs >= config.train.epochs:
         raise UserError(f"schedule.warmup_epochs={warmup_epochs:g}: want fewer than train.epochs={config.train.epochs}")
-    if config.train.loss == "bce" and config.train.bce_threshold == 0 and augment.label_smoothing > 0:
-        raise UserError(
-            f"augment.label_smoothing={augment.label_smoothing:g}: it makes every target positive, and train.loss=bce counts "
-            "targets above train.bce_threshold=0 as 1; want label smoothing 0, a higher threshold, or off"
-        )
+    _check_stages(config, world_size)
     distil = config.distil
     if distil.labels and distil.kind not in ("hard", "soft"):
         raise UserError(
@@ -145,6 +141,62 @@ def check_training(config: RunConfig, world_size: int) -> None:
         )
     if config.train.accumulate > data.batch_size:
         raise UserError(f"train.accumulate={config.train.accumulate}: want at most data.batch_size={data.batch_size}")
+
+
+def _check_views(config: RunConfig, world_size: int) -> None:
+    """Raises UserError if the views of a run or one of its stages contradict its batch or its loss."""
+    data, augment = config.data, config.augment
+    if is_mixing(augment) and augment.mix_mode == "pair" and data.batch_size % 2:
+        raise UserError(
+            f"data.batch_size={data.batch_size}: augment.mix_mode=pair needs an even batch on each of the {world_size} "
+            "rank(s), else one view stays unmixed; want an even number, or another mode"
+        )
+    if config.train.loss == "bce" and config.train.bce_threshold == 0 and augment.label_smoothing > 0:
+        raise UserError(
+            f"augment.label_smoothing={augment.label_smoothing:g}: it makes every target positive, and train.loss=bce counts "
+            "targets above train.bce_threshold=0 as 1; want label smoothing 0, a higher threshold, or off"
+        )
+
+
+def _check_stages(config: RunConfig, world_size: int) -> None:
+    """Raises UserError for the first stage of schedule.stages that cannot be, or has no epoch."""
+    stages = config.schedule.stages
+    if stages and config.data.start_resolution is not None:
+        raise UserError(
+            f"data.start_resolution={config.data.start_resolution}: schedule.stages say the resolution; want one of them"
+        )
+    for number, stage in enumerate(stages, start=1):
+        try:
+            _check_stage(config, stage, world_size)
+        except UserError as error:
+            raise UserError(f"schedule.stages: stage {number}: {error}") from None
+    if len({"epochs" in stage for stage in stages}) > 1:
+        raise UserError("schedule.stages: some have `epochs` and some have not; want it in all of them, or in none")
+    ends = stage_ends(config)
+    for number, (begin, end) in enumerate(zip([0, *ends], ends, strict=False), start=1):
+        if begin == end:
+            raise UserError(
+                f"train.epochs={config.train.epochs}: stage {number} of schedule.stages gets no whole epoch; want more epochs, "
+                "or a longer stage"
+            )
+
+
+def _check_stage(config: RunConfig, stage: dict[str, Any], world_size: int) -> None:
+    for key, value in stage.items():
+        if key in STAGE_LENGTHS:
+            if not _is_of(float, value) or not 0 < value < math.inf:
+                raise UserError(f"{key}={value!r}: want a number above 0")
+        elif key not in STAGE_OPTIONS:
+            raise UserError(f"{key} is the same in all stages; want {', '.join((*STAGE_LENGTHS, *STAGE_OPTIONS))}")
+    if len(set(STAGE_LENGTHS) & set(stage)) > 1:
+        raise UserError("has both `epochs` and `share`; want one of them")
+    own = config_of_stage(config, stage)
+    check_sections(data=own.data, augment=own.augment)
+    if own.data.resolution > config.data.resolution:
+        raise UserError(
+            f"data.resolution={own.data.resolution}: want at most {config.data.resolution}, the run's, at which it is evaluated"
+        )
+    _check_views(own, world_size)
 
 
 def check_budget(config: RunConfig) -> None:

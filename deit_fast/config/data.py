@@ -188,6 +188,11 @@ class DataConfig(Options):
         "start and end of the resolution ramp, as fractions of training",
         within=Within("0 <= start < end <= 1", lambda v: 0 <= v[0] < v[1] <= 1),
     )
+    shrink: Literal["resample", "frequency"] = option(
+        "resample",
+        "how training views smaller than data.resolution come about: made at their side by the loader (resample); or made at "
+        "data.resolution, mixed, and cropped to their lowest frequencies on the device (frequency, EfficientTrain)",
+    )
     eval_resolution: int | None = option(
         None,
         "side of an evaluation view in pixels; auto: data.resolution (in `eval`: the checkpoint's)",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from deit_fast.config.data import AugmentConfig, DataConfig, InspectConfig, SourceConfig, VerifyConfig, WriteConfig
+from deit_fast.config.looking import AnalyseConfig, ViewsConfig
 from deit_fast.config.options import (
     ABOVE_0,
     AT_LEAST_0,
@@ -184,8 +185,20 @@ class ScheduleConfig(Options):
     decay_rate: float = option(
         0.1, "schedule.kind=step: factor of the learning rate at each drop", within=FACTOR, decides=Decides.WEIGHTS
     )
+    cosine_from: Literal["start", "warmup"] = option(
+        "start",
+        "schedule.kind=cosine: where its half wave begins: at the start of training, so that it is entered where the warm-up "
+        "ends (timm), or at the end of the warm-up (big_vision, ConvNeXt)",
+    )
     update: Literal["code", "epoch", "step"] = option(
         "code", "when the learning rate is set: each step; each epoch (paper); each epoch, one epoch late (DeiT's code)"
+    )
+    stages: tuple[dict[str, Any], ...] = option(
+        (),
+        "stages of training: a YAML list of mappings with data.resolution and options of augment that hold in a stage, and its "
+        "length: `share` of the run's compute (default: the same for each), or `epochs` in proportion to train.epochs; the "
+        "learning rate then follows the compute that is done",
+        unset="off",
     )
 
 
@@ -379,6 +392,8 @@ class RunConfig(Options):
     export: ExportConfig = field(default_factory=ExportConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
     demo: DemoConfig = field(default_factory=DemoConfig)
+    analyse: AnalyseConfig = field(default_factory=AnalyseConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     out: str = path_option("", "JSON file to write the result to; empty: none")
 
     def changed(self, options: Mapping[str, Any]) -> RunConfig:

@@ -11,6 +11,7 @@ from deit_fast.cores import num_cores
 from deit_fast.plan.prediction import Prediction
 from deit_fast.plan.probe import Probes
 from deit_fast.plan.run_counts import RunCounts
+from deit_fast.train.schedule import has_changing_views
 
 _NAMES = {
     "setup": "starting", "compile": "compiling and the first batch", "data_wait": "the data path", "compute": "the model",
@@ -65,7 +66,7 @@ def _steps(
         (on_gpu and train.compile == "off", (1 - _COMPILED) * compute, "compiling: train.compile=default"),
         (on_gpu and train.amp == "off", compute / 2, "mixed precision: train.amp=bf16"),
         (memory < 0.4, 0.1 * compute, f"a larger batch: {memory:.0%} of the memory is used"),
-        (not data.start_resolution and data.resolution > 96, compute * (1 - start**2 / data.resolution**2) / 2,
+        (not has_changing_views(config) and data.resolution > 96, compute * (1 - start**2 / data.resolution**2) / 2,
          f"progressive resolution, where accuracy allows it: data.start_resolution={start}"),
         (counts.num_evaluations > 1, evaluation * (1 - 1 / min(counts.num_evaluations, 4)),
          f"fewer evaluations: train.eval_every={4 * train.eval_every}"),

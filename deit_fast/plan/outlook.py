@@ -90,6 +90,6 @@ class Outlook:
         return seconds
 
     def _pixels(self, epoch: int) -> float:
-        config, place = self._config, {"epoch": epoch, "epochs": self._config.train.epochs}
-        seen = 1 - config.model.patch_dropout if schedule.leaves_out_patches(config.model, **place) else 1.0
-        return seen * schedule.resolution_of_epoch(config.data, **place) ** 2
+        model, epochs = self._config.model, self._config.train.epochs
+        seen = 1 - model.patch_dropout if schedule.leaves_out_patches(model, epoch=epoch, epochs=epochs) else 1.0
+        return seen * schedule.stage_of_epoch(self._config, epoch).resolution ** 2

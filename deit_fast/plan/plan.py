@@ -21,7 +21,7 @@ from deit_fast.plan.figure import plan_png
 from deit_fast.plan.other_load import OtherLoad
 from deit_fast.plan.placement import placed
 from deit_fast.plan.power import PowerMeter
-from deit_fast.plan.predict import predicted_seconds
+from deit_fast.plan.predict import predicted_seconds, training_shares
 from deit_fast.plan.prediction import Prediction
 from deit_fast.plan.prices import Price, read_prices
 from deit_fast.plan.probe import Probes, probe
@@ -79,6 +79,7 @@ def plan(config: RunConfig) -> dict[str, Any]:
         "kilowatt_hours": None if measured.watts is None else gpus * measured.watts * prediction.wall_seconds / 3.6e6,
         "other_cores": measured.other_cores,
         "shape": dataclasses.asdict(counts),
+        "stages": _stages(measured.config, counts, measured.probes, prediction),
         "probes": dataclasses.asdict(measured.probes),
         "stored_labels": None if labels is None else dataclasses.asdict(labels),
         "images_per_second": by_part,
@@ -172,6 +173,17 @@ def rates(measured: Measured) -> dict[str, float]:
     steps = next(iter(probes.steps.values()))
     both = steps.wait.mean + steps.compute.mean
     return {"loader": batch / max(probes.loader.mean, 1e-9), "model": batch / probes.model.mean, "both": batch / both}
+
+
+def _stages(config: RunConfig, counts: RunCounts, probes: Probes, prediction: Prediction) -> list[dict[str, Any]]:
+    """Epochs, resolution and predicted seconds of training of each stage of schedule.stages."""
+    if not config.schedule.stages:
+        return []
+    training = prediction.seconds["compute"] + prediction.seconds["data_wait"]
+    return [
+        {"epochs": epochs, "resolution": stage.resolution, "seconds": share * training}
+        for stage, epochs, share in training_shares(config, counts.steps_per_epoch, probes)
+    ]
 
 
 def _cost(price: Price, prediction: Prediction, gpus: int) -> dict[str, Any]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 
+from deit_fast.config import RunConfig
 from deit_fast.plan.probe import Probes, Steps, side_of
-from deit_fast.plan.run_counts import RunCounts
+from deit_fast.plan.run_counts import RunCounts, is_in_tail
 from deit_fast.record.clock import KINDS
+from deit_fast.train.schedule import Stage, stages_of
 
 
 def predicted_seconds(counts: RunCounts, probes: Probes, setup: float) -> tuple[dict[str, float], float]:
@@ -22,9 +26,7 @@ def predicted_seconds(counts: RunCounts, probes: Probes, setup: float) -> tuple[
     for epochs_at, measured in ((counts.epochs_at, probes.steps), (counts.tail_at, probes.tail)):
         for side, epochs in epochs_at.items():
             num_steps, nearest = epochs * counts.steps_per_epoch, _nearest(side, measured)
-            wait, compute = (
-                _at(side, {at: getattr(steps, kind).mean for at, steps in measured.items()}) for kind in ("wait", "compute")
-            )
+            wait, compute = _step(side, measured)
             seconds["compile"] += nearest.first
             seconds["data_wait"] += wait * (num_steps - epochs)
             seconds["compute"] += compute * num_steps
@@ -41,6 +43,25 @@ def predicted_seconds(counts: RunCounts, probes: Probes, setup: float) -> tuple[
         counts.num_checkpoints * probes.checkpoint.error,
     ]
     return seconds, math.hypot(*errors)
+
+
+def training_shares(config: RunConfig, steps_per_epoch: int, probes: Probes) -> list[tuple[Stage, int, float]]:
+    """Of each stage of a run: the stage, its epochs, and its share of the seconds of all training steps."""
+    stages = stages_of(config)
+    seconds = dict.fromkeys(stages, 0.0)
+    for epoch, stage in enumerate(stages):
+        measured = probes.tail if is_in_tail(config, epoch) else probes.steps
+        seconds[stage] += steps_per_epoch * sum(_step(stage.resolution, measured))
+    total = sum(seconds.values())
+    return [(stage, num, seconds[stage] / total) for stage, num in Counter(stages).items()]
+
+
+def _step(side: int, measured: Mapping[int, Steps]) -> tuple[float, float]:
+    """Seconds of waiting and of computing in a step at a side of a view."""
+    wait, compute = (
+        _at(side, {at: getattr(steps, kind).mean for at, steps in measured.items()}) for kind in ("wait", "compute")
+    )
+    return wait, compute
 
 
 def _nearest(side: int, steps: dict[int, Steps]) -> Steps:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deit_fast.data.load.loader import Batch
-from deit_fast.plan.run_counts import counts_of
+from deit_fast.plan.run_counts import counts_of, stages_by_resolution
 from deit_fast.record.clock import Clock
 from deit_fast.train.evaluate import num_batches
 from deit_fast.train.run_folder import Keeper
@@ -86,7 +86,8 @@ class Probes:
 def probe(trainer: Trainer, folder: Path, seconds: float) -> Probes:
     """Measures for about that many seconds, each part at least once. folder: of the checkpoints.
 
-    All ranks call it at the same time."""
+    All ranks call it at the same time. Of the stages at one resolution, whose augmentation may differ, one is measured.
+    """
     return _Probe(trainer, seconds).run(folder)
 
 
@@ -101,6 +102,7 @@ class _Probe:
     def __init__(self, trainer: Trainer, seconds: float) -> None:
         self._trainer, self._world = trainer, trainer.world
         self._seconds = seconds
+        self._stages = stages_by_resolution(trainer.config)
         self._epochs, self._places = itertools.count(), itertools.count()
         self._kept: Batch | None = None
         self._epoch_starts: list[float] = []  # the first is that of the process
@@ -110,8 +112,8 @@ class _Probe:
     def run(self, folder: Path) -> Probes:
         trainer = self._trainer
         counts = counts_of(trainer.config, trainer.steps_per_epoch)
-        sides = resolutions_to_measure(set(counts.epochs_at))
-        tail = resolutions_to_measure(set(counts.tail_at)) if counts.tail_at else []
+        sides = self._to_measure(counts.epochs_at)
+        tail = self._to_measure(counts.tail_at) if counts.tail_at else []
         shapes = [(side, False) for side in sides] + [(side, True) for side in tail]
         first = {shape: self._warm_up(shape) for shape in shapes}
         started = time.perf_counter()
@@ -151,6 +153,12 @@ class _Probe:
             teacher=alone.get("teacher"),
         )  # fmt: skip
 
+    def _to_measure(self, epochs_at: dict[int, int]) -> list[int]:
+        """The resolutions to measure, the largest first: all of stages, some of a ramp."""
+        if self._trainer.config.schedule.stages:
+            return sorted(epochs_at, reverse=True)
+        return resolutions_to_measure(set(epochs_at))
+
     def _in_turns(self, tasks: Tasks, taking: dict[Task, float]) -> dict[Task, list[Measured]]:
         """Does each task at least a few times, and then, until time is up, the one furthest behind its share of the time.
 
@@ -179,7 +187,7 @@ class _Probe:
         """The batches of an epoch at a resolution; the time until the first one is noted."""
         started = time.perf_counter()
         epoch = next(self._epochs) % self._trainer.config.train.epochs
-        with contextlib.closing(self._trainer.batches_at(resolution, epoch)) as batches:
+        with contextlib.closing(self._trainer.batches_in(self._stages[resolution], epoch)) as batches:
             for number, batch in enumerate(batches):
                 if number == 0:
                     self._epoch_starts.append(time.perf_counter() - started)
@@ -289,7 +297,7 @@ class _Probe:
 
 
 def resolutions_to_measure(resolutions: set[int]) -> list[int]:
-    """The largest, the smallest and a middle resolution of a run, in this order."""
+    """The largest, the smallest and a middle resolution of a ramp, in this order."""
     ordered = sorted(resolutions)
     return list(dict.fromkeys((ordered[-1], ordered[0], ordered[len(ordered) // 2])))
 

@@ -28,15 +28,28 @@ class RunCounts:
         return sum(self.epochs_at.values()) + sum(self.tail_at.values())
 
 
+def stages_by_resolution(config: RunConfig) -> dict[int, schedule.Stage]:
+    """For each resolution of a run the stage of the middle one of its epochs there, which stands for the others."""
+    found: dict[int, list[schedule.Stage]] = {}
+    for stage in schedule.stages_of(config):
+        found.setdefault(stage.resolution, []).append(stage)
+    return {side: stages[len(stages) // 2] for side, stages in found.items()}
+
+
+def is_in_tail(config: RunConfig, epoch: int) -> bool:
+    """Whether an epoch (from 0) sees all patches after others that did not."""
+    is_dropping = schedule.leaves_out_patches(config.model, epoch=epoch, epochs=config.train.epochs)
+    return config.model.patch_dropout > 0 and not is_dropping
+
+
 def counts_of(config: RunConfig, steps_per_epoch: int, first_epoch: int = 0) -> RunCounts:
     """Counts of a run from an epoch to its end."""
     train, epochs = config.train, config.train.epochs
     numbers = range(first_epoch + 1, epochs + 1)
     sides: Counter[int] = Counter()
     tail: Counter[int] = Counter()
-    for epoch in range(first_epoch, epochs):
-        is_tail = config.model.patch_dropout > 0 and not schedule.leaves_out_patches(config.model, epoch=epoch, epochs=epochs)
-        (tail if is_tail else sides)[schedule.resolution_of_epoch(config.data, epoch=epoch, epochs=epochs)] += 1
+    for epoch, stage in enumerate(schedule.stages_of(config)[first_epoch:], start=first_epoch):
+        (tail if is_in_tail(config, epoch) else sides)[stage.resolution] += 1
     evaluations = sum(number % train.eval_every == 0 or number == epochs for number in numbers)
     checkpoints = sum(
         number % train.checkpoint_every == 0 or number == epochs or bool(kept_name(number, train.keep_every))

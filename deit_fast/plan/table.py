@@ -27,6 +27,10 @@ def table(result: dict[str, Any]) -> str:
         (f"  {kind.replace('_', ' ')}", f"{clock_time(seconds):>8} {100 * seconds / total:5.1f} %")
         for kind, seconds in prediction["seconds"].items()
     ]
+    rows += [
+        (f"  stage {number}", f"{clock_time(stage['seconds']):>8} {100 * stage['seconds'] / total:5.1f} %, {_of_stage(stage)}")
+        for number, stage in enumerate(result["stages"], start=1)
+    ]
     rows += [(f"images/s, {kind}", f"{rate:,.0f}") for kind, rate in result["images_per_second"].items()]
     if result["stored_labels"] is not None:
         rows.append(("labels first", _labels_line(result["stored_labels"], result["costs"])))
@@ -43,6 +47,10 @@ def table(result: dict[str, Any]) -> str:
     if result["is_extrapolated"]:
         rows.append(("a model", f"{result['gpus']} GPUs were not measured: one was, and the others are assumed to be its like"))
     return "\n".join(text_table(rows, "<<", gap=3 * " "))
+
+
+def _of_stage(stage: dict[str, Any]) -> str:
+    return f"{stage['epochs']} epochs at {stage['resolution']} pixels"
 
 
 def _cost_line(cost: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -76,8 +76,10 @@ class Progress:
         """Sets the last read training loss and learning rate."""
         self._loss, self._lr = value, lr
 
-    def epoch_done(self, epoch: int, *, loss: float, images_per_second: float, top1: Mapping[str, float]) -> None:
-        """Prints a finished epoch (from 0): its mean loss and, if it was evaluated, top-1 in percent by weights."""
+    def epoch_done(
+        self, epoch: int, *, loss: float, images_per_second: float, top1: Mapping[str, float], remarks: Sequence[str] = ()
+    ) -> None:
+        """Prints a finished epoch (from 0): its mean loss, top-1 in percent by weights if it was evaluated, then remarks."""
         if not self._is_shown:
             return
         parts = [f"epoch {epoch + 1}/{self._epochs}: loss {loss:.4g}"]
@@ -87,6 +89,7 @@ class Progress:
         if left is not None:
             parts += [f"about {_clock_time(left)} left"]
         parts += self._dollars()
+        parts += remarks
         self.say(", ".join(parts))
 
     def say(self, text: str) -> None:

@@ -83,8 +83,10 @@ def _check_numbers(path: Path, event: Event) -> None:
     predicted = event.get("prediction")
     predicted = {"seconds": {}} if predicted is None else predicted
     nested = [seconds if seconds is not None else {}, predicted, predicted.get("seconds") if isinstance(predicted, dict) else 0]
+    nested += [event.get(name, {}) for name in ("queue", "loader_seconds")]
     if all(isinstance(values, dict) for values in nested):
-        numbers = [event.get(name) for name in NUMBERS] + list((seconds or {}).values()) + list(nested[2].values())
+        numbers = [event.get(name) for name in NUMBERS] + list((seconds or {}).values())
+        numbers += [value for values in nested[2:] for value in values.values()]
         numbers += [predicted.get(name) for name in ("low", "high", "wall_seconds")]
         if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in numbers):
             return
@@ -108,6 +110,8 @@ def run_numbers(run: Run) -> dict[str, Any]:
     """The numbers of a run as the table shows them and JSON takes them; None for what was not logged.
 
     `seconds` and `wall_seconds` cover all sessions of a finished run, and the epochs done of an unfinished one.
+    `loader_seconds` are those of the loader's thread by stage, in its epochs; `queue_filled` and `queue_empty` are means over
+    these: shares, 0 to 1, of the loader's queue that was full, and of steps at which it was empty.
     `images_per_second` is the median over epochs, which leaves out what compiling costs the first one. `train_top1` is the
     training accuracy in percent as it was last logged, and `dollars` what wall_seconds cost at run.dollars_per_hour. `top1` is
     the best evaluation of either weights, and `off` how far the wall time was off the predicted one, as a share of it.
@@ -138,6 +142,7 @@ def run_numbers(run: Run) -> dict[str, Any]:
         "dollars": wall_seconds / 3600 * dollars_per_hour if wall_seconds and dollars_per_hour else None,
         "seconds": {kind: seconds.get(kind, 0.0) for kind in KINDS},
         "checkpoint": str(run.folder / checkpoint) if checkpoint else None,
+        **_loader_numbers(run.epochs),
     }
     for weights in WEIGHTS:
         evals = [e for e in run.evals if e["weights"] == weights and e.get("top1") is not None]
@@ -151,6 +156,19 @@ def run_numbers(run: Run) -> dict[str, Any]:
         "predicted_seconds": predicted,
         "off": wall_seconds / predicted - 1 if predicted and wall_seconds else None,
     }
+    return numbers
+
+
+def _loader_numbers(epochs: list[Event]) -> dict[str, Any]:
+    """queue_filled, queue_empty and loader_seconds of epochs; None without any that has them."""
+    seconds: dict[str, float] = {}
+    for event in epochs:
+        for stage, value in (event.get("loader_seconds") or {}).items():
+            seconds[stage] = seconds.get(stage, 0.0) + (value or 0.0)
+    numbers: dict[str, Any] = {"loader_seconds": seconds or None}
+    for name in ("filled", "empty"):
+        shares = [share for event in epochs if (share := (event.get("queue") or {}).get(name)) is not None]
+        numbers[f"queue_{name}"] = sum(shares) / len(shares) if shares else None
     return numbers
 
 

@@ -79,5 +79,6 @@ def scalars(event: str, fields: dict[str, Any]) -> dict[str, float]:
         found = {f"eval/{name}/{fields['weights']}": fields.get(name) for name in ("top1", "top5", "loss")}
     else:
         found = {"train/images_per_second": fields.get("images_per_second")}
-        found |= {f"seconds/{kind}": value for kind, value in fields.get("seconds", {}).items()}
+        for group in ("seconds", "queue", "loader_seconds"):
+            found |= {f"{group}/{name}": value for name, value in fields.get(group, {}).items()}
     return {tag: float(value) for tag, value in found.items() if value is not None and math.isfinite(value)}

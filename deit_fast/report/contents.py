@@ -10,7 +10,7 @@ from deit_fast.record.runs import by_dotted_name, duration
 from deit_fast.report.drawing import short
 from deit_fast.report.inputs import Inputs
 from deit_fast.report.published import PublishedFigure
-from deit_fast.report.tables import Cell, Column, Table, difference, dollars, make_table, number, percent, shown
+from deit_fast.report.tables import Cell, Column, Table, difference, dollars, make_table, number, percent, share, shown
 
 RUN = (Column("#"), Column("Run", mark="name"))  # the number by which figures call a run, and its name
 _KINDS = tuple(kind.replace("_", " ") for kind in KINDS)
@@ -70,6 +70,24 @@ def time_table(inputs: Inputs) -> Table | None:
         for one in inputs.runs
     ]
     return make_table("Where the time went", columns, rows)
+
+
+def loader_table(inputs: Inputs) -> Table | None:
+    """How full each run's queue of batches was, and where its loader's thread spent its time."""
+    runs = [one for one in inputs.runs if one.numbers["loader_seconds"]]
+    stages = list(dict.fromkeys(stage for one in runs for stage in one.numbers["loader_seconds"]))
+    columns = (*RUN, Column("Queue full", share), Column("Queue empty", share), *(Column(stage, duration) for stage in stages))
+    rows = []
+    for one in runs:
+        numbers = one.numbers
+        seconds = (numbers["loader_seconds"].get(stage) for stage in stages)
+        rows.append((one.place, one.name, numbers["queue_filled"], numbers["queue_empty"], *seconds))
+    note = (
+        "Queue full: mean share of the batches ahead that were ready when the trainer took one. Queue empty: share of the "
+        "steps at which none was. Times: of the thread that makes batches, on rank 0; queue: it waited for the trainer. A "
+        "queue that is often empty means that data limit the run, and the longest of the other times is where."
+    )
+    return make_table("The loader's queue", columns, rows, note)
 
 
 def prediction_table(inputs: Inputs) -> Table | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,8 +29,9 @@ _CURVES = {
         ("ema", "top1", "EMA weights", _ORANGE),
     ),
 }
-_TIME = "Where the time went"
+_TIME, _QUEUE, _LOADER = "Where the time went", "The loader's queue", "The loader's thread"
 PANELS = (*_CURVES, _TIME)
+_LOADER_PANELS = (_QUEUE, _LOADER)  # of runs whose log has them
 # panels that hold a curve of each run: events and field
 COMPARISONS = {
     "Training loss": ("epoch", "loss"),
@@ -41,12 +43,23 @@ _MAX_LABEL = 30  # characters, of two legends beside each other
 _MAX_LEGEND = 24  # lines; of more, each has its run's number at its end
 
 
-def curves_figure(run: Run, panels: Sequence[str] = PANELS) -> Figure:
-    """The named panels of PANELS, two in a row, with the run's name where there are several."""
+def panels_of(run: Run) -> tuple[str, ...]:
+    """The names of the panels that a run has something for."""
+    return PANELS + (_LOADER_PANELS if any(event.get("loader_seconds") for event in run.epochs) else ())
+
+
+def curves_figure(run: Run, panels: Sequence[str] = ()) -> Figure:
+    """The named panels, by default all that the run has, two in a row, with the run's name where there are several."""
+    panels = panels or panels_of(run)
     figure, several = new_figure(3.1 * -(-len(panels) // 2), *panels)
     for axes, panel in zip(several, panels, strict=True):
         if panel == _TIME:
-            _draw_time(axes, run)
+            seconds = run_numbers(run)["seconds"]
+            _draw_seconds(axes, {kind.replace("_", " "): seconds[kind] for kind in KINDS})
+        elif panel == _LOADER:
+            _draw_seconds(axes, run_numbers(run)["loader_seconds"])
+        elif panel == _QUEUE:
+            _draw_queue(axes, run)
         else:
             _draw_curves(axes, run, panel)
         _say_if_empty(axes)
@@ -109,12 +122,23 @@ def _draw_curves(axes: Axes, run: Run, panel: str) -> None:
     axes.grid(alpha=0.25)
 
 
-def _draw_time(axes: Axes, run: Run) -> None:
-    seconds = run_numbers(run)["seconds"]
+def _draw_queue(axes: Axes, run: Run) -> None:
+    for name, label, color in (("filled", "mean share full", _BLUE), ("empty", "steps at which it was empty", _ORANGE)):
+        points = [(event["epoch"] + 1, (event.get("queue") or {}).get(name)) for event in run.epochs]
+        known = [(x, 100 * y) for x, y in points if y is not None]
+        axes.plot([x for x, _ in known], [y for _, y in known], color=color, marker=_marker(known), label=label)
+    axes.set_ylim(-3, 103)
+    axes.set_ylabel("%")
+    axes.set_xlabel("epochs")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_seconds(axes: Axes, seconds: Mapping[str, float]) -> None:
     total = sum(seconds.values())
     if not total:
         return
-    bars = axes.barh([kind.replace("_", " ") for kind in KINDS], [seconds[kind] for kind in KINDS], color=_BLUE)
+    bars = axes.barh(list(seconds), list(seconds.values()), color=_BLUE)
     axes.bar_label(bars, [f"{duration(s)}, {100 * s / total:.0f} %" for s in seconds.values()], padding=3, fontsize=9)
     axes.invert_yaxis()
     axes.set_xticks([])  # the labels say it, in units that fit
@@ -122,7 +146,7 @@ def _draw_time(axes: Axes, run: Run) -> None:
     axes.margins(x=0.45)
 
 
-def _marker(points: Sequence[float]) -> str:
+def _marker(points: Sequence[Any]) -> str:
     """Dots where there are so few points that each can be seen."""
     return "." if len(points) < 40 else ""
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from deit_fast.config import UserError
 from deit_fast.record.runs import Run, duration
 from deit_fast.report import contents
 from deit_fast.report.ablation import ablation_table, differences_table
-from deit_fast.report.curves import COMPARISONS, PANELS, comparison_figure, curves_figure
+from deit_fast.report.curves import COMPARISONS, comparison_figure, curves_figure, panels_of
 from deit_fast.report.drawing import Drawing
 from deit_fast.report.figures import prediction_figure, price_figures, time_figure
+from deit_fast.report.html import rendered
 from deit_fast.report.inputs import Inputs, ReportedRun, dataset_of, inference_rows
 from deit_fast.report.published import NUM_VAL_IMAGES, published_figures
 from deit_fast.report.tables import Table, difference, dollars, number, percent, shown
-
-_FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -54,11 +47,15 @@ def chapters(inputs: Inputs, published: Sequence[str]) -> list[Chapter]:
         _chapter("Failed points", contents.failed_table(inputs)),
         _chapter("Accuracy and its price", *prices, inference, of_others, remark=_remark(inputs, published)),
         _chapter("Curves", *curves),
-        _chapter("Where the time went", *times, contents.time_table(inputs), contents.prediction_table(inputs)),
+        _chapter("Where the time went", *times, *_times(inputs)),
         _chapter("Ablation", ablation_table(runs, published)),
         _chapter("Differences in configuration", differences_table(runs)),
     ]
     return [chapter for chapter in found if chapter.drawings or chapter.tables]
+
+
+def _times(inputs: Inputs) -> tuple[Table | None, ...]:
+    return contents.time_table(inputs), contents.loader_table(inputs), contents.prediction_table(inputs)
 
 
 def _chapter(title: str, *parts: Drawing | Table | None, remark: str = "") -> Chapter:
@@ -87,25 +84,14 @@ def page(title: str, inputs: Inputs, chapters: Sequence[Chapter]) -> str:
 
     All text of the inputs is escaped, by the template. Raises UserError for a run.json that lacks entries.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("page.html.jinja").render(
+    return rendered(
+        "page.html.jinja",
         title=title,
-        style=_own("style.css"),
-        script=_own("sort.js"),
         sweeps=inputs.sweeps,
         chapters=chapters,
         benches={path: contents.bench_facts(found) for path, found in inputs.benches.items() if not inference_rows(found)},
         sections=[_section(one) for one in inputs.runs],
     )
-
-
-def _own(name: str) -> dict[str, str]:
-    """A file of ours that the page holds as it is, and the digest by which its policy lets it pass."""
-    content = (_FOLDER / name).read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-    return {"content": Markup(content), "digest": f"'sha256-{digest}'"}
 
 
 def _section(one: ReportedRun) -> dict[str, Any]:
@@ -133,7 +119,7 @@ def _section(one: ReportedRun) -> dict[str, Any]:
         "title": one.label,
         "facts": facts,
         "checkpoint": shown(numbers["checkpoint"]),
-        "drawings": [Drawing("", f"{panel} of {one.name}", curves_figure(run, [panel])) for panel in PANELS],
+        "drawings": [Drawing("", f"{panel} of {one.name}", curves_figure(run, [panel])) for panel in panels_of(run)],
         "origin": origin,
         "config": run.config,
     }

@@ -90,6 +90,11 @@ def percent(value: float) -> str:
     return f"{value:.2f} %"
 
 
+def share(value: float) -> str:
+    """A share, 0 to 1, in percent."""
+    return f"{100 * value:.1f} %"
+
+
 def difference(value: float) -> str:
     """A relative difference in percent, with its sign: 0.1 is +10 %."""
     return f"{100 * value:+.1f} %"

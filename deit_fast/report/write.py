@@ -7,9 +7,9 @@ from typing import Any
 
 from deit_fast.config import ReportConfig, UserError
 from deit_fast.record.picture import png
-from deit_fast.record.run import write_bytes
 from deit_fast.report.contents import csv_rows
 from deit_fast.report.curves import curves_figure
+from deit_fast.report.html import write_file
 from deit_fast.report.inputs import read_inputs
 from deit_fast.report.page import chapters, file_name, page
 from deit_fast.report.published import published_figures
@@ -51,7 +51,7 @@ def write_report(config: ReportConfig) -> dict[str, Any]:
     if config.csv:
         contents[Path(config.csv)] = as_csv(csv_rows(inputs)).encode()
     for path, content in contents.items():
-        _write(path, content)
+        write_file(path, content)
     print(f"report of {about}: {html}")
     return {"html": str(html), "runs": [one.numbers for one in inputs.runs]}
 
@@ -72,11 +72,3 @@ def _check_outputs(config: ReportConfig, html: Path) -> None:
             raise UserError(f"{what}: is {other} too; want another file")
     if config.images and Path(config.images).exists() and not Path(config.images).is_dir():
         raise UserError(f"report.images={config.images}: is a file; want a folder")
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); want a folder that you may write to") from None

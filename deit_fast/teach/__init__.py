@@ -23,6 +23,7 @@ from deit_fast.teach.answers import Answering, Teachers, create_teachers
 from deit_fast.train import schedule
 from deit_fast.train.dist import World, joined_world, world_size_of_environment
 from deit_fast.train.learner import check_compiler
+from deit_fast.train.low_frequencies import cropped
 from deit_fast.train.step import check_dtype, on_device, resolve_amp
 from deit_fast.train.stop import Stop
 from deit_fast.train.stored_labels import belongings
@@ -66,11 +67,12 @@ def _check(config: RunConfig) -> None:
     # the rest of a training run's conditions, except on what has no say here
     as_run = config.changed({"distil.kind": "hard", "schedule.warmup_epochs": 0.0, "data.val": config.data.val or "none"})
     check_training(as_run, world_size_of_environment())
-    epochs, start = config.teach.epochs, config.data.start_resolution
-    if start is not None and epochs not in (None, config.train.epochs):
+    epochs = config.teach.epochs
+    if schedule.has_changing_views(config) and epochs not in (None, config.train.epochs):
+        by = "schedule.stages" if config.schedule.stages else f"data.start_resolution={config.data.start_resolution}"
         raise UserError(
-            f"teach.epochs={epochs}: with data.start_resolution={start} the views of an epoch are those of its resolution, and "
-            f"serve no other; want all train.epochs={config.train.epochs}, or auto"
+            f"teach.epochs={epochs}: with {by} the views of an epoch are those of its place in the run, and serve no other; "
+            f"want all train.epochs={config.train.epochs}, or auto"
         )
     if config.teach.of == "views" and config.data.on_error == "replace":
         raise UserError(
@@ -81,7 +83,10 @@ def _check(config: RunConfig) -> None:
 
 def shown_to_teacher(config: RunConfig) -> RunConfig:
     """The configuration whose loader shows what the teacher is to see, by teach.of."""
-    return config if config.teach.of == "mixed" else config.changed({"augment.mix_probability": 0.0})
+    if config.teach.of == "mixed":
+        return config
+    unmixed = {"augment.mix_probability": 0.0}
+    return config.changed({**unmixed, "schedule.stages": tuple(stage | unmixed for stage in config.schedule.stages)})
 
 
 def teaching_rate(config: RunConfig, world: World) -> float:
@@ -151,10 +156,12 @@ class Teaching:
 
     def _teach_epoch(self, epoch: int, blocks: list[int], progress: Progress, stop: Stop) -> str | None:
         config, world = self._config, self._world
-        side = schedule.resolution_of_epoch(config.data, epoch=epoch, epochs=config.train.epochs)
-        self._loader.set_resolution(side)
+        stage = schedule.stage_of_epoch(config, epoch)
+        self._loader.set_resolution(schedule.loaded_resolution(config, stage))
+        self._loader.set_augment(stage.augment)
         self._loader.set_epoch(epoch)
         batches = on_device(self._loader, world.device, channels_last=config.train.channels_last)
+        batches = cropped(batches, stage.resolution)
         with contextlib.closing(batches):
             for first in range(0, len(blocks), world.world_size):
                 own = blocks[first + world.rank : first + world.rank + 1]

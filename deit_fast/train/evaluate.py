@@ -131,7 +131,7 @@ def evaluate_checkpoint(config: RunConfig) -> dict[str, Any]:
         data = dataclasses.replace(data, decode=eval_place(data, world.device))
         loader = eval_loader(data, augment, rank=world.rank, world_size=world.world_size, device=world.device)
         try:
-            labels, remarks = _labels_of(trained, loader.beton, config.eval.checkpoint)
+            labels, remarks = labels_of(trained, loader.beton, config.eval.checkpoint)
             model, changes = trained.create(resolution)
             remarks += changes
             model = model.to(world.device).eval()
@@ -175,7 +175,7 @@ def _try_attention(config: RunConfig, model: nn.Module, resolution: int, device:
         try_attention(config.train.attention, model, images, option=f"checkpoint {config.eval.checkpoint}")
 
 
-def _labels_of(trained: Trained, val: BetonSet, path: str) -> tuple[NDArray[np.int64] | None, list[str]]:
+def labels_of(trained: Trained, val: BetonSet, path: str) -> tuple[NDArray[np.int64] | None, list[str]]:
     """The weights' label for each label of a beton, if they differ, and lines about them.
 
     Raises UserError if a beton's classes are not among those that the weights were trained on."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import UserError, warnings_of
+from deit_fast.data.load.activity import NOTHING, Activity
 from deit_fast.model.create import lacks_of, num_parameters
 from deit_fast.output import dropped_output, reason_of
 from deit_fast.record.progress import Progress
@@ -194,6 +195,8 @@ class Tally:
         self._trainer, self._journal = trainer, journal
         self.sums: dict[str, float] = dict.fromkeys(_SUMS, 0.0)
         self._logged: Mapping[str, float] = {}  # seconds by kind, in the epoch events of this session
+        self._loaded = NOTHING  # what the loader has done, in the same
+        self.loader = NOTHING  # what it did in the last epoch that was logged
 
     @property
     def loss(self) -> float:
@@ -229,7 +232,9 @@ class Tally:
     def log_epoch(self, epoch: int, seconds: Mapping[str, float]) -> None:
         """Logs an epoch after all its steps were read. seconds: of this session so far, by kind."""
         trainer = self._trainer
-        images = trainer.images_per_epoch
+        images, stage = trainer.images_per_epoch, trainer.stage(epoch)
+        loaded = trainer.train_loader.activity
+        self.loader, self._loaded = loaded.since(self._loaded), loaded
         self._journal.event(
             "epoch",
             epoch=epoch,
@@ -237,13 +242,16 @@ class Tally:
             loss=self.loss,
             top1=100 * self.sums["correct_sum"] / images,
             lr=trainer.lr(epoch, trainer.steps_per_epoch - 1),
-            resolution=trainer.resolution(epoch),
+            resolution=stage.resolution,
+            **({"stage": stage.number} if trainer.config.schedule.stages else {}),
             images=images,
             images_replaced=trainer.train_loader.num_replaced,  # in all epochs of this session
             images_refused=trainer.train_loader.num_refused,  # by the device's decoder, likewise
             wall_seconds=self.sums["wall_seconds"],
             images_per_second=self.images_per_second,
             seconds={kind: value - self._logged.get(kind, 0.0) for kind, value in seconds.items()},
+            queue={"filled": self.loader.filled_share, "empty": self.loader.empty_share},  # of rank 0's loader
+            loader_seconds=dict(self.loader.seconds),
         )
         self._logged = seconds
 
@@ -261,3 +269,12 @@ class Tally:
             f"{rank}, samples {few}; {self._journal.last_good()}; try a smaller optim.lr, more schedule.warmup_epochs, "
             "model.attention_dtype=float32, or train.amp=off"
         )
+
+
+def loader_line(loader: Activity) -> str:
+    """How full the loader's queue was in an epoch, and which stage of its thread was the slowest, in words."""
+    stage, share = loader.slowest
+    return (
+        f"queue {100 * loader.filled_share:.0f} % full, empty at {100 * loader.empty_share:.0f} % of steps, loader mostly "
+        f"{stage} ({100 * share:.0f} %)"
+    )

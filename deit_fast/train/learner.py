@@ -53,6 +53,7 @@ class Learner:
         self.num_classes, self.steps_per_epoch = num_classes, steps_per_epoch
         self.global_batch_size = config.data.batch_size * world.world_size
         self.peak_lr = schedule.peak_lr(config.optim, self.global_batch_size)
+        self._clock = schedule.compute_clock(config)
         check_dtype(config.data.dtype, resolve_amp(config.train.amp, world.device))
         check_compiler(config.train.compile, world.device)
 
@@ -76,7 +77,7 @@ class Learner:
             config.model,
             num_classes=self.num_classes,
             resolution=config.data.resolution,
-            has_other_sides=config.data.start_resolution is not None,
+            has_other_sides=schedule.has_changing_views(config),
         )
         if config.model.weights and starts_anew:
             content = load_any(config.model.weights)
@@ -109,8 +110,7 @@ class Learner:
     def _try_out(self) -> None:
         """Raises UserError if model or teacher cannot process the images of the run."""
         data, train, device = self.config.data, self.config.train, self.world.device
-        epochs = range(train.epochs)
-        sides = {schedule.resolution_of_epoch(data, epoch=epoch, epochs=train.epochs) for epoch in epochs}
+        sides = {stage.resolution for stage in schedule.stages_of(self.config)}
         name, all_sides = f"model.name={self.config.model.name}", {*sides, eval_resolution(data), data.resolution}
         _check_resolutions(self.model, name, all_sides, device)
         if self.teacher is not None:
@@ -148,6 +148,7 @@ class Learner:
             epoch=epoch,
             step=step,
             steps_per_epoch=self.steps_per_epoch,
+            clock=self._clock,
         )
 
     def leaves_out_patches(self, epoch: int) -> bool:
@@ -194,7 +195,8 @@ def _check_resolutions(model: nn.Module, option: str, sides: Iterable[int], devi
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"{option}: the run has images of {', '.join(map(str, sides))} pixels, and the model does not take {side} "
-                f"({_first_line(error)}); want data.start_resolution=off and data.eval_resolution=auto, or another model"
+                f"({_first_line(error)}); want one resolution for all epochs (data.start_resolution, schedule.stages) and "
+                "data.eval_resolution=auto, or another model"
             ) from error
     model.train(was_training)
 

@@ -14,7 +14,7 @@ from deit_fast.output import droppable_output
 from deit_fast.record.clock import Clock
 from deit_fast.train import run_folder
 from deit_fast.train.dist import joined_world, world_size_of_environment
-from deit_fast.train.journal import Journal, Tally
+from deit_fast.train.journal import Journal, Tally, loader_line
 from deit_fast.train.planning import Planning
 from deit_fast.train.stop import BUDGET, Stop
 from deit_fast.train.trainer import Trainer
@@ -156,7 +156,7 @@ class Run:
         is_compiled = self._config.train.compile != "off"
         # the first batch of a process includes compilation, and so does, where it is asked for, a step at a new resolution
         clock.switch("data_wait" if self._shapes else "compile")
-        shape = trainer.resolution(epoch), trainer.leaves_out_patches(epoch)
+        shape = trainer.stage(epoch).resolution, trainer.leaves_out_patches(epoch)
         for batch in trainer.batches(epoch, first_step) if first_step < trainer.steps_per_epoch else ():
             clock.switch("compile" if is_compiled and shape not in self._shapes else "compute")
             self._shapes.add(shape)
@@ -211,6 +211,7 @@ class Run:
             loss=self._tally.loss,
             images_per_second=self._tally.images_per_second,
             top1={weights: result["top1"] for weights, result in results.items()},
+            remarks=[loader_line(self._tally.loader)] if self._tally.loader.num_batches else [],
         )
         kept_name = run_folder.kept_name(epoch + 1, train.keep_every)
         is_due = self._is_last_epoch or is_best or bool(kept_name) or (epoch + 1) % train.checkpoint_every == 0

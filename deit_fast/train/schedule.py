@@ -1,10 +1,23 @@
-"""Learning rate, resolution and patches at each position in training, as pure functions."""
+"""Learning rate, resolution, augmentation and patches at each position in training, as pure functions."""
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from deit_fast.config import DataConfig, ModelConfig, OptimConfig, ScheduleConfig
+from deit_fast.config import (
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    ScheduleConfig,
+    config_of_stage,
+    stage_ends,
+)
 
 RESOLUTION_STEP = 32  # a rising resolution moves in steps of so many pixels
 
@@ -19,7 +32,8 @@ def peak_lr(optim: OptimConfig, global_batch_size: int) -> float:
 def lr_at(schedule: ScheduleConfig, *, peak: float, epochs: int, time: float) -> float:
     """Learning rate `time` epochs into training, 0 to epochs: linear warm-up, then the decay by schedule.kind.
 
-    cosine: spans all epochs and is entered where the warm-up ends, as timm's CosineLRScheduler does without `warmup_prefix`.
+    cosine: spans all epochs and is entered where the warm-up ends, as timm's CosineLRScheduler does without `warmup_prefix`;
+    with cosine_from=warmup it spans the epochs after the warm-up, and starts at the peak.
     linear: falls from the end of the warm-up to min_lr. With update=step this is ffcv-imagenet's interpolation for each
     iteration, which starts at 1e-4 of the peak. step: falls by decay_rate every decay_epochs, counted from the start of
     training, to no lower limit, as timm's create_scheduler_v2 sets its StepLRScheduler up.
@@ -27,15 +41,26 @@ def lr_at(schedule: ScheduleConfig, *, peak: float, epochs: int, time: float) ->
     if time < schedule.warmup_epochs:
         return schedule.warmup_lr + time * (peak - schedule.warmup_lr) / schedule.warmup_epochs
     if schedule.kind == "cosine":
-        return schedule.min_lr + 0.5 * (peak - schedule.min_lr) * (1.0 + math.cos(math.pi * time / epochs))
+        begin = schedule.warmup_epochs if schedule.cosine_from == "warmup" else 0
+        share = (time - begin) / (epochs - begin)
+        return schedule.min_lr + 0.5 * (peak - schedule.min_lr) * (1.0 + math.cos(math.pi * share))
     if schedule.kind == "step":
         return peak * schedule.decay_rate ** (time // schedule.decay_epochs)
     fallen = (time - schedule.warmup_epochs) / (epochs - schedule.warmup_epochs)
     return peak + (schedule.min_lr - peak) * fallen
 
 
-def lr_of_step(schedule: ScheduleConfig, *, peak: float, epochs: int, epoch: int, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of step `step` (from 0) of epoch `epoch` (from 0).
+def lr_of_step(
+    schedule: ScheduleConfig,
+    *,
+    peak: float,
+    epochs: int,
+    epoch: int,
+    step: int,
+    steps_per_epoch: int,
+    clock: Callable[[float], float] = float,
+) -> float:
+    """Learning rate of step `step` (from 0) of epoch `epoch` (from 0). clock: of `compute_clock`, where there are stages.
 
     DeiT's code sets the rate at the end of an epoch to the value for that epoch's number, so that the first two epochs both
     run at the start of the warm-up and every later one at the rate of the one before.
@@ -46,7 +71,64 @@ def lr_of_step(schedule: ScheduleConfig, *, peak: float, epochs: int, epoch: int
         time = float(epoch)
     else:
         time = float(max(epoch - 1, 0))
-    return lr_at(schedule, peak=peak, epochs=epochs, time=time)
+    return lr_at(schedule, peak=peak, epochs=epochs, time=clock(time))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs that share the side of a training view in pixels, and its augmentation. number: from 0."""
+
+    number: int
+    resolution: int
+    augment: AugmentConfig
+
+
+def stage_of_epoch(config: RunConfig, epoch: int) -> Stage:
+    """The stage of an epoch (from 0): of schedule.stages; without them, of the resolution ramp, if there is one."""
+    if config.schedule.stages:
+        return _stage(config, bisect.bisect_right(stage_ends(config), epoch))
+    return Stage(0, resolution_of_epoch(config.data, epoch=epoch, epochs=config.train.epochs), config.augment)
+
+
+def stages_of(config: RunConfig) -> list[Stage]:
+    """The stage of each epoch."""
+    if not config.schedule.stages:
+        return [stage_of_epoch(config, epoch) for epoch in range(config.train.epochs)]
+    ends = stage_ends(config)
+    lengths = (end - begin for begin, end in zip([0, *ends], ends, strict=False))
+    return [stage for number, length in enumerate(lengths) for stage in [_stage(config, number)] * length]
+
+
+def _stage(config: RunConfig, number: int) -> Stage:
+    own = config_of_stage(config, config.schedule.stages[number])
+    return Stage(number, own.data.resolution, own.augment)
+
+
+def has_changing_views(config: RunConfig) -> bool:
+    """Whether the resolution or the augmentation of a run changes with the epoch."""
+    return bool(config.schedule.stages) or config.data.start_resolution is not None
+
+
+def compute_clock(config: RunConfig) -> Callable[[float], float]:
+    """A function from the epochs that are done to what they would be if all of the run's epochs took the same compute.
+
+    Compute is counted as views times pixels. Without stages, an epoch is an epoch.
+    """
+    if not config.schedule.stages:
+        return float
+    costs = [stage.resolution**2 for stage in stages_of(config)]
+    done = [0, *itertools.accumulate(costs)]
+
+    def clock(time: float) -> float:
+        epoch = min(int(time), len(costs) - 1)
+        return len(costs) * (done[epoch] + (time - epoch) * costs[epoch]) / done[-1]
+
+    return clock
+
+
+def loaded_resolution(config: RunConfig, stage: Stage) -> int:
+    """Side in pixels at which the loader makes the views of a stage, by data.shrink."""
+    return config.data.resolution if config.data.shrink == "frequency" else stage.resolution
 
 
 def resolution_of_epoch(data: DataConfig, *, epoch: int, epochs: int) -> int:

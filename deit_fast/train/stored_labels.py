@@ -15,6 +15,7 @@ from deit_fast.data.load.loader import Batch
 from deit_fast.kernels import mix, rng
 from deit_fast.labels.file import LabelsFile
 from deit_fast.train.dist import World
+from deit_fast.train.schedule import has_changing_views, loaded_resolution, stage_of_epoch
 from deit_fast.train.step import Labels
 from deit_fast.train.teacher import digest_of_teacher
 
@@ -37,17 +38,25 @@ def belongings(config: RunConfig, train_set: Mapping[str, str], of: str) -> dict
         if key.startswith(("data.", "augment.")) and key not in _NOT_SEEN
     }
     data, augment = config.data, config.augment
+    mixing = _MIXING if of == "views" else ()
+    changing = has_changing_views(config)
     unused = [
-        *(_MIXING if of == "views" else ()),
+        *mixing,
         *(("data.ramp",) if data.start_resolution is None else ()),
+        *(("data.shrink",) if data.shrink == "resample" or not changing else ()),
         *(("data.window_gb",) if data.order == "random" else ()),
         *(("data.eval_crop_ratio",) if augment.crop != "centre" else ()),
     ]
     for key in unused:
         options.pop(key, None)
     options["data.seed"] = config.view_seed
-    if data.start_resolution is not None:
-        options["train.epochs"] = config.train.epochs  # by which the resolution grows
+    if changing:
+        options["train.epochs"] = config.train.epochs  # by which views change
+    if config.schedule.stages:
+        options["schedule.stages"] = [
+            {key: item for key, item in _as_read(stage).items() if key not in (*mixing, *_NOT_SEEN)}
+            for stage in config.schedule.stages
+        ]
     if of == "mixed":
         options["data.batch_size"] = data.batch_size
     return {**_as_read(options), **{f"data.train: {what}": digest for what, digest in train_set.items()}}
@@ -79,17 +88,17 @@ class StoredLabels:
                     f"{where}: belongs to {_words(name, theirs.get(name))}, this run has {_words(name, ours.get(name))}; want "
                     "the same, or labels of this run by deit-fast teach"
                 )
-        if config.data.start_resolution is not None and header.num_epochs != config.train.epochs:
+        if has_changing_views(config) and header.num_epochs != config.train.epochs:
+            by = "schedule.stages" if config.schedule.stages else "data.start_resolution"
             raise UserError(
-                f"{where}: has {header.num_epochs} of {config.train.epochs} epochs, and with data.start_resolution none can be "
-                "shown again; want labels of all"
+                f"{where}: has {header.num_epochs} of {config.train.epochs} epochs, and with {by} none can be shown again; "
+                "want labels of all"
             )
         if config.distil.kind == "soft" and header.top == 1:
             raise UserError(
                 f"{where}: holds no probabilities, which distil.kind=soft needs; want hard, or labels with teach.top=5"
             )
         self._check_teacher(where)
-        self._mixing = mixing_of(config.augment)
 
     def _check_teacher(self, where: str) -> None:
         distil, teachers = self._config.distil, self._header.teachers
@@ -137,8 +146,9 @@ class StoredLabels:
     def _mixed(self, shares: torch.Tensor, batch: Batch, epoch: int) -> torch.Tensor:
         """Shares (B, C) of the views, mixed as their images are: the loader's mixing is a function of seed and view ids."""
         ids: NDArray[np.uint64] = rng.pack_view_ids(epoch, batch.samples.numpy(), batch.views.numpy())
-        height, width = batch.images.shape[-2:]
-        mixed = mix.mix_of(np.uint64(self._config.view_seed), ids, self._mixing, height, width)
+        stage = stage_of_epoch(self._config, epoch)
+        side = loaded_resolution(self._config, stage)
+        mixed = mix.mix_of(np.uint64(self._config.view_seed), ids, mixing_of(stage.augment), side, side)
         lam = torch.from_numpy(mixed.lam.astype(np.float32))[:, None]
         return lam * shares + (1 - lam) * shares[torch.from_numpy(mixed.partner)]
 

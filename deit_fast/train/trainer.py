@@ -24,6 +24,7 @@ from deit_fast.train.dist import World
 from deit_fast.train.evaluate import Decision, evaluate
 from deit_fast.train.inputs import fixed_inputs
 from deit_fast.train.learner import Learner
+from deit_fast.train.low_frequencies import cropped
 from deit_fast.train.optim import load_optimizer
 from deit_fast.train.step import autocast, memory_format, on_device
 from deit_fast.train.stored_labels import StoredLabels
@@ -101,20 +102,22 @@ class Trainer(Learner):
         """Number of weights that an evaluation evaluates: the model's, and their average if there is one."""
         return len(self._modules)
 
-    def resolution(self, epoch: int) -> int:
-        """Side of a training view in pixels in an epoch."""
-        return schedule.resolution_of_epoch(self.config.data, epoch=epoch, epochs=self.config.train.epochs)
+    def stage(self, epoch: int) -> schedule.Stage:
+        """The stage of an epoch: the resolution and the augmentation of its views."""
+        return schedule.stage_of_epoch(self.config, epoch)
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from a step on, at its resolution, on the device; each valid until the next but one."""
-        return self.batches_at(self.resolution(epoch), epoch, first_step)
+        """The batches of an epoch from a step on, in its stage, on the device; each valid until the next but one."""
+        return self.batches_in(self.stage(epoch), epoch, first_step)
 
-    def batches_at(self, resolution: int, epoch: int, first_step: int = 0) -> Generator[Batch, None, None]:
-        """The batches of an epoch at a resolution."""
-        self.train_loader.set_resolution(resolution)
+    def batches_in(self, stage: schedule.Stage, epoch: int, first_step: int = 0) -> Generator[Batch, None, None]:
+        """The batches of an epoch in a stage."""
+        self.train_loader.set_resolution(schedule.loaded_resolution(self.config, stage))
+        self.train_loader.set_augment(stage.augment)
         self.train_loader.set_epoch(self._shown_epoch(epoch), first_step)
         channels_last = self.config.train.channels_last
-        return on_device(self.train_loader, self.world.device, channels_last=channels_last, inputs=self._inputs)
+        batches = on_device(self.train_loader, self.world.device, channels_last=channels_last, inputs=self._inputs)
+        return cropped(batches, stage.resolution)
 
     def samples_of_step(self, epoch: int, step: int) -> list[int]:
         """The samples of this rank's batch at a step."""

@@ -51,7 +51,7 @@ def test_the_whole_schedule_is_scaled() -> None:
         rates = []
         for one in (config, short):
             step = round(share * 3000 * one.train.epochs)
-            at = {"epochs": one.train.epochs, "epoch": 0, "step": step, "steps_per_epoch": 3000}
+            at: dict[str, Any] = {"epochs": one.train.epochs, "epoch": 0, "step": step, "steps_per_epoch": 3000}
             rates.append(lr_of_step(one.schedule, peak=1.0, **at))
         assert rates[0] == pytest.approx(rates[1])
 

@@ -21,7 +21,7 @@ from deit_fast.plan.scale import BUS_BYTES_PER_SECOND, scaled
 from deit_fast.plan.table import clock_time, table
 from deit_fast.record.clock import KINDS
 from tests.plan.made_up import probes
-from tests.tiny_runs import with_options
+from tests.tiny_runs import TINY, with_options
 
 MakeRun = Callable[..., RunConfig]
 
@@ -56,6 +56,19 @@ def test_a_plan_is_printed_drawn_and_found_by_its_run(
     (entry,) = entries
     assert ledger.planned(entries, ledger.key_of(config, 1), result["machine"]) is not None
     assert entry["epochs"] == 2
+
+
+@pytest.mark.slow
+def test_each_stage_has_its_price(tiny_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    stages: tuple[dict[str, Any], ...] = ({"data.resolution": 16}, {"data.resolution": 16, "augment.erase": 0.0}, {})
+    options = {"schedule.stages": stages, "model.options": {**TINY, "dynamic_img_size": True}, "train.epochs": 18}
+    result = plan(tiny_run(**options, **{"plan.seconds": 1.0, "data.subset": 640}))
+    assert [(stage["epochs"], stage["resolution"]) for stage in result["stages"]] == [(8, 16), (8, 16), (2, 32)]
+    seconds = result["prediction"]["seconds"]
+    assert sum(stage["seconds"] for stage in result["stages"]) == pytest.approx(seconds["compute"] + seconds["data_wait"])
+    assert result["stages"][0]["seconds"] == result["stages"][1]["seconds"]
+    assert set(result["probes"]["steps"]) == {16, 32}
+    assert "8 epochs at 16 pixels" in capsys.readouterr().out
 
 
 @pytest.mark.slow

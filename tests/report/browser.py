@@ -118,3 +118,12 @@ def browser(folder: Path) -> Iterator[Browser]:
         process.wait(20)
         os.close(to_write)
         os.close(from_read)
+
+
+def opened(page: Browser, path: Path, width: int) -> None:
+    """Shows the page with all that can be folded open, and holds what is true of every page."""
+    page.open(path, width)
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.evaluate("document.images.length") > 10

@@ -65,7 +65,8 @@ def write_epoch(log: EventLog, epoch: int, *, top1: float, ema_top1: float, num_
     seconds = {"compute": 20.0, "data_wait": 0.5}
     log.write(
         "epoch", epoch=epoch, steps=2, loss=1.5, lr=1e-3, resolution=32, images=256, wall_seconds=20.5,
-        images_per_second=1000.0 + epoch, seconds=seconds,
+        images_per_second=1000.0 + epoch, seconds=seconds, queue={"filled": 0.25 * epoch, "empty": 0.5},
+        loader_seconds={"files": 0.0, "device": 0.0, "decode": 3.0, "augment": 1.0, "finish": 0.5, "queue": 15.5},
     )  # fmt: skip
     log.write("eval", epoch=epoch, weights="model", top1=top1, top5=99.0, loss=0.5, num_images=num_images)
     log.write("eval", epoch=epoch, weights="ema", top1=ema_top1, top5=99.5, loss=0.4, num_images=num_images)

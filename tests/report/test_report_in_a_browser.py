@@ -6,21 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.browser import Browser, browser
+from tests.report.browser import browser, opened
 from tests.report.made_up_runs import bench_eval, make_run, report
 
 TOP1 = "[...document.querySelector('tbody').rows].map(row => row.cells[2].textContent).join()"
 SORTED_BY = "[...document.querySelector('thead').rows[0].cells].map(head => head.ariaSort).join()"
 HEAD = "thead th:nth-child(3) button"
-
-
-def opened(page: Browser, path: Path, width: int) -> None:
-    """Shows the page with all that can be folded open, and holds what is true of every page."""
-    page.open(path, width)
-    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-    assert page.evaluate("document.images.length") > 10
 
 
 @pytest.mark.slow

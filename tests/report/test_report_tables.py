@@ -11,7 +11,7 @@ from PIL import Image
 from deit_fast.config import RunConfig
 from deit_fast.record.run import open_run
 from deit_fast.report.ablation import ablation_table, differences_table, ingredients
-from deit_fast.report.contents import prediction_table, runs_table
+from deit_fast.report.contents import loader_table, prediction_table, runs_table
 from deit_fast.report.figures import pareto_front
 from deit_fast.report.inputs import Inputs, read_inputs
 from deit_fast.report.published import published_ablation, published_figures
@@ -42,6 +42,15 @@ def runs_of(tmp_path: Path) -> Inputs:
         make_run(tmp_path / "=a|<b>", top1=60, options={"optim.name": "sgd", "model.options": "depth=2"}),
     ]
     return read_inputs([str(folder) for folder in folders])
+
+
+def test_loader_table_has_means_of_shares_and_sums_of_seconds(tmp_path: Path) -> None:
+    inputs = runs_of(tmp_path)
+    table = loader_table(inputs)
+    assert table is not None
+    assert table.columns == ("#", "Run", "Queue full", "Queue empty", "files", "device", "decode", "augment", "finish", "queue")
+    assert texts(table)[0] == ["1", "default", "37.5 %", "50.0 %", "0.0 s", "0.0 s", "12.0 s", "4.0 s", "2.0 s", "1 min 02 s"]
+    assert inputs.runs[0].numbers["loader_seconds"]["queue"] == 62.0
 
 
 def test_ablation_shows_the_ingredients_that_differ(tmp_path: Path) -> None:
@@ -123,7 +132,7 @@ def test_page_of_several_runs_of_any_state_and_its_files(tmp_path: Path) -> None
         "Training loss of all runs", "Learning rate of all runs", "Top-1 / %, raw weights of all runs",
         "Top-1 / %, EMA weights of all runs", "Where the time went", "Predicted and actual time",
     ]  # fmt: skip
-    assert len(page.values("img", "alt")) == 10 + 5 * 4
+    assert len(page.values("img", "alt")) == 10 + 3 * 6 + 2 * 4  # two runs have no epoch, so nothing of their loader
     rows = list(csv.DictReader((tmp_path / "t.csv").open()))
     assert [row["name"] for row in rows] == ["default", "none", "'=a|<b>", "diverged", "begun"]
     assert [float(row["top1"] or 0) for row in rows] == [94.0, 84.0, 64.0, 0, 0]

@@ -11,6 +11,7 @@ import timm
 import torch
 
 from deit_fast.config import RunConfig, UserError
+from deit_fast.data.load.activity import STAGES
 from deit_fast.plan.training import train
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import read_events
@@ -46,6 +47,9 @@ def test_a_run_leaves_its_whole_record(finished_run: Finished) -> None:
     assert all(event["num_images"] == 359 for event in evaluations)
     assert set(summary["seconds"]) == set(KINDS)
     assert sum(summary["seconds"].values()) == pytest.approx(summary["wall_seconds"])
+    for event in events_of(_folder(config), "epoch"):
+        assert list(event["loader_seconds"]) == list(STAGES)
+        assert all(0 <= event["queue"][name] <= 1 for name in ("filled", "empty"))
     assert summary["best_top1"] == max(event["top1"] for event in evaluations)
     steps = [event for event in events if event["event"] == "step"]
     assert [event["step"] for event in steps] == [4, 9, 14, 19, 21, 26, 31, 36, 41, 43]

@@ -23,7 +23,10 @@ from tests.train.sessions import Session, free_port
 
 SLOW = pytest.mark.slow
 
-_MODEL = "--model.name=deit_tiny_patch16_224", "--model.options=patch_size=8,embed_dim=24,depth=2,num_heads=2"
+_MODEL = (
+    "--model.name=deit_tiny_patch16_224",
+    "--model.options=patch_size=8,embed_dim=24,depth=2,num_heads=2,dynamic_img_size=true",
+)
 
 
 def _arguments(digits: Path, folder: Path, *changes: str) -> list[str]:
@@ -129,11 +132,15 @@ def test_a_notice_to_one_of_two_ranks_ends_both_in_a_checkpoint(digits: Path, tm
     assert before <= place <= before + 50  # steps take milliseconds here, and the signal its way
 
 
+STAGES = ("--schedule.stages=[{epochs: 1, data.resolution: 16, augment.erase: 0}, {epochs: 1}]", "--data.shrink=frequency")
+
+
 @SLOW
-def test_two_ranks_are_one_with_the_doubled_batch(digits: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stages", [(), STAGES], ids=["plain", "stages"])
+def test_two_ranks_are_one_with_the_doubled_batch(digits: Path, tmp_path: Path, stages: tuple[str, ...]) -> None:
     """The same losses, and, going on with the other number of ranks, the same again."""
     options = (
-        "--train.epochs=2", "--augment.mixup=off", "--augment.cutmix=off", "--model.drop_path=0",
+        *stages, "--train.epochs=2", "--augment.mixup=off", "--augment.cutmix=off", "--model.drop_path=0",
         "--train.checkpoint_steps=10", "--train.keep_last=3",
     )  # fmt: skip
     one = Session(_arguments(digits, tmp_path / "one", "--data.batch_size=64", *options), tmp_path / "one.txt")

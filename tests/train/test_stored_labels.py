@@ -18,7 +18,7 @@ from deit_fast.train.dist import World
 from deit_fast.train.stored_labels import belongings, tempered
 from deit_fast.train.trainer import Trainer, train_set_digests
 from tests.teach.teachers import STUDENT, taught_by, teacher_weights, without_teacher
-from tests.tiny_runs import MakeRun
+from tests.tiny_runs import TINY, MakeRun
 from tests.train.sessions import Session
 
 SUBSET = 5 * 32 + 9
@@ -125,6 +125,21 @@ def test_answers_before_mixing_are_mixed_as_the_labels_are(config: RunConfig, mo
         answers = trainer._stored.answers(batch, 1, step)
         torch.testing.assert_close(answers, batch.targets, rtol=0, atol=1e-6)
     assert step == SUBSET // size - 1
+    trainer.close()
+
+
+@pytest.mark.parametrize("shrink", ["resample", "frequency"])
+def test_and_as_in_the_stage_of_their_epoch(config: RunConfig, shrink: str) -> None:
+    stages = ({"data.resolution": 16, "augment.mixup": None}, {"augment.cutmix": None}, {"augment.mix_mode": "elem"})
+    changes = {
+        "schedule.stages": tuple({"epochs": 1, **stage} for stage in stages), "data.shrink": shrink,
+        "model.options": {**TINY, "dynamic_img_size": True}, "augment.label_smoothing": 0.0,
+    }  # fmt: skip
+    trainer = _trainer(_true_labels(config.changed(changes), "views"))
+    assert trainer._stored is not None
+    for epoch in range(3):
+        for step, batch in enumerate(trainer.batches(epoch)):
+            torch.testing.assert_close(trainer._stored.answers(batch, epoch, step), batch.targets, rtol=0, atol=1e-6)
     trainer.close()
 
 

@@ -110,7 +110,7 @@ def run_apart(
         finally:
             process.kill()
             process.join()
-        if trouble or len(results) == num_before:
+        if len(results) < len(names) and (trouble or len(results) == num_before):
             name = next(name for name in names if name not in results)
             results[name] = {"failed": f"{trouble or 'its process ended'} (exit code {process.exitcode})"}
             report(name, results[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 
@@ -9,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deit_fast.config import DataConfig, RankError, UserError, check_option
+from deit_fast.config import AugmentConfig, DataConfig, RankError, UserError, check_option, check_sections
 from deit_fast.data.fetch.local import Arrivals
+from deit_fast.data.load.activity import Activity, ActivityMeter
 from deit_fast.data.load.batch import Batch, Place
 from deit_fast.data.load.decode import Images
 from deit_fast.data.load.order import EvalOrder, StretchOrder, TrainOrder
@@ -89,6 +91,7 @@ class Loader:
         self._arrivals = arrivals
         self._replacements = Replacements(order, images.beton.num_samples, on_error=recipe.data.on_error, arrivals=arrivals)
         self._num_refused_before = 0  # by views of other resolutions
+        self.meter = ActivityMeter()
         self._resolution = resolution
         self._epoch, self.first_step = 0, 0
         self._views: Views | None = None  # made, with the slots, when a batch is wanted
@@ -109,6 +112,11 @@ class Loader:
         return self._num_refused_before + (self._views.num_refused if self._views is not None else 0)
 
     @property
+    def activity(self) -> Activity:
+        """What the loader has done in all its iterations."""
+        return self.meter.total()
+
+    @property
     def resolution(self) -> int:
         """Side of a view in pixels, from the next iteration on."""
         return self._resolution
@@ -123,15 +131,31 @@ class Loader:
         """The side of a view in pixels from the next iteration on."""
         check_option("data.resolution", resolution)
         if resolution != self._resolution:
-            self.close()
-            self._num_refused_before, self._views = self.num_refused, None
+            self._forget_views()
             self._resolution = resolution
+
+    def set_augment(self, augment: AugmentConfig) -> None:
+        """What happens to a view from the next iteration on, where the loader was made for its augment.device and repeats."""
+        check_sections(augment=augment)
+        now = self._recipe.augment
+        assert (augment.device, augment.repeats) == (now.device, now.repeats)
+        if augment != now:
+            recipe = dataclasses.replace(self._recipe, augment=augment)
+            recipe.cropping(self._resolution)  # raises UserError where there is none
+            self._forget_views()
+            self._recipe = recipe
+
+    def _forget_views(self) -> None:
+        self.close()
+        self._num_refused_before, self._views = self.num_refused, None
 
     def __len__(self) -> int:
         return max(0, self.order.steps_per_epoch - self.first_step)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _remade, (self._remake, self._epoch, self.first_step, self._resolution, self.num_replaced)
+        return _remade, (
+            self._remake, self._epoch, self.first_step, self._resolution, self._recipe.augment, self.num_replaced,
+        )  # fmt: skip
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches(self._new_memory)
@@ -168,6 +192,7 @@ class Loader:
                     self._images, self._recipe, self._resolution, batch_size=self.batch_size, num_workers=self.num_workers,
                     replace=self._replacements.put,
                 )  # fmt: skip
+                self._views.meter = self.meter
                 slots = self._recipe.slots(self._resolution)
                 self._image_slots, self._target_slots = (
                     Slots((self.batch_size, *shape), dtype, self.num_slots, pinned=self.device.type == "cuda")
@@ -212,6 +237,7 @@ class Loader:
         Raises RankError if an image does not decode and data.on_error=fail.
         """
         slot = self.take_slot()
+        self.meter.charge("device")
         made = self.views().make(ids, slot, left)
         if made.ready is not None:
             self.read_until(slot, made.ready)
@@ -223,7 +249,11 @@ class Loader:
         Waits for the device, if that has not told yet. Raises the errors of `make_batch`.
         """
         left = np.zeros(len(made.ids), bool)
-        while made.damaged is not None and (damaged := made.damaged()).any():
+        while made.damaged is not None:
+            damaged = made.damaged()
+            self.meter.charge("device")
+            if not damaged.any():
+                break
             left |= damaged
             made = self.make_batch(made.ids, left)
         return made
@@ -244,10 +274,13 @@ def slots_of(config: DataConfig) -> int:
     return config.batches_ahead + 2
 
 
-def _remade(remake: Callable[[], Loader], epoch: int, first_step: int, resolution: int, num_replaced: int) -> Loader:
+def _remade(
+    remake: Callable[[], Loader], epoch: int, first_step: int, resolution: int, augment: AugmentConfig, num_replaced: int
+) -> Loader:
     """A loader like one that was pickled or copied."""
     loader = remake()
     loader.set_epoch(epoch, first_step)
     loader.set_resolution(resolution)
+    loader.set_augment(augment)
     loader.num_replaced = num_replaced
     return loader

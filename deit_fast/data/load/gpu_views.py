@@ -71,9 +71,11 @@ class GpuViews(HostViews):
             self.plan(work)
             decoded = self.decode_there(work, left)
             self.replace_failures(work)
+            self.meter.charge("decode")
             targets = self.targets(work, self.draw_mix(work), slot.targets)
             targets_there = torch.from_numpy(targets).to(self._device, non_blocking=True)
             images, ready = self.finish(work, decoded)
+            self.meter.charge("finish")
             return Made(images, targets_there, work.ids, ready, decoded.damaged if decoded is not None else None)
 
     def decode_there(self, work: Work, left: NDArray[np.bool_]) -> Decoded | None:

@@ -48,11 +48,13 @@ class Producer:
         waiting: deque[Made] = deque()  # held by no other name here: their slots are to become free
         try:
             numba.set_num_threads(self._loader.num_workers)
+            self._loader.meter.begin()
             try:
                 for number, ids in enumerate(self._batches):
                     if self._read_ahead is not None:
                         self._read_ahead.advance(self._loader.first_step + number)
                     self._loader.wait(ids, self._stop.is_set)
+                    self._loader.meter.charge("files")
                     if self._stop.is_set():
                         return
                     waiting.append(self._loader.make_batch(ids))
@@ -69,6 +71,7 @@ class Producer:
         """Gives the consumer all batches but the last num_kept, once they are judged."""
         while len(waiting) > num_kept and not self._stop.is_set():
             self._put(self._loader.judged(waiting.popleft()))
+            self._loader.meter.charge("queue")
 
     def _put(self, item: Made | BaseException) -> None:
         while not self._stop.is_set():
@@ -91,6 +94,7 @@ class Producer:
 
     def __iter__(self) -> Iterator[Batch]:
         for _ in self._batches:
+            self._loader.meter.count(self._queue.qsize(), self._queue.maxsize)
             yield self._to_batch(self._get())
 
     def _to_batch(self, made: Made) -> Batch:

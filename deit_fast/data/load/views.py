@@ -19,6 +19,7 @@ from deit_fast.augment.cropping import eval_cropping, train_cropping
 from deit_fast.augment.mixing import mixing_of
 from deit_fast.augment.policy import fill_of, policy_of
 from deit_fast.config import AugmentConfig, DataConfig, UserError, eval_crop_ratio, is_mixing
+from deit_fast.data.load.activity import ActivityMeter
 from deit_fast.data.load.decode import Images, ViewDecoder
 from deit_fast.data.load.threading_layer import one_at_a_time
 from deit_fast.kernels import crop, decode, erase, finish, mix, operations, policy, rng
@@ -74,9 +75,10 @@ Replace = Callable[[NDArray[np.uint64], list[tuple[int, str]], int], None]
 
 
 class Views(Protocol):
-    """Makes batches of views, one after another, of up to a number of views at one resolution."""
+    """Makes batches of views, one after another, of up to a number of views at one resolution. meter: charged with seconds."""
 
     resolution: int
+    meter: ActivityMeter
 
     def make(self, ids: NDArray[np.uint64], slot: Slot, left: NDArray[np.bool_] = NO_VIEW) -> Made:
         """Makes the batch of view ids (B,) in the slot. Raises the errors of `Replace`.
@@ -176,6 +178,7 @@ class HostViews:
         self, images: Images, recipe: Recipe, resolution: int, *, batch_size: int, num_workers: int, replace: Replace
     ) -> None:
         self.resolution = resolution
+        self.meter = ActivityMeter()
         self._images = images
         self._replace = replace
         self._seed = np.uint64(recipe.seed or 0)
@@ -269,10 +272,14 @@ class CpuViews(HostViews):
             self.plan(work)
             self.decode(work)
             self.replace_failures(work)
+            self.meter.charge("decode")
             self.augment(work)
+            self.meter.charge("augment")
             mixed = self.draw_mix(work)
             images = self.finish(work, mixed, slot.images)
-            return Made(images, self.targets(work, mixed, slot.targets), work.ids)
+            made = Made(images, self.targets(work, mixed, slot.targets), work.ids)
+            self.meter.charge("finish")
+            return made
 
     def augment(self, work: Work) -> None:
         """Applies policy and colour jitter to each view, in place."""

@@ -53,11 +53,12 @@ def beton(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(path: str | Path) -> Loader:
-    """A training loader with the whole recipe, in the middle of an epoch, at another resolution."""
+    """A training loader with the whole recipe, in the middle of an epoch, at another resolution, with another augmentation."""
     config = DataConfig(train=str(path), batch_size=16, resolution=48, num_workers=2)
     loader = train_loader(config, AugmentConfig(), seed=5, rank=1, world_size=2, device=CPU)
     loader.set_epoch(3, first_step=1)
     loader.set_resolution(SIDE)
+    loader.set_augment(AugmentConfig(auto_augment="3a", erase=0.5))
     return loader
 
 

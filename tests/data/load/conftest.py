@@ -1,0 +1,5 @@
+"""Fixtures of betons."""
+
+from tests.tiny_runs import digits
+
+__all__ = ["digits"]
