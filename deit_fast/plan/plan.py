@@ -150,21 +150,22 @@ def _imported_seconds() -> float:
 
 def predicted(measured: Measured, gpus: int, earlier: Sequence[ledger.Outcome]) -> tuple[RunCounts, Prediction]:
     """Counts of the run on a number of GPUs, and its prediction, corrected by earlier runs of the machine."""
-    config, probes = measured.config, measured.probes
-    if gpus != 1:
-        probes = scaled(config, probes, gpus, measured.num_threads, measured.gradient_bytes)
-    counts = counts_of(config, steps_per_epoch(measured.num_samples, config.data.batch_size, gpus))
+    counts, probes = _on_gpus(measured, gpus)
     seconds, error = predicted_seconds(counts, probes, measured.setup)
     return counts, ledger.corrected(seconds, error, earlier, "plan")
 
 
 def priced_labels(measured: Measured, gpus: int) -> Stored | None:
     """What labels by `deit-fast teach` would take and save on a number of GPUs, before corrections by earlier runs."""
+    return stored_labels(*_on_gpus(measured, gpus), measured.setup)
+
+
+def _on_gpus(measured: Measured, gpus: int) -> tuple[RunCounts, Probes]:
+    """Counts of the run on a number of GPUs, and what would be measured on each of them."""
     config, probes = measured.config, measured.probes
     if gpus != 1:
         probes = scaled(config, probes, gpus, measured.num_threads, measured.gradient_bytes)
-    counts = counts_of(config, steps_per_epoch(measured.num_samples, config.data.batch_size, gpus))
-    return stored_labels(counts, probes, measured.setup)
+    return counts_of(config, steps_per_epoch(measured.num_samples, config.data.batch_size, gpus)), probes
 
 
 def rates(measured: Measured) -> dict[str, float]:

@@ -27,25 +27,26 @@ class Stored:
 def stored_labels(counts: RunCounts, probes: Probes, setup: float) -> Stored | None:
     """Both ways, from the measurements of a run with a teacher; None without one. setup: seconds before the first step.
 
-    Labels take no time of a step that could be measured. A step is then as long as the longer of the loader's batch and of the
-    rest of the step; a step of teaching as long as the longer of the batch and the teacher. At other resolutions than the
-    largest, the teacher's share of a step is taken to be the same.
+    Labels take no time of a step that could be measured. The teacher and the loader's batch take time in proportion to the pixels.
+    A step waits for its batch as long as it did, or, if it computes less, as much longer as the batch takes.
     """
     if probes.teacher is None:
         return None
-    largest = max(probes.steps)
-    share = min(1.0, probes.teacher.mean / probes.steps[largest].compute.mean)
-    without, tail_without = (
-        {side: _without_teacher(steps, probes.loader.mean * side**2 / largest**2, share) for side, steps in of.items()}
-        for of in (probes.steps, probes.tail)
-    )
+    largest, teacher, loader = max(probes.steps), probes.teacher.mean, probes.loader.mean
+
+    def step(side: int, steps: Steps, compute: float) -> Steps:
+        wait = max(steps.wait.mean, loader * side**2 / largest**2 - compute)
+        return dataclasses.replace(steps, compute=_always(compute), wait=_always(wait))
+
+    def without_teacher(of: dict[int, Steps]) -> dict[int, Steps]:
+        return {
+            side: step(side, steps, max(0.0, steps.compute.mean - teacher * side**2 / largest**2)) for side, steps in of.items()
+        }
+
+    without = dataclasses.replace(probes, steps=without_teacher(probes.steps), tail=without_teacher(probes.tail))
     live, _ = predicted_seconds(counts, probes, setup)
-    stored, _ = predicted_seconds(counts, dataclasses.replace(probes, steps=without, tail=tail_without), setup)
-    teaching = {
-        side: Steps(0.0, _always(max(0.0, probes.loader.mean * side**2 / largest**2 - share * steps.compute.mean)),
-                    _always(share * steps.compute.mean))
-        for side, steps in probes.steps.items()
-    }  # fmt: skip
+    stored, _ = predicted_seconds(counts, without, setup)
+    teaching = {side: step(side, steps, teacher * side**2 / largest**2) for side, steps in probes.steps.items()}
     only_steps = dataclasses.replace(
         probes,
         steps=teaching,
@@ -59,12 +60,6 @@ def stored_labels(counts: RunCounts, probes: Probes, setup: float) -> Stored | N
     saved = sum(live.values()) - sum(stored.values())
     pays_from = math.floor(teach / saved) + 1 if saved > 0.01 * sum(live.values()) else None
     return Stored(teach, sum(live.values()), sum(stored.values()), pays_from)
-
-
-def _without_teacher(steps: Steps, loader: float, share: float) -> Steps:
-    compute = steps.compute.mean * (1 - share)
-    # the wait is what the loader takes beyond the rest of a step, but no more than it would be of one that waits alone
-    return dataclasses.replace(steps, compute=_always(compute), wait=_always(max(steps.wait.mean, loader - compute)))
 
 
 def _always(seconds: float) -> Measured:

@@ -128,20 +128,19 @@ class StoredLabels:
         """
         epoch %= self.num_epochs
         count = len(batch.images)
-        first = (step * self._world.world_size + self._world.rank) * count
-        entries = self._file.read(epoch, first, count)
-        classes = torch.from_numpy(entries["classes"].astype(np.int64))
+        entries = self._file.read(epoch, (step * self._world.world_size + self._world.rank) * count, count)
+        classes = self._there(entries["classes"].astype(np.int64))  # the rest is computed on the device
         is_hard = self._config.distil.kind == "hard"
         if is_hard and self._header.of == "mixed":
-            return self._there(classes[:, 0].contiguous())
+            return classes[:, 0].contiguous()
         if is_hard:
-            shares = torch.zeros(count, self._num_classes).scatter_(1, classes[:, :1], 1.0)
+            shares = torch.zeros(count, self._num_classes, device=classes.device).scatter_(1, classes[:, :1], 1.0)
         else:
-            probabilities = torch.from_numpy(entries["probabilities"].astype(np.float32))
+            probabilities = self._there(entries["probabilities"].astype(np.float32))
             shares = tempered(classes, probabilities, self._num_classes, self._config.distil.tau)
         if self._header.of == "views":
             shares = self._mixed(shares, batch, epoch)
-        return self._there(shares if is_hard else shares.log() * self._config.distil.tau)
+        return shares if is_hard else shares.log() * self._config.distil.tau
 
     def _mixed(self, shares: torch.Tensor, batch: Batch, epoch: int) -> torch.Tensor:
         """Shares (B, C) of the views, mixed as their images are: the loader's mixing is a function of seed and view ids."""
@@ -149,11 +148,12 @@ class StoredLabels:
         stage = stage_of_epoch(self._config, epoch)
         side = loaded_resolution(self._config, stage)
         mixed = mix.mix_of(np.uint64(self._config.view_seed), ids, mixing_of(stage.augment), side, side)
-        lam = torch.from_numpy(mixed.lam.astype(np.float32))[:, None]
-        return lam * shares + (1 - lam) * shares[torch.from_numpy(mixed.partner)]
+        lam, partner = self._there(mixed.lam.astype(np.float32)[:, None]), self._there(mixed.partner)
+        return lam * shares + (1 - lam) * shares[partner]
 
-    def _there(self, tensor: torch.Tensor) -> torch.Tensor:
-        device = self._world.device
+    def _there(self, values: NDArray[Any]) -> torch.Tensor:
+        """Values on the run's device, for whose copy nobody waits."""
+        tensor, device = torch.from_numpy(values), self._world.device
         return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 

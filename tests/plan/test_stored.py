@@ -42,6 +42,16 @@ def test_the_loader_bounds_both_ways() -> None:
     assert labels.pays_from == 2
 
 
+def test_the_teacher_is_as_slow_where_the_student_sees_all_patches() -> None:
+    """Of 10 epochs 4 are in the tail of model.patch_dropout, whose steps take 1.5 s, of which the teacher has 0.6 as well."""
+    counts = replace(COUNTS, epochs_at={32: 6}, tail_at={32: 4})
+    labels = stored_labels(counts, replace(_probes(0.6), tail={32: Steps(0.0, always(0.0), always(1.5))}), setup=0.0)
+    assert labels is not None
+    assert labels.live == pytest.approx(6000 + 6000)
+    assert labels.stored == pytest.approx(6000 * 0.4 + 4000 * 0.9)
+    assert labels.teach == pytest.approx(10000 * 0.6)
+
+
 def test_where_the_loader_is_the_limit_labels_do_not_pay() -> None:
     labels = stored_labels(COUNTS, _probes(0.3, loader=1.0), setup=0.0)
     assert labels is not None
