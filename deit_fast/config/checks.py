@@ -119,16 +119,12 @@ def check_training(config: RunConfig, world_size: int) -> None:
         raise UserError(f"schedule.warmup_epochs={warmup_epochs:g}: want fewer than train.epochs={config.train.epochs}")
     _check_stages(config, world_size)
     distil = config.distil
-    if distil.labels and distil.kind not in ("hard", "soft"):
-        raise UserError(
-            f"distil.labels={distil.labels}: distil.kind={distil.kind} uses no teacher; want distil.kind=hard or soft, or "
-            "leave the labels out"
-        )
-    if distil.teacher_weights and distil.kind not in ("hard", "soft"):
-        raise UserError(
-            f"distil.teacher_weights={distil.teacher_weights}: distil.kind={distil.kind} uses no teacher; want "
-            "distil.kind=hard or soft, or leave the teacher out"
-        )
+    for name in ("labels", "teacher_weights"):
+        if getattr(distil, name) and not distil.is_taught:
+            raise UserError(
+                f"distil.{name}={getattr(distil, name)}: distil.kind={distil.kind} uses no teacher; want distil.kind=hard or "
+                f"soft, or distil.{name} left out"
+            )
     if distil.kind == "cosub" and config.train.mode == "eval":
         raise UserError(
             "distil.kind=cosub: train.mode=eval has no stochastic depth, so that both submodels would be the whole model; want "

@@ -116,9 +116,14 @@ class DistilConfig(Options):
     )
 
     @property
+    def is_taught(self) -> bool:
+        """Whether a teacher's answers are learned, its own or those in a file."""
+        return self.kind in ("hard", "soft")
+
+    @property
     def has_teacher(self) -> bool:
         """Whether a teacher is loaded, and not a file of its answers."""
-        return self.kind in ("hard", "soft") and not self.labels
+        return self.is_taught and not self.labels
 
 
 OWN_OPTIMISERS = ("adamw", "sgd", "lamb")

@@ -1,4 +1,4 @@
-"""Efficient stochastic depth of Cosub: each residual branch is computed only for the samples that keep it."""
+"""Efficient stochastic depth, as in Cosub (arXiv 2212.04884): only samples that keep a residual branch compute it."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def use_skipping(model: nn.Module) -> None:
 
     timm computes each branch for the whole batch, and multiplies the result by 0 for the samples that drop it, each by chance.
     Here a fixed number of samples keeps a branch, drawn anew for each: see num_kept. Fixed, because then shapes stay the same
-    for torch.compile and CUDA graphs, and at least 1, so that every parameter has a gradient on every rank (arXiv 2212.04884,
-    section 3.3). In evaluation mode nothing changes.
+    for torch.compile and CUDA graphs, and at least 1, so that every parameter has a gradient on every rank. In evaluation
+    mode nothing changes.
 
     Raises UserError if a block with stochastic depth is of a kind that this does not know.
     """

@@ -27,8 +27,8 @@ class Stored:
 def stored_labels(counts: RunCounts, probes: Probes, setup: float) -> Stored | None:
     """Both ways, from the measurements of a run with a teacher; None without one. setup: seconds before the first step.
 
-    Labels take no time of a step that could be measured. The teacher and the loader's batch take time in proportion to the pixels.
-    A step waits for its batch as long as it did, or, if it computes less, as much longer as the batch takes.
+    Labels take no time of a step that could be measured. The teacher and the loader's batch take time in proportion to
+    pixels. A step waits for its batch as long as it did, or, if it computes less, as much longer as the batch takes.
     """
     if probes.teacher is None:
         return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.data.fetch.local import open_here
@@ -47,8 +49,8 @@ def teach(config: RunConfig) -> dict[str, Any]:
         check_dtype(config.data.dtype, resolve_amp(config.train.amp, world.device))
         check_compiler(config.train.compile, world.device)
         shown, lines = placed(shown_to_teacher(config), world, teaching_rate)
-        if world.is_main:
-            print("".join(f"{line}\n" for line in lines), end="")
+        for line in lines if world.is_main else ():
+            print(line)
         with contextlib.closing(Teaching(shown, world)) as teaching:
             reason = teaching.run(stop)
             result = teaching.result(time.monotonic() - started, reason)
@@ -170,24 +172,25 @@ class Teaching:
                 world.only_on_main(lambda found=found: self._write(epoch, found))  # type: ignore[misc]
                 if (reason := stop.agreed()) is not None:
                     return reason
+        progress.say(f"epoch {epoch + 1}/{self.header.num_epochs}: all {self.header.num_positions:,} views are answered")
         return None
 
-    def _block(self, positions: range, batches: Any, epoch: int, progress: Progress) -> np.ndarray:
+    def _block(self, positions: range, batches: Iterator[Batch], epoch: int, progress: Progress) -> NDArray[np.void]:
         """The answers of `Header.entry` to a block's views, which are the next batches."""
         parts = []
         for _ in range(positions.start, positions.stop, self._config.data.batch_size):
-            batch: Batch = next(batches)
+            batch = next(batches)
             parts.append(self._answering(batch.images))
             self._num_seen += len(batch.images)
             progress.step(epoch)
-        classes, probabilities = (torch.cat(kind).cpu().numpy() for kind in zip(*parts, strict=True))
+        classes, probabilities = (torch.cat(kind).cpu().numpy() for kind in zip(*parts, strict=True))  # waits for the device
         entries = np.empty(len(positions), self.header.entry)
         entries["classes"] = classes
         if self.header.top > 1:
             entries["probabilities"] = probabilities
         return entries
 
-    def _write(self, epoch: int, found: list[tuple[list[int], list[np.ndarray]]]) -> None:
+    def _write(self, epoch: int, found: list[tuple[list[int], list[NDArray[np.void]]]]) -> None:
         assert self._writer is not None
         for blocks, answers in found:
             for block, entries in zip(blocks, answers, strict=True):

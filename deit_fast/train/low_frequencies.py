@@ -19,7 +19,7 @@ def low_frequencies(images: torch.Tensor, side: int) -> torch.Tensor:
     dtype and memory format; the mean of each channel stays.
 
     It is the discrete Fourier transform over both sides, its centred block of side x side, the inverse transform of that, and
-    its real part (arXiv 2211.09703, section 4.1; `freq_crop` of LeapLabTHU/EfficientTrain, whose sides are even). Computed in
+    its real part (arXiv 2211.09703; `freq_crop` of LeapLabTHU/EfficientTrain, whose sides are even). Computed in
     float32, also under autocast. It is linear: cropping mixed images is mixing cropped ones.
     """
     matrix = torch.from_numpy(_matrix(images.shape[-1], side)).to(images.device)

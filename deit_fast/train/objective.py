@@ -38,16 +38,14 @@ class Objective(nn.Module):
         with attention_kernel(self._train.attention):
             if self._distil.kind == "cosub":
                 logits, others = self.model(torch.cat([images, images])).chunk(2)
+                loss = cosub_loss(self._train, self._distil.alpha, logits, others, targets)
             elif answers is not None:
                 logits, token_logits = head_logits(self.model, images)
+                student = logits if token_logits is None else token_logits
+                loss = distillation_loss(self._distil, label_loss(self._train, logits, targets), student, answers)
             else:
                 logits = self.model(images)
-        if self._distil.kind == "cosub":
-            loss = cosub_loss(self._train, self._distil.alpha, logits, others, targets)
-        else:
-            loss = label_loss(self._train, logits, targets)
-        if answers is not None:
-            loss = distillation_loss(self._distil, loss, logits if token_logits is None else token_logits, answers)
+                loss = label_loss(self._train, logits, targets)
         correct = (logits.detach().argmax(1) == targets.argmax(1)).sum(dtype=loss.dtype)
         return loss, torch.stack([loss.detach(), correct])
 
@@ -139,7 +137,7 @@ def cosub_loss(
 
     first and second (B, C): logits of the two submodels for the same images; targets (B, C). What a submodel learns from the
     other are its probabilities for each class, without gradient: sigmoids with train.loss=bce, a softmax with ce. With alpha
-    0.5 each of the four has a quarter (arXiv 2212.04884, section 3.2; DeiT's engine.py, --cosub, whose loss is the binary one).
+    0.5 each of the four has a quarter (arXiv 2212.04884, as DeiT's engine.py, --cosub, has it, whose loss is the binary one).
     """
     labels = label_loss(config, first, targets) + label_loss(config, second, targets)
     each_other = _loss_of_other(config, first, second) + _loss_of_other(config, second, first)
