@@ -18,14 +18,16 @@ import torch
 from numpy.typing import NDArray
 
 from deit_fast.augment.cropping import eval_cropping
+from deit_fast.config import AugmentConfig, DataConfig, eval_augment
 from deit_fast.data.convert.decoder import PixelDecoder
 from deit_fast.data.convert.pixels import BadImage
 from deit_fast.data.convert.transcode import Transcoder
 from deit_fast.data.format.beton_set import BetonSet
 from deit_fast.data.format.files import read_file
-from deit_fast.data.load.decode import ViewDecoder, images_of
+from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.threading_layer import one_at_a_time
-from deit_fast.kernels import crop, decode, erase, finish, mix, resample
+from deit_fast.data.load.views import HostViews, Recipe
+from deit_fast.kernels import crop, erase, finish, mix, resample
 from deit_fast.kernels.round import PRECISIONS
 from deit_fast.predict.inputs import Inputs
 from deit_fast.train.trained import View
@@ -139,15 +141,15 @@ class ViewMaker:
 
     def _of_beton(self, beton: BetonSet) -> Iterator[Callable[[], Viewed]]:
         """As `_of_files`, of a beton's images, whose views are made by the function."""
-        decoder = _BetonDecoder(beton, self._view, self._num_threads)
+        views = _BetonViews(beton, self._view, self._batch_size, self._num_threads)
         for start in range(0, beton.num_samples, self._batch_size):
             samples = range(start, min(start + self._batch_size, beton.num_samples))
-            yield lambda samples=samples: self._finish_beton(decoder, samples)  # type: ignore[misc]
+            yield lambda samples=samples: self._finish_beton(views, samples)  # type: ignore[misc]
 
-    def _finish_beton(self, decoder: _BetonDecoder, samples: range) -> Viewed:
+    def _finish_beton(self, of_beton: _BetonViews, samples: range) -> Viewed:
         views = self._new_views(len(samples))
-        problems = decoder.decode(samples, views)
-        return Viewed([decoder.name(sample) for sample in samples], self._normalised(views, problems), problems)
+        problems = of_beton.decode(samples, views)
+        return Viewed([of_beton.name(sample) for sample in samples], self._normalised(views, problems), problems)
 
     def _new_views(self, count: int) -> NDArray[np.uint8]:
         return np.empty((count, self._view.resolution, self._view.resolution, 3), np.uint8)
@@ -167,15 +169,15 @@ class ViewMaker:
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-class _BetonDecoder:
-    """Decodes the evaluation views of a beton's images as its loader does."""
+class _BetonViews:
+    """The evaluation views of a beton's images, by the steps of its loader that come before the normalisation."""
 
-    def __init__(self, beton: BetonSet, view: View, num_threads: int) -> None:
-        self._beton, self._side = beton, view.resolution
-        self._images = images_of(beton)
-        self._cropping = eval_cropping(view.resolution, view.crop_ratio)
-        kind = resample.FILTERS[view.interpolation]
-        self._decoder = ViewDecoder(self._images, view.resolution, kind, num_workers=num_threads)
+    def __init__(self, beton: BetonSet, view: View, batch_size: int, num_threads: int) -> None:
+        self._beton = beton
+        data, augment = view.shown_by(DataConfig(dtype="uint8"), AugmentConfig())
+        recipe = Recipe(data, eval_augment(augment, "cpu"), beton.num_classes, None)
+        how = {"batch_size": batch_size, "num_workers": num_threads}
+        self._steps = HostViews(images_of(beton), recipe, view.resolution, **how, replace=_replace_none)
 
     def name(self, sample: int) -> str:
         """The sample as results name it."""
@@ -183,13 +185,14 @@ class _BetonDecoder:
 
     def decode(self, samples: range, views: NDArray[np.uint8]) -> dict[int, str]:
         """Fills views (B, side, side, 3); gives why an image does not decode, by its position."""
-        count = len(samples)
-        ids = np.arange(samples.start, samples.stop, dtype=np.uint64)
-        stored = np.empty((count, decode.STORED_LENGTH), np.int64)
-        plans, statuses = np.empty((count, crop.PLAN_LENGTH), np.int64), np.empty(count, np.int32)
-        self._images.locate(ids, stored)
-        heights, widths = stored[:, decode.HEIGHT], stored[:, decode.WIDTH]
-        crop.plan_views(np.uint64(0), ids, self._cropping, heights, widths, self._side, plans)
+        work = self._steps.begin(np.arange(samples.start, samples.stop, dtype=np.uint64))
+        work.views = views
         with one_at_a_time():
-            self._decoder.decode(ids, stored, plans, views, statuses)
-        return dict(self._decoder.failures(ids, stored, statuses))
+            self._steps.locate(work)
+            self._steps.plan(work)
+            self._steps.decode(work)
+        return dict(self._steps.failures(work))
+
+
+def _replace_none(ids: NDArray[np.uint64], failures: list[tuple[int, str]], num_tries: int) -> None:
+    raise AssertionError("predict names images that do not decode, and asks for no others")

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from deit_fast import __main__ as command_line
-from deit_fast.config import AugmentConfig, DataConfig, RunConfig, SourceConfig, UserError, WriteConfig
-from deit_fast.data.convert.write import write_beton
+from deit_fast.config import AugmentConfig, DataConfig, RunConfig, UserError
 from deit_fast.data.load.loader import eval_loader
 from deit_fast.export.export import export_model
 from deit_fast.predict import predict as predicting
@@ -26,11 +21,11 @@ from deit_fast.predict.inputs import listed
 from deit_fast.predict.predict import predict_images
 from deit_fast.predict.views import ViewMaker
 from deit_fast.train.evaluate import Decision, evaluate_checkpoint
-from deit_fast.train.trained import View, read_trained
+from deit_fast.train.trained import read_trained
+from tests.predict.images import encoded, odd_files, own_threads, photograph, sound_files, written
 from tests.tiny_runs import with_options
 
 Finished = tuple[RunConfig, dict[str, Any]]
-VIEW = View(24, 0.8, "bicubic", (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
 
 
 @pytest.fixture(scope="module")
@@ -95,97 +90,6 @@ def test_every_exported_model_gives_the_classes_of_eval(
         assert sum(entry["probabilities"]) == pytest.approx(1, abs=1e-5)
 
 
-def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, image_format, **options)
-    return file.getvalue()
-
-
-def photograph(seed: int, width: int = 60, height: int = 44) -> Image.Image:
-    small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def sound_files() -> dict[str, bytes]:
-    """One of each kind that decodes."""
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    grey = np.random.default_rng(9).integers(0, 1 << 16, (40, 30), dtype=np.uint16)
-    return {
-        "baseline.jpg": encoded(photograph(0), "JPEG", quality=90),
-        "bmp.bmp": encoded(photograph(1), "BMP"),
-        "cmyk.jpg": encoded(photograph(2).convert("CMYK"), "JPEG"),
-        "gif.gif": encoded(photograph(3).convert("P"), "GIF"),
-        "grey.jpg": encoded(photograph(4).convert("L"), "JPEG"),
-        "png_named.jpg": encoded(photograph(5), "PNG"),
-        "progressive.jpg": encoded(photograph(6, 45, 70), "JPEG", progressive=True),
-        "sixteen.png": encoded(Image.fromarray(grey), "PNG"),
-        "tall.jpg": encoded(photograph(7, 9, 200), "JPEG", subsampling=0),
-        "tiny.png": encoded(photograph(8, 1, 1), "PNG"),
-        "transparent.png": encoded(photograph(9).convert("RGBA"), "PNG"),
-        "turned.jpg": encoded(photograph(10), "JPEG", exif=turned),
-    }
-
-
-def odd_files() -> dict[str, bytes]:
-    """Ten that do not decode, each in its own way."""
-    jpeg, png = encoded(photograph(0), "JPEG"), encoded(photograph(1), "PNG")
-    return {
-        "cut.gif": encoded(photograph(2).convert("P"), "GIF")[:60],
-        "cut.jpg": jpeg[: len(jpeg) // 2],
-        "cut.png": png[: len(png) // 2],
-        "empty.jpg": b"",
-        "header.jpg": jpeg[:40],
-        "html.jpg": b"<html><body>404</body></html>",
-        "noise.jpg": bytes(np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8)),
-        "start.jpg": b"\xff\xd8\xff",
-        "text.png": b"no image\n",
-        "zeros.webp": bytes(500),
-    }
-
-
-def written(folder: Path, files: dict[str, bytes]) -> Path:
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    return folder
-
-
-def views_of(*words: str | Path, batch_size: int = 5) -> tuple[list[str], torch.Tensor, dict[str, str]]:
-    """Names and images in order, and the problems by name."""
-    names: list[str] = []
-    images: list[torch.Tensor] = []
-    problems: dict[str, str] = {}
-    with ViewMaker(VIEW, batch_size=batch_size, num_threads=2, batches_ahead=2, max_pixels=10**6) as maker:
-        for batch in maker.batches(listed(map(str, words))):
-            assert len(batch.names) <= batch_size
-            names += batch.names
-            images.append(batch.images)
-            problems |= {batch.names[place]: reason for place, reason in batch.problems.items()}
-    return names, torch.cat(images), problems
-
-
-@pytest.mark.parametrize("mode", ["raw", "jpg"])
-def test_views_are_those_of_evaluation_to_the_bit(tmp_path: Path, mode: Literal["raw", "jpg"]) -> None:
-    """Of every kind of file, where the beton holds its pixels unchanged; of JPEGs, where it holds them as JPEGs."""
-    files = sound_files()
-    if mode == "jpg":
-        files = {name: files[name] for name in ("baseline.jpg", "grey.jpg", "progressive.jpg", "tall.jpg", "turned.jpg")}
-    written(tmp_path / "images" / "one", files)
-    beton = tmp_path / "set.beton"
-    write_beton(SourceConfig(path=str(tmp_path / "images")), WriteConfig(out=str(beton), mode=mode, num_workers=1))
-    data, augment = VIEW.shown_by(DataConfig(val=str(beton), num_workers=1), AugmentConfig())
-    loader = eval_loader(data, augment, rank=0, world_size=1, device=torch.device("cpu"))
-    wanted = torch.cat([batch.images.clone() for batch in loader])
-    loader.close()
-    for word in (tmp_path / "images", beton):
-        names, images, problems = views_of(word)
-        assert problems == {}
-        assert len(names) == len(files)
-        assert torch.equal(images, wanted)
-        assert images.is_contiguous(memory_format=torch.channels_last)
-
-
 @pytest.mark.parametrize("on_error", ["skip", "fail"])
 def test_a_folder_with_ten_odd_files(
     checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], on_error: str
@@ -241,35 +145,6 @@ def test_what_the_screen_shows(checkpoint: str, digits: Path, capsys: pytest.Cap
     assert printed.err.startswith("1 images classified by deit_tiny_patch16_224, 0 not, ")
 
 
-def test_words_keep_their_order(digits: Path, tmp_path: Path) -> None:
-    val = digits / "val"
-    one = sorted((val / "2").glob("*.jpg"))[3]
-    words: list[str | Path] = [one, digits / "val.beton", val / "1", f"{val}/[34]/*.jpg", f"{val}/**/*1.jpg", one]
-    folders = [sorted(str(path) for path in (val / name).glob("*.jpg")) for name in ("1", "3", "4")]
-    deep = sorted(str(path) for path in val.rglob("*1.jpg"))
-    beton = [f"{digits / 'val.beton'}:{number}" for number in range(359)]
-    names, images, problems = views_of(*words, batch_size=40)
-    assert names == [str(one), *beton, *folders[0], *folders[1], *folders[2], *deep, str(one)]
-    assert len(images) == len(names)
-    assert problems == {}
-    assert torch.equal(images[0], images[-1])
-
-
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("missing.jpg", "predict.images=missing.jpg: no such file or folder"),
-        ("*.nothing", r"predict.images=\*.nothing: matches no file"),
-        ("empty", "predict.images: no images; want image files"),
-    ],
-)
-def test_words_that_name_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, message: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=message):
-        listed([word])
-
-
 def test_a_damaged_beton_and_files_that_cannot_be_read(checkpoint: str, digits: Path, tmp_path: Path) -> None:
     beton = tmp_path / "val.beton"
     shutil.copy(digits / "val.beton", beton)
@@ -288,10 +163,6 @@ def test_a_damaged_beton_and_files_that_cannot_be_read(checkpoint: str, digits: 
     assert bad[1]["problem"] == "cannot be read: No such file or directory"
 
 
-def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("deit_fast")]
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interruption_leaves_no_thread_and_no_file(
     checkpoint: str, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
@@ -305,23 +176,6 @@ def test_an_interruption_leaves_no_thread_and_no_file(
         predicted(checkpoint, digits / "val", digits / "val.beton", **{"predict.csv": str(tmp_path / "a.csv")})
     assert own_threads() == []
     assert list(tmp_path.iterdir()) == []
-
-
-def test_memory_is_for_a_few_batches_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = written(tmp_path / "images", {f"{number:03}.jpg": encoded(photograph(number), "JPEG") for number in range(60)})
-    begun: list[int] = []
-    new_views = ViewMaker._new_views
-
-    def counted(self: ViewMaker, count: int) -> Any:
-        begun.append(count)
-        return new_views(self, count)
-
-    monkeypatch.setattr(ViewMaker, "_new_views", counted)
-    with ViewMaker(VIEW, batch_size=4, num_threads=2, batches_ahead=2, max_pixels=10**6) as maker:
-        for number, _ in enumerate(maker.batches(listed([str(folder)]))):
-            assert len(begun) <= number + 3
-    assert own_threads() == []
-    assert sum(begun) == 60
 
 
 def test_mirrored_images_are_added(checkpoint: str, digits: Path) -> None:

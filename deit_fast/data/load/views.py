@@ -213,10 +213,14 @@ class HostViews:
         """Decodes uint8 views of the images, without augmentation."""
         self._decoder.decode(work.ids, work.stored, work.plans, work.views, work.statuses)
 
+    def failures(self, work: Work) -> list[tuple[int, str]]:
+        """The images that did not decode: position in the batch, and a line that says why."""
+        return self._decoder.failures(work.ids, work.stored, work.statuses)
+
     def replace_failures(self, work: Work) -> None:
         """Replaces images that did not decode."""
         num_tries = 0
-        while failures := self._decoder.failures(work.ids, work.stored, work.statuses):
+        while failures := self.failures(work):
             self._replace(work.ids, failures, num_tries)
             num_tries += 1
             for position, _ in failures:
