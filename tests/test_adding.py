@@ -169,7 +169,7 @@ def test_a_source_is_a_file_and_a_case(copy: Path) -> None:
         '        case "grey":\n            from deit_fast.data.convert.sources.grey import Grey\n\n            return Grey()\n'
     )
     add_before(sources / "__init__.py", '        case "imagenet":\n', case)
-    add_before(copy / "config" / "data.py", '"folder", "tars"', '"grey", ')
+    add_before(copy / "config" / "convert.py", '"folder", "tars"', '"grey", ')
     out = str(copy.parent / "grey.beton")
     output(copy, "-m", "deit_fast", "write", "--source.kind=grey", "--source.path=.", f"--write.out={out}", "--write.mode=raw")
     beton = open_beton(out)
@@ -187,7 +187,7 @@ def test_a_model_is_a_file_and_an_import(copy: Path) -> None:
 
 
 def test_an_optimiser_is_a_name_and_a_branch(copy: Path) -> None:
-    replace(copy / "config" / "run.py", '("adamw", "sgd", "lamb")', '("adamw", "sgd", "lamb", "adagrad")')
+    replace(copy / "config" / "learning.py", '("adamw", "sgd", "lamb")', '("adamw", "sgd", "lamb", "adagrad")')
     branch = '    elif config.name == "adagrad":\n        optimizer = torch.optim.Adagrad(groups, lr=lr)\n'
     add_before(copy / "train" / "optim.py", '    elif config.name == "lamb":\n', branch)
     add_before(copy / "train" / "optim.py", '"sgd": 1}', '"adagrad": 1, ')

@@ -15,14 +15,10 @@ from deit_fast.config.checks import (
     target_top1,
     warnings_of,
 )
+from deit_fast.config.convert import InspectConfig, SourceConfig, SourceKind, VerifyConfig, WriteConfig
 from deit_fast.config.data import (
     AugmentConfig,
     DataConfig,
-    InspectConfig,
-    SourceConfig,
-    SourceKind,
-    VerifyConfig,
-    WriteConfig,
     eval_augment,
     eval_batch_size,
     eval_crop_ratio,
@@ -30,23 +26,12 @@ from deit_fast.config.data import (
     is_mixing,
 )
 from deit_fast.config.declared import Declared, as_now, declared, in_words, set_kind, value_now
+from deit_fast.config.learning import OWN_OPTIMISERS, TIMM_PREFIX, OptimConfig, ScheduleConfig
 from deit_fast.config.looking import AnalyseConfig, ViewsConfig
+from deit_fast.config.model import DistilConfig, ModelConfig
 from deit_fast.config.options import Decides, Pair, RankError, Triple, UserError, Within, at_home, option
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
-from deit_fast.config.run import (
-    OWN_OPTIMISERS,
-    TIMM_PREFIX,
-    BudgetConfig,
-    DistilConfig,
-    EvalConfig,
-    ModelConfig,
-    OptimConfig,
-    RunConfig,
-    RunSection,
-    ScheduleConfig,
-    SlurmConfig,
-    TrainConfig,
-)
+from deit_fast.config.run import BudgetConfig, EvalConfig, RunConfig, RunSection, SlurmConfig, TrainConfig
 from deit_fast.config.stages import STAGE_LENGTHS, STAGE_OPTIONS, config_of_stage, stage_ends
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
 from deit_fast.config.use import ExportConfig, PredictConfig

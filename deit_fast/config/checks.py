@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from deit_fast.config.data import AugmentConfig, DataConfig, is_mixing
 from deit_fast.config.declared import Declared, declared, set_kind
+from deit_fast.config.learning import OWN_OPTIMISERS, TIMM_PREFIX, OptimConfig
 from deit_fast.config.options import Options, UserError
-from deit_fast.config.run import OWN_OPTIMISERS, TIMM_PREFIX, OptimConfig, RunConfig
+from deit_fast.config.run import RunConfig
 from deit_fast.config.stages import STAGE_LENGTHS, STAGE_OPTIONS, config_of_stage, stage_ends
 
 _OF_TRAINING = ("data", "augment", "model", "distil", "optim", "schedule", "train", "run", "budget")

@@ -1,7 +1,5 @@
 """Sections of a training run, and RunConfig, which holds all sections."""
 
-# ruff: noqa: RUF009  (option() gives a dataclasses.field, which is what stands here)
-
 from __future__ import annotations
 
 import dataclasses
@@ -9,20 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from deit_fast.config.data import AugmentConfig, DataConfig, InspectConfig, SourceConfig, VerifyConfig, WriteConfig
+from deit_fast.config.convert import InspectConfig, SourceConfig, VerifyConfig, WriteConfig
+from deit_fast.config.data import AugmentConfig, DataConfig
+from deit_fast.config.learning import OptimConfig, ScheduleConfig
 from deit_fast.config.looking import AnalyseConfig, ViewsConfig
+from deit_fast.config.model import DistilConfig, ModelConfig
 from deit_fast.config.options import (
     ABOVE_0,
     AT_LEAST_0,
     AT_LEAST_1,
     BELOW_1,
     BETWEEN,
-    FACTOR,
     SEED,
-    SHARE,
     Decides,
     Options,
-    Pair,
     Within,
     option,
     path_option,
@@ -30,181 +28,6 @@ from deit_fast.config.options import (
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
 from deit_fast.config.use import ExportConfig, PredictConfig
-
-
-@dataclass(frozen=True)
-class ModelConfig(Options):
-    """Which architecture, and the weights it starts from."""
-
-    name: str = option("deit_small_patch16_224", "name of the architecture in timm or in DeiT's code")
-    options: dict[str, Any] = option({}, "further arguments of timm.create_model: key=value,... or a YAML mapping")
-    weights: str = path_option(
-        "",
-        "file of weights to start from: a checkpoint of deit_fast, timm or DeiT's code, or safetensors; position embeddings "
-        "are interpolated to the resolution, and a head for other classes is replaced; off: random weights",
-        unset="off",
-        decides=Decides.TIME,
-    )
-    weights_from: Literal["auto", "model", "ema"] = option(
-        "auto",
-        "which weights of model.weights to use; auto: the better ones of a deit_fast checkpoint, else the model's",
-        decides=Decides.TIME,
-    )
-    trains: Literal["all", "head", "norms", "attention"] = option(
-        "all", "parameters that train: all; the head; the head and normalisation (FixRes); or the head and attention"
-    )
-    drop_path: float = option(
-        0.1, "stochastic depth: drop probability of the last block; a model without it warns", within=BELOW_1
-    )
-    drop_path_rates: Literal["linear", "constant"] = option(
-        "linear", "drop probability from block to block: rises linearly from 0, or is the same for all (DeiT III)"
-    )
-    drop_path_kind: Literal["mask", "skip"] = option(
-        "mask",
-        "mask: stochastic depth computes every branch, and drops results by chance; skip: it draws a fixed share of the "
-        "samples for each branch and computes only these (efficient stochastic depth of Cosub), which takes less time",
-    )
-    dropout: float = option(
-        0.0,
-        "dropout after position embeddings, attention and MLP, as timm had it for DeiT; in a convnet: before the head",
-        within=BELOW_1,
-    )
-    patch_dropout: float = option(
-        0.0, "share of its patches that a ViT leaves out of each training view, at random (PatchDropout)", within=BELOW_1
-    )
-    patch_dropout_tail: float = option(
-        0.1, "share of the epochs, at the end of training, that see all patches despite model.patch_dropout", within=BELOW_1
-    )
-    attention_dtype: Literal["auto", "float32"] = option(
-        "auto", "float32: compute queries, keys and softmax in float32 despite mixed precision, if the loss becomes non-finite"
-    )
-    blurpool: bool = option(False, "blur before each strided convolution of a convnet (Zhang 2019, as ffcv-imagenet)")
-
-
-@dataclass(frozen=True)
-class DistilConfig(Options):
-    """Distillation from a teacher, through the distillation token if any, or between submodels."""
-
-    kind: Literal["off", "hard", "soft", "cosub"] = option(
-        "off",
-        "hard: the teacher's top-1 class is the label; soft: the student matches the teacher's softmax; cosub: no teacher, two "
-        "submodels drawn by stochastic depth see each batch and learn from each other",
-    )
-    teacher: str = option("regnety_160", "teacher's architecture, by its name in timm; the paper uses RegNetY-16GF")
-    teacher_weights: str = path_option(
-        "", "file of the teacher's weights, in any format that model.weights accepts", decides=Decides.TIME
-    )
-    teacher_options: dict[str, Any] = option({}, "further arguments of timm.create_model for the teacher")
-    labels: str = path_option(
-        "",
-        "file of the teacher's answers, by deit-fast teach: no teacher is loaded; with teacher_weights too, it must be theirs",
-        unset="off",
-        decides=Decides.TIME,
-    )
-    teacher_compile: bool = option(False, "compile the teacher too, in the mode of train.compile", decides=Decides.TIME)
-    alpha: float = option(
-        0.5,
-        "weight of the distillation loss; 0.1 in the paper's soft distillation, 0.5 in Cosub's",
-        within=SHARE,
-        decides=Decides.WEIGHTS,
-    )
-    tau: float = option(
-        1.0, "temperature of soft distillation; 3 in the paper, 1 in DeiT's code", within=ABOVE_0, decides=Decides.WEIGHTS
-    )
-    soft_scale: Literal["code", "paper"] = option(
-        "code", "divide the soft loss by the number of logits (DeiT's code), or of images (paper): 1000 times as large"
-    )
-
-    @property
-    def is_taught(self) -> bool:
-        """Whether a teacher's answers are learned, its own or those in a file."""
-        return self.kind in ("hard", "soft")
-
-    @property
-    def has_teacher(self) -> bool:
-        """Whether a teacher is loaded, and not a file of its answers."""
-        return self.is_taught and not self.labels
-
-
-OWN_OPTIMISERS = ("adamw", "sgd", "lamb")
-TIMM_PREFIX = "timm:"  # before the name of one of timm's
-
-
-@dataclass(frozen=True)
-class OptimConfig(Options):
-    """Optimiser."""
-
-    name: str = option(
-        "adamw", f"optimiser: {', '.join(OWN_OPTIMISERS)}, or {TIMM_PREFIX}NAME, any of timm's that steps by gradients alone"
-    )
-    options: dict[str, Any] = option(
-        {}, f"further arguments of {TIMM_PREFIX}NAME: key=value,... or a YAML mapping; unset ones are timm's"
-    )
-    lr: float = option(
-        5e-4, "peak learning rate for a global batch of optim.lr_batch_size views", within=ABOVE_0, decides=Decides.WEIGHTS
-    )
-    lr_batch_size: int | None = option(
-        512,
-        "multiply the learning rate by (global batch size / this); off: do not scale it",
-        unset="off",
-        within=AT_LEAST_1,
-        decides=Decides.WEIGHTS,
-    )
-    weight_decay: float = option(
-        0.05, "weight decay of the parameters that optim.no_decay does not exempt", within=AT_LEAST_0, decides=Decides.WEIGHTS
-    )
-    no_decay: Literal["code", "paper", "norms", "off"] = option(
-        "code",
-        "parameters without weight decay: code (DeiT's): 1-D ones, biases, pos_embed, cls_token; paper: dist_token too; norms "
-        "(ffcv-imagenet): those of normalisation only; off: all parameters decay",
-    )
-    layer_decay: float = option(
-        1.0, "layer-wise learning rate decay: factor from each layer to the one below it", within=FACTOR
-    )
-    betas: Pair = option(
-        (0.9, 0.999),
-        "decay rates of the moments in AdamW and LAMB",
-        within=Within("each 0 up to, not including, 1", lambda v: all(0 <= x < 1 for x in v)),
-        decides=Decides.WEIGHTS,
-    )
-    eps: float = option(1e-8, "AdamW's and LAMB's epsilon", within=ABOVE_0, decides=Decides.WEIGHTS)
-    momentum: float = option(0.9, "SGD's momentum", within=BELOW_1, decides=Decides.WEIGHTS)
-    nesterov: bool = option(False, "Nesterov's momentum for SGD, as timm's `sgd` has it")
-    clip: float | None = option(None, "limit of gradient clipping; off: as in DeiT", unset="off", within=ABOVE_0)
-    clip_mode: Literal["norm", "value", "adaptive"] = option(
-        "norm", "clip the norm of all gradients, each value, or each unit's gradient norm over its weight norm (Brock 2021)"
-    )
-
-
-@dataclass(frozen=True)
-class ScheduleConfig(Options):
-    """Learning rate over time."""
-
-    kind: Literal["cosine", "linear", "step"] = option("cosine", "decay after the warm-up: cosine, linear, or in steps")
-    warmup_epochs: float = option(5.0, "epochs of linear warm-up from schedule.warmup_lr", within=AT_LEAST_0)
-    warmup_lr: float = option(
-        1e-6, "learning rate at the start of the warm-up, not scaled", within=AT_LEAST_0, decides=Decides.WEIGHTS
-    )
-    min_lr: float = option(1e-5, "learning rate at the end, not scaled", within=AT_LEAST_0, decides=Decides.WEIGHTS)
-    decay_epochs: float = option(30.0, "schedule.kind=step: epochs between two drops of the learning rate", within=ABOVE_0)
-    decay_rate: float = option(
-        0.1, "schedule.kind=step: factor of the learning rate at each drop", within=FACTOR, decides=Decides.WEIGHTS
-    )
-    cosine_from: Literal["start", "warmup"] = option(
-        "start",
-        "schedule.kind=cosine: where its half wave begins: at the start of training, so that it is entered where the warm-up "
-        "ends (timm), or at the end of the warm-up (big_vision, ConvNeXt)",
-    )
-    update: Literal["code", "epoch", "step"] = option(
-        "code", "when the learning rate is set: each step; each epoch (paper); each epoch, one epoch late (DeiT's code)"
-    )
-    stages: tuple[dict[str, Any], ...] = option(
-        (),
-        "stages of training: a YAML list of mappings with data.resolution and options of augment that hold in a stage, and its "
-        "length: `share` of the run's compute (default: the same for each), or `epochs` in proportion to train.epochs; the "
-        "learning rate then follows the compute that is done",
-        unset="off",
-    )
 
 
 @dataclass(frozen=True)
