@@ -121,9 +121,7 @@ def make_tables(encoded, facts, scratch):  # type: ignore[no-untyped-def]
 @compiled()
 def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wanted, facts, scratch, pixels):  # type: ignore[no-untyped-def]
     """Status of decoding the tiles that hold the wanted samples, some at a time, and turning them into pixels."""
-    interval, mcu_width, mcu_height, width, height = grid
-    tiles_per_row = (width + mcu_width - 1) // mcu_width // interval
-    last_tile = tiles_per_row * ((height + mcu_height - 1) // mcu_height) - 1
+    interval = grid[0]
     _, _, rows, columns = tiles.pixels_of(grid, block)
     num_components, factors = facts[head.NUM_COMPONENTS], (facts[head.VERTICAL], facts[head.HORIZONTAL])
     row, end_row = planes.mcus_of(num_components, factors[0], wanted[0], wanted[1], rows)
@@ -131,40 +129,28 @@ def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wan
     first_column, end_column = first_mcu // interval, (end_mcu + interval - 1) // interval
     num_blocks = factors[0] * factors[1] + num_components - 1
     streams, streams_at = part(scratch, STREAMS, (MOST_TILES, 8), np.uint64), _U(scratch.ctypes.data + STREAMS)
-    first_place, end_place = coefficients_place(columns), bits_place(columns, width)
     plan = _U(scratch.ctypes.data + PLAN)
     end_plan = plan + _U(32 * num_blocks)
     column, done = first_column, wanted[0]
-    tile, source = np.int64(0), np.int64(header_bytes)
+    place = row, first_column, np.int64(0), np.int64(header_bytes)
     while row < end_row:
-        number, num_bits, coefficients_at = np.int64(0), np.int64(0), first_place
-        next_row, next_column = row, column
-        while number < MOST_TILES and next_row < end_row:
-            num_coefficients = min(end_mcu - next_column * interval, interval) * num_blocks * 64
-            end_coefficients = coefficients_at + 2 * num_coefficients + np.int64(BLOCK_BYTES)
-            if end_coefficients > end_place:
-                break
-            next_tile = (block[0] + next_row) * tiles_per_row + block[2] + next_column
-            while tile < next_tile:
-                source += length_of(lengths, length_bytes, tile)
-                tile += 1
-            length = length_of(lengths, length_bytes, tile)
-            if not ends_with(encoded, source, length, 0xD9 if tile == last_tile else 0xD0 + (tile & 7)):
-                return DAMAGED
-            places = coefficients_at, end_place
-            num_bits = _fill_stream(encoded, source, length, num_bits, num_coefficients, places, number, scratch)
-            if num_bits < 0:
-                return DAMAGED
-            coefficients_at = end_coefficients
-            number += 1
-            next_column += 1
-            if next_column == end_column:
-                next_row, next_column = next_row + 1, first_column
-        if not decode_streams(streams_at, number, plan, end_plan):
+        number, place = fill_streams(
+            encoded,
+            lengths,
+            length_bytes,
+            grid,
+            block,
+            place,
+            end_row,
+            (first_column, end_column, end_mcu),
+            num_blocks,
+            scratch,
+        )
+        if number == 0 or not decode_streams(streams_at, number, plan, end_plan):
             return DAMAGED
         for i in range(number):
             is_whole = (column + 1) * interval <= end_mcu
-            if streams[i, 4] > streams[i, 1] or (is_whole and streams[i, 1] - streams[i, 4] >= _U(8)):
+            if not ends_soundly(streams[i], is_whole):
                 return DAMAGED
             planes.transform_tile(row, column, interval, np.int64(streams[i, 2]), facts, columns, scratch)
             column += 1
@@ -172,6 +158,51 @@ def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wan
                 done = planes.show_rows(row, done, wanted, rows, columns, facts, scratch, pixels)
                 row, column = row + 1, first_column
     return OK
+
+
+@compiled()
+def ends_soundly(stream, is_whole):  # type: ignore[no-untyped-def]
+    """Whether a decoded stream has used no bits behind its end and, if all of the tile was decoded, left no byte."""
+    return stream[4] <= stream[1] and not (is_whole and stream[1] - stream[4] >= _U(8))
+
+
+@compiled()
+def fill_streams(encoded, lengths, length_bytes, grid, block, place, end_row, columns_read, num_blocks, scratch):  # type: ignore[no-untyped-def]
+    """(number, place) of the streams that are made of the next tiles, as many as there is room for; 0: one is damaged.
+
+    place: (row and column of the next tile in the window, number of a tile in the image, where it begins); columns_read: (first
+    column of tiles, their end, end of the MCUs in a row).
+    """
+    interval, mcu_width, mcu_height, width, height = grid
+    tiles_per_row = (width + mcu_width - 1) // mcu_width // interval
+    last_tile = tiles_per_row * ((height + mcu_height - 1) // mcu_height) - 1
+    row, column, tile, source = place
+    first_column, end_column, end_mcu = columns_read
+    columns = tiles.pixels_of(grid, block)[3]
+    coefficients_at, end_place = coefficients_place(columns), bits_place(columns, width)
+    number, num_bits = np.int64(0), np.int64(0)
+    while number < MOST_TILES and row < end_row:
+        num_coefficients = min(end_mcu - column * interval, interval) * num_blocks * 64
+        end_coefficients = coefficients_at + 2 * num_coefficients + np.int64(BLOCK_BYTES)
+        if end_coefficients > end_place:
+            break
+        next_tile = (block[0] + row) * tiles_per_row + block[2] + column
+        while tile < next_tile:
+            source += length_of(lengths, length_bytes, tile)
+            tile += 1
+        length = length_of(lengths, length_bytes, tile)
+        if not ends_with(encoded, source, length, 0xD9 if tile == last_tile else 0xD0 + (tile & 7)):
+            return np.int64(0), place
+        places = coefficients_at, end_place
+        num_bits = _fill_stream(encoded, source, length, num_bits, num_coefficients, places, number, scratch)
+        if num_bits < 0:
+            return np.int64(0), place
+        coefficients_at = end_coefficients
+        number += 1
+        column += 1
+        if column == end_column:
+            row, column = row + 1, first_column
+    return number, (row, column, tile, source)
 
 
 @compiled()

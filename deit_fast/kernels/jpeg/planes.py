@@ -118,6 +118,27 @@ def _convert(horizontal, vertical, num_components, luma, cb, cr, to_other_row, t
 
 
 @compiled()
+def show_row(horizontal, vertical, num_components, luma, cb, cr, to_other_row, first, num_chunks, num_pixels, scratch, pixels):  # type: ignore[no-untyped-def]
+    """Turns num_chunks * CHUNK samples of a row into pixels, from the pixel `first` of num_pixels on; see `_convert`.
+
+    Chunks may go beyond the row's end: what they overwrite there of the next is to be written later. No pixels behind the last
+    are written.
+    """
+    target = 3 * first
+    num_whole = min((3 * num_pixels - target) // (3 * CHUNK), num_chunks)
+    address = pixels.ctypes.data + target
+    _convert(horizontal, vertical, num_components, luma, cb, cr, to_other_row, address, num_whole)
+    for chunk in range(num_whole, num_chunks):
+        step = chunk * CHUNK
+        address = scratch.ctypes.data + LAST_CHUNK
+        cb_place, cr_place = cb + step // horizontal, cr + step // horizontal
+        _convert(horizontal, vertical, num_components, luma + step, cb_place, cr_place, to_other_row, address, np.int64(1))
+        last = part(scratch, LAST_CHUNK, (3 * CHUNK,), np.uint8)
+        for i in range(min(3 * CHUNK, 3 * num_pixels - target - 3 * step)):
+            pixels[target + 3 * step + i] = last[i]
+
+
+@compiled()
 def show_rows(row, done, wanted, rows, columns, facts, scratch, pixels):  # type: ignore[no-untyped-def]
     """Turns the wanted rows of pixels from `done` on that are complete after a row of MCUs; gives the first that is not."""
     horizontal, vertical, num_components = facts[head.HORIZONTAL], facts[head.VERTICAL], facts[head.NUM_COMPONENTS]
@@ -140,17 +161,8 @@ def show_rows(row, done, wanted, rows, columns, facts, scratch, pixels):  # type
         luma = luma_plane + (y & (16 * vertical - 1)) * stride
         cb, cr = cb_plane + (near & 15) * stride, cr_plane + (near & 15) * stride
         to_other_row = ((far & 15) - (near & 15)) * stride
-        # chunks go beyond the row's end; what they overwrite there of the next is written later, and the pixels' end is kept
-        target = 3 * (y * columns + x)
-        num_whole = min((rows * columns * 3 - target) // (3 * CHUNK), num_chunks)
-        address = pixels.ctypes.data + target
-        _convert(horizontal, vertical, num_components, luma, cb, cr, to_other_row, address, num_whole)
-        for chunk in range(num_whole, num_chunks):
-            step = chunk * CHUNK
-            address = scratch.ctypes.data + LAST_CHUNK
-            cb_place, cr_place = cb + step // horizontal, cr + step // horizontal
-            _convert(horizontal, vertical, num_components, luma + step, cb_place, cr_place, to_other_row, address, np.int64(1))
-            last = part(scratch, LAST_CHUNK, (3 * CHUNK,), np.uint8)
-            for i in range(min(3 * CHUNK, rows * columns * 3 - target - 3 * step)):
-                pixels[target + 3 * step + i] = last[i]
+        first = y * columns + x
+        show_row(
+            horizontal, vertical, num_components, luma, cb, cr, to_other_row, first, num_chunks, rows * columns, scratch, pixels
+        )
     return max(done, end)
