@@ -84,7 +84,7 @@ class _DecodeViews(SimpleRGBImageDecoder):
         table = np.empty((images.beton.num_samples, decode.STORED_LENGTH), np.int64)
         images.locate(np.arange(len(table), dtype=np.uint64), table)
         table_at, num_samples, lengths, layout = table.ctypes.data, len(table), LENGTHS_ANYWHERE, scratch.layout
-        kind, max_denominator, resolution = self._filter, self._max_denominator, self._resolution
+        kind, scaling, resolution = self._filter, decode.scaling_of(self._max_denominator), self._resolution
         group_at = decode.GROUP.address
         seed, how = self._how()
         read = self.memory_read
@@ -99,7 +99,7 @@ class _DecodeViews(SimpleRGBImageDecoder):
                 encoded = read(metadata[sample_of(ids[i])]["data_ptr"], storage_state)
                 stored[i, start], stored[i, size] = encoded.ctypes.data, encoded.size
             plan_views(seed, ids, how, stored[:, height], stored[:, width], resolution, plans)
-            decode_batch(group_at, ids, stored, 0, lengths, plans, kind, max_denominator, layout, views, statuses)
+            decode_batch(group_at, ids, stored, 0, lengths, plans, kind, scaling, layout, views, statuses)
             return views[: len(ids)]
 
         decode_views.keep = (scratch, images, table)  # type: ignore[attr-defined]  # live as long as the code that points there

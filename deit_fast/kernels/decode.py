@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from deit_fast.kernels import crop, resample, rng
 from deit_fast.kernels.apart import Apart
 from deit_fast.kernels.compiled import compiled
-from deit_fast.kernels.jpeg import decode_window, tiles, turbojpeg
+from deit_fast.kernels.jpeg import decode_half, decode_window, tiles, turbojpeg
 from deit_fast.kernels.share_out import take
 from deit_fast.kernels.transpose import void_pointer
 
@@ -103,21 +103,39 @@ def _denominator(plan, max_denominator):  # type: ignore[no-untyped-def]
     return denominator
 
 
+_BYTES = types.uint8[::1]
+HALF = Apart(
+    decode_half.decode_half,
+    types.int64(
+        _BYTES, types.int64, _BYTES, types.int64, types.UniTuple(types.int64, 5), types.UniTuple(types.int64, 4),
+        types.UniTuple(types.int64, 4), _BYTES, _BYTES,
+    ),
+)  # fmt: skip
+call_half = HALF.call
+
+
+def scaling_of(max_denominator: int) -> tuple[int, int]:
+    """`scaling` of `decode_batch_by`: what decodes at half size is compiled only where it is used."""
+    return max_denominator, HALF.address if max_denominator > 1 else 0
+
+
 @compiled()
-def _decode_part(stored, height, width, tiling, block, need, denominator, worker, layout):  # type: ignore[no-untyped-def]
+def _decode_part(stored, height, width, tiling, block, need, scaling, worker, layout):  # type: ignore[no-untyped-def]
     """(status, (first row, first column, height, width)) of the part of a JPEG that is then in the worker's pixels: of a
-    block of its tiles, in which the needed pixels are right, or of all."""
+    block of its tiles, in which the needed pixels are right, or of all.
+
+    scaling: (denominator, HALF.address)."""
+    denominator, half_at = scaling
     grid, header_bytes, lengths, length_bytes = tiling
     pixels = carray(void_pointer(layout[2] + worker * layout[3]), (layout[3],), np.uint8)
     window = (np.int64(0), np.int64(0), height, width)
     encoded = stored
     if grid[0] > 0:
         window = tiles.pixels_of(grid, block)
-        if denominator == 1:
+        if denominator <= 2:  # at 1/4 and 1/8, of large images alone, TurboJPEG decodes
             scratch = carray(void_pointer(layout[6] + worker * layout[7]), (layout[7],), np.uint8)
-            status = decode_window.decode_window(
-                stored, header_bytes, lengths, length_bytes, grid, block, need, scratch, pixels
-            )
+            arguments = stored, header_bytes, lengths, length_bytes, grid, block, need, scratch, pixels
+            status = decode_window.decode_window(*arguments) if denominator == 1 else call_half(half_at, *arguments)
             if status == decode_window.OK:
                 return turbojpeg.OK, window
         # of another kind, or damaged: in both TurboJPEG is the judge
@@ -145,7 +163,7 @@ def _show(pixels, window, denominator, plan, kind, worker, layout, view, status)
 
 
 @compiled()
-def _decode_group(row, memory_at, lengths, plans, kind, max_denominator, worker, layout, views, statuses):  # type: ignore[no-untyped-def]
+def _decode_group(row, memory_at, lengths, plans, kind, scaling, worker, layout, views, statuses):  # type: ignore[no-untyped-def]
     """The views of one image."""
     count = len(plans)
     height, width = row[HEIGHT], row[WIDTH]
@@ -163,7 +181,7 @@ def _decode_group(row, memory_at, lengths, plans, kind, max_denominator, worker,
     denominators = np.empty(count, np.int64)
     cluster = np.arange(count)
     for i in range(count):
-        denominators[i] = _denominator(plans[i], max_denominator)
+        denominators[i] = _denominator(plans[i], scaling[0])
         if grid[0] > 0:
             vertical, horizontal = crop.axes(box_of(plans[i]), 0, 0, 1)
             y0, y1 = resample.reach(kind, vertical, np.int64(views.shape[1]))
@@ -176,15 +194,14 @@ def _decode_group(row, memory_at, lengths, plans, kind, max_denominator, worker,
     for i in range(count):
         if cluster[i] == i:
             block, need = _four(blocks[i]), _four(needs[i])
-            status, window = _decode_part(stored, height, width, tiling, block, need, denominators[i], worker, layout)
+            how = denominators[i], scaling[1]
+            status, window = _decode_part(stored, height, width, tiling, block, need, how, worker, layout)
             for j in range(i, count):
                 if cluster[j] == i:
                     own_status, own_window = status, window
                     if status != turbojpeg.OK and grid[0] > 0:  # damage where this view does not look is not this view's
                         block, need = _four(own_blocks[j]), _four(own_needs[j])
-                        own_status, own_window = _decode_part(
-                            stored, height, width, tiling, block, need, denominators[j], worker, layout
-                        )
+                        own_status, own_window = _decode_part(stored, height, width, tiling, block, need, how, worker, layout)
                     statuses[j] = own_status
                     _show(pixels, own_window, denominators[j], plans[j], kind, worker, layout, views[j], own_status)
 
@@ -193,7 +210,8 @@ _ROWS, _VIEWS = types.int64[:, ::1], types.uint8[:, :, :, ::1]
 GROUP = Apart(
     _decode_group,
     types.void(
-        types.int64[::1], types.int64, types.UniTuple(types.int64, 2), _ROWS, types.int64, types.int64, types.int64,
+        types.int64[::1], types.int64, types.UniTuple(types.int64, 2), _ROWS, types.int64,
+        types.UniTuple(types.int64, 2), types.int64,
         types.UniTuple(types.int64, 12), _VIEWS, types.int32[::1],
     ),
 )  # fmt: skip
@@ -201,8 +219,8 @@ call_group = GROUP.call
 
 
 @compiled(parallel=True)
-def decode_batch_by(group_at, ids, stored, memory_at, lengths, plans, kind, max_denominator, layout, views, statuses):  # type: ignore[no-untyped-def]
-    """`decode_batch`; group_at: GROUP.address."""
+def decode_batch_by(group_at, ids, stored, memory_at, lengths, plans, kind, scaling, layout, views, statuses):  # type: ignore[no-untyped-def]
+    """`decode_batch`; group_at: GROUP.address; scaling: `scaling_of` the largest denominator."""
     count = len(ids)
     starts = np.empty(count + 1, np.int64)
     num_groups = 0
@@ -217,7 +235,7 @@ def decode_batch_by(group_at, ids, stored, memory_at, lengths, plans, kind, max_
         while group < num_groups:
             first, end = starts[group], starts[group + 1]
             call_group(
-                group_at, stored[first], memory_at, lengths, plans[first:end], kind, max_denominator, np.int64(worker), layout,
+                group_at, stored[first], memory_at, lengths, plans[first:end], kind, scaling, np.int64(worker), layout,
                 views[first:end], statuses[first:end],
             )  # fmt: skip
             group = take(counter.ctypes.data)
@@ -245,4 +263,4 @@ def decode_batch(
     image does not decode, and statuses (B,) int32.
     """
     where = (ids, stored, memory_at, lengths)
-    decode_batch_by(GROUP.address, *where, plans, kind, max_denominator, layout, views, statuses)
+    decode_batch_by(GROUP.address, *where, plans, kind, scaling_of(max_denominator), layout, views, statuses)

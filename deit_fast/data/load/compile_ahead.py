@@ -34,14 +34,16 @@ from deit_fast.data.load.batch import shown
 from deit_fast.data.load.batches import Loader
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.gpu_decode import GATHERING, RaggedDecoder
-from deit_fast.data.load.views import AUGMENTING, DECODING, CpuViews
+from deit_fast.data.load.views import AUGMENTING, DECODING, HALVING, CpuViews
 from deit_fast.kernels.cached import sources_stamp
-from deit_fast.kernels.decode import decode_batch_by
+from deit_fast.kernels.decode import HALF, decode_batch_by
 from deit_fast.kernels.resample import BICUBIC
 from deit_fast.output import droppable_output
 
-PARTS = {"decode": DECODING, "rest": AUGMENTING, "gather": GATHERING}
-ON_CPU = ("decode", "rest")  # of any loader; that which decodes on a GPU needs all
+PARTS = {"decode": DECODING, "rest": AUGMENTING, "gather": GATHERING, "half": HALVING}
+ON_CPU = ("decode", "rest")  # of any loader
+ON_GPU = (*ON_CPU, "gather")
+SCALING = ("half",)  # with data.dct_scaling
 RESOLUTION = 32
 _PROGRAM = f"import sys; from {__name__} import compile_parts; compile_parts(sys.argv[1], sys.argv[2:])"
 _is_compiling = False  # this process is one of those
@@ -186,6 +188,9 @@ def _try_out(loader: Loader, part: str) -> None:
     """Runs one part of the path to the first batch of an epoch, the rest on undefined views, to compile all of it."""
     views = loader.views()
     assert isinstance(views, CpuViews)
+    if part == "half":
+        assert HALF.address
+        return
     work, slot = views.begin(next(iter(loader.order.batches(0)))), loader.take_slot()
     if part != "rest":
         views.locate(work)

@@ -26,7 +26,7 @@ from deit_fast.data.fetch.local import open_arriving, open_here
 from deit_fast.data.format.beton_set import check_each_once
 from deit_fast.data.load.batch import Batch
 from deit_fast.data.load.batches import Loader, slots_of
-from deit_fast.data.load.compile_ahead import ON_CPU, PARTS, compile_ahead
+from deit_fast.data.load.compile_ahead import ON_CPU, ON_GPU, SCALING, compile_ahead
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.order import EvalOrder, StretchOrder, choose_subset, train_order
 from deit_fast.data.load.page_order import CHUNK_BYTES
@@ -65,7 +65,7 @@ def train_loader(
     check_loading(config, augment, rank=rank, world_size=world_size, seed=seed)
     check_device(config, augment, device)
     beton, arrivals = open_arriving(config, "train")
-    compile_ahead(beton.paths[0], _parts_for(config.decode))
+    compile_ahead(beton.paths[0], _parts_for(config.decode) + (SCALING if config.dct_scaling else ()))
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)
     order = train_order(
@@ -140,5 +140,5 @@ def _finishing(loader: Callable[..., Loader], recipe: Recipe, device: torch.devi
 
 
 def _parts_for(decode: str) -> tuple[str, ...]:
-    """The `PARTS` to compile for loaders that decode there."""
-    return tuple(PARTS) if decode == "gpu" else ON_CPU
+    """The `compile_ahead.PARTS` of loaders that decode there."""
+    return ON_GPU if decode == "gpu" else ON_CPU

@@ -36,6 +36,7 @@ IMAGE_DTYPES: dict[str, np.dtype] = {
 
 # the compiled functions of each part of the path, without those that they call
 DECODING = (crop.plan_views, decode.GROUP.function, decode.decode_batch_by)
+HALVING = (decode.HALF.function,)
 AUGMENTING = (
     policy.draw_steps, operations.APPLY.function, operations.apply_all_by, mix.mix_of, erase.draw_boxes, finish.VIEW.function,
     finish.finish_views_by, mix.soft_targets, rng.sample_of, rng.view_of,

@@ -30,6 +30,7 @@ with event.install_recorder("numba:compile") as recorder:
     for loader in (train_loader(data, AugmentConfig(repeats=2), seed=1, **place), eval_loader(data, AugmentConfig(), **place)):
         next(iter(loader))
         try_out(loader, "gather")
+        try_out(loader, "half")
         loader.close()
 print(sorted(str(record.data["dispatcher"].py_func.__qualname__) for _, record in recorder.buffer if record.is_start))
 """
@@ -79,11 +80,11 @@ def test_of_two_that_begin_at_once_one_compiles(beton: Path, tmp_path: Path, mon
         thread.join()
     assert begun == [(beton, ["decode", "rest"])]
     module.compile_ahead.__wrapped__(beton, tuple(module.PARTS))  # what is compiled already is left out
-    assert begun[1:] == [(beton, ["gather"])]
+    assert begun[1:] == [(beton, ["gather", "half"])]
 
 
 def test_the_functions_of_all_parts_are_found() -> None:
-    decoding, rest, gathering = (module._names(list(functions)) for functions in module.PARTS.values())
+    decoding, rest, gathering, halving = (module._names(list(functions)) for functions in module.PARTS.values())
     assert {
         "deit_fast.kernels.decode.decode_batch_by",
         "deit_fast.kernels.decode._decode_group",
@@ -93,6 +94,7 @@ def test_the_functions_of_all_parts_are_found() -> None:
     assert "deit_fast.kernels.rng.sample_of" in decoding & rest
     assert not any("operations" in name for name in decoding)
     assert {"deit_fast.kernels.gather.gather", "deit_fast.kernels.jpeg.sent_tiles.send"} <= gathering
+    assert "deit_fast.kernels.jpeg.decode_half.decode_half" in halving - decoding  # of those alone who ask for it
 
 
 def test_a_loader_that_was_tried_out_is_as_it_was(beton: Path) -> None:

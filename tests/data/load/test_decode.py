@@ -100,6 +100,15 @@ def test_scaled_decoding_is_near_and_off_by_default(beton: Beton) -> None:
         assert difference.max() == 0
 
 
+def test_scaled_decoding_has_turbojpegs_pixels_of_whole_images(beton: Beton) -> None:
+    positions = np.arange(3 * beton.num_samples)
+    ids = rng.pack_view_ids(3, positions // 3, positions % 3)
+    plans = _random_plans(beton, ids, (0.08, 1.0))
+    scaled, statuses = _decode(beton, read_index(beton), ids, plans, dct_scaling=True)
+    assert not statuses.any()
+    np.testing.assert_array_equal(scaled, _decode(beton, None, ids, plans, dct_scaling=True)[0])
+
+
 def test_failures_are_told_apart(beton: Beton, tmp_path: Path) -> None:
     content = bytearray(beton.path.read_bytes())
     middle = int(beton.offsets[4] + beton.sizes[4] // 2)

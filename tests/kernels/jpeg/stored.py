@@ -9,6 +9,7 @@ from PIL import Image
 
 from deit_fast.data.convert.transcode import Transcoder, tiling_of
 from deit_fast.kernels.jpeg import tiles, turbojpeg
+from deit_fast.kernels.jpeg.decode_half import decode_half
 from deit_fast.kernels.jpeg.decode_window import decode_window, scratch_bytes
 
 GUARD = 64
@@ -60,16 +61,19 @@ def stored_of(encoded: bytes, *, optimize: bool = False, length_bytes: int = 4) 
     return Stored(made.encoded, lengths, length_bytes, tiling.header_bytes, grid)
 
 
-def decode(stored: Stored, block: tuple[int, ...], need: tuple[int, ...]) -> tuple[int, NDArray[np.uint8]]:
-    """Status and pixels (h, w, 3) of a block; memory beside the arrays must stay as it is."""
-    _, _, height, width = tiles.pixels_of(stored.grid, block)
+def decode(
+    stored: Stored, block: tuple[int, ...], need: tuple[int, ...], denominator: int = 1
+) -> tuple[int, NDArray[np.uint8]]:
+    """Status and pixels (h, w, 3) of a block at 1 / denominator, 1 or 2; memory beside the arrays must stay as it is."""
+    function = decode_window if denominator == 1 else decode_half
+    height, width = (-(-side // denominator) for side in tiles.pixels_of(stored.grid, block)[2:])
     encoded = np.frombuffer(stored.encoded, np.uint8)
     size = scratch_bytes(stored.grid[3], len(encoded))
     scratch = np.full(size + GUARD, 77, np.uint8)
     pixels = np.full(height * width * 3 + 2 * GUARD, 78, np.uint8)
     lengths = np.frombuffer(stored.lengths, np.uint8)
     inner = pixels[GUARD:-GUARD]
-    status = decode_window(
+    status = function(
         encoded, stored.header_bytes, lengths, stored.length_bytes, stored.grid, block, need, scratch[:size], inner
     )
     assert (scratch[size:] == 77).all()
@@ -78,9 +82,9 @@ def decode(stored: Stored, block: tuple[int, ...], need: tuple[int, ...]) -> tup
     return status, inner.reshape(height, width, 3)
 
 
-def whole(stored: Stored) -> tuple[int, NDArray[np.uint8]]:
+def whole(stored: Stored, denominator: int = 1) -> tuple[int, NDArray[np.uint8]]:
     _, _, _, width, height = stored.grid
-    return decode(stored, (0, stored.tile_rows, 0, stored.tile_columns), (0, height, 0, width))
+    return decode(stored, (0, stored.tile_rows, 0, stored.tile_columns), (0, height, 0, width), denominator)
 
 
 def reference(stored: Stored) -> tuple[int, NDArray[np.uint8]]:
