@@ -105,6 +105,7 @@ class Learner:
             channels_last=config.train.channels_last,
             compile_mode=config.train.compile,
             attention=config.train.attention,
+            has_other_sides=schedule.has_changing_views(config),
         )
         self.remarks += [f"teacher: {line}" for line in teacher.adapted]
         return teacher
