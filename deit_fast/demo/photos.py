@@ -7,6 +7,7 @@ change from top to bottom, from sky to ground: cut so, both regions have some of
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -82,8 +83,8 @@ def make_photos(folder: Path, photographs: Mapping[str, Path], num_images: Mappi
     each = {split: num // len(photographs) for split, num in num_images.items()}
     make = partial(make_class, folder, each)
     processes = min(num_cores(), len(photographs))
-    # spawn: the caller may have threads, which a fork would lose
-    pool = ProcessPoolExecutor(processes, get_context("spawn"))
+    # spawn, because a fork would lose the caller's threads; Ctrl-C is left to the caller
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
     try:
         list(pool.map(make, photographs, photographs.values()))
     finally:
