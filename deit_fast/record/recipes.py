@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,13 +42,18 @@ def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
     Options that an older version did not have get their defaults.
     """
     has_budget = any(config.get(name) is not None for name in _BUDGET)
-    found: dict[str, Any] = {}
-    for name, default in RunConfig().options_that_decide(Decides.ALL).items():
-        if has_budget and name in _FITTED:
-            continue
-        own = {key: value for key, value in config.items() if key == name or key.startswith(f"{name}.")}
-        found |= own or by_dotted_name({name: as_json(default)})
+    wanted = {name: value for name, value in _defaults().items() if not (has_budget and name in _FITTED)}
+    options = {key: ".".join(key.split(".")[:2]) for key in config}  # an option that is a dictionary has several entries
+    found = {key: config[key] for key, option in options.items() if option in wanted}
+    lacking = wanted.keys() - set(options.values())
+    found |= by_dotted_name({name: value for name, value in wanted.items() if name in lacking})
     return found | ({name: config.get(name) for name in (*_BUDGET, "budget.longer")} if has_budget else {})
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """The options that decide on weights or time, and their defaults as JSON has them."""
+    return {name: as_json(value) for name, value in RunConfig().options_that_decide(Decides.ALL).items()}
 
 
 def recipes_of(
@@ -78,9 +84,8 @@ def recipes_of(
 
 def check_options(names: Sequence[str], option: str) -> None:
     """Raises UserError for a name in the value of an option that is no option that a recipe may differ in."""
-    known = RunConfig().options_that_decide(Decides.ALL)
     for name in names:
-        if name not in known:
+        if name not in _defaults():
             raise UserError(f"{option}={name}: want options of training that decide on weights or time, as in optim.lr")
 
 

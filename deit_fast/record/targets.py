@@ -7,6 +7,7 @@ studies.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,11 @@ class TimeToTarget:
     def num_runs(self) -> int:
         """Number of runs."""
         return self.num_reached + self.num_missed + self.num_open
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers for JSON; is_missed: the median is infinite, and then None here, as its epochs and dollars."""
+        numbers = {name: None if value == math.inf else value for name, value in dataclasses.asdict(self).items()}
+        return {"num_runs": self.num_runs, **numbers, "is_missed": self.seconds == math.inf}
 
 
 def evaluations(run: Run) -> list[Evaluation]:

@@ -147,19 +147,9 @@ def run_columns(comparison: Comparison, one: ReportedRun) -> dict[str, Any]:
 
 
 def recipe_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """The table's numbers for JSON; an infinite median is None, and is_missed true."""
-    rows = []
-    for target in comparison.targets:
-        for recipe in comparison.recipes:
-            time = comparison.time(recipe, target)
-            numbers = {
-                name: getattr(time, name) for name in ("num_runs", "num_reached", "num_missed", "num_open", "num_studies")
-            }
-            medians = {name: _finite(getattr(time, name)) for name in ("seconds", "epochs", "dollars", "low", "high")}
-            is_missed = time.seconds == math.inf
-            rows.append({"recipe": recipe.name, "target": target, **numbers, "is_missed": is_missed, **medians})
-    return rows
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    """The table's numbers for JSON."""
+    return [
+        {"recipe": recipe.name, "target": target, **comparison.time(recipe, target).as_dict()}
+        for target in comparison.targets
+        for recipe in comparison.recipes
+    ]

@@ -160,10 +160,16 @@ def test_a_run_ends_when_its_target_is_reached(tiny_run: MakeRun) -> None:
     assert sum(run.epochs[0]["seconds"].values()) < outcome.seconds < summary["wall_seconds"]
 
 
-def test_a_run_that_misses_its_target_says_so(tiny_run: MakeRun) -> None:
-    summary = train(tiny_run(**{"train.epochs": 1, "schedule.warmup_epochs": 0, "budget.until": "top1=100"}), [])
-    assert (summary["epoch"], summary["stopped"]) == (0, "")
-    assert summary["target"] == {"top1": 100.0, "is_reached": False, "epochs": None, "seconds": None, "dollars": None}
+def test_the_first_evaluation_that_reaches_the_target_counts() -> None:
+    planned = RunPlanning(with_options({"budget.until": "top1=80"}))
+    nothing = {"epochs": None, "seconds": None, "dollars": None}
+    for epoch, top1 in enumerate(([10.0, 20.0], [79.9, 30.0])):
+        planned.evaluated(epoch, 10.0 * epoch, top1)
+        assert planned.result() == {"target": {"top1": 80.0, "is_reached": False, **nothing}}
+    for epoch, top1 in enumerate(([10.0, 80.0], [90.0, 90.0]), start=2):
+        planned.evaluated(epoch, 10.0 * epoch, top1)
+        assert planned.result() == {"target": {"top1": 80.0, "is_reached": True, **nothing, "epochs": 3, "seconds": 20.0}}
+    assert RunPlanning(with_options({})).result() == {}
 
 
 def test_the_smallest_budget_leaves_time_for_its_own_measuring() -> None:
