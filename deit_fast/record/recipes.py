@@ -116,4 +116,4 @@ def _names(recipes: Sequence[Mapping[str, Any]], first: Sequence[str]) -> list[s
 def _part(head: str, name: str, options: Mapping[str, Any]) -> str:
     value = in_words(name, options.get(name))
     text = "+".join(map(str, value)) if isinstance(value, list | tuple) else "–" if value is None else str(value)
-    return text if name == "model.name" else f"{head}={text}"
+    return text if name.endswith(".name") else f"{head}={text}"  # a name says itself what it names
