@@ -58,7 +58,7 @@ def lines_after(point: Point, targets: Sequence[Target], attempts: Attempts) -> 
         words = f"missed {goal}" if outcome.state == "missed" else f"{goal} stays open"
         if outcome.state == "reached":
             words = f"reached {goal} after {duration(outcome.seconds)}, {outcome.epochs} epoch(s){_price(outcome.dollars)}"
-        lines.append(f"point {point.name}: {words}; {recipe.name}: {_standing(target.time(recipe, attempts))}")
+        lines.append(f"  {words}; {recipe.name}: {_standing(target.time(recipe, attempts))}")
     return lines
 
 
