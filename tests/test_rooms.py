@@ -35,15 +35,16 @@ MAY_IMPORT = {
     "data.regroup": {"data.examine"},
     "data.examine": {"data.convert"},
     "data.load": {"data.fetch", "augment"},
-    "data.fetch": {"data.format", "output"},
+    "data.fetch": {"data.format", "output", "bar"},
     "data.convert": {"data.load"},
     "data.format": {"kernels"},
     "augment": {"kernels"},
     "kernels": set(),
     "model": set(),
     "labels": set(),
-    "record": {"output"},
+    "record": {"output", "bar"},
     "output": set(),
+    "bar": set(),
     "shipped": set(),
     "config": set(),
     "cores": set(),
@@ -56,6 +57,7 @@ PUBLIC = set(deit_fast.__all__) - {"__version__"}
 # A foreign module, and the files or folders that may import it
 FENCED = {
     "fastargs": ["deit_fast/cli.py"],
+    "tqdm": ["deit_fast/bar.py"],
     "ffcv": ["deit_fast/data/", "deit_fast/benchmarks/rivals/"],
     "numba.cuda": ["deit_fast/kernels/cuda/driver.py"],
 }

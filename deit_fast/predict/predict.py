@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from deit_fast.bar import Bar
 from deit_fast.config import RunConfig, UserError, eval_batch_size
 from deit_fast.data.convert.pixels import max_pixels
 from deit_fast.data.load.loader import num_threads
@@ -69,7 +69,7 @@ def _found(inputs: Inputs, predictor: Predictor, config: RunConfig, top: int) ->
         max_pixels=max_pixels(config.write),
     )
     is_listed = not config.predict.csv and not config.out
-    bar = tqdm(total=inputs.num_images, unit=" images", disable=is_listed or not sys.stderr.isatty(), leave=False)
+    bar = Bar(total=inputs.num_images, unit=" images", disable=is_listed or not sys.stderr.isatty(), leave=False)
     with bar, maker:
         for batch in maker.batches(inputs):
             yield from _classified(batch, predictor, top)

@@ -27,8 +27,8 @@ import numba
 from numba.core import event
 from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
-from tqdm import tqdm
 
+from deit_fast.bar import Bar
 from deit_fast.cores import num_cores
 from deit_fast.data.load.batch import shown
 from deit_fast.data.load.batches import Loader
@@ -128,7 +128,7 @@ def _follow(processes: list[subprocess.Popen[bytes]]) -> int:
     each. Gives their number."""
     done: set[str] = set()
     total: set[str] = set()
-    bar = tqdm(unit=" functions", disable=not sys.stderr.isatty(), leave=False)
+    bar = Bar(unit=" functions", disable=not sys.stderr.isatty(), leave=False)
     with selectors.DefaultSelector() as selector, contextlib.closing(bar):
         for process in processes:
             assert process.stdout is not None
