@@ -74,7 +74,7 @@ def table(targets: Sequence[Target], attempts: Attempts) -> list[str]:
             counts = map(str, (time.num_runs, time.num_reached, time.num_missed, time.num_open))
             seconds = (_word(time.seconds, duration), duration(time.low), duration(time.high))
             rows.append(
-                (recipe.name, *counts, *seconds, _word(time.epochs, "{:g}".format), _word(time.dollars, "{:.2f}".format))
+                (recipe.name, *counts, *seconds, _word(time.epochs, "{:g}".format), _word(time.dollars, "{:.3g}".format))
             )
         lines += [f"time to top1={target.top1:g}, median over seeds:", *text_table(rows, "<" + 9 * ">")]
     return lines
@@ -117,4 +117,4 @@ def _word(value: float | None, form: Callable[[float], str]) -> str:
 
 
 def _price(dollars: float | None) -> str:
-    return "" if dollars is None else f", ${dollars:,.2f}"
+    return "" if dollars is None else f", ${dollars:,.2f}" if dollars >= 0.1 else f", ${dollars:.2g}"
