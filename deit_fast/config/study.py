@@ -188,8 +188,22 @@ class TeachConfig(Options):
 
 @dataclass(frozen=True)
 class DemoConfig(Options):
-    """The demonstration on scikit-learn's digits."""
+    """The demonstration."""
 
     DECIDES = Decides.NOTHING
 
-    dir: str = path_option("runs/demo", "folder of the demonstration; an earlier demonstration in it is replaced")
+    set: Literal["digits", "photos"] = option(
+        "digits",
+        "digits: scikit-learn's 1,797; photos: 10,000 crops of large photographs, each of them one class",
+    )
+    photographs: str = path_option(
+        "",
+        "demo.set=photos: folder of at least 2 large photographs to cut them out of; auto: 20 of Debian's wallpapers, which "
+        "apt-get downloads (140 MB) and nothing installs",
+        unset="auto",
+    )
+    dir: str = path_option(
+        "",
+        "folder of the demonstration; an earlier demonstration in it is replaced; auto: runs/demo, for photos runs/demo_photos",
+        unset="auto",
+    )
