@@ -24,6 +24,7 @@ from deit_fast import __version__
 from deit_fast.cli import help_text, overview, read_call
 from deit_fast.commands import Command
 from deit_fast.config import RankError, UserError
+from deit_fast.ending import plain_endings
 from deit_fast.output import DroppingStream, droppable_output, dropped_output, reason_of
 from deit_fast.record.log import as_json
 from deit_fast.record.run import write_bytes
@@ -52,7 +53,8 @@ def _status_of(words: list[str]) -> tuple[int, bool]:
         return 2, True
     command = words[0]
     try:
-        return 0, _answer(words)
+        with plain_endings():
+            return 0, _answer(words)
     except RankError as error:
         return _complain(command, str(error), 2, of_any_rank=True), True
     except UserError as error:

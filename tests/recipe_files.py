@@ -20,7 +20,8 @@ FILES = sorted(
 )
 BASES = [file for file in FILES if Path(file).name.startswith("base")]
 DEMO = "deit_configs/demo.yaml"
-RECIPES = [file for file in FILES if file not in (*BASES, DEMO)]
+DEMOS = [DEMO, "deit_configs/demo_photos.yaml", "deit_configs/demo_photos_teacher.yaml"]
+RECIPES = [file for file in FILES if file not in (*BASES, *DEMOS)]
 PUBLISHED_TOP1 = r"Published: top-1 ([0-9.]+) %"
 
 

@@ -31,8 +31,9 @@ SECTIONS = {name: kind for name, kind in get_type_hints(RunConfig).items() if da
 OPTIONS = [(section, field) for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)]
 NOT_PATHS = {
     "augment.auto_augment", "bench.against", "bench.choices", "bench.models", "bench.precisions", "bench.work", "budget.until",
-    "distil.teacher", "filter.names", "filter.odd", "model.name", "optim.name", "report.published", "slurm.account",
-    "slurm.constraint", "slurm.partition", "slurm.qos", "source.image_column", "source.label_column", "write.only",
+    "distil.teacher", "filter.names", "filter.odd", "model.name", "optim.name", "report.published", "report.seeds",
+    "report.target", "report.tuned", "slurm.account", "slurm.constraint", "slurm.partition", "slurm.qos",
+    "source.image_column", "source.label_column", "sweep.tuned", "write.only",
 }  # fmt: skip
 UNBOUNDED = {"augment.mean"}  # numbers that may be anything finite, which the reading of options sees to
 

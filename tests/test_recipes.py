@@ -15,6 +15,7 @@ from tests.model.meta import on_meta
 from tests.recipe_files import (
     BASES,
     DEMO,
+    DEMOS,
     FILES,
     PUBLISHED,
     PUBLISHED_TOP1,
@@ -100,9 +101,11 @@ def test_base_is_extended(file: str) -> None:
     assert path in extended or f"--config-file {file}" in DOCS  # as the second one
 
 
-def test_demo_is_a_run() -> None:
-    assert "deit-fast demo" in header(DEMO)
-    check_training(config_of(DEMO), world_size=1)
+@pytest.mark.parametrize("file", DEMOS, ids=short_name)
+def test_demo_is_a_run(file: str) -> None:
+    command = commands_in(header(file))[-1]
+    assert command[:2] == ["deit-fast", "demo"] or command[command.index("--config-file") + 1] == file
+    check_training(config_of(file), world_size=1)
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=short_name)

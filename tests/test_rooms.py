@@ -16,7 +16,7 @@ PACKAGE = "deit_fast"
 # A room may import itself, the rooms named here, whatever those may import, `config` and `cores`. The rooms directly in the
 # package are its folders and files, those of `data` its folders; write_datasets stands beside it.
 MAY_IMPORT = {
-    "__main__": {"cli", "record"},
+    "__main__": {"cli", "record", "ending"},
     "write_datasets": {"__main__", "data.convert"},
     "cli": {"commands", "option_values", "shipped"},
     "commands": {"benchmarks", "sweep", "report", "looking", "demo", "data.regroup", "teach", "predict"},
@@ -35,15 +35,17 @@ MAY_IMPORT = {
     "data.regroup": {"data.examine"},
     "data.examine": {"data.convert"},
     "data.load": {"data.fetch", "augment"},
-    "data.fetch": {"data.format", "output"},
-    "data.convert": {"data.load"},
+    "data.fetch": {"data.format", "output", "bar"},
+    "data.convert": {"data.load", "ending"},
     "data.format": {"kernels"},
     "augment": {"kernels"},
     "kernels": set(),
     "model": set(),
     "labels": set(),
-    "record": {"output"},
+    "record": {"output", "bar"},
     "output": set(),
+    "bar": set(),
+    "ending": set(),
     "shipped": set(),
     "config": set(),
     "cores": set(),
@@ -56,6 +58,7 @@ PUBLIC = set(deit_fast.__all__) - {"__version__"}
 # A foreign module, and the files or folders that may import it
 FENCED = {
     "fastargs": ["deit_fast/cli.py"],
+    "tqdm": ["deit_fast/bar.py"],
     "ffcv": ["deit_fast/data/", "deit_fast/benchmarks/rivals/"],
     "numba.cuda": ["deit_fast/kernels/cuda/driver.py"],
 }

@@ -11,7 +11,7 @@ import pytest
 
 from deit_fast.config import RunConfig, SourceConfig, WriteConfig
 from deit_fast.data.convert.write import write_beton
-from deit_fast.demo import make_digits
+from deit_fast.demo.digits import make_digits
 from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 

@@ -14,5 +14,8 @@ def _run(call: Call) -> dict[str, Any]:
 
 
 COMMAND = Command(
-    "train a small DeiT on scikit-learn's digits, from image folder to report", takes=("demo",), run=_run, prints_result=False
+    "train a small DeiT on scikit-learn's digits or on crops of photographs, from image folder to report",
+    takes=("demo",),
+    run=_run,
+    prints_result=False,
 )

@@ -205,15 +205,15 @@ def check_budget(config: RunConfig) -> None:
         target_top1(budget.until)
 
 
-def target_top1(until: str) -> float:
-    """The top-1 in percent in budget.until. Raises UserError if there is none."""
+def target_top1(until: str, option: str = "budget.until") -> float:
+    """The top-1 in percent in the value of an option like budget.until. Raises UserError if there is none."""
     name, _, value = until.partition("=")
     try:
         top1 = float(value)
     except ValueError:
         top1 = math.nan
     if name != "top1" or not 0 < top1 <= 100:
-        raise UserError(f"budget.until={until}: want top1=PERCENT, above 0 and up to 100")
+        raise UserError(f"{option}={until}: want top1=PERCENT, above 0 and up to 100")
     return top1
 
 

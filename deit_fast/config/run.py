@@ -65,6 +65,9 @@ class TrainConfig(Options):
     mode: Literal["train", "eval"] = option(
         "train", "eval: train in model.eval(), without stochastic depth, dropout or new batch statistics: DeiT's fine-tuning"
     )
+    sync_batchnorm: Literal["auto", "all", "off"] = option(
+        "auto", "BatchNorm layers whose statistics are of all ranks' views; auto: those of the hMLP stem, as in DeiT's code"
+    )
     accumulate: int = option(
         1,
         "gradient accumulation: split a rank's batch into this many parts, to save memory; views and steps stay the same",

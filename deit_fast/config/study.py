@@ -51,6 +51,11 @@ class SweepConfig(Options):
         within=AT_LEAST_1,
     )
     where: Literal["here", "slurm"] = option("here", "here: on this machine; slurm: one job for each point, through submitit")
+    tuned: tuple[str, ...] = option(
+        (),
+        "options that are tuned, for times to budget.until: of points that differ in them alone, the fastest counts",
+        unset="off",
+    )
     hours: float | None = option(
         None, "budget of all points together, in hours of their processes", unset="unlimited", within=ABOVE_0
     )
@@ -129,7 +134,21 @@ class ReportConfig(Options):
     runs: tuple[str, ...] = path_option((), "what to report on: folders of runs or sweeps, and JSON results of bench")
     html: str = path_option("", "page to write; auto: report.html in the first run's folder", unset="auto")
     published: tuple[str, ...] = option(
-        (), "published figures to draw beside them, marked as such: paper, ffcv-imagenet", unset="off"
+        (), "published figures and curves to draw beside them, marked as such: paper, ffcv-imagenet, deit3", unset="off"
+    )
+    curves: tuple[str, ...] = path_option(
+        (), "curves of other codes to draw beside them: log.txt of DeiT's code, summary.csv of timm", unset="off"
+    )
+    target: tuple[str, ...] = option(
+        (),
+        "targets to state the time to, each top1=PERCENT; auto: those in budget.until of the runs",
+        unset="auto",
+    )
+    seeds: tuple[str, ...] = option(
+        ("train.seed", "data.seed"), "options in which runs of one recipe may differ; the median is over them"
+    )
+    tuned: tuple[str, ...] = option(
+        (), "options that are tuned: of runs with the same seeds that differ in them alone, the fastest counts", unset="off"
     )
     images: str = path_option("", "folder for each figure as PNG", unset="off")
     markdown: str = path_option("", "Markdown file for the tables", unset="off")
@@ -169,8 +188,22 @@ class TeachConfig(Options):
 
 @dataclass(frozen=True)
 class DemoConfig(Options):
-    """The demonstration on scikit-learn's digits."""
+    """The demonstration."""
 
     DECIDES = Decides.NOTHING
 
-    dir: str = path_option("runs/demo", "folder of the demonstration; an earlier demonstration in it is replaced")
+    set: Literal["digits", "photos"] = option(
+        "digits",
+        "digits: scikit-learn's 1,797; photos: 10,000 crops of large photographs, each of them one class",
+    )
+    photographs: str = path_option(
+        "",
+        "demo.set=photos: folder of at least 2 large photographs to cut them out of; auto: 20 of Debian's wallpapers, which "
+        "apt-get downloads (140 MB) and nothing installs",
+        unset="auto",
+    )
+    dir: str = path_option(
+        "",
+        "folder of the demonstration; an earlier demonstration in it is replaced; auto: runs/demo, for photos runs/demo_photos",
+        unset="auto",
+    )

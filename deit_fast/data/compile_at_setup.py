@@ -13,7 +13,7 @@ from PIL import Image
 from deit_fast.config import SourceConfig, WriteConfig
 from deit_fast.data.convert.converter import Converter
 from deit_fast.data.convert.write import write_beton
-from deit_fast.data.load.compile_ahead import RESOLUTION, compile_ahead, compile_faster
+from deit_fast.data.load.compile_ahead import FILES, ON_CPU, RESOLUTION, compile_ahead, compile_faster
 
 
 def compile_at_setup() -> None:
@@ -31,8 +31,8 @@ def compile_at_setup() -> None:
         out = Path(name, "two.beton")
         with contextlib.redirect_stderr(io.StringIO()):  # its progress
             write_beton(SourceConfig(path=str(images.parent)), WriteConfig(out=str(out), num_workers=1))
-        other.join()  # the loaders' functions are for two processes again
-        compile_ahead(out)
+        other.join()  # the loaders' functions are for processes of their own again
+        compile_ahead(out, (*ON_CPU, FILES))
     _convert_all_kinds()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from deit_fast.plan.placement import placed, resumed
 from deit_fast.plan.prediction import Prediction, expected
 from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import Clock
+from deit_fast.record.progress import dollars
 from deit_fast.record.run import hardware
 from deit_fast.train.dist import World
 
@@ -36,6 +37,7 @@ class RunPlanning:
         self._folder: Path
         self._outlook: Outlook
         self._before: dict[str, float] = {}  # seconds by kind at the end of the epoch before
+        self._reached: dict[str, Any] = {}  # where the target was
         self._is_whole = True  # no epoch of it was begun by another session
         self._machine = self._key = ""
 
@@ -92,8 +94,18 @@ class RunPlanning:
         line = self._limit.overrun(sum(left.values()), self._outlook.error)
         return [line] if line else []
 
+    def evaluated(self, epoch: int, seconds: float, top1: Sequence[float]) -> None:
+        if not self._reached and any(value >= self.target for value in top1):
+            self._reached = {"epochs": epoch + 1, "seconds": seconds}
+
     def result(self) -> dict[str, Any]:
-        return {} if self.prediction is None else {"prediction": self.prediction.as_dict()}
+        entries: dict[str, Any] = {} if self.prediction is None else {"prediction": self.prediction.as_dict()}
+        if self._asked.budget.until:
+            price, seconds = self._config.run.dollars_per_hour, self._reached.get("seconds")
+            cost = None if price is None or seconds is None else dollars(seconds, price)
+            where = {"epochs": self._reached.get("epochs"), "seconds": seconds, "dollars": cost}
+            entries["target"] = {"top1": self.target, "is_reached": bool(self._reached), **where}
+        return entries
 
     def end(self, summary: dict[str, Any], num_sessions: int) -> list[str]:
         """Adds the run to the ledger beside its folder."""

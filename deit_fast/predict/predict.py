@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from deit_fast.bar import Bar
 from deit_fast.config import RunConfig, UserError, eval_batch_size
 from deit_fast.data.convert.pixels import max_pixels
+from deit_fast.data.load.compile_ahead import FILES, ON_CPU, compile_ahead
 from deit_fast.data.load.loader import num_threads
 from deit_fast.predict.inputs import Inputs, listed
 from deit_fast.predict.model import Predictor, open_predictor
@@ -31,6 +32,7 @@ def predict_images(config: RunConfig) -> dict[str, Any]:
     top = min(config.predict.top, len(predictor.classes))
     for entry in inputs.left_out:
         print(f"warning: left out: {entry.name}: {entry.reason}", file=sys.stderr)
+    _compile_for(inputs)
     started = time.perf_counter()
     with Results(top, config.predict.csv, is_kept=bool(config.out)) as results:
         for found in _found(inputs, predictor, config, top):
@@ -59,6 +61,15 @@ def predict_images(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def _compile_for(inputs: Inputs) -> None:
+    """Compiles for the images what is missing, and says so, as a loader does."""
+    for group in inputs.groups:
+        if isinstance(group, list):
+            compile_ahead(None, (FILES,))
+        else:
+            compile_ahead(group.paths[0], ON_CPU)
+
+
 def _found(inputs: Inputs, predictor: Predictor, config: RunConfig, top: int) -> Iterator[Found]:
     """What was found in each image, in order."""
     maker = ViewMaker(
@@ -69,7 +80,7 @@ def _found(inputs: Inputs, predictor: Predictor, config: RunConfig, top: int) ->
         max_pixels=max_pixels(config.write),
     )
     is_listed = not config.predict.csv and not config.out
-    bar = tqdm(total=inputs.num_images, unit=" images", disable=is_listed or not sys.stderr.isatty(), leave=False)
+    bar = Bar(total=inputs.num_images, unit=" images", disable=is_listed or not sys.stderr.isatty(), leave=False)
     with bar, maker:
         for batch in maker.batches(inputs):
             yield from _classified(batch, predictor, top)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from tqdm import tqdm
+from deit_fast.bar import Bar
 
 # {bar} takes the columns that are left
 _FORMAT = "epoch {epoch}/{epochs} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {so_far}<{time_left}{figures}"
@@ -141,7 +141,7 @@ class Progress:
         }
 
 
-class _Bar(tqdm):
+class _Bar(Bar):
     """A bar with further fields, which are made when it is drawn."""
 
     def __init__(self, fields: Callable[[], dict[str, Any]], **options: Any) -> None:

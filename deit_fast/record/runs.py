@@ -23,7 +23,10 @@ IDENTITY = {
 }
 WEIGHTS = ("model", "ema")
 # fields of events that are drawn or reckoned with: numbers, or None where they were not finite
-NUMBERS = ("epoch", "step", "loss", "top1", "lr", "images_per_second", "steps_per_epoch", "wall_seconds", "num_images")
+NUMBERS = (
+    *("epoch", "step", "loss", "top1", "lr", "images_per_second", "steps_per_epoch", "wall_seconds", "num_images"),
+    *("run_seconds", "time"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Run:
     evals: list[Event]
     checkpoints: list[Event]
     end: Event | None  # its result; None: unfinished
+    has_diverged: bool = False  # its last session ended because the loss was not finite
 
     @property
     def name(self) -> str:
@@ -55,6 +59,7 @@ def load_run(folder: Path) -> Run:
         raise UserError(f"{log}: no events: the run ended before it started to train")
     start: Event = {}
     end: Event | None = None
+    has_diverged = False
     kept: dict[str, dict[tuple[Any, ...], Event]] = {sort: {} for sort in IDENTITY}
     try:
         for event in events:
@@ -62,10 +67,12 @@ def load_run(folder: Path) -> Run:
             if sort in IDENTITY:
                 kept[sort][tuple(event[name] for name in IDENTITY[sort])] = event
             elif sort == "start":  # of the run, or of a session that goes on here, perhaps for a second time
-                start, end = event, None
+                start, end, has_diverged = event, None, False
                 kept = {s: {k: e for k, e in of.items() if _is_before(e, start)} for s, of in kept.items()}
             elif sort == "end":
                 end = event
+            elif sort == "not_finite":
+                has_diverged = True
             _check_numbers(log, event)
     except KeyError as error:
         raise UserError(f"{log}: an event {sort!r} has no {error}: not a log of this version of deit_fast") from None
@@ -74,7 +81,7 @@ def load_run(folder: Path) -> Run:
         end = read_json(summary) | (end or {})
         _check_numbers(summary, end)
     steps, epochs, evals, checkpoints = (list(of.values()) for of in kept.values())
-    return Run(folder, record, _newest_config(record), start, steps, epochs, evals, checkpoints, end)
+    return Run(folder, record, _newest_config(record), start, steps, epochs, evals, checkpoints, end, has_diverged)
 
 
 def _check_numbers(path: Path, event: Event) -> None:

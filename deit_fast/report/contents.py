@@ -11,6 +11,7 @@ from deit_fast.report.drawing import short
 from deit_fast.report.inputs import Inputs
 from deit_fast.report.published import PublishedFigure
 from deit_fast.report.tables import Cell, Column, Table, difference, dollars, make_table, number, percent, share, shown
+from deit_fast.report.targets import Comparison, run_columns
 
 RUN = (Column("#"), Column("Run", mark="name"))  # the number by which figures call a run, and its name
 _KINDS = tuple(kind.replace("_", " ") for kind in KINDS)
@@ -42,13 +43,14 @@ def runs_table(inputs: Inputs) -> Table | None:
     return make_table("Runs", columns, rows, note)
 
 
-def csv_rows(inputs: Inputs) -> list[dict[str, Any]]:
+def csv_rows(inputs: Inputs, comparison: Comparison) -> list[dict[str, Any]]:
     """The numbers of each run, by dotted name."""
     rows = []
     for one in inputs.runs:
         numbers = {name: value for name, value in one.numbers.items() if name not in ("prediction", "name")}
         predicted = (one.numbers["prediction"] or {}).get("seconds", {})
-        rows.append({"place": one.place, "name": one.name} | by_dotted_name(numbers | {"predicted": predicted}))
+        numbers |= {"predicted": predicted} | run_columns(comparison, one)
+        rows.append({"place": one.place, "name": one.name} | by_dotted_name(numbers))
     return rows
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from deit_fast.record.clock import KINDS
 from deit_fast.record.runs import Run, duration, run_numbers
-from deit_fast.report.drawing import INK, literal, new_figure, short
+from deit_fast.report.drawing import INK, MAX_LABEL, MAX_LEGEND, literal, new_figure, short
 from deit_fast.report.inputs import ReportedRun
 
 _GREY, _BLUE, _ORANGE = "#9aa4af", "#1f6fb2", "#d9730d"
@@ -39,8 +39,6 @@ COMPARISONS = {
     "Top-1 / %, raw weights": ("model", "top1"),
     "Top-1 / %, EMA weights": ("ema", "top1"),
 }
-_MAX_LABEL = 30  # characters, of two legends beside each other
-_MAX_LEGEND = 24  # lines; of more, each has its run's number at its end
 
 
 def panels_of(run: Run) -> tuple[str, ...]:
@@ -70,14 +68,14 @@ def curves_figure(run: Run, panels: Sequence[str] = ()) -> Figure:
 
 def comparison_figure(runs: Sequence[ReportedRun], panel: str) -> Figure:
     """The named panel of COMPARISONS: a line for each run that has one, in a colour and dashes of its own."""
-    has_legend = len(runs) <= _MAX_LEGEND
-    columns = 1 if any(len(one.label) > _MAX_LABEL for one in runs) else 2
+    has_legend = len(runs) <= MAX_LEGEND
+    columns = 1 if any(len(one.label) > MAX_LABEL // 2 for one in runs) else 2
     figure, (axes,) = new_figure(3.1 + (0.17 * -(-len(runs) // columns) if has_legend else 0), panel)
     for index, one in enumerate(runs):
         xs, ys = curve(one.run, *COMPARISONS[panel])
         if not xs:
             continue
-        dashes, label = ("-", "--", ":")[index // 10 % 3], literal(short(one.label, 2 * _MAX_LABEL // columns))
+        dashes, label = ("-", "--", ":")[index // 10 % 3], literal(short(one.label, MAX_LABEL // columns))
         marker, color = _marker(xs), f"C{index % 10}"
         axes.plot(xs, ys, color=color, linestyle=dashes, marker=marker, linewidth=1.1, markersize=4, label=label)
         if not has_legend:

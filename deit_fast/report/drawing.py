@@ -19,6 +19,8 @@ from matplotlib.transforms import Bbox
 from deit_fast.record.picture import png
 
 PUBLISHED, INK = "#8a8f98", "#1b1f24"
+MAX_LABEL = 60  # characters of a legend with one column; of more, each column has its share
+MAX_LEGEND = 24  # lines; of more, each has a number at its end
 _WIDTH = 4.6  # inches of a figure: as many as a phone shows at the size of its text
 _LARGE = 60_000  # bytes of an SVG, of thousands of points
 # where a label may stand: offset in points from its point, and which of its edges is there
@@ -74,6 +76,35 @@ def short(words: str, length: int) -> str:
         return words
     head = (length - 1) // 2
     return f"{words[:head]}…{words[len(words) - (length - 1 - head) :]}"
+
+
+def lines_figure(title: str, names: Sequence[str]) -> tuple[Figure, Axes]:
+    """A figure for lines with these names, with room for their legend below."""
+    lines = -(-len(names) // _legend_columns(names)) if len(names) <= MAX_LEGEND else 0
+    figure, (axes,) = new_figure(3.1 + 0.17 * lines, title)
+    return figure, axes
+
+
+def line_style(index: int, name: str) -> dict[str, Any]:
+    """Colour, dashes and label of one of several lines."""
+    label = literal(short(name, MAX_LABEL))
+    return {"color": f"C{index % 10}", "linestyle": ("-", "--", ":")[index // 10 % 3], "linewidth": 1.3, "label": label}
+
+
+def finish_lines(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
+    """A grid, and the legend, where the lines are not too many for one."""
+    if len(names) <= MAX_LEGEND:
+        figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=_legend_columns(names))
+    axes.grid(alpha=0.25)
+
+
+def time_unit(seconds: float) -> tuple[str, float]:
+    """The unit in which an axis shows times up to that, and its seconds."""
+    return ("hours", 3600.0) if seconds >= 7200 else ("minutes", 60.0) if seconds >= 120 else ("seconds", 1.0)
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    return 1 if any(len(name) > MAX_LABEL // 2 for name in names) else 2
 
 
 def place_labels(

@@ -11,13 +11,17 @@ from deit_fast.config import UserError
 from deit_fast.record.runs import Run, duration
 from deit_fast.report import contents
 from deit_fast.report.ablation import ablation_table, differences_table
+from deit_fast.report.accuracy import accuracy_figures
 from deit_fast.report.curves import COMPARISONS, comparison_figure, curves_figure, panels_of
 from deit_fast.report.drawing import Drawing
 from deit_fast.report.figures import prediction_figure, price_figures, time_figure
 from deit_fast.report.html import rendered
 from deit_fast.report.inputs import Inputs, ReportedRun, dataset_of, inference_rows
-from deit_fast.report.published import NUM_VAL_IMAGES, published_figures
+from deit_fast.report.published import NUM_VAL_IMAGES, PublishedFigure, published_figures
+from deit_fast.report.published_curves import PublishedCurve, published_curves
 from deit_fast.report.tables import Table, difference, dollars, number, percent, shown
+from deit_fast.report.target_figures import target_figures
+from deit_fast.report.targets import Comparison, target_table
 
 
 @dataclass(frozen=True)
@@ -30,23 +34,30 @@ class Chapter:
     tables: Sequence[Table]
 
 
-def chapters(inputs: Inputs, published: Sequence[str]) -> list[Chapter]:
-    """The page's parts that compare; those about which nothing is known are left out."""
+def chapters(
+    inputs: Inputs, published: Sequence[str], comparison: Comparison, given_curves: Sequence[PublishedCurve] = ()
+) -> list[Chapter]:
+    """The page's parts that compare; those about which nothing is known are left out. given_curves: of other codes."""
     runs, figures = inputs.runs, published_figures(published)
     several = len(runs) > 1
     prices = price_figures(inputs, figures) if several or inputs.benches or published else []
-    curves = [
+    curves: list[Drawing | None] = [
         Drawing(f"curves-{file_name(panel).lower()}", f"{panel} of all runs", comparison_figure(runs, panel))
         for panel in COMPARISONS
         if several
     ]
+    of_publications = published_curves(published)
+    curves += accuracy_figures(comparison, [*of_publications, *given_curves])
+    has_targets = len(comparison.recipes) > 1 or comparison.targets
+    targets = target_figures(comparison) if has_targets else []
     times = (time_figure(runs) if several else None, prediction_figure(runs))
     inference, of_others = contents.inference_table(inputs), contents.published_table(figures)
     found = [
         _chapter("Runs", contents.runs_table(inputs)),
         _chapter("Failed points", contents.failed_table(inputs)),
-        _chapter("Accuracy and its price", *prices, inference, of_others, remark=_remark(inputs, published)),
-        _chapter("Curves", *curves),
+        _chapter("Accuracy and its price", *prices, inference, of_others, remark=_remark(inputs, figures)),
+        _chapter("Time to a target", *targets, target_table(comparison), remark=_remark_on_targets(comparison)),
+        _chapter("Curves", *curves, remark=_remark(inputs, of_publications)),
         _chapter("Where the time went", *times, *_times(inputs)),
         _chapter("Ablation", ablation_table(runs, published)),
         _chapter("Differences in configuration", differences_table(runs)),
@@ -63,7 +74,7 @@ def _chapter(title: str, *parts: Drawing | Table | None, remark: str = "") -> Ch
     return Chapter(title, remark, drawings, [part for part in parts if isinstance(part, Table)])
 
 
-def _remark(inputs: Inputs, published: Sequence[str]) -> str:
+def _remark(inputs: Inputs, published: Sequence[PublishedFigure] | Sequence[PublishedCurve]) -> str:
     """A warning where published figures stand beside runs of other data."""
     counts = {dataset_of(one.run).get("val num_images") for one in inputs.runs} - {None, NUM_VAL_IMAGES}
     if not published or not counts:
@@ -72,6 +83,11 @@ def _remark(inputs: Inputs, published: Sequence[str]) -> str:
         f"The published figures are of ImageNet-1k and its {NUM_VAL_IMAGES:,} validation images, the runs of other data "
         f"({counts.pop()} validation images): their accuracies cannot be compared."
     )
+
+
+def _remark_on_targets(comparison: Comparison) -> str:
+    """Where there is no table, how to get one."""
+    return "" if comparison.targets else "--report.target=top1=PERCENT adds a table of the times to that target."
 
 
 def file_name(words: str) -> str:

@@ -34,16 +34,22 @@ def published_figures(names: Sequence[str]) -> list[PublishedFigure]:
     """The figures of the named publications, in their order. Raises UserError for a name of no publication."""
     found = []
     for name in names:
-        if name not in _content():
-            raise UserError(f"report.published={name}: want any of {', '.join(_content())}")
-        publication = _content()[name]
-        for line in publication["figures"]:
+        whole = publication(name)
+        for line in whole.get("figures", ()):
             fields = {key: value for key, value in line.items() if key not in ("minutes", "machine")}
             if "minutes" in line:
                 fields["hours"] = line["minutes"] / 60
-            on = [line.get("machine", publication["machine"])] if "hours" in fields else []
-            on += [publication["throughput"]] if "images_per_second" in fields else []
-            found.append(PublishedFigure(**fields, source=publication["source"], machine="; ".join(on)))
+            on = [line.get("machine", whole["machine"])] if "hours" in fields else []
+            on += [whole["throughput"]] if "images_per_second" in fields else []
+            found.append(PublishedFigure(**fields, source=whole["source"], machine="; ".join(on)))
+    return found
+
+
+def publication(name: str) -> dict[str, Any]:
+    """What published.yaml has of a publication. Raises UserError for a name of none."""
+    if name not in _content():
+        raise UserError(f"report.published={name}: want any of {', '.join(_content())}")
+    found: dict[str, Any] = _content()[name]
     return found
 
 

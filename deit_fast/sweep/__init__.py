@@ -12,6 +12,7 @@ from deit_fast.option_values import Given
 from deit_fast.output import droppable_output
 from deit_fast.plan.prediction import Prediction
 from deit_fast.shipped import shipped
+from deit_fast.sweep import targets
 from deit_fast.sweep.costs import Budget, Predict, check_prices, predictions, table, totals
 from deit_fast.sweep.file import read_sweep_file
 from deit_fast.sweep.here import Process, Share, shares
@@ -45,6 +46,7 @@ def sweep(
     folder = Path(section.dir or f"runs/{name}")
     points = points_of(file, given, section, folder)
     check_prices(section, points)
+    asked = targets.targets_of(points, section.tuned)
     check_same_sweep(folder, points)
     if section.dry_run:
         return _dry_run(name, folder, points, section, predict or _plan)
@@ -66,9 +68,11 @@ def sweep(
             share = places[place]
             return Job(point, ledger) if share is None else Process(point, ledger, share)
 
-        runner = Runner(ledger, start, len(places), budget)
+        runner = Runner(ledger, start, len(places), budget, lambda point: targets.lines_after(point, asked, ledger.attempts))
         runner.run(left)
-        return _result(name, ledger, runner, words)
+        for line in targets.table(asked, ledger.attempts):
+            say(line)
+        return _result(name, ledger, runner, words) | {"recipes": targets.rows_of(asked, ledger.attempts)}
 
 
 def _plan(config: RunConfig) -> Prediction:

@@ -43,8 +43,17 @@ class Runner:
     the sweep early.
     """
 
-    def __init__(self, ledger: Ledger, start: Start, num_places: int, budget: Budget | None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        start: Start,
+        num_places: int,
+        budget: Budget | None,
+        lines_after: Callable[[Point], Sequence[str]] = lambda _: (),
+    ) -> None:
+        """lines_after: what is to be told after a point has ended."""
         self.not_started: list[Point] = []
+        self._lines_after = lines_after
         self.refusal = self.stopped_by = ""
         self._ledger, self._start, self._budget = ledger, start, budget
         self._places: list[Attempt | None] = [None] * num_places
@@ -120,6 +129,8 @@ class Runner:
         else:
             self._ledger.record(point, "failed", error=ended.error, wall_seconds=wall_seconds)
             say(f"point {point.name}: failed: {ended.error}")
+        for line in self._lines_after(point):
+            say(line)
 
     def _end_soon(self, is_repeated: bool) -> None:
         running = self._running

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from deit_fast.config import DistilConfig, RunConfig, UserError
+from deit_fast.train.schedule import has_changing_views
 from deit_fast.train.step import autocast
 from deit_fast.train.teacher import Teacher, create_teacher
 
@@ -30,6 +31,7 @@ def create_teachers(config: RunConfig, num_classes: int, device: torch.device) -
                 channels_last=config.train.channels_last,
                 compile_mode=config.train.compile,
                 attention=config.train.attention,
+                has_other_sides=has_changing_views(config),
             ),
         )
         for section in sections

@@ -27,6 +27,7 @@ from deit_fast.train.dist import World
 from deit_fast.train.ema import WeightAverage
 from deit_fast.train.objective import Objective
 from deit_fast.train.step import Labels, TrainStep, autocast, check_dtype, resolve_amp
+from deit_fast.train.sync_batchnorm import share_statistics
 from deit_fast.train.teacher import Teacher, create_teacher
 
 
@@ -87,7 +88,8 @@ class Learner:
         if config.train.patch_embed == "linear":
             use_linear_patches(model)
         model = model.to(self.world.device)
-        return to_channels_last(model) if config.train.channels_last else model
+        model = to_channels_last(model) if config.train.channels_last else model
+        return share_statistics(model, config.train.sync_batchnorm, self.world)
 
     def _create_teacher(self) -> Teacher | None:
         config = self.config
@@ -103,6 +105,7 @@ class Learner:
             channels_last=config.train.channels_last,
             compile_mode=config.train.compile,
             attention=config.train.attention,
+            has_other_sides=schedule.has_changing_views(config),
         )
         self.remarks += [f"teacher: {line}" for line in teacher.adapted]
         return teacher

@@ -198,8 +198,10 @@ class Run:
             results = self._trainer.evaluate(should_stop)
             if results is None:
                 return reason, {}
+            seconds = self._clock.run_seconds
             for weights, result in results.items():
-                self._journal.event("eval", epoch=self._last_epoch, weights=weights, **result)
+                self._journal.event("eval", epoch=self._last_epoch, weights=weights, run_seconds=seconds, **result)
+            self._planning.evaluated(self._last_epoch, seconds, [result["top1"] for result in results.values()])
         return None, results
 
     def _end_epoch(self, results: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,10 +44,14 @@ class Planning(Protocol):
         """Called after an epoch (from 0). is_whole: this session did all of it, with evaluation and checkpoint. Gives lines."""
         ...
 
+    def evaluated(self, epoch: int, seconds: float, top1: Sequence[float]) -> None:
+        """Called after an evaluation in an epoch (from 0): the run's seconds so far, and top-1 in percent of each weights."""
+        ...
+
     def end(self, summary: dict[str, Any], num_sessions: int) -> list[str]:
         """Called at the end of the run with its summary, which is kept for later plans. Gives lines to print."""
         ...
 
     def result(self) -> dict[str, Any]:
-        """Entries of the summary about the prediction; none if there was no prediction."""
+        """Entries of the summary: the prediction, if there was one; with a target, whether and when it was reached."""
         ...

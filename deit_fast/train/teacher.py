@@ -74,14 +74,15 @@ def create_teacher(
     channels_last: bool,
     compile_mode: str,
     attention: str = "auto",
+    has_other_sides: bool = False,
 ) -> Teacher:
     """The teacher of a run, with the weights of distil.teacher_weights, on a device.
 
     mean, std: normalisation of the student's images, in units of 255 grey levels. If the teacher was trained with others (those
     in a checkpoint of deit_fast, else those that timm states for the architecture), images are converted. A teacher with
-    position embeddings is built for resolution. compile_mode: train.compile; off unless distil.teacher_compile.
-    attention: train.attention. The state of the random generator is restored, so the student starts with the same weights with
-    and without a teacher.
+    position embeddings is built for resolution; has_other_sides: it may see images of other sides too. compile_mode:
+    train.compile; off unless distil.teacher_compile. attention: train.attention. The state of the random generator is restored,
+    so the student starts with the same weights with and without a teacher.
 
     Raises UserError if weights are missing or do not fit, e.g. if they are for another number of classes.
     """
@@ -100,7 +101,13 @@ def create_teacher(
         blurpool=_usage(config, content)["blurpool"],
     )
     with torch.random.fork_rng(devices=[]):
-        model = create_model(options, num_classes=num_classes, resolution=resolution, option="distil.teacher")
+        model = create_model(
+            options,
+            num_classes=num_classes,
+            resolution=resolution,
+            option="distil.teacher",
+            has_other_sides=has_other_sides,
+        )
     weights = weights_of(content, "auto", path=path)
     theirs = num_classes_of(model, weights, path=path)
     if theirs != num_classes:

@@ -20,6 +20,8 @@ from deit_fast.plan.training import train
 from deit_fast.record import clock
 from deit_fast.record.clock import KINDS, Clock
 from deit_fast.record.log import read_events
+from deit_fast.record.runs import load_run
+from deit_fast.record.targets import outcome_of
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.dist import World
 from deit_fast.train.schedule import lr_of_step
@@ -145,8 +147,29 @@ def test_a_spent_budget_ends_in_an_evaluated_checkpoint_and_can_be_raised(
 
 
 def test_a_run_ends_when_its_target_is_reached(tiny_run: MakeRun) -> None:
-    summary = train(tiny_run(**{"train.epochs": 5, "budget.until": "top1=0.1"}), [])
+    config = tiny_run(**{"train.epochs": 5, "budget.until": "top1=0.1", "run.dollars_per_hour": 3.6})
+    summary = train(config, [])
     assert (summary["epoch"], summary["stopped"]) == (0, "target")
+    run = load_run(Path(config.run.dir))
+    outcome = outcome_of(run, 0.1)
+    reached = {"top1": 0.1, "is_reached": True, "epochs": 1, "seconds": outcome.seconds, "dollars": outcome.dollars}
+    assert summary["target"] == reached
+    assert outcome.seconds is not None
+    assert outcome.dollars == pytest.approx(outcome.seconds / 1000)
+    assert {event["run_seconds"] for event in run.evals} == {outcome.seconds}
+    assert sum(run.epochs[0]["seconds"].values()) < outcome.seconds < summary["wall_seconds"]
+
+
+def test_the_first_evaluation_that_reaches_the_target_counts() -> None:
+    planned = RunPlanning(with_options({"budget.until": "top1=80"}))
+    nothing = {"epochs": None, "seconds": None, "dollars": None}
+    for epoch, top1 in enumerate(([10.0, 20.0], [79.9, 30.0])):
+        planned.evaluated(epoch, 10.0 * epoch, top1)
+        assert planned.result() == {"target": {"top1": 80.0, "is_reached": False, **nothing}}
+    for epoch, top1 in enumerate(([10.0, 80.0], [90.0, 90.0]), start=2):
+        planned.evaluated(epoch, 10.0 * epoch, top1)
+        assert planned.result() == {"target": {"top1": 80.0, "is_reached": True, **nothing, "epochs": 3, "seconds": 20.0}}
+    assert RunPlanning(with_options({})).result() == {}
 
 
 def test_the_smallest_budget_leaves_time_for_its_own_measuring() -> None:

@@ -215,3 +215,13 @@ def test_what_is_no_model(
         export_model(with_options({"export.checkpoint": checkpoint, **outs}))
     with pytest.raises(UserError, match=message):
         predicted(model, digits / "val", **changes)
+
+
+def test_what_is_missing_is_compiled_before_the_first_image(
+    checkpoint: str, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path | None, tuple[str, ...]]] = []
+    monkeypatch.setattr(predicting, "compile_ahead", lambda beton, parts: asked.append((beton, parts)))
+    path = sorted((digits / "val" / "4").glob("*.jpg"))[0]
+    kept(checkpoint, path, digits / "val.beton")
+    assert asked == [(None, ("files",)), (digits / "val.beton", ("decode", "rest"))]

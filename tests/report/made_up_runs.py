@@ -134,3 +134,33 @@ def texts(table: Table | None) -> list[list[str]]:
     """The texts of a table's rows."""
     assert table is not None
     return [[cell.text for cell in row] for row in table.rows]
+
+
+def make_timed_run(
+    folder: Path,
+    evaluated: dict[int, tuple[float, float] | tuple[float, float, float]],
+    *,
+    options: dict[str, Any] | None = None,
+    is_ended: bool = True,
+    stopped: str = "",
+    diverges: bool = False,
+) -> Path:
+    """A made-up run by its evaluations: by epochs done, the run's seconds so far, top-1 of raw weights, and that of EMA if any.
+
+    stopped: why it ended before its last epoch.
+    """
+    config = parse("train", [f"--{name}={value}" for name, value in {"train.epochs": 10, **(options or {})}.items()])
+    with open_run(folder, config, ["deit-fast", "train"], resume=False) as run:
+        write_start(run.log)
+        for epochs, (seconds, *several) in evaluated.items():
+            run.log.write("epoch", epoch=epochs - 1, loss=1.0, lr=1e-3, images_per_second=10.0, seconds={"compute": seconds})
+            for weights, top1 in zip(("model", "ema"), several, strict=False):
+                run.log.write("eval", epoch=epochs - 1, weights=weights, top1=top1, loss=1.0, run_seconds=seconds)
+        if diverges:
+            run.log.write("not_finite", epoch=max(evaluated, default=0), step=1, loss=None, lr=1e-3, samples={})
+        elif is_ended:
+            last = max(seconds for seconds, *_ in evaluated.values())
+            summary = {"stopped": stopped, "wall_seconds": last + 1, "seconds": {"compute": last + 1}}
+            run.log.write("end", **summary)
+            run.finish(summary)
+    return folder

@@ -22,7 +22,7 @@ def test_page_sorts_by_a_click_and_fits_a_phone(tmp_path: Path) -> None:
     file = bench_eval(tmp_path / "eval.json", ("deit_tiny", "fp32", 1, 900.0))
     html = tmp_path / "page.html"
     begun = make_run(tmp_path / "begun", finished=False, epochs=0)
-    report(begun, *runs, file, html=str(html), published=("paper",))
+    report(begun, *runs, file, html=str(html), published=("paper", "deit3"), target=("top1=20",))
     with browser(tmp_path / "chromium") as page:
         opened(page, html, 1200)
         assert page.evaluate(TOP1) == "–,9.50 %,100.00 %,30.00 %"

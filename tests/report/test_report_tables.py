@@ -127,12 +127,14 @@ def test_page_of_several_runs_of_any_state_and_its_files(tmp_path: Path) -> None
     page = Page(tmp_path / "pages" / "t.html")
     assert [row[2:6] for row in page.rows if row[8:9] == ["unfinished"]] == [["–", "–", "0.0 s", "–"]] * 2
     assert ["Cost", "$0.91 at $36.00 an hour"] in page.rows
-    assert page.values("img", "alt")[:10] == [
+    assert page.values("img", "alt")[:16] == [
         "Accuracy and inference", "Accuracy and speed of training", "Accuracy and money", "Accuracy and time",
+        "Time by target", "Cost by target", "Performance profile",
         "Training loss of all runs", "Learning rate of all runs", "Top-1 / %, raw weights of all runs",
-        "Top-1 / %, EMA weights of all runs", "Where the time went", "Predicted and actual time",
+        "Top-1 / %, EMA weights of all runs", "Top-1 by epoch", "Top-1 by hour", "Top-1 by dollar",
+        "Where the time went", "Predicted and actual time",
     ]  # fmt: skip
-    assert len(page.values("img", "alt")) == 10 + 3 * 6 + 2 * 4  # two runs have no epoch, so nothing of their loader
+    assert len(page.values("img", "alt")) == 16 + 3 * 6 + 2 * 4  # two runs have no epoch, so nothing of their loader
     rows = list(csv.DictReader((tmp_path / "t.csv").open()))
     assert [row["name"] for row in rows] == ["default", "none", "'=a|<b>", "diverged", "begun"]
     assert [float(row["top1"] or 0) for row in rows] == [94.0, 84.0, 64.0, 0, 0]
@@ -141,7 +143,8 @@ def test_page_of_several_runs_of_any_state_and_its_files(tmp_path: Path) -> None
     assert r"| 3 | =a\|\<b\> | 64.00 % |" in markdown
     assert "## Published figures" in markdown
     names = """accuracy-training accuracy-inference accuracy-dollars accuracy-hours time prediction curves-training-loss
-        curves-learning-rate curves-top-1-raw-weights curves-top-1-ema-weights run-1-default run-2-none run-3-=a-b
+        curves-learning-rate curves-top-1-raw-weights curves-top-1-ema-weights curves-top-1-by-epoch curves-top-1-by-hour
+        curves-top-1-by-dollar target-time target-dollars target-profile run-1-default run-2-none run-3-=a-b
         run-4-diverged run-5-begun"""
     images = {file.stem: file for file in (tmp_path / "images").glob("*.png")}
     assert set(images) == set(names.split())

@@ -2,7 +2,8 @@
 
 The stand-in takes milliseconds. What it does with a point is said by the point's train.seed: BAD_INPUT and so on; any other
 seed is a run of so many milliseconds, to its end, which also comes where a file `go` lies in the folder of the run. It notes
-its starts and ends there.
+its starts and ends there. A run with a target reaches it after 10 seconds and one epoch for each millisecond, if that is an
+even number of them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ BAD_INPUT, BUG, OUT_OF_MEMORY, NO_RESULT, SILENT, ENDLESS, DEAF = range(100_001,
 TRAINER = f"""#!{sys.executable} -IS
 import fcntl, json, os, re, signal, sys, time
 words = dict(word.split("=", 1) for word in sys.argv if "=" in word)
-seed = int((re.findall('"seed": ([0-9]+)', open(words["--config-file"]).read()) or [0])[0])
+config = open(words["--config-file"]).read()
+seed = int((re.findall('"seed": ([0-9]+)', config) or [0])[0])
+until = re.findall('"until": "top1=([0-9.]+)"', config)
 folder = words["--run.dir"]
 os.makedirs(folder, exist_ok=True)
 def note(name, *values):
@@ -58,8 +61,12 @@ while time.monotonic() < end and not os.path.exists(f"{{folder}}/go"):
         sys.exit(0)
     time.sleep(0.005)
 note("ends", os.getpid())
+summary = {{"best_top1": 12.5, "wall_seconds": seed / 1000}}
+if until:
+    reached = {{"epochs": seed, "seconds": 10 * seed, "dollars": None}} if seed % 2 == 0 else {{}}
+    summary["target"] = {{"top1": float(until[0]), "is_reached": bool(reached), **reached}}
 with open(f"{{folder}}/part", "w") as file:
-    json.dump({{"best_top1": 12.5, "wall_seconds": seed / 1000}}, file)
+    json.dump(summary, file)
 os.replace(f"{{folder}}/part", f"{{folder}}/summary.json")
 """
 

@@ -216,7 +216,8 @@ def test_sweeps_of_the_project_by_their_headers(path: Path, tmp_path: Path) -> N
     assert (name, PROJECT / file) == ("sweep", path)
     sweep = parse("sweep", [file, *words]).sweep
     found = points_of(read_sweep_file(path), read_call(["sweep", *words]).given, sweep, tmp_path / "out")
-    assert len(found) == {"models_and_resolutions": 9, "digits": 12}[path.stem]
+    numbers = {"models_and_resolutions": 9, "digits": 12, "digits_to_target": 9, "demo_photos": 12}
+    assert len(found) == numbers[path.stem]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def test_a_ramp_needs_a_model_and_a_teacher_that_take_it(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_compiled_steps_follow_the_side_and_the_patches() -> None:
     """Steps without random draws are those that are not compiled; one that leaves patches out is another."""
-    changes = {**_RAMP, "model.patch_dropout": 0.5, "model.patch_dropout_tail": 0.5, "train.epochs": 2, "model.drop_path": 0.0}
+    dropping = {"model.patch_dropout": 0.5, "model.patch_dropout_tail": 0.5, "train.epochs": 2, "model.drop_path": 0.0}
+    changes = {**_RAMP, **dropping, "model.options": {**TINY, "depth": 1}}
 
     def losses(mode: str, *places: tuple[int, int]) -> list[float]:
         learner, found = small_learner({**changes, "train.compile": mode}), []

@@ -169,7 +169,7 @@ def test_with_stored_labels_the_weights_are_those_that_the_teacher_gives(
 ) -> None:
     config = _run(tiny_run, tmp_path / "run", **{
         **taught_by(teacher_weights(tmp_path)), "model.name": STUDENT, "distil.kind": "hard",
-        "distil.teacher_options": {**ARCHITECTURE, "dynamic_img_size": True}, "teach.out": str(tmp_path / "labels.dfl"),
+        "distil.teacher_options": ARCHITECTURE, "teach.out": str(tmp_path / "labels.dfl"),
         "schedule.stages": ({**STAGES[0], "epochs": 2}, {**STAGES[2], "epochs": 2}), "train.epochs": 4, "data.shrink": shrink,
     })  # fmt: skip
     with pytest.raises(UserError, match=r"teach\.epochs=1: with schedule\.stages the views"):

@@ -18,7 +18,7 @@ TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads
 # for CUDA and packages of their own; by gradients of gradients
 ELSEWHERE = [name for name in list_optimizers() if isinstance(get_optimizer_info(name).opt_class, str)]
 SECOND_ORDER = [name for name in list_optimizers() if get_optimizer_info(name).second_order]
-KRON = [name for name in list_optimizers() if name.startswith("kron")]  # compiles, for half a minute
+KRON = [name for name in list_optimizers() if name.startswith("kron")]  # would compile, for half a minute each
 HERE = [name for name in list_optimizers() if name not in {*ELSEWHERE, *SECOND_ORDER, *KRON}]
 NAMES = [*HERE, "lookahead_adamw", "lookahead_muon"]
 OFTEN = ("muon", "nadamuon", "adan", "lookahead_muon")  # others in the long tests
@@ -98,8 +98,9 @@ def test_a_loaded_state_goes_on_bit_for_bit(name: str) -> None:
 
 @pytest.mark.slow
 def test_krons_steps_are_timms_and_go_on_bit_for_bit() -> None:
-    _check_steps("kron", {}, {"deterministic": True})
-    _check_resumes("kronw", {})
+    with torch.compiler.set_stance("force_eager"):
+        _check_steps("kron", {}, {"deterministic": True})
+        _check_resumes("kronw", {})
 
 
 @pytest.mark.slow

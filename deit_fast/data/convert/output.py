@@ -20,6 +20,7 @@ import deit_fast
 from deit_fast.config import UserError
 from deit_fast.data.convert.workers import DISK_FULL, ENDING_SIGNALS
 from deit_fast.data.format.beton import manifest_path
+from deit_fast.ending import plain_endings
 
 
 def versions() -> dict[str, str]:
@@ -68,7 +69,7 @@ def writing(out: Path, command: str) -> Iterator[None]:
     Such a signal raises KeyboardInterrupt or SystemExit, as _ending_signals_raise says.
     """
     try:
-        with _ending_signals_raise():
+        with _ending_signals_raise(), plain_endings():
             yield
     except OSError as error:
         if error.errno in DISK_FULL:

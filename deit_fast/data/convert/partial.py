@@ -23,6 +23,7 @@ from deit_fast.data.format.beton import manifest_path
 from deit_fast.data.format.files import read_at, sync, write_at, write_pieces_at, write_text
 from deit_fast.data.format.manifest import Totals
 from deit_fast.data.format.part import Part
+from deit_fast.ending import ending_of
 
 _LOCK_SECONDS = 10.0  # the workers of a killed conversion hold the lock until the kernel has ended them
 
@@ -241,7 +242,7 @@ class PartialBeton:
     def tell_what_is_kept(self) -> None:
         """Abandons it because of the exception that is being handled, and says on stderr what is kept, if the user asks."""
         kept = self.abandon()
-        if kept or isinstance(sys.exception(), KeyboardInterrupt | SystemExit):
+        if kept or ending_of(sys.exception()) is not None:
             print(kept or f"{self.out}: nothing is kept of what was written", file=sys.stderr)
 
     def close(self) -> None:

@@ -7,8 +7,7 @@ import sys
 import time
 from types import TracebackType
 
-from tqdm import tqdm
-
+from deit_fast.bar import Bar
 from deit_fast.output import droppable_output
 
 _LOG_SECONDS = 30.0
@@ -31,7 +30,7 @@ class Progress:
     def __enter__(self) -> Progress:
         self._exit.enter_context(droppable_output())
         self._is_terminal = sys.stderr.isatty()
-        bar = tqdm(total=self._total, unit=f" {self._what}", disable=not self._is_terminal)
+        bar = Bar(total=self._total, unit=f" {self._what}", disable=not self._is_terminal)
         self._bar = self._exit.enter_context(contextlib.closing(bar))
         return self
 

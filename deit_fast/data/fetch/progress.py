@@ -8,8 +8,7 @@ import sys
 import threading
 import time
 
-from tqdm import tqdm
-
+from deit_fast.bar import Bar
 from deit_fast.output import droppable_output
 
 _LOG_SECONDS = 30.0
@@ -33,7 +32,7 @@ class CopyProgress:
     def __enter__(self) -> CopyProgress:
         self._exit.enter_context(droppable_output())
         self._is_terminal = sys.stderr.isatty()
-        bar = tqdm(total=self._num_bytes, desc="copies", unit="B", unit_scale=True, disable=not self._is_terminal)
+        bar = Bar(total=self._num_bytes, desc="copies", unit="B", unit_scale=True, disable=not self._is_terminal)
         self._bar = self._exit.enter_context(contextlib.closing(bar))
         self._started, self._printed, self._copied = time.monotonic(), time.monotonic(), 0
         return self

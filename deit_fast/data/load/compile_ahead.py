@@ -1,4 +1,5 @@
-"""Compiles the functions of loaders in parallel processes, once for all processes of a machine, and shows the progress.
+"""Compiles the functions of loaders, and those for image files, in parallel processes, once for all processes of a machine, and
+shows the progress.
 
 Numba holds a lock while it compiles, so threads of one process gain nothing. Decoding takes about as long to compile as all
 later stages. Every process loads the compiled functions from Numba's cache on disk.
@@ -27,12 +28,13 @@ import numba
 from numba.core import event
 from numba.core.caching import NullCache
 from numba.core.dispatcher import Dispatcher
-from tqdm import tqdm
 
+from deit_fast.bar import Bar
 from deit_fast.cores import num_cores
 from deit_fast.data.load.batch import shown
 from deit_fast.data.load.batches import Loader
 from deit_fast.data.load.decode import images_of
+from deit_fast.data.load.file_parts import OF_FILES, try_out_files
 from deit_fast.data.load.gpu_decode import GATHERING, RaggedDecoder
 from deit_fast.data.load.views import AUGMENTING, DECODING, HALVING, CpuViews
 from deit_fast.kernels.cached import sources_stamp
@@ -40,7 +42,9 @@ from deit_fast.kernels.decode import HALF, decode_batch_by
 from deit_fast.kernels.resample import BICUBIC
 from deit_fast.output import droppable_output
 
-PARTS = {"decode": DECODING, "rest": AUGMENTING, "gather": GATHERING, "half": HALVING}
+PARTS = {"decode": DECODING, "rest": AUGMENTING, "gather": GATHERING, "half": HALVING}  # of loaders
+FILES = "files"  # the part for image files
+_ALL_PARTS = PARTS | {FILES: OF_FILES}
 ON_CPU = ("decode", "rest")  # of any loader
 ON_GPU = (*ON_CPU, "gather")
 SCALING = ("half",)  # with data.dct_scaling
@@ -50,8 +54,9 @@ _is_compiling = False  # this process is one of those
 
 
 @functools.cache
-def compile_ahead(beton: Path, parts: tuple[str, ...] = ON_CPU) -> None:
-    """Fills Numba's cache with the functions of some `PARTS` of the way to a batch, if missing. Any sound beton will do.
+def compile_ahead(beton: Path | None, parts: tuple[str, ...] = ON_CPU) -> None:
+    """Fills Numba's cache with the functions of some `PARTS` of the way to a batch, or of FILES, if missing. Any sound beton
+    will do; FILES alone need none.
 
     The first process of a machine compiles; others wait for it. If that fails, or no folder is writable, each process compiles
     a function when it first calls it.
@@ -84,7 +89,7 @@ def _cache_folder() -> Path | None:
 
 def _digests() -> tuple[str, str]:
     """Digests of the sources and versions of cached code, and of the processor that it is for."""
-    files = {Path(function.py_func.__code__.co_filename) for part in PARTS.values() for function in part}
+    files = {Path(function.py_func.__code__.co_filename) for part in _ALL_PARTS.values() for function in part}
     sources = sorted(sources_stamp(path) for path in files)
     versions = (numba.__version__, llvmlite.__version__, platform.python_version())
     processor = (llvmlite.binding.get_host_cpu_name(), llvmlite.binding.get_host_cpu_features().flatten())
@@ -92,7 +97,7 @@ def _digests() -> tuple[str, str]:
     return code, machine
 
 
-def _compile(beton: Path, parts: list[str]) -> bool:
+def _compile(beton: Path | None, parts: list[str]) -> bool:
     """Compiles the parts; gives whether that succeeded."""
     started = time.monotonic()
     workers = [parts] if num_cores() == 1 else [[part] for part in parts]
@@ -101,7 +106,7 @@ def _compile(beton: Path, parts: list[str]) -> bool:
         stack.enter_context(droppable_output())
         processes = []
         for parts in workers:
-            command = [sys.executable, "-c", _PROGRAM, str(beton.resolve()), *parts]
+            command = [sys.executable, "-c", _PROGRAM, str(beton.resolve()) if beton else "", *parts]
             nothing = subprocess.DEVNULL
             process = subprocess.Popen(
                 command, bufsize=0, env=environment, stdin=nothing, stdout=subprocess.PIPE, stderr=nothing
@@ -130,7 +135,7 @@ def _follow(processes: list[subprocess.Popen[bytes]]) -> int:
     each. Gives their number."""
     done: set[str] = set()
     total: set[str] = set()
-    bar = tqdm(unit=" functions", disable=not sys.stderr.isatty(), leave=False)
+    bar = Bar(unit=" functions", disable=not sys.stderr.isatty(), leave=False)
     with selectors.DefaultSelector() as selector, contextlib.closing(bar):
         for process in processes:
             assert process.stdout is not None
@@ -151,10 +156,24 @@ def _follow(processes: list[subprocess.Popen[bytes]]) -> int:
 
 
 def compile_parts(beton: str, parts: list[str]) -> None:
-    """Runs in one of the processes: compiles some of `PARTS` and prints the names of functions, for `_follow`."""
+    """Runs in one of the processes: compiles some parts and prints the names of functions, for `_follow`."""
     global _is_compiling
     _is_compiling = True
     compile_faster()
+    loaders = _loaders(beton) if beton else []
+    names = _names([function for part in parts for function in _ALL_PARTS[part]])
+    print("+" + " ".join(sorted(names)), flush=True)
+    event.register("numba:compile", _Reporter(names))
+    for part in parts:
+        if part == FILES:
+            try_out_files(RESOLUTION)
+        else:
+            for loader in loaders:
+                _try_out(loader, part)
+
+
+def _loaders(beton: str) -> list[Loader]:
+    """A loader for training and one for evaluation."""
     import torch
 
     from deit_fast.config import AugmentConfig, DataConfig
@@ -163,16 +182,10 @@ def compile_parts(beton: str, parts: list[str]) -> None:
     config = DataConfig(train=beton, val=beton, batch_size=2, resolution=RESOLUTION, eval_resolution=RESOLUTION, num_workers=1)
     augment = AugmentConfig(repeats=1)
     device = torch.device("cpu")
-    loaders = [
+    return [
         train_loader(config, augment, seed=0, rank=0, world_size=1, device=device),
         eval_loader(config, augment, rank=0, world_size=1, device=device),
     ]
-    names = _names([function for part in parts for function in PARTS[part]])
-    print("+" + " ".join(sorted(names)), flush=True)
-    event.register("numba:compile", _Reporter(names))
-    for part in parts:
-        for loader in loaders:
-            _try_out(loader, part)
 
 
 def compile_faster() -> None:

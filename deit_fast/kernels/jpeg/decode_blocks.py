@@ -238,13 +238,69 @@ def decode_streams(streams, count, plan, end_plan):  # type: ignore[no-untyped-d
     return False
 
 
+@register_jitable(forceinline=True)
+def _resumed(stream, plan):  # type: ignore[no-untyped-def]
+    """State of a stream that was left, or whose next block is to begin."""
+    bit, block, k, place = _word_at(stream + _32), _word_at(stream + _16), _word_at(stream + _64), _word_at(stream)
+    at, used = bit >> _3, bit & _7
+    word, is_sound = _coming_bits(at) << used, True
+    if k == _0:
+        word, used, at, is_sound = _begin_block(word, used, at, plan, block, stream)
+        k, place = _1, plan
+    return word, used, at, k, place, block, is_sound
+
+
+@register_jitable(forceinline=True)
+def _leave(used, at, k, place, block, stream):  # type: ignore[no-untyped-def]
+    """Writes what `_resumed` needs."""
+    _store_word(stream, place)
+    _store_word(stream + _16, block)
+    _store_word(stream + _32, at * _8 + used)
+    _store_word(stream + _64, k)
+
+
 @compiled()
 def decode_on(stream, plan, end_plan):  # type: ignore[no-untyped-def]
-    """Decodes one stream on, from where its last blocks ended: at the bit that was written, with the DC values as they are.
+    """Decodes one stream on to its last block, with the DC values as they are. Whether it is sound.
 
-    Whether it is sound; arguments as for `decode_streams`.
+    Arguments as for `decode_streams`, but for the stream, which has a ninth number. It goes on at the bit that was written (the
+    fifth), at the block of the third: with the ninth at 0 that block begins; else it is in the middle, where `decode_two` left
+    it.
     """
-    place = _word_at(stream + _32)
-    at, used, block = place >> _3, place & _7, _word_at(stream + _16)
-    word, used, at, is_sound = _begin_block(_coming_bits(at) << used, used, at, plan, block, stream)
-    return _go_on(word, used, at, _1, plan, block, is_sound, stream, plan, end_plan)
+    word, used, at, k, place, block, is_sound = _resumed(stream, plan)
+    return _go_on(word, used, at, k, place, block, is_sound, stream, plan, end_plan)
+
+
+@compiled()
+def decode_two(stream, plan, end_plan, stream2, plan2, end_plan2):  # type: ignore[no-untyped-def]
+    """Decodes two streams on, as `decode_on`, until one of them has its last block: which, 0 or 1; 2 or 3 if it is not sound.
+
+    The other is left where it is.
+    """
+    word, used, at, k, place, block, is_sound = _resumed(stream, plan)
+    word2, used2, at2, k2, place2, block2, is_sound2 = _resumed(stream2, plan2)
+    end, end_block = _word_at(stream + _8), _word_at(stream + _24)
+    end2, end_block2 = _word_at(stream2 + _8), _word_at(stream2 + _24)
+    table, table2 = _word_at(place + _8), _word_at(place2 + _8)
+    while is_sound and is_sound2 and block != end_block and block2 != end_block2:
+        while (k | k2) < _64:
+            word, used, at, k = _step(word, used, at, k, table, block)
+            word2, used2, at2, k2 = _step(word2, used2, at2, k2, table2, block2)
+            if (k | k2) < _64:
+                word, used, k = _next_step(word, used, k, table, block)
+                word2, used2, k2 = _next_step(word2, used2, k2, table2, block2)
+        if k >= _64:
+            word, used, at, k, place, block, is_sound = _end_block(
+                word, used, at, k, place, block, end, end_block, table, plan, end_plan, stream
+            )
+            table = _word_at(place + _8)
+        if k2 >= _64:
+            word2, used2, at2, k2, place2, block2, is_sound2 = _end_block(
+                word2, used2, at2, k2, place2, block2, end2, end_block2, table2, plan2, end_plan2, stream2
+            )
+            table2 = _word_at(place2 + _8)
+    _leave(used, at, k, place, block, stream)
+    _leave(used2, at2, k2, place2, block2, stream2)
+    if not (is_sound and is_sound2):
+        return np.int64(3 if is_sound else 2)
+    return np.int64(0 if block == end_block else 1)

@@ -21,6 +21,7 @@ PLAN = 704  # (6, 4) uint64: see `decode_blocks`
 LAST_CHUNK = 896  # pixels of which not all are in the image
 FACTORS = 1024  # (3, 8, 16) int16: quantisation of each component
 STREAMS = 1792  # (MOST_TILES, 8) uint64: see `decode_blocks`
+PROGRESS = STREAMS + 128  # behind one stream of an image without tiles, (10,) int64: see `decode_image`
 TABLES = 2304  # eight lookups
 PLANES = TABLES + 8 * TABLE_BYTES  # rows of samples, then coefficients of some tiles, then their bits
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from deit_fast.config import AugmentConfig, DataConfig
 from deit_fast.data.load import compile_ahead as module
+from deit_fast.data.load.file_parts import OF_FILES
 from deit_fast.data.load.loader import Loader, eval_loader, train_loader
 from tests.data.image_folders import convert
 
@@ -63,10 +64,29 @@ def test_the_first_batches_find_all_compiled(beton: Path) -> None:
     assert done.stderr == ""
 
 
-def test_of_two_that_begin_at_once_one_compiles(beton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = []
+# as PROGRAM, for views of image files
+FILES_PROGRAM = """
+import sys
+from numba.core import event
+from deit_fast.data.load.file_parts import try_out_files
 
-    def compile_slowly(path: Path, parts: list[str]) -> bool:
+with event.install_recorder("numba:compile") as recorder:
+    try_out_files(48)
+print(sorted(str(record.data["dispatcher"].py_func.__qualname__) for _, record in recorder.buffer if record.is_start))
+"""
+
+
+@pytest.mark.slow
+def test_image_files_need_no_beton_to_compile() -> None:
+    module.compile_ahead(None, (module.FILES,))
+    done = subprocess.run([sys.executable, "-c", FILES_PROGRAM], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_of_two_that_begin_at_once_one_compiles(beton: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[Path | None, list[str]]] = []
+
+    def compile_slowly(path: Path | None, parts: list[str]) -> bool:
         begun.append((path, parts))
         time.sleep(0.3)
         return True
@@ -81,6 +101,9 @@ def test_of_two_that_begin_at_once_one_compiles(beton: Path, tmp_path: Path, mon
     assert begun == [(beton, ["decode", "rest"])]
     module.compile_ahead.__wrapped__(beton, tuple(module.PARTS))  # what is compiled already is left out
     assert begun[1:] == [(beton, ["gather", "half"])]
+    for _ in range(2):
+        module.compile_ahead.__wrapped__(None, (module.FILES,))
+    assert begun[2:] == [(None, ["files"])]
 
 
 def test_the_functions_of_all_parts_are_found() -> None:
@@ -93,6 +116,8 @@ def test_the_functions_of_all_parts_are_found() -> None:
     assert {"deit_fast.kernels.operations.apply_all_by", "deit_fast.kernels.mix.soft_targets"} <= rest
     assert "deit_fast.kernels.rng.sample_of" in decoding & rest
     assert not any("operations" in name for name in decoding)
+    of_files = module._names(list(OF_FILES))
+    assert {"deit_fast.kernels.jpeg.decode_pair.finish_either", "deit_fast.kernels.centre_view.show"} <= of_files
     assert {"deit_fast.kernels.gather.gather", "deit_fast.kernels.jpeg.sent_tiles.send"} <= gathering
     assert "deit_fast.kernels.jpeg.decode_half.decode_half" in halving - decoding  # of those alone who ask for it
 

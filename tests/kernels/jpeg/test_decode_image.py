@@ -17,7 +17,8 @@ from tests.guarded import GuardedMemory
 from tests.scale import scaled
 
 
-def _saved(height: int, width: int, grey: bool = False, **options: object) -> bytes:
+def saved(height: int, width: int, grey: bool = False, **options: object) -> bytes:
+    """A JPEG with noise."""
     generator = np.random.default_rng(height + 1000 * width)
     coarse = generator.integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)).astype(int)
@@ -41,18 +42,25 @@ def test_pixels_are_those_of_pillow(
     height: int, width: int, quality: int, subsampling: int, grey: bool, optimize: bool
 ) -> None:
     """All of it has shown 400 images."""
-    encoded = _saved(height, width, grey, quality=quality, subsampling=subsampling, optimize=optimize)
+    encoded = saved(height, width, grey, quality=quality, subsampling=subsampling, optimize=optimize)
     pixels = decode_image.ImageDecoder().decode(encoded, height, width)
     assert pixels is not None
     np.testing.assert_array_equal(pixels, np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")))
 
 
+def test_a_window_that_is_none_is_refused() -> None:
+    plain, decoder = saved(40, 60), decode_image.ImageDecoder()
+    assert decoder.begin(plain, 40, 60, (0, 40, 0, 60))
+    for window in [(0, 41, 0, 60), (-1, 40, 0, 60), (5, 5, 0, 60), (0, 40, 0, 61), (0, 40, 7, 6)]:
+        assert not decoder.begin(plain, 40, 60, window)
+
+
 def test_what_is_left_to_turbojpeg() -> None:
-    plain = _saved(40, 60, subsampling=2)
+    plain = saved(40, 60, subsampling=2)
     cases = {
-        "restart markers": _saved(40, 60, restart_marker_blocks=3),
-        "progressive": _saved(40, 60, progressive=True),
-        "RGB": _saved(40, 60, keep_rgb=True),
+        "restart markers": saved(40, 60, restart_marker_blocks=3),
+        "progressive": saved(40, 60, progressive=True),
+        "RGB": saved(40, 60, keep_rgb=True),
         "no end": plain[:-2],
         "cut": plain[:-30],
         "bytes left over": plain[:-2] + b"\xaa\xaa\xff\xd9",
@@ -63,7 +71,7 @@ def test_what_is_left_to_turbojpeg() -> None:
     assert decoder.decode(plain, 40, 61) is None
     for name, encoded in cases.items():
         assert decoder.decode(encoded, 40, 60) is None, name
-    assert decoder.decode(_saved(40, 4, subsampling=2), 40, 4) is None
+    assert decoder.decode(saved(40, 4, subsampling=2), 40, 4) is None
 
 
 _ROOM = GuardedMemory(1 << 20), GuardedMemory(1 << 20), GuardedMemory(1 << 20)
@@ -75,7 +83,7 @@ def test_mutated_bytes(grey: bool) -> None:
 
     All of it has shown 20,000 mutants.
     """
-    source = _saved(24, 40, grey, quality=85)
+    source = saved(24, 40, grey, quality=85)
     memory, scratch_memory, pixel_memory = _ROOM
     generator = np.random.default_rng(grey)
     handles, wanted = turbojpeg.DecoderHandles(1), np.empty(24 * 40 * 3, np.uint8)
@@ -104,10 +112,15 @@ def test_mutated_bytes(grey: bool) -> None:
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("size", [(1, 5), (24, 40), (33, 127), (375, 500)])
 def test_progressive_ones_by_their_coefficients(size: tuple[int, int], subsampling: int, grey: bool) -> None:
-    encoded = _saved(*size, grey, quality=90, subsampling=subsampling, progressive=True)
+    encoded = saved(*size, grey, quality=90, subsampling=subsampling, progressive=True)
     found = Transcoder(optimize=False).sequential(encoded)
     assert found is not None
     pixels = decode_image.ImageDecoder().show(*found, *size)
     assert pixels is not None
     np.testing.assert_array_equal(pixels, np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")))
     assert decode_image.ImageDecoder().show(found[0], found[1][:-1], *size) is None
+    y0, y1, x0, x1 = window = size[0] // 3, size[0] // 3 + 1, size[1] // 4, size[1] // 2
+    decoder = decode_image.ImageDecoder()
+    shown = decoder.show(*found, *size, window)
+    assert shown is not None
+    np.testing.assert_array_equal(shown[y0:y1, x0:x1], pixels[y0:y1, x0:x1])
