@@ -36,8 +36,8 @@ def test_every_recipe_is_found_by_its_name_and_says_what_its_file_says() -> None
 def test_a_sweep_and_prices_are_found(elsewhere: Path) -> None:
     name = "deit_configs/sweeps/digits.yaml"
     found, here = read_sweep_file(shipped(name)), read_sweep_file(PROJECT / name)
-    assert [{key: given.value for key, given in point.items()} for point in found.points] == [
-        {key: given.value for key, given in point.items()} for point in here.points
+    assert [{key: given.value for key, given in point.options.items()} for point in found.points] == [
+        {key: given.value for key, given in point.options.items()} for point in here.points
     ]
     assert {key: given.value for key, given in found.shared.items()} == {key: given.value for key, given in here.shared.items()}
     assert 2.16 in [price.dollars_per_hour for price in read_prices("prices.yaml", 0.0)]

@@ -99,9 +99,14 @@ def _is_of(name: str, options: Sequence[str]) -> bool:
 
 
 def _names(recipes: Sequence[Mapping[str, Any]], first: Sequence[str]) -> list[str]:
-    """A name for each recipe: the options in which they differ, or the name of its first run if those are too many."""
+    """A name for each recipe: what a sweep calls it, or the options in which they differ, or the name of its first run if those
+    are too many. first: the names of the first runs."""
     if len(recipes) == 1:
         return ["all runs"]
+    given = [run.partition(",")[0] for run in first]  # where a sweep has recipes; seeds follow
+    without_seeds = [_SEED.sub("", run) for run in first]
+    if given == without_seeds != list(first) and len(set(given)) == len(given) and "=" not in "".join(given):
+        return given
     every = dict.fromkeys(name for options in recipes for name in options)
     differing = [name for name in every if len({repr(options.get(name)) for options in recipes}) > 1]
     endings = [name.rpartition(".")[2] for name in differing]

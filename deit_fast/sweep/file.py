@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,28 @@ from deit_fast.sweep.draw import KINDS, draw_of
 from deit_fast.sweep.options import TRAINING
 
 MAX_POINTS = 10_000
-_PARTS = ("base", "options", "grid", "list", "random")
+_PARTS = ("base", "options", "recipes", "grid", "list", "random")
 _OF_RANDOM = ("count", "seed", "options")
 _OWN = ("run.dir", "train.resume")  # what a sweep sets itself
 _VARIABLE = [name for name in TRAINING if name not in _OWN]
 _SECTIONS = list(dict.fromkeys(name.partition(".")[0] for name in TRAINING))
+_RECIPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")  # its name, of which folders are made
 
 Options = dict[str, Given]  # by "section.name"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a point sets: the options of its recipe ("": it has none), and its own."""
+
+    recipe: str
+    of_recipe: Options
+    own: Options
+
+    @property
+    def options(self) -> Options:
+        """All that it sets."""
+        return self.of_recipe | self.own
 
 
 @dataclass(frozen=True)
@@ -29,12 +45,12 @@ class SweepFile:
 
     path: Path
     shared: Options  # of its base, and on top its own `options`
-    points: list[Options]  # what each point sets, in the file's order: grid, list, random
+    points: list[Setting]  # in the file's order: grid, list, random; of each, all recipes
 
     @property
     def varied(self) -> list[str]:
         """The options that some point sets, in the order of the configuration."""
-        return [name for name in TRAINING if any(name in point for point in self.points)]
+        return [name for name in TRAINING if any(name in point.options for point in self.points)]
 
 
 def read_sweep_file(path: Path) -> SweepFile:
@@ -53,11 +69,22 @@ def read_sweep_file(path: Path) -> SweepFile:
         points += [_options(entry) for entry in _items(parts["list"], "a list of points, each as {section.option: value}")]
     if "random" in parts:
         points += _random(parts["random"])
-    if not points:
-        raise UserError(f"{path}:1: no points: want grid, list or random, or several of them")
-    if len(points) > MAX_POINTS:
-        raise UserError(f"{path}:1: {len(points)} points: want at most {MAX_POINTS}")
-    return SweepFile(path, shared, points)
+    recipes = _recipes(parts["recipes"]) if "recipes" in parts else {"": {}}
+    if not points and "recipes" not in parts:
+        raise UserError(f"{path}:1: no points: want recipes, grid, list or random, or several of them")
+    if len(points) * len(recipes) > MAX_POINTS:
+        raise UserError(f"{path}:1: {len(points) * len(recipes)} points: want at most {MAX_POINTS}")
+    return SweepFile(path, shared, [Setting(name, recipes[name], own) for own in points or [{}] for name in recipes])
+
+
+def _recipes(part: Given) -> dict[str, Options]:
+    """The options of each recipe, by its name."""
+    recipes = {}
+    for name, value in _mapping(part, f"{part.origin}: want recipes, as in `plain: {{}}`").items():
+        if not _RECIPE.fullmatch(str(name)):
+            raise UserError(f"{value.origin}: recipe {shown(name)}: want a name of up to 40 letters, digits and . _ + -")
+        recipes[str(name)] = _options(value)
+    return recipes
 
 
 def _mapping(given: Given, problem: str) -> dict[str, Given]:

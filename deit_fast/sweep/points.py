@@ -14,7 +14,7 @@ from typing import Any
 from deit_fast.config import RunConfig, SweepConfig, UserError, check_ranges, check_training
 from deit_fast.option_values import COMMAND_LINE, Given, typed
 from deit_fast.record.log import as_json
-from deit_fast.sweep.file import Options, SweepFile
+from deit_fast.sweep.file import Setting, SweepFile
 from deit_fast.sweep.options import TRAINING, configuration, value_of
 from deit_fast.train.slurm import check_job
 
@@ -49,12 +49,12 @@ def points_of(file: SweepFile, given: Mapping[str, Given], sweep: SweepConfig, f
     taken = set(TRAINING)
     shared = file.shared | {name: value for name, value in given.items() if name in taken}
     points: dict[str, Point] = {}
-    for options in file.points:
-        config = RunConfig().changed({key: typed(key, value) for key, value in (shared | options).items()})
-        values = {name: value_of(config, name) for name in TRAINING if name in options}
-        name = point_name(values)
+    for setting in file.points:
+        config = RunConfig().changed({key: typed(key, value) for key, value in (shared | setting.options).items()})
+        values = {name: value_of(config, name) for name in TRAINING if name in setting.options}
+        name = point_name({name: value for name, value in values.items() if name in setting.own}, setting.recipe)
         if name in points:
-            raise UserError(f"{file.path}:{_line(options)}: point {name} stands twice: want it once")
+            raise UserError(f"{file.path}:{_line(setting)}: point {name} stands twice: want it once")
         points[name] = Point(name, values, _of_run(config, sweep, folder / name))
     for point in points.values():
         _check(point, sweep, file.path)
@@ -79,22 +79,22 @@ def _of_run(config: RunConfig, sweep: SweepConfig, folder: Path) -> RunConfig:
     return config.changed({"run.dir": str(folder), "train.resume": True, "slurm.nodes": nodes})
 
 
-def _line(options: Options) -> str:
+def _line(setting: Setting) -> str:
     """Line of the first of a point's options."""
-    return next((given.origin.rpartition(":")[2] for given in options.values()), "1")
+    return next((given.origin.rpartition(":")[2] for given in setting.options.values()), "1")
 
 
-def point_name(options: Mapping[str, Any]) -> str:
-    """The name of a point from the options that it sets: readable, safe as a file name, different for different options.
+def point_name(options: Mapping[str, Any], recipe: str = "") -> str:
+    """The name of a point from its recipe and the options that it sets itself: readable, and safe as a file name.
 
-    It depends on nothing else, so that points added to a sweep rename none. If a value cannot be written in full, e.g. a path,
-    a digest stands for the rest.
+    Other options have another name, and nothing else decides on it, so that points added to a sweep rename none.
+    If a value cannot be written in full, e.g. a path, a digest stands for the rest.
     """
     if not options:
-        return BASE
+        return recipe or BASE
     texts = {name: _text(value) for name, value in options.items()}
     safe = {name: text if _SAFE.fullmatch(text) else _made_safe(text) for name, text in texts.items()}
-    name = ",".join(f"{option}={text}" for option, text in safe.items())
+    name = ",".join([*filter(None, [recipe]), *(f"{option}={text}" for option, text in safe.items())])
     if safe == texts and len(name) <= _LONGEST:
         return name
     digest = hashlib.sha256(json.dumps(as_json(options), sort_keys=True).encode()).hexdigest()[:8]

@@ -10,10 +10,10 @@ from deit_fast.record.runs import by_dotted_name
 Changes = dict[str, Any]
 
 
-def grouped(*changes: Changes, **options: Any) -> list[tuple[str, tuple[int, ...]]]:
-    """The recipes of runs with these changes, by name and places."""
+def grouped(*changes: Changes, names: list[str] | None = None, **options: Any) -> list[tuple[str, tuple[int, ...]]]:
+    """The recipes of runs with these changes, by name and places. names: of the runs."""
     configs = [by_dotted_name(as_json(RunConfig().changed(one).as_dict())) for one in changes]
-    names = [f"train.seed={place}, run {place}" for place in range(len(changes))]
+    names = names or [f"train.seed={place}, run {place}" for place in range(len(changes))]
     return [(one.name, one.runs) for one in recipes_of([recipe_options(config) for config in configs], names, **options)]
 
 
@@ -38,6 +38,14 @@ def test_recipes_are_called_by_what_differs_and_come_in_the_order_of_their_first
 def test_recipes_that_differ_in_much_have_the_names_of_their_first_runs_without_seeds() -> None:
     many = {"optim.lr": 1e-4, "optim.weight_decay": 0.3, "augment.auto_augment": "3a", "augment.erase": 0.0, "train.epochs": 7}
     assert [name for name, _ in grouped({}, many, {"train.seed": 2})] == ["run 0", "run 1"]
+
+
+def test_recipes_of_a_sweep_keep_their_names() -> None:
+    runs: tuple[Changes, ...] = ({}, {"optim.name": "sgd"}, {"train.seed": 1}, {"optim.name": "sgd", "train.seed": 1})
+    names = ["plain, seed=0", "by-sgd, seed=0", "plain, seed=1", "by-sgd, seed=1"]
+    assert grouped(*runs, names=names) == [("plain", (0, 2)), ("by-sgd", (1, 3))]
+    assert [name for name, _ in grouped(*runs, names=["a", "b", "c", "d"])] == ["adamw", "sgd"]
+    assert [name for name, _ in grouped(*runs, names=["lr=1, seed=0", "lr=2, seed=0", "", ""])] == ["adamw", "sgd"]
 
 
 def test_epochs_that_a_budget_decided_make_no_recipe() -> None:

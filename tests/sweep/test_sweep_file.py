@@ -83,6 +83,19 @@ def test_list_and_its_two_ways_to_write_an_option(tmp_path: Path) -> None:
     assert points(tmp_path, text)[0].name == "base"
 
 
+def test_each_point_is_trained_with_every_recipe(tmp_path: Path) -> None:
+    recipes = "recipes:\n  plain: {}\n  long+late: {train: {epochs: 40}, optim.lr: 2e-3}\n"
+    found = points(tmp_path, recipes + "grid: {train.seed: [0, 1]}")
+    wanted = [f"{recipe},train.seed={seed}" for seed in (0, 1) for recipe in ("plain", "long+late")]
+    assert [point.name for point in found] == wanted
+    assert found[3].options == {"train.epochs": 40, "train.seed": 1, "optim.lr": 2e-3}
+    assert (found[2].config.train.epochs, found[3].config.train.epochs) == (RunConfig().train.epochs, 40)
+    assert [point.name for point in points(tmp_path, recipes)] == ["plain", "long+late"]
+    own = points(tmp_path, recipes + "list: [{train.epochs: 30}, {}]")
+    late = [(point.name, point.config.train.epochs) for point in own[1:4:2]]
+    assert late == [("long+late,train.epochs=30", 30), ("long+late", 40)]
+
+
 RANDOM = """random:
   count: {count}
   seed: {seed}
@@ -133,9 +146,13 @@ def test_what_wins_over_what(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("", "1: want base, options, grid, list or random"),
-        ("[1]", "1: want base, options, grid, list or random"),
-        ("options: {}", "1: no points: want grid, list or random"),
+        ("", "1: want base, options, recipes, grid, list or random"),
+        ("[1]", "1: want base, options, recipes, grid, list or random"),
+        ("recipes: {'a,b': {}}", "1: recipe a,b: want a name of up to 40 letters"),
+        ("recipes: {.: {}}", "1: recipe .: want a name"),
+        ("recipes: []", "1: want recipes, as in `plain: {}`"),
+        ("recipes: {a: {train: {epohs: 3}}}", "1: unknown option train.epohs; nearest: train.epochs"),
+        ("options: {}", "1: no points: want recipes, grid, list or random"),
         ("gird: {}", "1: unknown part gird of a sweep; nearest: grid"),
         ("grid:\n  model.nam: [a]", "2: unknown option model.nam; nearest: model.name"),
         ("grid:\n  lr: [1]", "2: unknown option lr; nearest: optim.lr"),
