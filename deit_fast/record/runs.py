@@ -215,3 +215,8 @@ def duration(seconds: float | None) -> str:
     if seconds < 3599.5:
         return "{} min {:02d} s".format(*divmod(round(seconds), 60))
     return "{} h {:02d} min".format(*divmod(round(seconds / 60), 60))
+
+
+def price_words(value: float) -> str:
+    """An amount of money: in cents, or with two digits where it is less than ten of them."""
+    return f"${value:,.2f}" if value >= 0.1 or value == 0 else f"${value:.2g}"

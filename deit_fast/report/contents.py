@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from deit_fast.record.clock import KINDS
-from deit_fast.record.runs import by_dotted_name, duration
+from deit_fast.record.runs import by_dotted_name, duration, price_words
 from deit_fast.report.drawing import short
 from deit_fast.report.inputs import Inputs
 from deit_fast.report.published import PublishedFigure
-from deit_fast.report.tables import Cell, Column, Table, difference, dollars, make_table, number, percent, share, shown
+from deit_fast.report.tables import Cell, Column, Table, difference, make_table, number, percent, share, shown
 from deit_fast.report.targets import Comparison, run_columns
 
 RUN = (Column("#"), Column("Run", mark="name"))  # the number by which figures call a run, and its name
@@ -22,8 +22,8 @@ def runs_table(inputs: Inputs) -> Table | None:
     """A row for each run: accuracy, speed, time and cost."""
     columns = (
         *RUN, Column("Top-1", percent, "strong"), Column("Images/s", number), Column("Wall time", duration),
-        Column("Cost", dollars), Column("Predicted", duration), Column("Off", difference), Column("State"), Column("Epochs"),
-        Column("Raw", percent), Column("EMA", percent), Column("Model"),
+        Column("Cost", price_words), Column("Predicted", duration), Column("Off", difference), Column("State"),
+        Column("Epochs"), Column("Raw", percent), Column("EMA", percent), Column("Model"),
     )  # fmt: skip
     failed = {point.folder for point in inputs.failed}
     rows = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deit_fast.config import UserError
-from deit_fast.record.runs import Run, duration
+from deit_fast.record.runs import Run, duration, price_words
 from deit_fast.report import contents
 from deit_fast.report.ablation import ablation_table, differences_table
 from deit_fast.report.accuracy import accuracy_figures
@@ -19,7 +19,7 @@ from deit_fast.report.html import rendered
 from deit_fast.report.inputs import Inputs, ReportedRun, dataset_of, inference_rows
 from deit_fast.report.published import NUM_VAL_IMAGES, PublishedFigure, published_figures
 from deit_fast.report.published_curves import PublishedCurve, published_curves
-from deit_fast.report.tables import Table, difference, dollars, number, percent, shown
+from deit_fast.report.tables import Table, difference, number, percent, shown
 from deit_fast.report.target_figures import target_figures
 from deit_fast.report.targets import Comparison, target_table
 
@@ -126,7 +126,7 @@ def _section(one: ReportedRun) -> dict[str, Any]:
     if numbers["predicted_seconds"] is not None:
         facts["Predicted"] = f"{duration(numbers['predicted_seconds'])}, actual {difference(numbers['off'] or 0)}"
     if numbers["dollars"] is not None:
-        facts["Cost"] = f"{dollars(numbers['dollars'])} at ${run.config['run.dollars_per_hour']:,.2f} an hour"
+        facts["Cost"] = f"{price_words(numbers['dollars'])} at ${run.config['run.dollars_per_hour']:,.2f} an hour"
     try:
         origin = _origin(run)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -100,11 +100,6 @@ def difference(value: float) -> str:
     return f"{100 * value:+.1f} %"
 
 
-def dollars(value: float) -> str:
-    """An amount of money: in cents, or with two digits where it is less than ten of them."""
-    return f"${value:,.2f}" if value >= 0.1 or value == 0 else f"${value:.2g}"
-
-
 def as_markdown(table: Table) -> str:
     """The table in GitHub's Markdown, under a heading; columns of numbers are aligned to the right."""
     are_numbers = [any(cell.value is not None for cell in cells) for cells in zip(*table.rows, strict=True)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from deit_fast.config import ReportConfig, target_top1
 from deit_fast.record.recipes import Recipe, check_options, recipe_options, recipes_of
-from deit_fast.record.runs import duration
+from deit_fast.record.runs import duration, price_words
 from deit_fast.record.targets import (
     Evaluation,
     TimeToTarget,
@@ -20,7 +20,7 @@ from deit_fast.record.targets import (
     time_to_target,
 )
 from deit_fast.report.inputs import Inputs, ReportedRun
-from deit_fast.report.tables import NONE, Cell, Column, Table, cell, dollars, make_table, number
+from deit_fast.report.tables import NONE, Cell, Column, Table, cell, make_table, number
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def target_table(comparison: Comparison) -> Table | None:
         Column("Recipe", mark="name"), Column("Target", target_words), Column("Runs"), Column("Reached", number),
         Column("Missed", number), Column("Open", number), *((Column("Studies", number),) if is_tuned else ()),
         Column("Time to it", duration, "strong"), Column("Fastest", duration), Column("Slowest", duration),
-        Column("Epochs to it", number), Column("Cost to it", dollars),
+        Column("Epochs to it", number), Column("Cost to it", price_words),
     )  # fmt: skip
     rows = []
     for target in comparison.targets:
@@ -98,7 +98,7 @@ def target_table(comparison: Comparison) -> Table | None:
             time = comparison.time(recipe, target)
             counts = (time.num_reached, time.num_missed, time.num_open, *((time.num_studies,) if is_tuned else ()))
             middle = median_cell(time.seconds, duration, time)
-            others = (time.low, time.high, median_cell(time.epochs, number), median_cell(time.dollars, dollars))
+            others = (time.low, time.high, median_cell(time.epochs, number), median_cell(time.dollars, price_words))
             rows.append((recipe.name, target, _places(comparison.runs_of(recipe)), *counts, middle, *others))
     note = (
         "A recipe: runs that differ in seeds alone, on machines of one kind. Time to it: wall-clock time of the whole run, "

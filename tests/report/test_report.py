@@ -14,7 +14,7 @@ from deit_fast.config import RunConfig
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import EventLog
 from deit_fast.record.run import RunRecord, open_run, write_json
-from deit_fast.record.runs import duration, load_run, run_numbers
+from deit_fast.record.runs import duration, load_run, price_words, run_numbers
 from tests.report.made_up_runs import EPOCHS, SECONDS, Page, bench_eval, make_run, report, write_epoch, write_start
 
 HOSTILE = '<script>alert("1")<!-- \'&amp;\n$x_$ \x01'
@@ -155,3 +155,8 @@ def test_finished_run_that_goes_on_is_unfinished_again(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_durations_are_written_in_fitting_units(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_prices_have_cents_or_two_digits() -> None:
+    words = ["$0.00", "$0.00034", "$0.099", "$0.10", "$1,234.50"]
+    assert [price_words(price) for price in (0.0, 0.000337, 0.099, 0.1, 1234.5)] == words
