@@ -104,22 +104,23 @@ def outcome_of(run: Run, target: float, evaluated: Sequence[Evaluation] | None =
 
     A run that ended because its loss was not finite has missed it. One that failed otherwise, or goes on, is open.
     """
-    for one in evaluations(run) if evaluated is None else evaluated:
+    evaluated = evaluations(run) if evaluated is None else evaluated
+    for one in evaluated:
         if one.top1 >= target:
             price = run.config.get("run.dollars_per_hour")
             cost = dollars(one.seconds, price) if price and one.seconds is not None else None
             return Outcome("reached", one.epochs, one.seconds, cost)
-    return Outcome("missed" if target <= known_up_to(run) else "open")
+    return Outcome("missed" if target <= known_up_to(run, evaluated) else "open")
 
 
-def known_up_to(run: Run) -> float:
-    """The highest target of which it is known whether the run reaches it: infinite for a run that came to its end."""
-    if run.has_diverged:
+def known_up_to(run: Run, evaluated: Sequence[Evaluation]) -> float:
+    """The highest target of which it is known whether a run with these evaluations reaches it, top-1 in percent.
+
+    Infinite for a run that came to its end. Of one that has not, or that ended at a target of its own: its best top-1.
+    """
+    if run.has_diverged or (run.end is not None and run.end.get("stopped") != "target"):
         return math.inf
-    if run.end is None:
-        return max((one.top1 for one in evaluations(run)), default=0.0)
-    until = run.config.get("budget.until")
-    return target_top1(until) if until and run.end.get("stopped") == "target" else math.inf
+    return max((one.top1 for one in evaluated), default=0.0)
 
 
 def own_target(config: dict[str, Any]) -> float | None:

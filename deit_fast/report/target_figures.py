@@ -64,7 +64,8 @@ def _by_target(comparison: Comparison, name: str, title: str) -> Drawing | None:
     axes.set_ylabel(f"{unit} to it, median", fontsize=9)
     finish_lines(figure, axes, names)
     caption = (
-        "Of runs that have ended. A line ends where half of a recipe's miss the target, or where one ended at its own target. "
+        "Of runs that have ended. A line ends where half of a recipe's miss the target, or at the best top-1 of one that ended "
+        "at its own target. "
         + ("Dotted: the targets of the table. " if comparison.targets else "")
         + "Lower is better, and further to the right."
     )

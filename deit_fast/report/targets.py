@@ -44,7 +44,7 @@ class Comparison:
 
     def known_up_to(self, recipe: Recipe) -> float:
         """The highest target of which it is known for each run of a recipe whether it reaches it."""
-        return min(known_up_to(one.run) for one in self.runs_of(recipe))
+        return min(known_up_to(self.runs[place].run, self.evaluated[place]) for place in recipe.runs)
 
     def ended(self, recipe: Recipe) -> Recipe | None:
         """A recipe with those of its runs that came to an end, or whose loss was not finite; None without any."""

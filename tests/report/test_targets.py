@@ -133,14 +133,30 @@ def test_a_run_that_may_still_reach_it_is_open(tmp_path: Path) -> None:
     comparison = compared(*runs.values())
     assert comparison.targets == (70.0,)  # that of budget.until
     (recipe,) = comparison.recipes  # a run is not another recipe because it may end earlier
-    # of runs that ended: at 60 %, 1, 1 and 1 s; at 72 % one is not known to reach it
+    # of runs that ended: at 60 %, 1, 1 and 1 s; at 72 %, 1 s, never and never
     assert line_by_target(comparison, recipe, "seconds") == [(60.0, 1.0)]
+    own = compared(runs["ended at its own"])
+    assert line_by_target(own, own.recipes[0], "seconds") == [(72.0, 1.0)]
     begun = compared(runs["goes on"])
     assert line_by_target(begun, begun.recipes[0], "seconds") == [(60.0, 1.0)]
     assert profiles(begun) == ([], {})
     with EventLog(tmp_path / "d" / "log.jsonl") as log:
         write_start(log, epoch=1)  # it goes on from its last checkpoint
     assert outcome_of(load_run(tmp_path / "d"), 70.0).state == "open"
+
+
+def test_lines_of_runs_that_ended_at_their_own_target_reach_it(tmp_path: Path) -> None:
+    until = {"budget.until": "top1=50"}
+    runs = [
+        make_timed_run(tmp_path / str(seed), {2: (10.0, 30.0), 4: (last, top1)}, options={**until, "train.seed": seed},
+                       stopped="target")
+        for seed, (last, top1) in enumerate([(20.0, 52.0), (22.0, 51.0), (30.0, 54.0)])
+    ]  # fmt: skip
+    one, several = compared(runs[0]), compared(*runs)
+    assert line_by_target(one, one.recipes[0], "seconds") == [(30.0, 10.0), (52.0, 20.0)]
+    # nobody knows whether the second would reach 52 %
+    assert line_by_target(several, several.recipes[0], "seconds") == [(30.0, 10.0), (51.0, 22.0)]
+    assert several.known_up_to(several.recipes[0]) == 51.0
 
 
 def test_seconds_are_those_of_the_run_over_all_its_sessions(tmp_path: Path) -> None:
