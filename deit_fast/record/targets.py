@@ -137,6 +137,8 @@ def time_to_target(studies: Sequence[Sequence[Outcome]]) -> TimeToTarget:
     num_missed = sum(all(one.state == "missed" for one in study) for study in studies)
 
     def middle(number: Callable[[Outcome], float | None]) -> float | None:
+        if num_missed and num_missed >= len(fastest):  # infinite, whatever the others are
+            return math.inf
         known = [number(one) for one in fastest]
         values = [value for value in known if value is not None] + [math.inf] * num_missed
         return median(values) if values and None not in known else None

@@ -12,7 +12,7 @@ from deit_fast.config import ReportConfig, RunConfig, UserError
 from deit_fast.record.log import EventLog
 from deit_fast.record.run import open_run
 from deit_fast.record.runs import load_run
-from deit_fast.record.targets import Evaluation, Outcome, evaluations, outcome_of, time_to_target
+from deit_fast.record.targets import Evaluation, Outcome, TimeToTarget, evaluations, outcome_of, time_to_target
 from deit_fast.report.contents import csv_rows
 from deit_fast.report.inputs import read_inputs
 from deit_fast.report.target_figures import line_by_target, profiles
@@ -88,6 +88,16 @@ def test_ties_and_even_numbers_of_runs() -> None:
     assert (nothing.seconds, nothing.epochs, nothing.low, nothing.num_open) == (None, None, None, 2)
     assert time_to_target([[Outcome("reached", 3, None)]]).seconds is None  # a log without moments
     assert time_to_target([[Outcome("reached", 3, None)]]).epochs == 3
+
+
+def test_an_unknown_time_does_not_hide_that_half_missed() -> None:
+    def of(*outcomes: Outcome) -> TimeToTarget:
+        return time_to_target([[one] for one in outcomes])
+
+    unknown, known, missed = Outcome("reached", 3, None), Outcome("reached", 4, 9.0), Outcome("missed")
+    assert (of(unknown, missed).seconds, of(unknown, missed).as_dict()["is_missed"]) == (math.inf, True)
+    assert of(unknown, known, missed, missed, Outcome("open")).seconds == math.inf
+    assert (of(unknown, known, missed).seconds, of(unknown, known, missed).epochs) == (None, 4)
 
 
 def test_of_a_study_the_fastest_run_counts(tmp_path: Path) -> None:
