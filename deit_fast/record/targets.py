@@ -45,8 +45,9 @@ class Outcome:
 class TimeToTarget:
     """Times of studies to a target.
 
-    num_reached, num_missed, num_open: runs. epochs, seconds, dollars: the median over the studies whose end is known;
-    infinite if half of them or more missed the target; None if there is no such study, or a number of one is not known.
+    num_reached, num_missed, num_open: runs. num_studies_reached, num_studies_missed: the studies whose end is known. epochs,
+    seconds, dollars: the median over these; infinite if half of them or more missed the target; else None if there are none, or
+    a number of one is not known.
     low, high: seconds of the fastest and of the slowest study that reached it; None without any.
     """
 
@@ -54,6 +55,8 @@ class TimeToTarget:
     num_missed: int
     num_open: int
     num_studies: int
+    num_studies_reached: int
+    num_studies_missed: int
     epochs: float | None
     seconds: float | None
     dollars: float | None
@@ -149,6 +152,8 @@ def time_to_target(studies: Sequence[Sequence[Outcome]]) -> TimeToTarget:
         num_missed=counts["missed"],
         num_open=counts["open"],
         num_studies=len(studies),
+        num_studies_reached=len(fastest),
+        num_studies_missed=num_missed,
         epochs=middle(lambda one: one.epochs),
         seconds=middle(lambda one: one.seconds),
         dollars=middle(lambda one: one.dollars),

@@ -113,10 +113,13 @@ def target_table(comparison: Comparison) -> Table | None:
 
 
 def median_cell(value: float | None, form: Callable[[Any], str], time: TimeToTarget | None = None) -> Cell:
-    """The cell of a median; for an infinite one, with a time: by how many runs the target was missed."""
+    """The cell of a median; for an infinite one, with a time: by how many runs or studies the target was missed."""
     if value is None or math.isfinite(value):
         return cell(value, form, "strong" if time else "")
-    return Cell(f"missed by {time.num_missed} of {time.num_reached + time.num_missed}", None, "bad") if time else Cell(NONE)
+    if time is None:
+        return Cell(NONE)
+    words = f"missed by {time.num_studies_missed} of {time.num_studies_reached + time.num_studies_missed}"
+    return Cell(words + (" studies" if time.num_studies < time.num_runs else ""), None, "bad")
 
 
 def target_words(target: float) -> str:

@@ -117,10 +117,14 @@ def test_of_a_study_the_fastest_run_counts(tmp_path: Path) -> None:
     assert (recipe.name, recipe.studies) == ("all runs", ((0, 1), (2, 3), (4, 5), (6,)))
     time = comparison.time(recipe, 80.0)
     assert (time.num_studies, time.num_reached, time.num_missed) == (4, 4, 3)
+    assert (time.num_studies_reached, time.num_studies_missed) == (3, 1)
     assert (time.seconds, time.low, time.high) == (25.0, 8.0, 30.0)  # of 8, 30, never and 20
     table = target_table(comparison)
     assert table is not None
     assert texts(table) == [["all runs", "80 %", "1–7", "4", "3", "0", "4", "25.0 s", "8.0 s", "30.0 s", "2", "–"]]
+    few = compared(*folders[2:], target=("top1=80",), tuned=("optim.lr",))  # 30 s, and never
+    assert texts(target_table(few))[0][3:8] == ["1", "3", "0", "2", "missed by 1 of 2 studies"]
+    assert {"num_studies": 2, "num_studies_reached": 1, "num_studies_missed": 1}.items() <= recipe_rows(few)[0].items()
 
 
 def test_a_run_that_may_still_reach_it_is_open(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_of_tuned_points_with_the_same_seed_the_fastest_counts(out: Path, capsys
     points = [(0.001, 2), (0.002, 2), (0.001, 3), (0.002, 3), (0.001, 6), (0.002, 6)]
     (row,) = run(out, points, "--budget.until=top1=80", "--sweep.tuned=optim.lr")["recipes"]
     numbers = {"num_runs": 6, "num_studies": 3, "num_reached": 4, "num_missed": 2, "num_open": 0, "is_missed": False}
+    numbers |= {"num_studies_reached": 2, "num_studies_missed": 1}
     medians = {"seconds": 60.0, "epochs": 6, "dollars": None, "low": 20.0, "high": 60.0}
     assert row == {"recipe": "all runs", "target": 80.0, **numbers, **medians}
     with pytest.raises(UserError, match=r"^sweep\.tuned=optim\.rate: want options"):
