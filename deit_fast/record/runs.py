@@ -10,6 +10,7 @@ from typing import Any
 from deit_fast.config import UserError, value_now
 from deit_fast.record.clock import KINDS
 from deit_fast.record.log import read_events
+from deit_fast.record.progress import dollars
 from deit_fast.record.run import read_json, read_run
 
 Event = dict[str, Any]
@@ -146,7 +147,7 @@ def run_numbers(run: Run) -> dict[str, Any]:
         "loss": run.epochs[-1].get("loss") if run.epochs else None,
         "train_top1": _last(run.steps, "top1"),
         "wall_seconds": wall_seconds,
-        "dollars": wall_seconds / 3600 * dollars_per_hour if wall_seconds and dollars_per_hour else None,
+        "dollars": dollars(wall_seconds, dollars_per_hour) if wall_seconds and dollars_per_hour else None,
         "seconds": {kind: seconds.get(kind, 0.0) for kind in KINDS},
         "checkpoint": str(run.folder / checkpoint) if checkpoint else None,
         **_loader_numbers(run.epochs),

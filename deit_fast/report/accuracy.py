@@ -7,6 +7,7 @@ from statistics import mean
 
 from matplotlib.axes import Axes
 
+from deit_fast.record.progress import dollars
 from deit_fast.record.recipes import Recipe
 from deit_fast.record.targets import Evaluation
 from deit_fast.report.drawing import (
@@ -37,7 +38,7 @@ def accuracy_figures(comparison: Comparison, curves: Sequence[PublishedCurve]) -
 
     def prices(place: int) -> Position:
         price = comparison.runs[place].run.config.get("run.dollars_per_hour")
-        return lambda one: None if one.seconds is None or not price else one.seconds / 3600 * price
+        return lambda one: None if one.seconds is None or not price else dollars(one.seconds, price)
 
     return [
         _figure(comparison, "epoch", "epochs", lambda _: lambda one: one.epochs, curves) if several or curves else None,

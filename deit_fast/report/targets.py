@@ -55,7 +55,7 @@ class Comparison:
 
     def recipe_of(self, run: ReportedRun) -> Recipe:
         """The recipe of a run."""
-        return next(recipe for recipe in self.recipes if self.runs[run.place - 1] in self.runs_of(recipe))
+        return next(recipe for recipe in self.recipes if run.place - 1 in recipe.runs)
 
 
 def check_targets(config: ReportConfig) -> None:
@@ -142,7 +142,7 @@ def run_columns(comparison: Comparison, one: ReportedRun) -> dict[str, Any]:
     """A run's recipe, and for each target its outcome, epochs, seconds and dollars, for JSON and CSV."""
     found: dict[str, Any] = {}
     for target in comparison.targets:
-        outcome = outcome_of(one.run, target)
+        outcome = outcome_of(one.run, target, comparison.evaluated[one.place - 1])
         found[f"top1={target:g}"] = {
             "outcome": outcome.state, "epochs": outcome.epochs, "seconds": outcome.seconds, "dollars": outcome.dollars,
         }  # fmt: skip
