@@ -1,4 +1,4 @@
-"""Figures of top-1 by epoch, by hour and by dollar: every run in the colour of its recipe, and published curves beside them."""
+"""Figures of top-1 by epoch, by time and by dollar: every run in the colour of its recipe, and published curves beside them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def accuracy_figures(comparison: Comparison, curves: Sequence[PublishedCurve]) -
 
     return [
         _figure(comparison, "epoch", "epochs", lambda _: lambda one: one.epochs, curves) if several or curves else None,
-        _figure(comparison, "hour", f"{unit}, wall clock", lambda _: seconds),
+        _figure(comparison, "time", f"{unit}, wall clock", lambda _: seconds),
         _figure(comparison, "dollar", "dollars", prices),
     ]
 

@@ -30,7 +30,7 @@ def test_page_of_a_run_with_a_hostile_name_has_its_numbers_and_escapes_them(
     assert capsys.readouterr().out == f"report of 1 run: {html}\n"
     page = Page(html)
     assert {f"1 {HOSTILE}", f"Report of {HOSTILE}"} <= set(page.texts)
-    assert page.values("img", "alt")[:2] == ["Top-1 by hour", f"Loss of {HOSTILE}"]
+    assert page.values("img", "alt")[:2] == ["Top-1 by time", f"Loss of {HOSTILE}"]
     for row in (
         ["#", "Run", "Top-1", "Images/s", "Wall time", "Cost", "Predicted", "Off", "State", "Epochs", "Raw", "EMA", "Model"],
         [

@@ -131,7 +131,7 @@ def test_page_of_several_runs_of_any_state_and_its_files(tmp_path: Path) -> None
         "Accuracy and inference", "Accuracy and speed of training", "Accuracy and money", "Accuracy and time",
         "Time by target", "Cost by target", "Performance profile",
         "Training loss of all runs", "Learning rate of all runs", "Top-1 / %, raw weights of all runs",
-        "Top-1 / %, EMA weights of all runs", "Top-1 by epoch", "Top-1 by hour", "Top-1 by dollar",
+        "Top-1 / %, EMA weights of all runs", "Top-1 by epoch", "Top-1 by time", "Top-1 by dollar",
         "Where the time went", "Predicted and actual time",
     ]  # fmt: skip
     assert len(page.values("img", "alt")) == 16 + 3 * 6 + 2 * 4  # two runs have no epoch, so nothing of their loader
@@ -143,7 +143,7 @@ def test_page_of_several_runs_of_any_state_and_its_files(tmp_path: Path) -> None
     assert r"| 3 | =a\|\<b\> | 64.00 % |" in markdown
     assert "## Published figures" in markdown
     names = """accuracy-training accuracy-inference accuracy-dollars accuracy-hours time prediction curves-training-loss
-        curves-learning-rate curves-top-1-raw-weights curves-top-1-ema-weights curves-top-1-by-epoch curves-top-1-by-hour
+        curves-learning-rate curves-top-1-raw-weights curves-top-1-ema-weights curves-top-1-by-epoch curves-top-1-by-time
         curves-top-1-by-dollar target-time target-dollars target-profile run-1-default run-2-none run-3-=a-b
         run-4-diverged run-5-begun"""
     images = {file.stem: file for file in (tmp_path / "images").glob("*.png")}

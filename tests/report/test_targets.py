@@ -216,7 +216,7 @@ def test_page_of_recipes_and_its_files(tmp_path: Path) -> None:
     assert [(row["recipe"], row["seconds"]) for row in result["recipes"]] == [("lr=0.001", 20.0), ("lr=0.002", None)]
     assert "| lr=0.001 | 80 % | 1–3 | 3 | 0 | 0 | 20.0 s |" in (tmp_path / "t.md").read_text()
     page = Page(Path(result["html"]))
-    titles = ["Time by target", "Cost by target", "Performance profile", "Top-1 by epoch", "Top-1 by hour", "Top-1 by dollar"]
+    titles = ["Time by target", "Cost by target", "Performance profile", "Top-1 by epoch", "Top-1 by time", "Top-1 by dollar"]
     assert [title for title in page.values("img", "alt") if title in titles] == titles
     assert [text for text in page.texts if "issue 160" in text and str(log) in text]
 
