@@ -11,10 +11,12 @@ from deit_fast.record.progress import dollars
 from deit_fast.record.recipes import Recipe
 from deit_fast.record.targets import Evaluation
 from deit_fast.report.drawing import (
+    MAX_LABEL,
     MAX_LEGEND,
     PUBLISHED,
     Drawing,
     finish_lines,
+    label_end,
     line_style,
     lines_figure,
     literal,
@@ -24,6 +26,7 @@ from deit_fast.report.drawing import (
 from deit_fast.report.published_curves import PublishedCurve
 from deit_fast.report.targets import Comparison
 
+_LONGEST_END = 24  # characters of a published curve's name at its end
 Position = Callable[[Evaluation], float | None]
 
 
@@ -56,24 +59,23 @@ def _figure(
         for recipe in comparison.recipes
         if any(lines := [_points(comparison.evaluated[place], position(place)) for place in recipe.runs])
     }
-    if not drawn:
+    if not drawn and not curves:
         return None
-    names = [recipe.name for recipe in drawn]
+    labels = [*(recipe.name for recipe in drawn), *(f"{curve.name}, not ours" for curve in curves)]
     title = f"Top-1 by {what}"
-    figure, axes = lines_figure(title, names + [curve.name for curve in curves])
+    figure, axes = lines_figure(title, labels)
     for recipe, lines in drawn.items():
-        _draw(axes, comparison, recipe, lines, len(drawn))
+        _draw(axes, comparison, recipe, lines, len(labels))
     for index, curve in enumerate(curves):
-        label, dashes = literal(short(f"{curve.name}, not ours", 60)), ("-", "--", ":", "-.")[index % 4]
-        axes.plot(curve.epochs, curve.top1, color=PUBLISHED, linestyle=dashes, linewidth=1.3, label=label, zorder=1)
+        _draw_published(axes, curve, index, len(labels))
     axes.set_xlabel(unit, fontsize=9)
     axes.set_ylabel("top-1 / %", fontsize=9)
-    finish_lines(figure, axes, axes.get_legend_handles_labels()[1])
-    caption = "The better of raw and EMA weights at each evaluation."
+    finish_lines(figure, axes, labels)
+    caption = ["The better of raw and EMA weights at each evaluation."] if drawn else []
     if any(len(recipe.runs) > 1 for recipe in drawn):
-        caption += " Thin: each run; thick: the mean of a recipe's runs at the epochs that all of them evaluated."
-    caption += "".join(f" {curve.name}: {curve.source}." for curve in curves)
-    return Drawing(f"curves-top-1-by-{what}", title, figure, caption)
+        caption.append("Thin: each run; thick: the mean of a recipe's runs at the epochs that all of them evaluated.")
+    caption += [f"{curve.name}: {curve.source}." for curve in curves]
+    return Drawing(f"curves-top-1-by-{what}", title, figure, " ".join(caption))
 
 
 def _points(evaluated: Sequence[Evaluation], position: Position) -> dict[int, tuple[float, float]]:
@@ -87,9 +89,12 @@ def _draw(
     comparison: Comparison,
     recipe: Recipe,
     lines: Sequence[dict[int, tuple[float, float]]],
-    num_recipes: int,
+    num_labels: int,
 ) -> None:
-    """Thin lines for the runs of a recipe, and a thick one for their mean; for a single run the thick one."""
+    """Thin lines for the runs of a recipe, and a thick one for their mean; for a single run the thick one.
+
+    num_labels: of the figure; where they are too many for a legend, the number of the first run stands at the line's end.
+    """
     style = line_style(comparison.recipes.index(recipe), recipe.name)
     if len(lines) > 1:
         for line in lines:
@@ -102,6 +107,13 @@ def _draw(
         return
     marker = "." if len(middle) < 40 else ""
     axes.plot([x for x, _ in middle], [y for _, y in middle], marker=marker, markersize=5, **style)
-    if num_recipes > MAX_LEGEND:
-        number = str(comparison.runs[recipe.runs[0]].place)
-        axes.annotate(number, middle[-1], (3, 0), textcoords="offset points", fontsize=7, va="center")
+    if num_labels > MAX_LEGEND:
+        label_end(axes, middle[-1], str(comparison.runs[recipe.runs[0]].place))
+
+
+def _draw_published(axes: Axes, curve: PublishedCurve, index: int, num_labels: int) -> None:
+    """A grey line for the curve with this index of those of others."""
+    label, dashes = literal(short(f"{curve.name}, not ours", MAX_LABEL)), ("-", "--", ":", "-.")[index % 4]
+    axes.plot(curve.epochs, curve.top1, color=PUBLISHED, linestyle=dashes, linewidth=1.3, label=label, zorder=1)
+    if num_labels > MAX_LEGEND:
+        label_end(axes, (curve.epochs[-1], curve.top1[-1]), short(curve.name, _LONGEST_END))

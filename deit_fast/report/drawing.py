@@ -98,6 +98,11 @@ def finish_lines(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
     axes.grid(alpha=0.25)
 
 
+def label_end(axes: Axes, end: tuple[float, ...], words: str) -> None:
+    """Writes at the end of a line, x and y, what it is called where the lines are too many for a legend."""
+    axes.annotate(literal(words), (end[0], end[1]), (3, 0), textcoords="offset points", fontsize=7, va="center")
+
+
 def time_unit(seconds: float) -> tuple[str, float]:
     """The unit in which an axis shows times up to that, and its seconds."""
     return ("hours", 3600.0) if seconds >= 7200 else ("minutes", 60.0) if seconds >= 120 else ("seconds", 1.0)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-from matplotlib.axes import Axes
-
 from deit_fast.record.recipes import Recipe
-from deit_fast.report.drawing import INK, MAX_LEGEND, Drawing, finish_lines, line_style, lines_figure, time_unit
+from deit_fast.report.drawing import INK, MAX_LEGEND, Drawing, finish_lines, label_end, line_style, lines_figure, time_unit
 from deit_fast.report.targets import Comparison
 
 MOST_TARGETS = 200  # at which a line is computed
@@ -57,7 +55,8 @@ def _by_target(comparison: Comparison, name: str, title: str) -> Drawing | None:
         axes.step([x for x, _ in line], [y / divisor for _, y in line], where="pre", **line_style(index, recipe.name))
         end = line[-1][0], line[-1][1] / divisor
         axes.plot(*end, "o", color=f"C{index % 10}", markersize=4)
-        _number(axes, comparison, recipe, end, len(lines))
+        if len(lines) > MAX_LEGEND:
+            label_end(axes, end, str(comparison.runs[recipe.runs[0]].place))
     for target in comparison.targets:
         axes.axvline(target, color=INK, linewidth=0.8, linestyle=":")
     axes.set_xlabel("target, top-1 / %", fontsize=9)
@@ -125,10 +124,3 @@ def profile_figure(comparison: Comparison) -> Drawing | None:
         "and Moré, 2002). At τ = 1: how often it is the fastest. Higher is better."
     )
     return Drawing("target-profile", title, figure, caption)
-
-
-def _number(axes: Axes, comparison: Comparison, recipe: Recipe, end: tuple[float, float], num_lines: int) -> None:
-    """Writes the number of a recipe's first run at the end of its line, where the lines are too many for a legend."""
-    if num_lines > MAX_LEGEND:
-        number = str(comparison.runs[recipe.runs[0]].place)
-        axes.annotate(number, end, (3, 0), textcoords="offset points", fontsize=7, va="center")

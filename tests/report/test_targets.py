@@ -13,8 +13,11 @@ from deit_fast.record.log import EventLog
 from deit_fast.record.run import open_run
 from deit_fast.record.runs import load_run
 from deit_fast.record.targets import Evaluation, Outcome, TimeToTarget, evaluations, outcome_of, time_to_target
+from deit_fast.report.accuracy import accuracy_figures
 from deit_fast.report.contents import csv_rows
+from deit_fast.report.drawing import MAX_LEGEND
 from deit_fast.report.inputs import read_inputs
+from deit_fast.report.published_curves import PublishedCurve
 from deit_fast.report.target_figures import line_by_target, profiles
 from deit_fast.report.targets import Comparison, comparison_of, recipe_rows, target_table
 from tests.report.made_up_runs import Page, make_timed_run, report, texts, write_start
@@ -24,6 +27,10 @@ PRICED = {"run.dollars_per_hour": 36}  # a cent a second
 
 def compared(*folders: Path, **options: Any) -> Comparison:
     return comparison_of(read_inputs([str(folder) for folder in folders]), ReportConfig(**options))
+
+
+def curve_of(name: str) -> PublishedCurve:
+    return PublishedCurve(name, "log.txt", (1, 2), (10.0, 20.0))
 
 
 def seeds_of_two_recipes(tmp_path: Path) -> list[Path]:
@@ -219,6 +226,29 @@ def test_page_of_recipes_and_its_files(tmp_path: Path) -> None:
     titles = ["Time by target", "Cost by target", "Performance profile", "Top-1 by epoch", "Top-1 by time", "Top-1 by dollar"]
     assert [title for title in page.values("img", "alt") if title in titles] == titles
     assert [text for text in page.texts if "issue 160" in text and str(log) in text]
+
+
+def test_curves_of_others_are_drawn_where_no_run_was_evaluated(tmp_path: Path) -> None:
+    none = compared(make_timed_run(tmp_path / "a", {}, is_ended=False))
+    by_epoch, by_time, by_price = accuracy_figures(none, [curve_of("deit_s")])
+    assert by_epoch is not None
+    assert by_epoch.caption == "deit_s: log.txt."
+    assert [text.get_text() for text in by_epoch.figure.legends[0].get_texts()] == ["deit_s, not ours"]
+    assert (by_time, by_price) == (None, None)
+    assert accuracy_figures(none, []) == [None, None, None]
+
+
+@pytest.mark.parametrize(("num_curves", "has_legend"), [(MAX_LEGEND - 2, True), (MAX_LEGEND - 1, False)])
+def test_lines_have_a_legend_or_their_names_at_their_ends(tmp_path: Path, num_curves: int, has_legend: bool) -> None:
+    options = ({"optim.lr": 0.001 * (1 + place)} for place in range(2))
+    runs = [make_timed_run(tmp_path / str(place), {2: (10.0, 50.0)}, options=own) for place, own in enumerate(options)]
+    names = [f"curve {number}" for number in range(num_curves)]
+    drawing = accuracy_figures(compared(*runs), [curve_of(name) for name in names])[0]
+    assert drawing is not None
+    labels = [text.get_text() for legend in drawing.figure.legends for text in legend.get_texts()]
+    ends = [text.get_text() for text in drawing.figure.axes[0].texts]
+    assert len(labels) == (2 + num_curves if has_legend else 0)
+    assert ends == ([] if has_legend else ["1", "2", *names])
 
 
 def test_targets_and_options_that_are_none_get_one_line(tmp_path: Path) -> None:
