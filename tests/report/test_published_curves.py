@@ -35,7 +35,7 @@ def test_other_files_get_one_line(tmp_path: Path, content: bytes) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_published_curves_have_a_source_and_rise() -> None:
+def test_published_curves_have_a_source_and_count_epochs_from_1() -> None:
     (curve,) = published_curves(["paper", "deit3"])
     assert curve.source.startswith("facebookresearch/deit, issue 160")
     assert (curve.epochs[0], curve.top1[0], curve.epochs[-1], curve.top1[-1]) == (1, 0.1, 141, 70.282)

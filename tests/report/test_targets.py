@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -259,5 +260,6 @@ def test_targets_and_options_that_are_none_get_one_line(tmp_path: Path) -> None:
         ({"seeds": ("run.dir",)}, "report.seeds=run.dir: want options"),
     ]
     for options, message in wrong:
-        with pytest.raises(UserError, match=message):
+        with pytest.raises(UserError, match=re.escape(message)) as caught:
             report(run, **options)
+        assert "\n" not in str(caught.value)
