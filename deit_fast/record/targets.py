@@ -21,7 +21,10 @@ from deit_fast.record.runs import Event, Run
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation: epochs done, seconds of the run until its end (None: not logged), top-1 / % of the better weights."""
+    """An evaluation: epochs begun, seconds of the run until its end (None: not logged), top-1 / % of the better weights.
+
+    A run that its budget ended within an epoch is evaluated there: that epoch counts whole.
+    """
 
     epochs: int
     seconds: float | None

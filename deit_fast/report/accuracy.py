@@ -79,7 +79,7 @@ def _figure(
 
 
 def _points(evaluated: Sequence[Evaluation], position: Position) -> dict[int, tuple[float, float]]:
-    """Position and top-1 of evaluations, by epochs done."""
+    """Position and top-1 of evaluations, by epochs begun."""
     found = ((one, position(one)) for one in evaluated)
     return {one.epochs: (x, one.top1) for one, x in found if x is not None}
 

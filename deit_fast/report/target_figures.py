@@ -74,9 +74,9 @@ def _by_target(comparison: Comparison, name: str, title: str) -> Drawing | None:
 def profiles(comparison: Comparison) -> tuple[list[float], dict[str, list[float]]]:
     """Targets, and for each recipe the ratio of its time to the fastest recipe's at each target; infinite where it missed it.
 
-    The targets: those asked for, if they are three or more; else whole percents from half of the highest that a recipe reaches
-    in the median up to that. Only targets that some recipe reaches count, and only those of which it is known of each run
-    whether it reaches it. Runs that have not ended are left out.
+    The targets: those of the table, if they are three or more; else whole percents from half of the highest that a recipe
+    reaches in the median up to that. Only targets that some recipe reaches count, and only those of which it is known of each
+    run whether it reaches it. Runs that have not ended are left out.
     """
     ended = [left for recipe in comparison.recipes if (left := comparison.ended(recipe))]
     known = min((comparison.known_up_to(recipe) for recipe in ended), default=0.0)
