@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -21,4 +22,9 @@ class Bar(tqdm):
         super().__init__(*arguments, miniters=miniters, **options)
 
 
-Bar.set_lock(threading.RLock())
+def _renew_lock() -> None:
+    Bar.set_lock(threading.RLock())
+
+
+_renew_lock()
+os.register_at_fork(after_in_child=_renew_lock)  # another thread may have held it

@@ -36,7 +36,7 @@ class SweepConfig(Options):
 
     DECIDES = Decides.NOTHING
 
-    file: str = path_option("", "YAML of the sweep: `base`, `options`, and what varies as `grid`, `list` or `random`")
+    file: str = path_option("", "YAML of the sweep: `base`, `options`, and what varies: `recipes`, `grid`, `list`, `random`")
     dir: str = path_option(
         "",
         "folder of the sweep, with a run in it for each point; auto: runs/NAME, with the name of the sweep's file",

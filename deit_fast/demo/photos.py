@@ -28,7 +28,7 @@ MIN_WIDTH, MIN_HEIGHT = 640, 320  # pixels, of a photograph
 MAX_CLASSES = 1000  # so that each has an image for validation at least
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 _VAL_SHARE = 0.2  # of the width
-_MARGIN_SHARE = 0.02  # of the width; the source's own JPEG blocks have at most 16 pixels
+_MARGIN_SHARE, _LEAST_MARGIN = 0.02, 16  # of the width; in pixels, as many as a block of JPEG has at most
 _LARGEST, _SMALLEST = 0.85, 0.3  # sides of crops, as shares of the narrower side of the validation strip
 _QUALITY = 90
 _SUBSAMPLING = "4:2:0"
@@ -108,7 +108,7 @@ def make_class(folder: Path, num_images: Mapping[str, int], name: str, path: Pat
 
 def regions_of(width: int, height: int, generator: np.random.Generator) -> Regions:
     """Splits a photograph of this size in pixels; the generator draws the end at which the strip for validation lies."""
-    strip, margin = int(width * _VAL_SHARE), int(width * _MARGIN_SHARE)
+    strip, margin = int(width * _VAL_SHARE), max(_LEAST_MARGIN, int(width * _MARGIN_SHARE))
     rest = width - strip - margin
     if generator.random() < 0.5:
         val, train = Box(0, 0, strip, height), Box(width - rest, 0, width, height)

@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,16 @@ def demo(config: DemoConfig, num_photos: Mapping[str, int] = NUM_IMAGES, recipe:
     """
     if config.photographs and config.set != "photos":
         raise UserError(f"demo.photographs={config.photographs}: is for photos; want --demo.set=photos beside it")
-    photographs = find_photographs(Path(config.photographs)) if config.photographs else {}
     folder = Path(config.dir or _DIRS[config.set])
-    _clear(folder)
     images = folder / config.set
-    num_train, num_val = make_digits(images) if config.set == "digits" else _make_photos(images, photographs, num_photos)
+    _check(folder)
+    if config.set == "digits":
+        _clear(folder)
+        num_train, num_val = make_digits(images)
+    else:
+        with _photographs(config.photographs, folder) as photographs:
+            _clear(folder)
+            num_train, num_val = make_photos(images, photographs, num_photos)
     print(f"wrote {num_train:,} training and {num_val:,} validation images to {images}")
 
     for split in ("train", "val"):
@@ -58,13 +64,21 @@ def demo(config: DemoConfig, num_photos: Mapping[str, int] = NUM_IMAGES, recipe:
     return result
 
 
-def _make_photos(folder: Path, photographs: Mapping[str, Path], num_images: Mapping[str, int]) -> tuple[int, int]:
-    """Writes the images of the set `photos`, out of these photographs, or Debian's if there are none."""
-    if photographs:
-        return make_photos(folder, photographs, num_images)
+@contextmanager
+def _photographs(own: str, folder: Path) -> Iterator[dict[str, Path]]:
+    """The photographs in the user's own folder, or Debian's if that is "", which are there in the block alone.
+
+    folder: of the demonstration, which will be replaced. Raises UserError if the photographs lie in it.
+    """
+    if own:
+        place = Path(own).resolve()
+        if folder.resolve() in (place, *place.parents):
+            raise UserError(f"demo.photographs={own}: lies in demo.dir={folder}, which is replaced; choose another folder")
+        yield find_photographs(Path(own))
+        return
     print(f"downloads {' and '.join(PACKAGES)}, 140 MB, and installs nothing", flush=True)
     with tempfile.TemporaryDirectory(prefix="deit_fast_demo_") as scratch:
-        return make_photos(folder, fetch_photographs(Path(scratch)), num_images)
+        yield fetch_photographs(Path(scratch))
 
 
 def _result(folder: Path, best: Path) -> dict[str, Any]:
@@ -84,10 +98,14 @@ def _result(folder: Path, best: Path) -> dict[str, Any]:
     }
 
 
-def _clear(folder: Path) -> None:
-    """Makes the folder, empty but for the mark by which a later demonstration knows that it may replace it."""
+def _check(folder: Path) -> None:
+    """Raises UserError if the folder may not be replaced."""
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARKER).exists():
         raise UserError(f"demo.dir={folder}: holds something other than an earlier demonstration; choose another folder")
+
+
+def _clear(folder: Path) -> None:
+    """Makes the folder, empty but for the mark by which a later demonstration knows that it may replace it."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Takes an image, gives its evaluation view, and before that the window of it that the view depends on."""
+"""Makes the evaluation view of an image, and finds the window of the image that it depends on."""
 
 from __future__ import annotations
 

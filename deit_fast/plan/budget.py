@@ -18,6 +18,7 @@ from deit_fast.plan.prediction import Prediction, expected
 from deit_fast.plan.probe import probe
 from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import Clock
+from deit_fast.record.recipes import FITTED
 from deit_fast.train.dist import World
 from deit_fast.train.trainer import Trainer
 
@@ -26,9 +27,6 @@ _MEASURING = 0.1  # of a budget that goes into measuring, at most
 _MARGIN = 1.03  # of the smallest budget that works, over what one measurement says
 _MOST_EPOCHS = 65535
 _RESERVE = 1.5  # seconds, beside an evaluation: a checkpoint, and the end of the process
-
-# what a budget changes, which a resumed run takes from its checkpoint
-_FITTED = ("train.epochs", "schedule.warmup_epochs", "schedule.decay_epochs")
 
 
 def limit_seconds(config: RunConfig) -> float:
@@ -48,7 +46,7 @@ def stretched(config: RunConfig, epochs: int) -> RunConfig:
     """The configuration with another number of epochs, and its whole schedule scaled in proportion."""
     factor, schedule = epochs / config.train.epochs, config.schedule
     warmup, decay = schedule.warmup_epochs * factor, schedule.decay_epochs * factor
-    return config.changed(dict(zip(_FITTED, (epochs, warmup, decay), strict=True)))
+    return config.changed(dict(zip(FITTED, (epochs, warmup, decay), strict=True)))
 
 
 def with_schedule_of(config: RunConfig, content: Mapping[str, Any]) -> RunConfig:
@@ -56,7 +54,7 @@ def with_schedule_of(config: RunConfig, content: Mapping[str, Any]) -> RunConfig
     if math.isinf(limit_seconds(config)):
         return config
     sections = content["config"]
-    return config.changed({key: sections[section][name] for key in _FITTED for section, name in [key.split(".")]})
+    return config.changed({key: sections[section][name] for key in FITTED for section, name in [key.split(".")]})
 
 
 def fitted(config: RunConfig, world: World, clock: Clock, folder: Path) -> tuple[RunConfig, Prediction | None]:

@@ -17,6 +17,8 @@ from deit_fast.plan.run_counts import counts_of
 from deit_fast.record.clock import Clock
 from deit_fast.record.progress import dollars
 from deit_fast.record.run import hardware
+from deit_fast.record.runs import load_run
+from deit_fast.record.targets import outcome_of
 from deit_fast.train.dist import World
 
 _SPREAD = 0.05  # of the logarithm of actual over predicted seconds, of predictions from first epochs
@@ -65,6 +67,8 @@ class RunPlanning:
             evaluations = counts_of(config, steps_per_epoch).num_evaluations
             self._limit.expect(self.prediction.seconds["evaluation"] / evaluations)
         lines = []
+        if world.is_main and not is_first and self._asked.budget.until:
+            self._reached = self._reached_before()
         if world.is_main:
             self._machine, self._key = ledger.machine_of(hardware()), ledger.key_of(self._asked, world.world_size)
             if self.prediction is None and is_first:
@@ -97,6 +101,11 @@ class RunPlanning:
     def evaluated(self, epoch: int, seconds: float, top1: Sequence[float]) -> None:
         if not self._reached and any(value >= self.target for value in top1):
             self._reached = {"epochs": epoch + 1, "seconds": seconds}
+
+    def _reached_before(self) -> dict[str, Any]:
+        """Where an earlier session has reached the target, by the log; empty if none has."""
+        outcome = outcome_of(load_run(self._folder), self.target)
+        return {"epochs": outcome.epochs, "seconds": outcome.seconds} if outcome.state == "reached" else {}
 
     def result(self) -> dict[str, Any]:
         entries: dict[str, Any] = {} if self.prediction is None else {"prediction": self.prediction.as_dict()}

@@ -32,10 +32,11 @@ def predict_images(config: RunConfig) -> dict[str, Any]:
     top = min(config.predict.top, len(predictor.classes))
     for entry in inputs.left_out:
         print(f"warning: left out: {entry.name}: {entry.reason}", file=sys.stderr)
-    _compile_for(inputs)
-    started = time.perf_counter()
+    threads = num_threads(config.data, 1)
     with Results(top, config.predict.csv, is_kept=bool(config.out)) as results:
-        for found in _found(inputs, predictor, config, top):
+        _compile_for(inputs)
+        started = time.perf_counter()
+        for found in _found(inputs, predictor, config, top, threads):
             results.add(found)
         seconds = time.perf_counter() - started
         problems = len(results.problems)
@@ -70,12 +71,12 @@ def _compile_for(inputs: Inputs) -> None:
             compile_ahead(group.paths[0], ON_CPU)
 
 
-def _found(inputs: Inputs, predictor: Predictor, config: RunConfig, top: int) -> Iterator[Found]:
+def _found(inputs: Inputs, predictor: Predictor, config: RunConfig, top: int, threads: int) -> Iterator[Found]:
     """What was found in each image, in order."""
     maker = ViewMaker(
         predictor.view,
         batch_size=min(eval_batch_size(config.data), inputs.num_images),
-        num_threads=num_threads(config.data, 1),
+        num_threads=threads,
         batches_ahead=config.data.batches_ahead,
         max_pixels=max_pixels(config.write),
     )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deit_fast.config import Decides, RunConfig, UserError, in_words
+from deit_fast.config import Decides, ReportConfig, RunConfig, UserError, in_words
 from deit_fast.record.log import as_json
 from deit_fast.record.runs import by_dotted_name
 
-SEEDS = ("train.seed", "data.seed")
-# what a budget of hours or dollars decides, by the speed that a run happened to measure
-_BUDGET, _FITTED = ("budget.hours", "budget.dollars"), ("train.epochs", "schedule.warmup_epochs", "schedule.decay_epochs")
+_BUDGET = ("budget.hours", "budget.dollars")
+# what a budget decides, by the speed that a run happened to measure
+FITTED = ("train.epochs", "schedule.warmup_epochs", "schedule.decay_epochs")
 _LONGEST = 60  # characters of a name made of options
 _SEED = re.compile(r"(^|,\s*)([a-z_]+\.)?[a-z_]*seed=[^,]*")
 
@@ -42,7 +43,7 @@ def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
     Options that an older version did not have get their defaults.
     """
     has_budget = any(config.get(name) is not None for name in _BUDGET)
-    wanted = {name: value for name, value in _defaults().items() if not (has_budget and name in _FITTED)}
+    wanted = {name: value for name, value in _defaults().items() if not (has_budget and name in FITTED)}
     options = {key: ".".join(key.split(".")[:2]) for key in config}  # an option that is a dictionary has several entries
     found = {key: config[key] for key, option in options.items() if option in wanted}
     lacking = wanted.keys() - set(options.values())
@@ -57,7 +58,10 @@ def _defaults() -> dict[str, Any]:
 
 
 def recipes_of(
-    options: Sequence[Mapping[str, Any]], names: Sequence[str], seeds: Iterable[str] = SEEDS, tuned: Iterable[str] = ()
+    options: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    seeds: Iterable[str] = ReportConfig().seeds,
+    tuned: Iterable[str] = (),
 ) -> list[Recipe]:
     """The recipes of runs, by their first runs.
 
@@ -66,16 +70,14 @@ def recipes_of(
     """
     seeds, tuned = tuple(seeds), tuple(tuned)
     found: dict[str, tuple[dict[str, Any], dict[tuple[str, int], list[int]]]] = {}
+    repeats: Counter[tuple[str, str, str]] = Counter()  # runs so far of one recipe, seeds and setting
     for place, own in enumerate(options):
         rest = {name: value for name, value in own.items() if not _is_of(name, (*seeds, *tuned))}
         key = repr(sorted(rest.items(), key=lambda item: item[0]))
         _, studies = found.setdefault(key, (rest, {}))
-        seed = repr(_setting(own, seeds))
-        setting = _setting(own, tuned)
-        number = 0  # of the study with these seeds
-        while any(_setting(options[other], tuned) == setting for other in studies.get((seed, number), ())):
-            number += 1
-        studies.setdefault((seed, number), []).append(place)
+        seed, setting = repr(_setting(own, seeds)), repr(_setting(own, tuned))
+        studies.setdefault((seed, repeats[key, seed, setting]), []).append(place)
+        repeats[key, seed, setting] += 1
     of_recipes = [rest for rest, _ in found.values()]
     first = [names[min(min(study) for study in studies.values())] for _, studies in found.values()]
     grouped = zip(_names(of_recipes, first), found.values(), strict=True)

@@ -20,7 +20,7 @@ _OF_RANDOM = ("count", "seed", "options")
 _OWN = ("run.dir", "train.resume")  # what a sweep sets itself
 _VARIABLE = [name for name in TRAINING if name not in _OWN]
 _SECTIONS = list(dict.fromkeys(name.partition(".")[0] for name in TRAINING))
-_RECIPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")  # its name, of which folders are made
+_RECIPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,39}")  # its name; files of a sweep have a dot
 
 Options = dict[str, Given]  # by "section.name"
 
@@ -82,7 +82,7 @@ def _recipes(part: Given) -> dict[str, Options]:
     recipes = {}
     for name, value in _mapping(part, f"{part.origin}: want recipes, as in `plain: {{}}`").items():
         if not _RECIPE.fullmatch(str(name)):
-            raise UserError(f"{value.origin}: recipe {shown(name)}: want a name of up to 40 letters, digits and . _ + -")
+            raise UserError(f"{value.origin}: recipe {shown(name)}: want a name of up to 40 letters, digits and _ + -")
         recipes[str(name)] = _options(value)
     return recipes
 

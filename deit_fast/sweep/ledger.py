@@ -14,17 +14,17 @@ import re
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 
-from deit_fast.config import UserError, in_words, value_now
-from deit_fast.record.log import EventLog, read_events
+from deit_fast.config import RunConfig, UserError, in_words, value_now
+from deit_fast.record.log import EventLog, as_json, read_events
 from deit_fast.record.run import read_json, write_bytes, write_json
-from deit_fast.sweep.options import configuration
+from deit_fast.sweep.options import TRAINING, configuration, value_of
 from deit_fast.sweep.points import Point, as_file
 
 SWEEP, POINTS, LOCK = "sweep.json", "points.jsonl", "sweep.lock"
@@ -138,18 +138,24 @@ def check_same_sweep(folder: Path, points: Sequence[Point]) -> None:
     if not (folder / SWEEP).exists():
         return
     had = read_json(folder / SWEEP)
-    shared = {option: in_words(option, value_now(option, value)) for option, value in (had.get("shared") or {}).items()}
+    shared, defaults = _in_words(had.get("shared")), {option: as_json(value_of(RunConfig(), option)) for option in TRAINING}
     ours = {point.name: point for point in points}
     for name, options in (had.get("points") or {}).items():
         if name not in ours:
             raise refusal(f"the sweep there was another: point {name} is gone from it; points may only be added")
-        now = configuration(ours[name].config)
-        for option in sorted({*shared, *now} - set(options)):
-            before, after = shared.get(option), now.get(option)
+        had_all, now = shared | _in_words(options), configuration(ours[name].config)
+        for option in sorted({*had_all, *now}):
+            default = defaults.get(option)
+            before, after = had_all.get(option, default), now.get(option, default)
             may_change = option.startswith(("run.", "slurm."))  # where it runs and at what price identifies no sweep
             if before != after and not may_change:
-                was, is_now = ("its default" if value is None else json.dumps(value) for value in (before, after))
+                was, is_now = ("its default" if value == default else json.dumps(value) for value in (before, after))
                 raise refusal(f"the sweep there was another: {option} was {was}, and is {is_now}; points may only be added")
+
+
+def _in_words(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options as sweep.json has them, as they are said today."""
+    return {option: in_words(option, value_now(option, value)) for option, value in (options or {}).items()}
 
 
 def _shared(points: Sequence[Point]) -> dict[str, Any]:

@@ -81,13 +81,13 @@ def _of_run(config: RunConfig, sweep: SweepConfig, folder: Path) -> RunConfig:
 
 def _line(setting: Setting) -> str:
     """Line of the first of a point's options."""
-    return next((given.origin.rpartition(":")[2] for given in setting.options.values()), "1")
+    return next((given.origin.rpartition(":")[2] for given in (setting.own or setting.of_recipe).values()), "1")
 
 
 def point_name(options: Mapping[str, Any], recipe: str = "") -> str:
     """The name of a point from its recipe and the options that it sets itself: readable, and safe as a file name.
 
-    Other options have another name, and nothing else decides on it, so that points added to a sweep rename none.
+    The options of its recipe are not in it, and nothing else decides on it, so that points added to a sweep rename none.
     If a value cannot be written in full, e.g. a path, a digest stands for the rest.
     """
     if not options:

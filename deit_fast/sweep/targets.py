@@ -11,7 +11,7 @@ from deit_fast.config import UserError
 from deit_fast.record.log import as_json
 from deit_fast.record.recipes import Recipe, check_options, recipe_options, recipes_of
 from deit_fast.record.run import read_json
-from deit_fast.record.runs import by_dotted_name, duration, load_run
+from deit_fast.record.runs import by_dotted_name, duration, load_run, price_words
 from deit_fast.record.targets import Outcome, TimeToTarget, outcome_of, own_target, time_to_target
 from deit_fast.record.text_table import text_table
 from deit_fast.sweep.ledger import Attempts, is_finished
@@ -57,7 +57,8 @@ def lines_after(point: Point, targets: Sequence[Target], attempts: Attempts) -> 
         goal = f"top1={target.top1:g}"
         words = f"missed {goal}" if outcome.state == "missed" else f"{goal} stays open"
         if outcome.state == "reached":
-            words = f"reached {goal} after {duration(outcome.seconds)}, {outcome.epochs} epoch(s){_price(outcome.dollars)}"
+            epochs = f"{outcome.epochs} epoch{'' if outcome.epochs == 1 else 's'}"
+            words = f"reached {goal} after {duration(outcome.seconds)}, {epochs}{_price(outcome.dollars)}"
         lines.append(f"  {words}; {recipe.name}: {_standing(target.time(recipe, attempts))}")
     return lines
 
@@ -67,16 +68,14 @@ def table(targets: Sequence[Target], attempts: Attempts) -> list[str]:
     lines = []
     for target in targets:
         rows: list[tuple[str, ...]] = [
-            ("recipe", "points", "reached", "missed", "open", "median", "fastest", "slowest", "epochs", "dollars")
+            ("recipe", "points", "reached", "missed", "open", "studies", "median", "fastest", "slowest", "epochs", "dollars")
         ]
         for recipe in target.recipes:
             time = target.time(recipe, attempts)
-            counts = map(str, (time.num_runs, time.num_reached, time.num_missed, time.num_open))
+            counts = map(str, (time.num_runs, time.num_reached, time.num_missed, time.num_open, time.num_studies))
             seconds = (_word(time.seconds, duration), duration(time.low), duration(time.high))
-            rows.append(
-                (recipe.name, *counts, *seconds, _word(time.epochs, "{:g}".format), _word(time.dollars, "{:.3g}".format))
-            )
-        lines += [f"time to top1={target.top1:g}, median over seeds:", *text_table(rows, "<" + 9 * ">")]
+            rows.append((recipe.name, *counts, *seconds, _word(time.epochs, "{:g}".format), _word(time.dollars, price_words)))
+        lines += [f"time to top1={target.top1:g}, median over studies:", *text_table(rows, "<" + 10 * ">")]
     return lines
 
 
@@ -90,14 +89,14 @@ def rows_of(targets: Sequence[Target], attempts: Attempts) -> list[dict[str, Any
 
 
 def _outcome(point: Point, target: float, attempts: Attempts) -> Outcome:
-    """What became of a point: by its summary; of one that failed, by its log; any other is open."""
-    if is_finished(point):
+    """What became of a point that ended: by its summary, or by its log, if that does not tell; any other is open."""
+    has_ended = is_finished(point)
+    if has_ended:
         found = read_json(point.folder / "summary.json").get("target") or {}
-        if found.get("top1") != target:  # of a version that did not say it
-            return Outcome("open")
-        state = "reached" if found["is_reached"] else "missed"
-        return Outcome(state, *(found.get(name) for name in ("epochs", "seconds", "dollars")))  # type: ignore[arg-type]
-    if attempts.last(point) == "failed":
+        if found.get("top1") == target:
+            state = "reached" if found["is_reached"] else "missed"
+            return Outcome(state, *(found.get(name) for name in ("epochs", "seconds", "dollars")))  # type: ignore[arg-type]
+    if has_ended or attempts.last(point) == "failed":
         try:
             return outcome_of(load_run(point.folder), target)
         except UserError:  # it ended before it trained
@@ -117,4 +116,4 @@ def _word(value: float | None, form: Callable[[float], str]) -> str:
 
 
 def _price(dollars: float | None) -> str:
-    return "" if dollars is None else f", ${dollars:,.2f}" if dollars >= 0.1 else f", ${dollars:.2g}"
+    return "" if dollars is None else f", {price_words(dollars)}"

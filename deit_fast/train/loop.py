@@ -246,6 +246,7 @@ class Run:
             self._tally.read(self._epoch, self._steps)
             self._forget_lost_best()
             if not self._trainer.is_finite():
+                self._journal.event("not_finite", epoch=self._epoch, step=self._steps)
                 raise UserError(
                     f"the weights are not finite after epoch {self._epoch + 1}, step {self._steps}; "
                     f"{self._journal.last_good()}; try a smaller optim.lr, more schedule.warmup_epochs, or optim.clip"

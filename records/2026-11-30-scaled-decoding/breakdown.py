@@ -51,6 +51,7 @@ def tiles_to(level, is_half, encoded, tiling, block, wanted, facts, scratch, cou
         number, place = decode_window.fill_streams(
             encoded, lengths, length_bytes, grid, block, place, end_row, read, num_blocks, scratch
         )
+        assert number > 0
         if level >= ENTROPY:
             decode_blocks.decode_streams(streams_at, number, plan, plan + np.uint64(32 * num_blocks))
         for i in range(number):

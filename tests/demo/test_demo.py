@@ -62,5 +62,15 @@ def test_errors_leave_everything_as_it_was(photographs: Path, tmp_path: Path, mo
         demo(DemoConfig(photographs="x"))
     with pytest.raises(UserError, match=r"demo\.photographs=x: is no folder"):
         demo(DemoConfig(set="photos", photographs="x"))
+    earlier = tmp_path / "earlier"
+    own = earlier / "own"
+    own.mkdir(parents=True)
+    (earlier / ".deit_fast_demo").touch()
+    with pytest.raises(UserError, match=r"demo\.photographs=.*own: lies in demo\.dir=.*earlier, which is replaced"):
+        demo(DemoConfig(set="photos", photographs=str(own), dir=str(earlier)))
+    monkeypatch.setenv("PATH", str(tmp_path))  # without apt-get
+    with pytest.raises(UserError, match=r"there is no apt-get here"):
+        demo(DemoConfig(set="photos", dir=str(earlier)))
+    assert own.is_dir()
     assert [path.name for path in other.iterdir()] == ["mine.txt"]
     assert not (tmp_path / "runs").exists()

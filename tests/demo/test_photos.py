@@ -25,7 +25,7 @@ def test_crops_stay_in_regions_that_have_a_margin_between_them(width: int, heigh
     regions = regions_of(width, height, generator)
     first, last = sorted([regions.train, regions.val])
     assert 0 == first.left < first.right < last.left < last.right == width
-    assert 0.019 * width - 1 <= last.left - first.right
+    assert max(16, 0.019 * width - 1) <= last.left - first.right
     assert (regions.val.right - regions.val.left) / width == pytest.approx(0.2, abs=1 / MIN_WIDTH)
     assert 1 < regions.smallest < regions.largest
     for region in (regions.train, regions.val):

@@ -217,9 +217,7 @@ def test_what_is_no_model(
         predicted(model, digits / "val", **changes)
 
 
-def test_what_is_missing_is_compiled_before_the_first_image(
-    checkpoint: str, digits: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_images_need_is_asked_to_be_compiled(checkpoint: str, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Path | None, tuple[str, ...]]] = []
     monkeypatch.setattr(predicting, "compile_ahead", lambda beton, parts: asked.append((beton, parts)))
     path = sorted((digits / "val" / "4").glob("*.jpg"))[0]

@@ -150,6 +150,15 @@ def test_a_sweep_of_a_version_without_words_goes_on(tmp_path: Path, out: Path) -
         run(file, out)
 
 
+def test_another_recipe_of_the_same_name_is_refused(tmp_path: Path, out: Path) -> None:
+    plain = "  plain: {train.epochs: 6}\n  long: {train.epochs: %d}"
+    run(make_file(tmp_path, [1], f"recipes:\n{plain % 8}"), out)
+    with pytest.raises(UserError, match=r"train\.epochs was 8, and is 9; points may only be added"):
+        run(make_file(tmp_path, [1], f"recipes:\n{plain % 9}"), out)
+    run(make_file(tmp_path, [1], f"recipes:\n{plain % 8}\n  other: {{}}"), out)
+    assert len(attempts(out)) == 3
+
+
 def test_an_option_that_only_some_points_set_is_no_change(tmp_path: Path, out: Path) -> None:
     file = make_file(tmp_path, [1], "list: [{train.epochs: 9, train.seed: 2}]")
     run(file, out, "--train.log_every=7")

@@ -149,7 +149,7 @@ def test_what_wins_over_what(tmp_path: Path) -> None:
         ("", "1: want base, options, recipes, grid, list or random"),
         ("[1]", "1: want base, options, recipes, grid, list or random"),
         ("recipes: {'a,b': {}}", "1: recipe a,b: want a name of up to 40 letters"),
-        ("recipes: {.: {}}", "1: recipe .: want a name"),
+        ("recipes: {a.json: {}}", "1: recipe a.json: want a name"),
         ("recipes: []", "1: want recipes, as in `plain: {}`"),
         ("recipes: {a: {train: {epohs: 3}}}", "1: unknown option train.epohs; nearest: train.epochs"),
         ("options: {}", "1: no points: want recipes, grid, list or random"),
@@ -202,6 +202,7 @@ def test_what_is_wrong_in_a_file(tmp_path: Path, text: str, wanted: str) -> None
         ("grid: {train.epochs: [9, 5]}", "s.yaml: point train.epochs=5: schedule.warmup_epochs=5: want fewer than "),
         ("grid: {train.seed: [1, 2, 1]}", "s.yaml:3: point train.seed=1 stands twice"),
         ("grid: {train.seed: [1, 2]}\nlist: [{train.seed: 2}]", "s.yaml:4: point train.seed=2 stands twice"),
+        ("recipes: {a: {train.epochs: 9}}\ngrid:\n  train.seed: [1,\n  1]", "s.yaml:6: point a,train.seed=1 stands twice"),
         (f"grid: {{train.seed: {[*range(101)]}, train.epochs: {[*range(6, 106)]}}}", "s.yaml:3: grid of 10100 points: want at"),
     ],
 )

@@ -43,15 +43,15 @@ def test_times_of_recipes_are_told_after_each_point_and_at_the_end(out: Path, ca
         run(out, POINTS, "--budget.until=top1=80")
     told = [line for line in capsys.readouterr().out.splitlines() if "top1=80" in line or line.startswith("lr=")]
     assert told == [
-        "  reached top1=80 after 20.0 s, 2 epoch(s); lr=0.001: 1 of 3 reached it, 0 missed it, median 20.0 s",
+        "  reached top1=80 after 20.0 s, 2 epochs; lr=0.001: 1 of 3 reached it, 0 missed it, median 20.0 s",
         f"  missed top1=80; lr=0.001: 1 of 3 reached it, 1 missed it, {NONE}",
-        "  reached top1=80 after 40.0 s, 4 epoch(s); lr=0.001: 2 of 3 reached it, 1 missed it, median 40.0 s",
+        "  reached top1=80 after 40.0 s, 4 epochs; lr=0.001: 2 of 3 reached it, 1 missed it, median 40.0 s",
         f"  missed top1=80; lr=0.002: 0 of 3 reached it, 1 missed it, {NONE}",
-        f"  reached top1=80 after 1 min 00 s, 6 epoch(s); lr=0.002: 1 of 3 reached it, 1 missed it, {NONE}",
+        f"  reached top1=80 after 1 min 00 s, 6 epochs; lr=0.002: 1 of 3 reached it, 1 missed it, {NONE}",
         f"  top1=80 stays open; lr=0.002: 1 of 3 reached it, 1 missed it, {NONE}",
-        "time to top1=80, median over seeds:",
-        "lr=0.001       3        2       1     0  40.0 s      20.0 s      40.0 s       4        –",
-        "lr=0.002       3        1       1     1  missed  1 min 00 s  1 min 00 s  missed   missed",
+        "time to top1=80, median over studies:",
+        "lr=0.001       3        2       1     0        3  40.0 s      20.0 s      40.0 s       4        –",
+        "lr=0.002       3        1       1     1        3  missed  1 min 00 s  1 min 00 s  missed   missed",
     ]
 
 
@@ -71,7 +71,7 @@ def test_points_without_a_target_tell_nothing(out: Path, capsys: pytest.CaptureF
     assert "top1=" not in capsys.readouterr().out
 
 
-def test_a_failed_point_has_the_outcome_in_its_log_and_an_old_summary_none(tmp_path: Path) -> None:
+def test_where_no_summary_tells_it_the_log_has_the_outcome(tmp_path: Path) -> None:
     """A summary of a version that did not say it; a run whose loss was not finite; one that failed after it was there."""
     points, attempts = [], Attempts()
     for seed, status in enumerate(("finished", "failed", "failed", "failed")):
@@ -83,4 +83,4 @@ def test_a_failed_point_has_the_outcome_in_its_log_and_an_old_summary_none(tmp_p
     make_timed_run(tmp_path / "2", {1: (5.0, 50.0), 2: (9.0, 80.0)}, is_ended=False)
     (target,) = targets_of(points, ())
     time = target.time(target.recipes[0], attempts)
-    assert (time.num_open, time.num_missed, time.num_reached, time.low) == (2, 1, 1, 9.0)
+    assert (time.num_open, time.num_missed, time.num_reached, time.low, time.high) == (1, 1, 2, 5.0, 9.0)

@@ -90,19 +90,19 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert all(torch.equal(value, averages[1][key]) for key, value in averages[0].items())
 
 
-# whose batch normalisation has the statistics of all ranks only if asked
-_CONVNET = {"model.name": "resnet10t", "model.options": {}, "train.sync_batchnorm": "all"}
+# beside the successors, a convnet: its batch normalisation has the statistics of all ranks only if asked
+_CASES = SUCCESSORS | {"convnet": {"model.name": "resnet10t", "model.options": {}, "train.sync_batchnorm": "all"}}
 
 
 def _one_step(name: str) -> dict[str, Any]:
     """Changes with which a step shows the gradient."""
-    return {**(SUCCESSORS | {"convnet": _CONVNET})[name], **_ONE_STEP}
+    return {**_CASES[name], **_ONE_STEP}
 
 
 def take_a_step_of_each(words: list[str]) -> None:
     """Of one of two ranks. words: the folder of the results."""
     with joined_world("cpu") as world:
-        for name in SUCCESSORS | {"convnet": _CONVNET}:
+        for name in _CASES:
             learner = small_learner(_one_step(name), world=world)
             before = copied_weights(learner)
             learner.train_on(random_batch(world.rank), 0, 0)
@@ -113,7 +113,7 @@ def take_a_step_of_each(words: list[str]) -> None:
 def test_two_ranks_take_the_step_of_one_with_both_batches(tmp_path: Path) -> None:
     both = Session([str(tmp_path)], tmp_path / "stderr.txt", 2, program=take_a_step_of_each)
     assert both.wait() == 0, both.stderr
-    for name in SUCCESSORS | {"convnet": _CONVNET}:
+    for name in _CASES:
         alone = small_learner({**_one_step(name), "data.batch_size": 24})
         before = copied_weights(alone)
         alone.train_on(_joined(random_batch(0), random_batch(1)), 0, 0)

@@ -86,6 +86,12 @@ def test_which_layers_are_converted() -> None:
         norms = [module for module in shared.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
         return [type(module) is not nn.BatchNorm2d for module in norms]
 
+    cuda = World(0, 2, torch.device("cuda"))  # no layer is on it
+    norms = nn.Sequential(nn.BatchNorm2d(8), BatchNormAct2d(8))
+    weights = list(norms.parameters())
+    shared = share_statistics(norms, "all", cuda)
+    assert all(isinstance(layer, nn.SyncBatchNorm) for layer in shared.children())
+    assert all(one is other for one, other in zip(shared.parameters(), weights, strict=True))
     assert kinds("auto", two) == [True, True, True, False]
     assert kinds("all", two) == [True] * 4
     assert kinds("off", two) == kinds("all", alone) == [False] * 4

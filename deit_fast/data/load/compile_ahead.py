@@ -38,7 +38,7 @@ from deit_fast.data.load.file_parts import OF_FILES, try_out_files
 from deit_fast.data.load.gpu_decode import GATHERING, RaggedDecoder
 from deit_fast.data.load.views import AUGMENTING, DECODING, HALVING, CpuViews
 from deit_fast.kernels.cached import sources_stamp
-from deit_fast.kernels.decode import HALF, decode_batch_by
+from deit_fast.kernels.decode import decode_batch_by, scaling_of
 from deit_fast.kernels.resample import BICUBIC
 from deit_fast.output import droppable_output
 
@@ -55,8 +55,8 @@ _is_compiling = False  # this process is one of those
 
 @functools.cache
 def compile_ahead(beton: Path | None, parts: tuple[str, ...] = ON_CPU) -> None:
-    """Fills Numba's cache with the functions of some `PARTS` of the way to a batch, or of FILES, if missing. Any sound beton
-    will do; FILES alone need none.
+    """Compiles some of `PARTS`, or FILES, into Numba's cache where they are missing. `PARTS` need a sound beton, any of two
+    images or more; FILES need none.
 
     The first process of a machine compiles; others wait for it. If that fails, or no folder is writable, each process compiles
     a function when it first calls it.
@@ -160,7 +160,7 @@ def compile_parts(beton: str, parts: list[str]) -> None:
     global _is_compiling
     _is_compiling = True
     compile_faster()
-    loaders = _loaders(beton) if beton else []
+    loaders = _loaders(beton) if parts != [FILES] else []
     names = _names([function for part in parts for function in _ALL_PARTS[part]])
     print("+" + " ".join(sorted(names)), flush=True)
     event.register("numba:compile", _Reporter(names))
@@ -199,11 +199,11 @@ def compile_faster() -> None:
 
 def _try_out(loader: Loader, part: str) -> None:
     """Runs one part of the path to the first batch of an epoch, the rest on undefined views, to compile all of it."""
+    if part == "half":
+        scaling_of(2)
+        return
     views = loader.views()
     assert isinstance(views, CpuViews)
-    if part == "half":
-        assert HALF.address
-        return
     work, slot = views.begin(next(iter(loader.order.batches(0)))), loader.take_slot()
     if part != "rest":
         views.locate(work)

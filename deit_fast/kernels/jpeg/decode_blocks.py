@@ -301,6 +301,9 @@ def decode_two(stream, plan, end_plan, stream2, plan2, end_plan2):  # type: igno
             table2 = _word_at(place2 + _8)
     _leave(used, at, k, place, block, stream)
     _leave(used2, at2, k2, place2, block2, stream2)
+    if not (is_sound or is_sound2):  # the second must stay unsound: it gets no more blocks, and has used more bits than it has
+        _store_word(stream2 + _8, _0)
+        _store_word(stream2 + _16, end_block2)
     if not (is_sound and is_sound2):
         return np.int64(3 if is_sound else 2)
     return np.int64(0 if block == end_block else 1)

@@ -53,7 +53,7 @@ def decode_half(encoded, header_bytes, lengths, length_bytes, grid, block, need,
     """Status of decoding a window of a stored JPEG at half its size; arguments and statuses as for `decode_window`.
 
     need: of the image at full size. Written: pixels, the RGB rows of the block's h x w pixels at half their size, ceil(h / 2) x
-    ceil(w / 2) x 3, right where they show needed ones. UNSUPPORTED too if chroma has half luma's width but its height.
+    ceil(w / 2) x 3, right where they show needed ones. UNSUPPORTED too if chroma has half of luma's width and all its height.
     """
     if scratch.size < PLANES:
         return UNSUPPORTED

@@ -1,4 +1,4 @@
-"""Takes two JPEGs that are begun, decodes both at once, which takes less time: each step of one waits for the one before.
+"""Decodes two JPEGs at once. Each step of entropy decoding waits for the one before it, so that two together take less time.
 
 Either may be of any size and kind that `decode_image` knows. Where one ends, another takes its place.
 """

@@ -133,3 +133,18 @@ def test_mutated_bytes() -> None:
                 assert turbojpeg.decode_jpeg(handles.pointers, data, *size, wanted) == turbojpeg.OK
                 np.testing.assert_array_equal(pixels, wanted)
     assert num_shown > 0
+
+
+def test_two_that_are_damaged_alike() -> None:
+    """They are decoded in step, so that both break at once."""
+    sound, generator, num_refused = saved(48, 64, quality=85), np.random.default_rng(0), 0
+    for _ in range(scaled(3000, 300)):
+        mutant = bytearray(sound)
+        mutant[int(generator.integers(sound.index(b"\xff\xda") + 14, len(sound) - 2))] ^= 1 << int(generator.integers(8))
+        pair = ImageDecoder(), ImageDecoder()
+        are_begun = [decoder.begin(bytes(mutant), 48, 64, (0, 16, 0, 64)) for decoder in pair]
+        if all(are_begun):
+            first, is_sound = finish_one(*pair)
+            assert pair[1 - first].finish() == is_sound
+            num_refused += not is_sound
+    assert num_refused > 0
