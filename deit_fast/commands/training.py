@@ -18,5 +18,5 @@ USUAL = (
 STEP = (
     *("model", "distil", "optim", "schedule"),
     *of("train", "epochs", "seed", "amp", "channels_last", "compile", "attention", "patch_embed", "loss", "bce_threshold"),
-    *of("train", "mode", "accumulate", "gradient_compression", "ema_decay", "ema_warmup"),
+    *of("train", "mode", "sync_batchnorm", "accumulate", "gradient_compression", "ema_decay", "ema_warmup"),
 )

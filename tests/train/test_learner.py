@@ -23,7 +23,7 @@ _RAMP: dict[str, Any] = {"data.start_resolution": 32, "data.resolution": 64, "tr
 
 
 def test_a_ramp_needs_a_model_and_a_teacher_that_take_it(tmp_path: Path) -> None:
-    cait = {"model.name": "cait_xxs24_224", "model.options": {**TINY, "depth_token_only": 1}}
+    cait: dict[str, Any] = {"model.name": "cait_xxs24_224", "model.options": {**TINY, "depth_token_only": 1}}
     with pytest.raises(UserError, match=r"model\.name=cait_xxs24_224: the run has images of 32, 64 pixels, .* take 32"):
         small_learner({**_RAMP, **cait})
     for name in ("deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224"):
@@ -32,10 +32,15 @@ def test_a_ramp_needs_a_model_and_a_teacher_that_take_it(tmp_path: Path) -> None
             learner.train_on(random_batch(number, side=side), 0, number)
         assert learner.model.training
 
-    fixed = distilling(tmp_path)
-    message = r"distil\.teacher=deit_tiny_patch16_224: the run has images of 32, 64 pixels, and the model does not take 32"
+    small_learner({**_RAMP, **distilling(tmp_path), **_CONVNET, "distil.kind": "hard"})
+    options = cait["model.options"]
+    torch.save(timm.create_model("cait_xxs24_224", num_classes=10, img_size=64, **options).state_dict(), tmp_path / "cait.pth")
+    fixed: dict[str, Any] = {
+        "distil.teacher": "cait_xxs24_224", "distil.teacher_options": options, "distil.teacher_weights": f"{tmp_path}/cait.pth",
+    }  # fmt: skip
+    message = r"distil\.teacher=cait_xxs24_224: the run has images of 32, 64 pixels, and the model does not take 32"
     with pytest.raises(UserError, match=message):
-        small_learner({**_RAMP, **fixed, **_CONVNET, "distil.kind": "hard"})
+        small_learner({**_RAMP, **_CONVNET, **fixed, "distil.kind": "hard"})
     torch.save(timm.create_model("resnet10t", num_classes=10).state_dict(), tmp_path / "convnet.pth")
     convnet = {"distil.teacher": "resnet10t", "distil.teacher_options": {}, "distil.teacher_weights": f"{tmp_path}/convnet.pth"}
     small_learner({**_RAMP, **_CONVNET, **convnet, "distil.kind": "hard"})
