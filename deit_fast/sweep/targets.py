@@ -105,8 +105,8 @@ def _outcome(point: Point, target: float, attempts: Attempts) -> Outcome:
 
 
 def _standing(time: TimeToTarget) -> str:
-    """The counts of a recipe, and its median so far, in words."""
-    counts = f"{time.num_reached} of {time.num_runs} reached it, {time.num_missed} missed it"
+    """The counts of a recipe's studies, and its median so far, in words."""
+    counts = f"{time.num_studies_reached} of {time.num_studies} reached it, {time.num_studies_missed} missed it"
     is_missed = time.seconds is not None and math.isinf(time.seconds)
     return f"{counts}, {'no median: half or more missed it' if is_missed else f'median {duration(time.seconds)}'}"
 

@@ -1,6 +1,7 @@
 """JPEGs with tiles as a beton stores them, and windows of them decoded by the CPU."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -125,3 +126,19 @@ def indexed_anew(stored: Stored, changed: bytes) -> Stored | None:
         return None
     grid = tiles.grid_of(tiling.interval, len(tiling.lengths), tiling.mcu_width, tiling.mcu_height, *stored.grid[3:])
     return Stored(changed, tiling.lengths.astype("<u4").tobytes(), 4, tiling.header_bytes, grid) if grid[0] > 0 else None
+
+
+def window_of(
+    stored: Stored, height: int, width: int, corners: Sequence[float], margins: Sequence[int]
+) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+    """A window (first row, end, first column, end) of pixels, with corners at these shares of the sides, and a block that holds
+    it: the tiles under it, and margins beside them."""
+    y0, y1 = sorted(int(corner * height) for corner in corners[:2])
+    x0, x1 = sorted(int(corner * width) for corner in corners[2:])
+    need = y0, y1 + 1, x0, x1 + 1
+    first_row, end_row, first, end = tiles.tiles_under(stored.grid, *need)
+    block = (
+        max(first_row - margins[0], 0), min(end_row + margins[1], stored.tile_rows),
+        max(first - margins[2], 0), min(end + margins[3], stored.tile_columns),
+    )  # fmt: skip
+    return need, block

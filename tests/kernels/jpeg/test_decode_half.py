@@ -11,7 +11,7 @@ from PIL import Image
 
 from deit_fast.kernels.jpeg import tiles, turbojpeg
 from deit_fast.kernels.jpeg.decode_window import DAMAGED, OK, UNSUPPORTED
-from tests.kernels.jpeg.stored import KINDS, Stored, decode, indexed_anew, mutated_bytes, noise, stored_of, whole
+from tests.kernels.jpeg.stored import KINDS, Stored, decode, indexed_anew, mutated_bytes, noise, stored_of, whole, window_of
 from tests.scale import scaled
 
 
@@ -53,18 +53,12 @@ def test_a_window_has_libjpegs_pixels(
     margins: tuple[int, ...],
 ) -> None:  # fmt: skip
     stored = stored_of(noise(seed, height, width, kind, quality), optimize=optimize)
-    y0, y1 = sorted(int(corner * height) for corner in corners[:2])
-    x0, x1 = sorted(int(corner * width) for corner in corners[2:])
-    need = y0, y1 + 1, x0, x1 + 1
-    first_row, end_row, first, end = tiles.tiles_under(stored.grid, *need)
-    block = (
-        max(first_row - margins[0], 0), min(end_row + margins[1], stored.tile_rows),
-        max(first - margins[2], 0), min(end + margins[3], stored.tile_columns),
-    )  # fmt: skip
+    need, block = window_of(stored, height, width, corners, margins)
+    y0, y1, x0, x1 = need
     status, pixels = decode(stored, block, need, 2)
     assert status == OK
     top, left, _, _ = tiles.pixels_of(stored.grid, block)
-    rows, columns = slice(y0 // 2, y1 // 2 + 1), slice(x0 // 2, x1 // 2 + 1)
+    rows, columns = slice(y0 // 2, (y1 + 1) // 2), slice(x0 // 2, (x1 + 1) // 2)
     window = pixels[rows.start - top // 2 : rows.stop - top // 2, columns.start - left // 2 : columns.stop - left // 2]
     np.testing.assert_array_equal(window, _drafted(stored.encoded)[rows, columns])
 

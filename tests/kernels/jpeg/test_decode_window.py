@@ -22,6 +22,7 @@ from tests.kernels.jpeg.stored import (
     reference,
     stored_of,
     whole,
+    window_of,
 )
 from tests.scale import scaled
 
@@ -46,21 +47,13 @@ def test_a_window_has_the_pixels_of_the_whole_image(
     corners: tuple[float, ...], margins: tuple[int, ...],
 ) -> None:  # fmt: skip
     stored = stored_of(noise(seed, height, width, kind, quality), optimize=optimize, length_bytes=length_bytes)
-    y0, y1 = sorted(int(corner * height) for corner in corners[:2])
-    x0, x1 = sorted(int(corner * width) for corner in corners[2:])
-    need = y0, y1 + 1, x0, x1 + 1
-    first_row, end_row, first, end = tiles.tiles_under(stored.grid, *need)
-    block = (
-        max(first_row - margins[0], 0), min(end_row + margins[1], stored.tile_rows),
-        max(first - margins[2], 0), min(end + margins[3], stored.tile_columns),
-    )  # fmt: skip
+    need, block = window_of(stored, height, width, corners, margins)
+    y0, y1, x0, x1 = need
     status, pixels = decode(stored, block, need)
     top, left, _, _ = tiles.pixels_of(stored.grid, block)
     expected = np.asarray(Image.open(io.BytesIO(stored.encoded)).convert("RGB"))
     assert status == OK
-    np.testing.assert_array_equal(
-        pixels[y0 - top : y1 + 1 - top, x0 - left : x1 + 1 - left], expected[y0 : y1 + 1, x0 : x1 + 1]
-    )
+    np.testing.assert_array_equal(pixels[y0 - top : y1 - top, x0 - left : x1 - left], expected[y0:y1, x0:x1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
