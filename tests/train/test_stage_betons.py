@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,16 @@ def test_views_of_a_stage_are_those_of_its_beton(tiny_run: MakeRun, small: Path,
             assert trainer.samples_of_step(epoch, 4) == wanted.samples.tolist()
             loader.close()
         trainer.close()
+
+
+def test_a_copied_loader_shows_the_set_of_the_stage(tiny_run: MakeRun, small: Path, tmp_path: Path) -> None:
+    trainer = Trainer(_run(tiny_run, tmp_path / "run", small / "small.beton"), ONE)
+    batches = [batch.images.clone() for batch in trainer.batches(1)]
+    copied = pickle.loads(pickle.dumps(trainer.train_loader))
+    assert copied.beton.name == str(small / "small.beton")
+    assert all(torch.equal(batch.images, wanted) for batch, wanted in zip(copied, batches, strict=True))
+    copied.close()
+    trainer.close()
 
 
 def test_random_draws_of_a_sample_do_not_depend_on_the_beton(tiny_run: MakeRun, small: Path, tmp_path: Path) -> None:
