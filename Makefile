@@ -17,7 +17,7 @@ setup: .venv/ready
 demo: .venv/ready
 	@$(bin)/deit-fast demo
 
-test: lint
+test: .venv/ready
 	@bash scripts/test.sh
 
 quick: lint
