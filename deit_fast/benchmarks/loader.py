@@ -48,10 +48,8 @@ def bench_loader(config: RunConfig) -> dict[str, Any]:
     chart = picture_to_write("bench.chart", config.bench.chart, config.out)
     rivals, left_out = _installed(config.bench.against)
     num_cores = config.bench.threads or _available_cores()
-    result: dict[str, Any] = {
-        **{"stages": {}, "threads": {}, _SCHEDULE: [], "works": {}},
-        **{"left_out": left_out, "num_cores": num_cores},
-    }
+    result: dict[str, Any] = {"stages": {}, "threads": {}, _SCHEDULE: [], "works": {}}
+    result |= {"left_out": left_out, "num_cores": num_cores}
     with tempfile.TemporaryDirectory(prefix="deit_fast-bench-") as scratch:
         files = None
         if config.source.path or set(parts) & set(WORKS):

@@ -9,7 +9,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deit_fast.config import RunConfig, UserError, betons_of_stages, eval_batch_size, eval_crop_ratio, eval_resolution
 from deit_fast.data.format.beton_set import BetonSet
@@ -46,16 +48,13 @@ class Trainer(Learner):
         beton = self.train_loader.beton
         self._sets = StageSets(config, self.train_loader, world)
         of_stages = self._sets.of_stages
-        self.remarks_on_data = _remarks_on_data(beton, self.eval_loader.beton, of_stages)
         self.datasets = _datasets(config, beton, self.eval_loader.beton, of_stages)
         self.classes = beton.classes
         self._labels = training_labels(
             self.eval_loader.beton, beton.classes, num_classes=beton.num_classes, trained_on=beton.name
         )
+        self.remarks_on_data = _remarks_on_data(beton, self.eval_loader.beton, of_stages, self._labels)
         self._inputs = fixed_inputs(config.train, world.device)
-        if self._labels is not None:
-            line = f"{self.eval_loader.beton.name}: has {len(self._labels)} of the {beton.num_classes}, found by name"
-            self.remarks_on_data.append(("classes", line))
         steps_per_epoch = self.train_loader.order.steps_per_epoch
         train_set = train_set_digests(config, beton, of_stages)
         self._stored = StoredLabels(config, train_set, beton.num_classes, world) if config.distil.labels else None
@@ -239,11 +238,15 @@ def _dataset(betons: BetonSet) -> dict[str, Any]:
     return {**facts, "betons": files_of(betons)}
 
 
-def _remarks_on_data(train: BetonSet, val: BetonSet, of_stages: Mapping[str, BetonSet]) -> list[tuple[str, str]]:
-    """Kind and line of each warning about the data sets."""
+def _remarks_on_data(
+    train: BetonSet, val: BetonSet, of_stages: Mapping[str, BetonSet], labels: NDArray[np.int64] | None
+) -> list[tuple[str, str]]:
+    """Kind and line of each warning about the data sets. labels: of `training_labels`."""
     remarks = [("warning", line) for betons in (train, *of_stages.values(), val) for line in betons.remarks]
     if train.labels.min() == train.labels.max():
         remarks.append(("warning", f"{train.name}: all images are of one class; want as many as the model is to tell apart"))
+    if labels is not None:
+        remarks.append(("classes", f"{val.name}: has {len(labels)} of the {train.num_classes}, found by name"))
     return remarks
 
 

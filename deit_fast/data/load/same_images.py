@@ -15,7 +15,9 @@ from deit_fast.kernels.resample import BICUBIC
 
 _NUM_COMPARED = 64  # images whose pixels are compared, evenly spread
 _SIDE = 8  # in pixels, of the grey pictures of them that are
-_LARGEST_DIFFERENCE = 16.0  # mean over such a picture, in grey levels
+# Mean over such a picture, in grey levels. Photographs at a side of 192 differ by 0.2 on average and 1 at most, images of 23x4
+# pixels by up to 8; different crops of one photograph by 22.
+_LARGEST_DIFFERENCE = 10.0
 _REMEDY = "want the same images in the same order, written smaller by deit-fast write from the same source"
 
 
