@@ -1,4 +1,4 @@
-"""Runs whose images are decoded on the device, or in the simulator of one: evaluation, and places that change."""
+"""Runs whose images are decoded on the device, or in the simulator of one: evaluation, and a placement that changes."""
 
 from __future__ import annotations
 
