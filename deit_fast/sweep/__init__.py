@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, SweepConfig, UserError
-from deit_fast.option_values import Given
+from deit_fast.options.values import Given
 from deit_fast.output import droppable_output
 from deit_fast.plan.prediction import Prediction
 from deit_fast.shipped import shipped

@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable
 
 from deit_fast.config import UserError
-from deit_fast.option_values import Given, convert, nearest, plain, shown
+from deit_fast.options.files import plain
+from deit_fast.options.values import Given, convert
+from deit_fast.options.words import nearest, shown
 
 KINDS = ("uniform", "log_uniform", "int_uniform", "choice")
 _DIGITS = 4  # of a drawn number, which stands in names of folders
