@@ -60,7 +60,7 @@ def test_a_failed_point_does_not_stop_the_others(tmp_path: Path, out: Path, caps
         (failed[1], "failed", "RuntimeError: boom"),
         (failed[2], "failed", "ended by SIGKILL (out of memory?)"),
         (failed[3], "failed", "was stopped before its end"),
-        (failed[4], "failed", "ended with status 3, and left no word why"),
+        (failed[4], "failed", "ended with status 3 and no error message"),
         ("train.seed=2", "finished", ""),
     ]
 
