@@ -120,7 +120,7 @@ def read_events(path: Path | str) -> list[dict[str, Any]]:
 def as_json(value: Any) -> Any:
     """The value in types of JSON: tuples as lists, paths as text, NumPy and torch scalars as numbers.
 
-    Numbers that are not finite become None, which JSON cannot hold. Raises TypeError for anything else.
+    Numbers that are not finite, which JSON lacks, become None. Raises TypeError for anything else.
     """
     if isinstance(value, dict):
         return {str(key): as_json(item) for key, item in value.items()}

@@ -100,7 +100,7 @@ def _check_numbers(path: Path, event: Event) -> None:
             return
     sort = event.get("event", "end")
     raise UserError(
-        f"{path}: an event {sort!r} has something else where a number is wanted: not a log of this version of deit_fast"
+        f"{path}: an event {sort!r} has something else where a number is wanted: not written by this version of deit_fast"
     )
 
 

@@ -78,7 +78,7 @@ class TimeToTarget:
 
 
 def evaluations(run: Run) -> list[Evaluation]:
-    """The evaluations of a run, in their order. Where several weights were evaluated, the better ones count."""
+    """The evaluations of a run, in their order. Of the weights evaluated after one epoch, the better ones count."""
     by_epoch: dict[int, list[Event]] = {}
     for event in run.evals:
         if event.get("top1") is not None:

@@ -69,7 +69,7 @@ def _until(step: int, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> lis
 
 @on_devices
 @pytest.mark.slow
-def test_a_run_changes_its_places_between_sessions(
+def test_a_run_changes_its_placement_between_sessions(
     beton: Path, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = _until(NUM_STEPS, _config(beton, tmp_path / "whole", device, **CPU), monkeypatch)
