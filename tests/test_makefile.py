@@ -1,4 +1,4 @@
-"""The Makefile hands the interpreter that a person names to whatever asks for it."""
+"""The Makefile passes the interpreter that PYTHON names on to its scripts."""
 
 import os
 import subprocess
