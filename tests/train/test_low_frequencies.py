@@ -58,9 +58,14 @@ def test_it_computes_in_float32_and_keeps_dtype_and_memory_format(dtype: torch.d
 
 def test_a_device_gets_the_matrix_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The host waits for what is queued on a GPU when it sends ordinary memory there."""
-    sent = []
+    sent: list[np.ndarray] = []
     from_numpy = torch.from_numpy
-    monkeypatch.setattr(torch, "from_numpy", lambda values: sent.append(values) or from_numpy(values))
+
+    def noted(values: np.ndarray) -> torch.Tensor:
+        sent.append(values)
+        return from_numpy(values)
+
+    monkeypatch.setattr(torch, "from_numpy", noted)
     for _ in range(3):
         low_frequencies(_noise(1, 3, 40, 40), 28)
     assert [values.shape for values in sent] == [(29, 40)]
