@@ -125,10 +125,10 @@ def _of_host(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _of_places(result: Result) -> str:
+def _of_placements(result: Result) -> str:
     lines = ["images/s of the configuration's model, by where views are made"]
-    lines += [f"  {place:40} {rate:,.0f}" for place, rate in result["images_per_second"].items()]
-    return "\n".join(lines + [f"  {place:40} left out: {lack}" for place, lack in result["lacks"].items()])
+    lines += [f"  {placement:40} {rate:,.0f}" for placement, rate in result["images_per_second"].items()]
+    return "\n".join(lines + [f"  {placement:40} left out: {lack}" for placement, lack in result["lacks"].items()])
 
 
 def _of_run(result: Result) -> str:
@@ -167,5 +167,5 @@ _OF_PART: dict[str, Callable[[Result], str]] = {
     "pixels": _of_pixels,
     "host": _of_host,
     "updates": _of_updates,
-    "places": _of_places,
+    "places": _of_placements,
 }
