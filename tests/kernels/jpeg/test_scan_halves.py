@@ -15,7 +15,7 @@ from deit_fast.kernels.jpeg import bitstream, entropy, huffman, scan_halves
 from tests.guarded import GuardedMemory
 from tests.scale import scaled
 
-_EVENTS, _MARKS, _BITS = GuardedMemory(1 << 20), GuardedMemory(1 << 20), GuardedMemory(1 << 20)
+_EVENTS, _STARTS, _BITS = GuardedMemory(1 << 20), GuardedMemory(1 << 20), GuardedMemory(1 << 20)
 
 
 def _saved(height: int, width: int, grey: bool, noise: float, **options: object) -> bytes:
@@ -49,9 +49,9 @@ def _events(encoded: bytes) -> tuple[np.ndarray | None, np.ndarray | None]:
     for halves in (True, False):
         events = _EVENTS.array((most, 4), np.int64)
         if halves:
-            marks = _MARKS.array((2 * (num_mcus + 1), scan_halves.MARKS), np.int64)
+            starts = _STARTS.array((2, num_mcus * len(header.blocks) + scan_halves.SLACK), np.int64)
             room = scan_halves.make_room()
-            number = scan_halves.scan_halves(guarded, num_bytes, header.blocks, num_mcus, interval, rows, room, marks, events)
+            number = scan_halves.scan_halves(guarded, num_bytes, header.blocks, num_mcus, interval, rows, room, starts, events)
         else:
             starts, tokens = np.empty(num_mcus // interval + 1, np.int64), np.empty(1, np.uint32)
             resets = np.empty(0, np.int64)

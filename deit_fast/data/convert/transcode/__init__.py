@@ -50,7 +50,7 @@ __all__ = [
     "with_height",
 ]
 
-_MOST_MCUS_IN_HALVES = 1 << 16  # of an image: the walks take 160 bytes for each
+_MOST_MCUS_IN_HALVES = 1 << 16  # of an image: the walks take up to 160 bytes for each
 _MCUS = {"4:4:4": (8, 8), "4:2:2": (16, 8), "4:2:0": (16, 16), "4:4:0": (8, 16), "4:1:1": (32, 8)}
 
 
@@ -195,9 +195,10 @@ class Transcoder(HoldsAddresses):
         events = self._scratch.array("events", np.int64, most_events, 4)
         tables = self._tables.single, self._tables.steps, self._tables.limits, self._tables.offsets, self._tables.symbols
         if not (record or header.restart_interval) and num_mcus <= _MOST_MCUS_IN_HALVES:
-            marks = self._scratch.array("marks", np.int64, 2 * (num_mcus + 1), scan_halves.MARKS)
+            num_starts = num_mcus * len(blocks) + scan_halves.SLACK
+            block_starts = self._scratch.array("block_starts", np.int64, 2 * num_starts)[: 2 * num_starts].reshape(2, -1)
             found = scan_halves.scan_halves(
-                self._scratch["bits"], num_bytes, blocks, num_mcus, interval, tables, self._room, marks, events
+                self._scratch["bits"], num_bytes, blocks, num_mcus, interval, tables, self._room, block_starts, events
             )
             if found >= 0:
                 return int(found), 0
