@@ -73,6 +73,7 @@ def _events(encoded: bytes) -> tuple[np.ndarray | None, np.ndarray | None]:
     noise=st.sampled_from([0.0, 9.0, 100.0]),
 )
 @example(height=375, width=500, quality=95, subsampling=2, grey=False, optimize=False, noise=9.0)
+@example(height=129, width=128, quality=100, subsampling=0, grey=False, optimize=True, noise=100.0)  # no ends of blocks
 @settings(max_examples=scaled(500, 50), deadline=None)
 def test_same_events(height: int, width: int, quality: int, subsampling: int, grey: bool, optimize: bool, noise: float) -> None:
     """All of it has shown 500 images."""
