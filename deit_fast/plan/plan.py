@@ -42,7 +42,7 @@ class Measured:
 
     setup: seconds until its first step. watts: of a GPU; None: not reported. other_cores: that others kept busy meanwhile."""
 
-    config: RunConfig  # with the places that were decided
+    config: RunConfig  # with the placement that was decided
     num_samples: int
     num_threads: int
     gradient_bytes: int

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deit_fast.config import UserError
-from deit_fast.option_values import COMMAND_LINE, HINTS, Given, bases, nearest, plain, read_file, read_nested, shown
+from deit_fast.options.files import bases, plain, read_file, read_nested
+from deit_fast.options.values import COMMAND_LINE, HINTS, Given
+from deit_fast.options.words import nearest, shown
 from deit_fast.sweep.draw import KINDS, draw_of
 from deit_fast.sweep.options import TRAINING
 

@@ -6,7 +6,10 @@ import contextlib
 import io
 import json
 import multiprocessing
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from PIL import Image
 
 from deit_fast.__main__ import main
+from deit_fast.benchmarks import interleave
 from deit_fast.benchmarks.chart import bench_png
 from deit_fast.benchmarks.files import BenchFiles
 from deit_fast.benchmarks.interleave import interleaved, wait_for_rest
@@ -229,22 +233,26 @@ def test_measurements_are_interleaved_and_the_first_round_does_not_count() -> No
     assert found == {"a": [4, 5], "b": [3, 6]}
 
 
-def test_waiting_for_rest_ends_at_its_limit() -> None:
-    from threading import Event, Thread
+def test_waiting_for_rest_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interleave, "_cpu_seconds", time.perf_counter)  # a core is busy all the time
+    assert not wait_for_rest(0.5)
+    monkeypatch.setattr(interleave, "_cpu_seconds", lambda: 0.0)
+    assert wait_for_rest()
 
-    stop = Event()
 
-    def work() -> None:
-        while not stop.is_set():
-            pass
-
-    thread = Thread(target=work)
-    thread.start()
-    try:
-        assert not wait_for_rest(0.5)
-    finally:
-        stop.set()
-        thread.join()
+def test_seconds_of_processors_are_those_of_this_process_and_its_children() -> None:
+    before = interleave._cpu_seconds()
+    end = time.process_time() + 0.2
+    while time.process_time() < end:
+        pass
+    assert interleave._cpu_seconds() - before > 0.15  # counted in hundredths
+    code = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        with_child = interleave._cpu_seconds()
+        child.communicate(b"\n")
+    assert with_child - interleave._cpu_seconds() > 0.3
 
 
 def test_order_of_training_repeats_each_sample_in_a_row() -> None:

@@ -116,10 +116,10 @@ def _of_host(result: Result) -> str:
     return "\n".join(lines)
 
 
-def _of_places(result: Result) -> str:
+def _of_placements(result: Result) -> str:
     lines = ["images/s of the configuration's model, by where views are made"]
-    lines += [f"  {place:40} {rate:,.0f}" for place, rate in result["images_per_second"].items()]
-    return "\n".join(lines + [f"  {place:40} left out: {lack}" for place, lack in result["lacks"].items()])
+    lines += [f"  {placement:40} {rate:,.0f}" for placement, rate in result["images_per_second"].items()]
+    return "\n".join(lines + [f"  {placement:40} left out: {lack}" for placement, lack in result["lacks"].items()])
 
 
 def _of_run(result: Result) -> str:
@@ -157,5 +157,5 @@ _OF_PART: dict[str, Callable[[Result], str]] = {
     "kernels": _of_kernels,
     "pixels": _of_pixels,
     "host": _of_host,
-    "places": _of_places,
+    "places": _of_placements,
 }

@@ -13,17 +13,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deit_fast.data.convert.transcode.behind_scan import ends_idly, with_height
 from deit_fast.data.convert.transcode.header import (
     PROGRESSIVE,
     TRANSFORMED,
     Component,
     Header,
     NotTranscodable,
-    ends_idly,
     jpeg_size,
     read_header,
     segments,
-    with_height,
     write_header,
 )
 from deit_fast.data.convert.transcode.progressive import read_progressive
