@@ -1,11 +1,11 @@
 # `make demo` and `make test` each set up whatever is missing first; `make quick` runs the everyday tests alone; `make gpu` the bench
 # of a CUDA device, then the tests that need one: BENCH="--data.train=... --out=gpu.json" gives it a beton and keeps its results,
-# PYTHON=python3 takes another environment than .venv, where there is no network to set one up; `make wheel` builds dist/*.whl.
-# `make test-oldest` and `make test-newest` run the everyday tests with the oldest and newest versions that are supported.
+# `make gpu PYTHON=python3` takes another environment than .venv, where there is no network to set one up; `make wheel` builds
+# dist/*.whl. `make test-oldest` and `make test-newest` run the everyday tests with the oldest and newest versions that are supported.
+# Elsewhere PYTHON, as in `PYTHON=/usr/bin/python3.12 make`, names the interpreter that makes an environment.
 .PHONY: demo test quick test-oldest test-newest gpu lint setup wheel clean
 .DEFAULT_GOAL := demo
 bin := .venv/bin
-PYTHON = $(bin)/python
 
 # bytecode is kept: pytest takes 8 s of each process of tests for its assertions, and finds them there in the next stage
 export PYTHONDONTWRITEBYTECODE :=
@@ -17,7 +17,7 @@ setup: .venv/ready
 demo: .venv/ready
 	@$(bin)/deit-fast demo
 
-test: lint
+test: .venv/ready
 	@bash scripts/test.sh
 
 quick: lint
@@ -26,9 +26,10 @@ quick: lint
 test-oldest test-newest:
 	@bash scripts/versions.sh $(@:test-%=%)
 
-gpu: $(if $(filter command,$(origin PYTHON)),,.venv/ready)
-	@$(PYTHON) -m deit_fast bench gpu --data.decode=auto --augment.device=auto $(BENCH)
-	@$(PYTHON) -m pytest -m "gpu and not slow"
+named_python := $(if $(filter command,$(origin PYTHON)),$(PYTHON))
+gpu: $(if $(named_python),,.venv/ready)
+	@$(or $(named_python),$(bin)/python) -m deit_fast bench gpu --data.decode=auto --augment.device=auto $(BENCH)
+	@$(or $(named_python),$(bin)/python) -m pytest -m "gpu and not slow"
 
 lint: .venv/ready
 	@$(bin)/ruff check --quiet .

@@ -18,7 +18,9 @@ from fastargs.validation import Checker
 
 from deit_fast.commands import COMMANDS, Call, Command, Group
 from deit_fast.config import RunConfig, UserError, at_home, check_ranges, declared, in_words
-from deit_fast.option_values import BOOLEANS, COMMAND_LINE, HINTS, Given, accepted, nearest, read_file, shown, typed, wanted
+from deit_fast.options.files import read_file
+from deit_fast.options.values import BOOLEANS, COMMAND_LINE, HINTS, Given, typed
+from deit_fast.options.words import accepted, nearest, shown, wanted
 from deit_fast.shipped import shipped
 
 _SECTIONS: dict[str, Any] = {n: hint for n, hint in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(hint)}

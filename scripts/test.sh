@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs all tests but those that need a GPU, in up to four processes, and ends with a line for each stage: status and seconds.
+# Runs lint and all tests but those that need a GPU, these in up to four processes, and ends with a line for each stage: status
+# and seconds. Tests do not start if lint fails.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,16 +8,20 @@ lines=$(mktemp)
 trap 'rm -f "$lines"' EXIT
 status=0
 
-# stage NAME PYTEST-OPTIONS...
+# stage NAME COMMAND...
 stage() {
   local name=$1 started=$SECONDS code=0
   shift
-  .venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal "$@" || code=$?
+  "$@" || code=$?
   echo "$name: $([ $code = 0 ] && echo passed || echo "failed ($code)"), $((SECONDS - started)) s" >>"$lines"
   [ $code = 0 ] || status=$code
 }
 
-stage "everyday tests" -m "not slow"
-stage "slow tests" -m slow
+tests=(.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal)
+stage lint make --no-print-directory lint
+if [ "$status" = 0 ]; then
+  stage "everyday tests" "${tests[@]}" -m "not slow"
+  stage "slow tests" "${tests[@]}" -m slow
+fi
 cat "$lines"
 exit "$status"

@@ -1,4 +1,4 @@
-"""Copies of the package, to which tests add what CONTRIBUTING.md says how to add."""
+"""Makes copies of the package, in which tests follow the instructions of CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def copy_of_package(folder: Path) -> Path:
 
 
 def replace(file: Path, old: str, new: str) -> None:
-    """Replaces a text that stands in a file once."""
+    """Replaces a text in a file, which must hold it exactly once."""
     text = file.read_text(encoding="utf-8")
     assert text.count(old) == 1, (file, old)
     file.write_text(text.replace(old, new), encoding="utf-8")

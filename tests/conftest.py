@@ -29,8 +29,11 @@ if IS_SIMULATED:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves tests marked simulator to a process that has the simulator (tests/test_in_the_simulator.py starts it), puts those
-    marked long first, and skips those marked gpu where there is no CUDA device; PyTorch is imported only if there are such."""
+    """Selects tests by their marks, and orders them.
+
+    Tests marked simulator run in a process that has the simulator, which tests/test_in_the_simulator.py starts. Tests marked
+    long come first. Those marked gpu are skipped without a CUDA device; PyTorch is imported only if there are any.
+    """
     if not IS_SIMULATED:
         others = [item for item in items if item.get_closest_marker("simulator")]
         config.hook.pytest_deselected(items=others)

@@ -1,4 +1,4 @@
-"""Memory between two pages that may be neither read nor written: whoever leaves it ends the process."""
+"""Allocates memory between two pages that may be neither read nor written: an access there ends the process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 
 class GuardedMemory:
-    """Bytes that end where memory ends: the page behind them may not be read, nor the one before."""
+    """Memory whose last byte lies directly before a page that may not be read; another such page lies before it."""
 
     def __init__(self, max_bytes: int) -> None:
         page = mmap.PAGESIZE
@@ -26,13 +26,13 @@ class GuardedMemory:
         self._start = self._address + page
 
     def put(self, content: bytes) -> int:
-        """Address of the content, whose last byte is the last that may be read."""
+        """Copies the content into the memory, up to its last byte; gives the address of its first byte."""
         address = self._start + self._size - len(content)
         ctypes.memmove(address, content, len(content))
         return address
 
     def array(self, shape: int | tuple[int, ...], dtype: DTypeLike, fill: int = 0) -> NDArray[Any]:
-        """An array whose last byte is the last that may be read or written; valid as long as this memory is held."""
+        """An array that ends with the memory's last byte; valid as long as this object is."""
         lengths = (shape,) if isinstance(shape, int) else shape
         num_bytes = math.prod(lengths) * np.dtype(dtype).itemsize
         assert num_bytes <= self._size

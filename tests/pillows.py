@@ -1,4 +1,4 @@
-"""Pillow's resize in the order of passes that is ours, whatever Pillow's version."""
+"""Resizes with Pillow, rows before columns, as our kernels do, whatever Pillow's version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def resized(
 
 
 def with_shorter_side(image: Image.Image, side: int, resample: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
-    """torchvision's Resize(side): the other side is cut down to an integer."""
+    """The image resized as torchvision's Resize(side) does: the longer side is rounded down."""
     width, height = image.size
     if width <= height:
         return resized(image, (side, int(side * height / width)), resample)

@@ -1,4 +1,4 @@
-"""Every recipe: its file and header, the command there, and what was published of it."""
+"""Finds every recipe's file, header and command, and lists what was published about it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PUBLISHED_TOP1 = r"Published: top-1 ([0-9.]+) %"
 
 @functools.cache
 def config_of(*files: str) -> RunConfig:
-    """What so many --config-file make up, by paths below the repository."""
+    """The configuration of several --config-file, given as paths in the repository."""
     return parse("train", [*(f"--config-file={ROOT / file}" for file in files), "--data.train=a", "--data.val=b"])
 
 
@@ -40,13 +40,13 @@ def difference(config: RunConfig, reference: RunConfig) -> dict[str, Any]:
 
 
 def commands_in(text: str) -> list[list[str]]:
-    """Words of each line that starts a command, with the lines that it goes on in."""
+    """Words of each command in a text, with those of its continuation lines."""
     lines = text.replace("\\\n", " ").splitlines()
     return [shlex.split(line) for line in lines if line.strip().startswith(("torchrun ", "deit-fast "))]
 
 
 def parsed(words: list[str]) -> tuple[RunConfig, int]:
-    """The configuration that a command asks for, and its number of ranks; its files are those of the repository."""
+    """The configuration of a command, whose files are read from the repository, and its number of ranks."""
     name = next(word for word in words if word in ("train", "eval"))
     ranks = int(words[words.index("--nproc-per-node") + 1]) if "torchrun" in words else 1
     arguments = words[words.index(name) + 1 :]
@@ -54,7 +54,7 @@ def parsed(words: list[str]) -> tuple[RunConfig, int]:
 
 
 def header(file: str) -> str:
-    """The comment at the head of a recipe, without its marks."""
+    """The comment at the head of a recipe, without the # of each line."""
     lines = (ROOT / file).read_text().splitlines()
     return "\n".join(line[2:] for line in lines if line.startswith("# ")) + "\n"
 
@@ -144,7 +144,7 @@ _SIZES_3 = {"small": _SMALL_3, "medium": _MEDIUM_3, "base": _BASE_3, "large": _L
 
 
 def _side(name: str) -> int:
-    """The side in a recipe's name; 224 where it has none."""
+    """The resolution in a recipe's name; 224 if it has none."""
     return int((re.findall(r"_(126|154|192|384|448|512)", name) or [224])[0])
 
 

@@ -1,4 +1,4 @@
-"""The bar of one process does not depend on what becomes of another."""
+"""Progress bars: those of a process do not depend on another process, nor on how fast updates come."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_no_thread_is_left() -> None:
 
 
 def test_each_update_is_drawn_after_a_pause() -> None:
-    """However fast the ones before it were."""
+    """An update after a pause is drawn, however fast those before it came."""
     file = io.StringIO()
     with Bar(total=10_000, file=file, mininterval=0, maxinterval=1e9, ascii=True) as bar:
         for _ in range(5_000):

@@ -1,38 +1,23 @@
-"""Options of each command: forms and errors of the command line, traps of fastargs 1.2.0, help, round trips."""
+"""The command line: forms of options, kinds and words, errors, and traps of fastargs 1.2.0."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import re
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import pytest
-import yaml
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from deit_fast.cli import help_text, overview, parse, read_call
+from deit_fast.cli import help_text, parse, read_call
 from deit_fast.commands import COMMANDS
 from deit_fast.config import (
-    BenchConfig,
-    DataConfig,
-    Pair,
     PredictConfig,
     ReportConfig,
     RunConfig,
-    TrainConfig,
-    Triple,
     UserError,
-    check_option,
-    in_words,
-    set_kind,
 )
 from tests.commands.every import every_command
-from tests.scale import scaled
 
-SECTIONS: dict[str, Any] = {n: kind for n, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
 PROJECT = Path(__file__).parents[1]
 COMMANDS_AND_KINDS = every_command()
 
@@ -257,142 +242,3 @@ def test_ranges_are_checked_of_what_the_command_takes() -> None:
 @pytest.mark.parametrize("path", [str(path.relative_to(PROJECT)) for path in sorted(PROJECT.glob("*_configs/*.yaml"))])
 def test_configurations_of_the_project_parse(path: str) -> None:
     parse("train", ["--config-file", str(PROJECT / path)])
-
-
-@pytest.mark.parametrize("command", COMMANDS_AND_KINDS)
-def test_help_lists_each_option_that_the_command_takes(command: str) -> None:
-    name, *kind = command.split()
-    text = help_text(name, kind, everything=True)
-    assert text.startswith(f"usage: deit-fast {command} ")
-    assert max(map(len, text.splitlines())) <= 100
-    flat = " ".join(text.split())
-    for section, section_type in SECTIONS.items():
-        for field in dataclasses.fields(section_type):
-            key = f"{section}.{field.name}"
-            meaning = " ".join(field.metadata["help"].split())
-            assert (f" --{key} {meaning} [" in flat) is COMMANDS_AND_KINDS[command].has(key), key
-    for common in ("--config-file FILE.yaml", "--out FILE.json", "--help"):
-        assert common in text
-
-
-@pytest.mark.parametrize("command", COMMANDS_AND_KINDS)
-def test_help_lists_what_most_people_need_and_says_how_to_see_the_rest(command: str) -> None:
-    name, *kind = command.split()
-    usual, text = COMMANDS_AND_KINDS[command].usual, help_text(name, kind)
-    listed = set(re.findall(r"^  --(\w+\.\w+) ", text, re.MULTILINE))
-    if usual:
-        assert listed == set(usual)
-        assert f"`deit-fast {command} --help=all`" in text
-    else:
-        assert text == help_text(name, kind, everything=True)
-    assert len(listed) <= 17
-
-
-def test_help_of_bench_lists_its_kinds() -> None:
-    text = help_text("bench")
-    assert text == help_text("bench", ["--bench.kind=evil"], everything=True)
-    kinds = [command.split()[1] for command in COMMANDS_AND_KINDS if command.startswith("bench ")]
-    assert re.findall(r"^  (\w+)  +\w", text, re.MULTILINE) == kinds
-    assert "`deit-fast bench KIND --help`" in text
-    assert "--bench." not in text
-    for words in (["loader"], ["--bench.kind=loader"], ["--no.such=1", "--bench.kind", "loader"]):
-        assert help_text("bench", words).startswith("usage: deit-fast bench loader ")
-
-
-def test_help_gives_types_choices_ranges_and_defaults() -> None:
-    flat = " ".join(help_text("train", everything=True).split())
-    assert "views in a training batch of one rank [integer >= 1; default: 128]" in flat
-    assert "[one of auto, off, bf16, fp16; default: auto]" in flat
-    assert "[2 numbers with commas between, 0 < low <= high; default: 0.75,1.3333]" in flat
-    assert "[true or false; default: true]" in flat
-    assert "betons or pattern of the validation set [text; no default]" in flat
-    assert "report RUN..." in help_text("report")
-    assert all(f"\n  {name} " in overview() for name in COMMANDS)
-
-
-def option_values(section: str, name: str, hint: Any) -> st.SearchStrategy[Any]:
-    """Valid values of an option, of all those that its type and range allow."""
-    text = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
-    numbers = st.one_of(st.floats(0, 1), st.floats(allow_nan=False, allow_infinity=False))
-    strategies: dict[Any, st.SearchStrategy[Any]] = {
-        str: text, bool: st.booleans(), int: st.one_of(st.integers(1, 100), st.integers()), float: numbers,
-        Pair: st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda pair: tuple(sorted(pair))),
-        Triple: st.tuples(numbers, numbers, numbers).map(lambda triple: tuple(abs(x) for x in triple)),
-        tuple[int | None, ...]: st.lists(st.none() | st.integers(1, 10**6), min_size=1).map(tuple),
-        tuple[str, ...]: st.lists(text.filter(lambda word: word and "," not in word)).map(tuple),
-        dict[str, Any]: st.dictionaries(
-            st.from_regex(r"[a-z_]\w{0,8}", fullmatch=True).filter(str.isascii),
-            st.one_of(st.integers(), st.floats(-1e9, 1e9), st.booleans(), st.sampled_from(["a b", "1e-3", "off"])),
-        ),
-        tuple[dict[str, Any], ...]: st.lists(
-            st.fixed_dictionaries({}, optional={
-                "share": st.floats(1e-3, 1e3), "data.resolution": st.integers(1, 4096), "augment.erase": st.floats(0, 1),
-                "augment.mixup": st.none() | st.floats(0.01, 1), "augment.auto_augment": st.sampled_from(["", "3a"]),
-                "augment.crop_scale": st.just((0.1, 1.0)),
-            })
-        ).map(tuple),
-    }  # fmt: skip
-    kind = set_kind(hint)
-    strategy = st.sampled_from(get_args(kind)) if get_origin(kind) is Literal else strategies[kind]
-    strategy = strategy.filter(lambda value: is_valid(f"{section}.{name}", value))
-    return strategy if kind is hint else st.none() | strategy
-
-
-def is_valid(key: str, value: Any) -> bool:
-    try:
-        check_option(key, value)
-    except UserError:
-        return False
-    return True
-
-
-def sections() -> st.SearchStrategy[tuple[str, Any]]:
-    return st.one_of(
-        *(
-            st.builds(kind, **{n: option_values(name, n, hint) for n, hint in get_type_hints(kind).items()}).map(
-                lambda section, name=name: (name, section)  # type: ignore[misc]
-            )
-            for name, kind in SECTIONS.items()
-        )
-    )
-
-
-def as_words(value: Any) -> str:
-    if isinstance(value, list):
-        return json.dumps(value)
-    if isinstance(value, tuple):
-        return ",".join(map(as_words, value))
-    if isinstance(value, dict):
-        return ",".join(f"{key}={json.dumps(item)}" for key, item in value.items())
-    return str(value)
-
-
-class Quoting(yaml.SafeDumper):
-    """Quotes all text: safe_dump alone writes the text 1e-3 bare, which is a number here."""
-
-
-Quoting.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
-Quoting.add_representer(tuple, lambda dumper, items: dumper.represent_list(items))
-
-
-@settings(max_examples=scaled(150, 20))
-@given(sections())
-@example(("train", TrainConfig(amp="off", compile="off", channels_last=False)))
-@example(("data", DataConfig(train="1e-3", val="off")))
-@example(("bench", BenchConfig(kind="eval", models=("resnet18", "resnet50"))))
-@example(("bench", BenchConfig(kind="loader", threads=1)))
-def test_round_trip(tmp_path_factory: pytest.TempPathFactory, named: tuple[str, Any]) -> None:
-    name, section = named
-    takers = (one for one, taken in COMMANDS_AND_KINDS.items() if name in taken.takes)
-    words = f"bench {section.kind}" if name == "bench" else next(takers)
-    command, taken = words.split()[0], COMMANDS_AND_KINDS[words]
-    keys = {own.name: f"{name}.{own.name}" for own in dataclasses.fields(section)}
-    values = {own: getattr(section, own) for own, key in keys.items() if taken.has(key) or key == "bench.kind"}
-    wanted = dataclasses.replace(RunConfig(), **{name: type(section)(**values)})
-    options = {own: in_words(keys[own], item) for own, item in values.items()}
-    if options.get("stages", "off") != "off":
-        options["stages"] = [{key: in_words(key, item) for key, item in stage.items()} for stage in options["stages"]]
-    assert parse(command, [f"--{name}.{key}={as_words(item)}" for key, item in options.items()]) == wanted
-    file = tmp_path_factory.getbasetemp() / "round_trip.yaml"
-    file.write_text(yaml.dump({name: options}, Dumper=Quoting, allow_unicode=True), encoding="utf-8")
-    assert parse(command, ["--config-file", str(file)]) == wanted

@@ -1,4 +1,4 @@
-"""A signal that comes while Numba calls a function ends the process as it does elsewhere."""
+"""A signal that arrives while Numba calls a function ends the process as at any other time."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ Work = Callable[[Call], dict[str, Any]]
 
 @pytest.fixture
 def set_work(monkeypatch: pytest.MonkeyPatch) -> Callable[[Work], None]:
-    """Puts a function in the place of what `demo` does."""
+    """Replaces what the command `demo` calls by a function."""
     demo = COMMANDS["demo"]
     assert isinstance(demo, Command)
     return lambda work: monkeypatch.setitem(COMMANDS, "demo", dataclasses.replace(demo, run=work))

@@ -1,4 +1,4 @@
-"""Output that cannot be written: what is dropped, what is said of it, and with which status commands end."""
+"""Output that cannot be written: what is dropped, which message says so, and with which status commands end."""
 
 from __future__ import annotations
 

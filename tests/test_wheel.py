@@ -1,4 +1,4 @@
-"""The wheel holds the package with all its files, and works without the repository."""
+"""The wheel holds all files of the package, and works without the repository."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def has_words_inside(one: Declared) -> bool:
 
 
 def old_numbers(one: Declared) -> list[Any]:
-    """What used to stand for a word: 0 and -1, in the option's form, where they are not numbers like others."""
+    """The numbers that earlier versions had for a word, 0 and -1, in the option's form, unless they are in its range."""
     count = len(get_args(one.kind)) if get_origin(one.kind) is tuple else 0
     numbers = [(number,) * count if count else number for number in (0, -1)]
     is_number = one.within is not None and not has_words_inside(one)

@@ -1,4 +1,4 @@
-"""Each script asks `deit-fast write` for two betons of what is there, and refuses what is not in one line."""
+"""Each script of write_datasets calls `deit-fast write` for two betons; what is missing is an error of one line."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ DEFAULTS = {
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What `deit-fast` is called with; it does nothing and gives 0."""
+    """The words of each call of `deit-fast`, which does nothing here and gives 0."""
     monkeypatch.syspath_prepend(str(FOLDER))
     made: list[list[str]] = []
 

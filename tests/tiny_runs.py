@@ -1,4 +1,4 @@
-"""Betons of scikit-learn's digits, and configurations of runs that take seconds."""
+"""Makes betons of scikit-learn's digits, and configurations of runs that take seconds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 
 
 def with_options(options: Mapping[str, Any]) -> RunConfig:
-    """The default configuration but for options, given as {"section.option": value}."""
+    """The default configuration with some options changed, given as {"section.option": value}."""
     return RunConfig().changed(options)
 
 
 @functools.cache
 def digits_in(base: Path) -> Path:
-    """The folder of `digits`, in the folder of a session of tests: made once, wherever that fixture is imported."""
+    """The folder of `digits` in a session's temporary folder; made once, though several conftest.py import the fixture."""
     folder = base / "digits"
     make_digits(folder)
     for split in ("train", "val"):
@@ -36,7 +36,7 @@ def digits_in(base: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with train.beton, val.beton and the image folders that they were made of; not to be written into."""
+    """A folder with train.beton, val.beton and the image folders behind them. Tests must not change it."""
     return digits_in(tmp_path_factory.getbasetemp())
 
 
@@ -71,12 +71,12 @@ def tiny_run(digits: Path, tmp_path: Path) -> MakeRun:
 
 @pytest.fixture(scope="session")
 def finished_run(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, dict[str, Any]]:
-    """The configuration and the summary of a run that came to its end; not to be written into."""
+    """The configuration and the summary of a finished run. Tests must not change its folder."""
     config = tiny_config(digits, tmp_path_factory.mktemp("finished") / "run")
     return config, train(config, ["deit-fast", "train"])
 
 
 def events_of(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The events of a run that have a name, in order; none where the run has no log yet."""
+    """The events of that name in a run's log, in order; none if there is no log yet."""
     log = folder / "log.jsonl"
     return [event for event in read_events(log) if event["event"] == name] if log.exists() else []

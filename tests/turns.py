@@ -1,9 +1,9 @@
 """Runs the threads of a block in turns in Numba's simulator of CUDA, each until it waits for the others or ends.
 
-Numba's own simulator starts a thread of the system for each, and asks all of them without pause whether they wait: that takes
-most of the time. In turns nobody is asked, and the order is known: upward until the threads first wait for each other, then
-downward, then upward again; every second block begins downward. So a thread that should wait for another, and does not, meets
-it unready in one block or the next.
+Numba's own simulator starts a thread of the system for each CUDA thread, and polls all of them, which takes most of the time.
+In turns there is no polling, and the order is fixed: upward until the threads first wait for each other, then downward, then
+upward again; every second block begins downward. So a missing synchronisation shows: in one of two blocks, the thread that
+should wait runs before the one that it needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numba.cuda.simulator.kernelapi import Dim3, FakeCUDAModule, FakeCUDAShared,
 
 
 class _Stopped(BaseException):
-    """Ends a CUDA thread that waits for one that has failed."""
+    """Raised in a CUDA thread that waits, to end it after another has failed."""
 
 
 class _Worker:
@@ -38,22 +38,22 @@ class _Worker:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def begin(self, work: Callable[[], None]) -> None:
-        """Takes a CUDA thread; `go_on` starts it."""
+        """Assigns a CUDA thread to this worker; `go_on` starts it."""
         self._work, self._is_stopped, self.is_done, self.error = work, False, False, None
 
     def go_on(self) -> None:
-        """Runs it until it waits or ends; an error of its own is in `error`."""
+        """Runs the CUDA thread until it waits or ends; `error` then has the exception that it raised, if any."""
         self._turn.release()
         self._back.acquire()
 
     def stop(self) -> None:
-        """Ends it where it waits."""
+        """Ends the CUDA thread if it waits."""
         self._is_stopped = True
         if not self.is_done:
             self.go_on()
 
     def wait(self) -> None:
-        """Gives back the turn: called by the CUDA thread."""
+        """Waits for the next turn; called by the CUDA thread."""
         self._back.release()
         self._turn.acquire()
         if self._is_stopped:
@@ -77,7 +77,10 @@ _workers: list[_Worker] = []  # as many as the largest block had threads
 
 
 class _Shared(FakeCUDAShared):
-    """Memory of a block, known by the line that asks for it, without a whole traceback; each block finds garbage there."""
+    """Shared memory of a block, identified by the line that allocates it, which is faster than Numba's traceback.
+
+    It holds no zeros at first, as on a GPU.
+    """
 
     def array(self, shape: Any, dtype: Any, alignment: Any = None) -> np.ndarray:
         caller = sys._getframe(1)
@@ -91,7 +94,7 @@ class _Shared(FakeCUDAShared):
 
 
 class _Cuda(FakeCUDAModule):
-    """What kernels know as `cuda`; who asks is whose turn it is."""
+    """Stands in for `numba.cuda` in kernels; threadIdx and worker are those of the thread whose turn it is."""
 
     threadIdx = blockIdx = Dim3(0, 0, 0)
     worker: _Worker
@@ -107,7 +110,7 @@ class _Cuda(FakeCUDAModule):
 
 
 class _Block:
-    """In the place of the simulator's BlockManager."""
+    """Replaces the simulator's BlockManager: runs the threads of a block in turns."""
 
     def __init__(self, function: Callable[..., None], grid_dim: Any, block_dim: Any, debug: bool) -> None:
         self._function, self._indices = function, [Dim3(*place) for place in np.ndindex(*block_dim)]
@@ -135,7 +138,7 @@ class _Block:
 
 @contextlib.contextmanager
 def _swapped(function: Callable[..., Any], cuda: _Cuda) -> Iterator[None]:
-    """`cuda` in the place of `numba.cuda` in the function's module, until the kernel ends."""
+    """Puts `cuda` in place of `numba.cuda` into the function's module, until the kernel ends."""
     names = function.__globals__
     is_first = not cuda.known
     if id(names) not in cuda.known:
@@ -154,5 +157,5 @@ def _swapped(function: Callable[..., Any], cuda: _Cuda) -> Iterator[None]:
 
 
 def take_turns() -> None:
-    """Installs it in the simulator, for this process."""
+    """Makes the simulator of this process run threads in turns."""
     vars(kernel).update(BlockManager=_Block, FakeCUDAModule=_Cuda, swapped_cuda_module=_swapped)

@@ -50,7 +50,7 @@ def bench(config: RunConfig) -> dict[str, Any]:
             "global_batch_size": trainer.global_batch_size,
             "placement": placement,
             **setting_of(trainer),
-            **described(trainer.config),  # with the places that were decided
+            **described(trainer.config),  # with the placement that was decided
         }
         later_seconds = FIRST_STEPS * trainer.global_batch_size / result["images_per_second"]["compute"]
         is_compiled = config.train.compile != "off"

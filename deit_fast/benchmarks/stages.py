@@ -15,6 +15,7 @@ from deit_fast.augment.policy import parse
 from deit_fast.config import AugmentConfig, UserError
 from deit_fast.data.format.beton import JPEG_MODE
 from deit_fast.data.load.decode import Images, ViewDecoder
+from deit_fast.data.load.memory import empty_lines
 from deit_fast.kernels import crop, erase, finish, mix, operations, policy, resample, rng
 from deit_fast.kernels.decode import STORED_LENGTH
 from deit_fast.kernels.jpeg.turbojpeg import OK, JpegDecoder
@@ -197,7 +198,7 @@ def _finish(kind: int, erase_probability: float, precision: str) -> Stage:
         boxes = np.zeros((count, 4), np.int64)
         erase.draw_boxes(_SEED, given.ids, erase_probability, height, width, boxes)
         mean, std = np.array(given.augment.mean), np.array(given.augment.std)
-        images = np.empty(given.views.shape, np.float32 if precision == "float32" else np.uint16)
+        images = empty_lines(given.views.shape, np.float32 if precision == "float32" else np.uint16)
         how = (erase.PIXEL, mean, std, PRECISIONS[precision], 1)
 
         def run() -> None:

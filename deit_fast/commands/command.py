@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deit_fast.config import RunConfig
-from deit_fast.option_values import Given
+from deit_fast.options.values import Given
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def fetch_photographs(scratch: Path) -> dict[str, Path]:
     for package in sorted(scratch.glob("*.deb")):
         _run(["dpkg-deb", "-x", str(package), "."], scratch, f"want room for 500 MB in {scratch}, {_INSTEAD}")
         package.unlink()
-    return {name: _largest(scratch, place) for name, place in PHOTOGRAPHS.items()}
+    return {name: _largest(scratch, path) for name, path in PHOTOGRAPHS.items()}
 
 
 def _run(command: list[str], folder: Path, remedy: str) -> None:
@@ -59,10 +59,10 @@ def _run(command: list[str], folder: Path, remedy: str) -> None:
         raise UserError(f"`{' '.join(command)}` failed: {(errors or said)[0].strip()}; {remedy}")
 
 
-def _largest(scratch: Path, place: str) -> Path:
+def _largest(scratch: Path, path: str) -> Path:
     """The file of a photograph; of several sizes, the one with the most bytes."""
-    found = scratch / place
-    files = [found] if found.is_file() else sorted(path for path in found.glob("*.jpg") if path.is_file())
+    found = scratch / path
+    files = [found] if found.is_file() else sorted(file for file in found.glob("*.jpg") if file.is_file())
     if not files:
-        raise UserError(f"{' and '.join(PACKAGES)} of this release lack {place}; want those of Debian 12, {_INSTEAD}")
-    return max(files, key=lambda path: path.stat().st_size)
+        raise UserError(f"{' and '.join(PACKAGES)} of this release lack {path}; want those of Debian 12, {_INSTEAD}")
+    return max(files, key=lambda file: file.stat().st_size)

@@ -93,7 +93,7 @@ def make_photos(folder: Path, photographs: Mapping[str, Path], num_images: Mappi
 
 
 def make_class(folder: Path, num_images: Mapping[str, int], name: str, path: Path) -> None:
-    """Writes the images of one class, so many of each split, and decides on its regions and crops by its name alone."""
+    """Writes the images of one class; its name alone seeds the regions and crops. num_images: of each split."""
     photograph = _read(path)
     generator = np.random.Generator(np.random.PCG64([_SEED, *name.encode()]))
     regions = regions_of(*photograph.size, generator)
@@ -119,7 +119,7 @@ def regions_of(width: int, height: int, generator: np.random.Generator) -> Regio
 
 
 def draw_crops(region: Box, smallest: int, largest: int, count: int, generator: np.random.Generator) -> Iterator[Box]:
-    """Squares in a region, with sides from smallest to largest pixels, uniform in their logarithm, at uniform places."""
+    """Squares in a region, with sides from smallest to largest pixels, uniform in their logarithm, at uniform positions."""
     for _ in range(count):
         side = round(float(np.exp(generator.uniform(np.log(smallest), np.log(largest)))))
         left = int(generator.integers(region.left, region.right - side, endpoint=True))

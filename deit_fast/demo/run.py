@@ -66,13 +66,13 @@ def demo(config: DemoConfig, num_photos: Mapping[str, int] = NUM_IMAGES, recipe:
 
 @contextmanager
 def _photographs(own: str, folder: Path) -> Iterator[dict[str, Path]]:
-    """The photographs in the user's own folder, or Debian's if that is "", which are there in the block alone.
+    """The photographs in the user's own folder; if that is "", Debian's, which are deleted when the block ends.
 
     folder: of the demonstration, which will be replaced. Raises UserError if the photographs lie in it.
     """
     if own:
-        place = Path(own).resolve()
-        if folder.resolve() in (place, *place.parents):
+        photographs = Path(own).resolve()
+        if folder.resolve() in (photographs, *photographs.parents):
             raise UserError(f"demo.photographs={own}: lies in demo.dir={folder}, which is replaced; choose another folder")
         yield find_photographs(Path(own))
         return
@@ -82,7 +82,7 @@ def _photographs(own: str, folder: Path) -> Iterator[dict[str, Path]]:
 
 
 def _result(folder: Path, best: Path) -> dict[str, Any]:
-    """What the commands have written about the run, in one."""
+    """Gathers what the commands have written about the run."""
     summary = json.loads((folder / "summary.json").read_text())
     evaluation = json.loads((folder / "eval.json").read_text())
     rates = json.loads((folder / "bench.json").read_text())["images_per_second"]

@@ -1,4 +1,4 @@
-"""What is written into an exported model beside its weights: architecture, classes and preprocessing."""
+"""Describes an exported model beside its weights: architecture, classes and preprocessing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Card:
     epoch: int | None
 
     def as_metadata(self) -> dict[str, str]:
-        """Texts by name, each but the first in JSON; those of the view stand among them."""
+        """The facts as texts by name: the number of the format, and all others, those of the view among them, as JSON."""
         facts = dataclasses.asdict(self)
         facts |= facts.pop("view")
         return {"deit_fast": str(_FORMAT), **{name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}}

@@ -45,7 +45,7 @@ def export_model(config: RunConfig) -> dict[str, Any]:
     print(", ".join([f"{card.architecture}{of_epoch}, {card.weights} weights", *exported.remarks]))
     files = {}
     for kind, path in paths.items():
-        with _in_place_of(path) as part:
+        with _replaced_by_part(path) as part:
             _WRITE[kind](exported, part)
             difference = largest_difference(exported, _read(kind, part))
             if not difference <= TOLERANCE:
@@ -68,7 +68,7 @@ def export_model(config: RunConfig) -> dict[str, Any]:
 
 @torch.inference_mode()
 def largest_difference(exported: Exported, logits: Logits) -> float:
-    """Of logits from PyTorch's, over the largest of a batch or 1, on random batches of several sizes."""
+    """Largest difference of logits from PyTorch's, relative to a batch's largest or 1, on random batches of several sizes."""
     found = 0.0
     for seed, batch_size in enumerate(_BATCH_SIZES):
         images = exported.examples(batch_size, seed)
@@ -112,8 +112,8 @@ def _may_be_replaced(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _in_place_of(path: Path) -> Iterator[Path]:
-    """A path beside `path` whose file or folder takes its place when the block ends; nothing is left there if it raises."""
+def _replaced_by_part(path: Path) -> Iterator[Path]:
+    """A path beside `path`, whose file or folder replaces that of `path` when the block ends, and is deleted if it raises."""
     part = path.absolute().with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield part

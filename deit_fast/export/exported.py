@@ -1,4 +1,4 @@
-"""The model that is exported: timm's plain one in evaluation mode, with one output."""
+"""Prepares a model for export: timm's own layers, in evaluation mode, with one output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deit_fast.train.trained import Trained, read_trained
 
 
 class Classifier(nn.Module):
-    """Logits (B, C) of images (B, 3, H, W), from the heads that eval.heads and eval.fusion say."""
+    """Gives logits (B, C) of images (B, 3, H, W), from the heads that eval.heads and eval.fusion choose."""
 
     def __init__(self, model: nn.Module, heads: str, fusion: str) -> None:
         super().__init__()
@@ -57,13 +57,13 @@ def exported_of(config: RunConfig) -> Exported:
 
 
 def plain(model: ModelConfig) -> ModelConfig:
-    """The configuration without what matters in training alone: the same function of images, made of timm's own layers."""
+    """The configuration without options that matter in training alone: the model computes the same, with timm's own layers."""
     own = ModelConfig(drop_path=0.0, dropout=0.0)
     return dataclasses.replace(own, name=model.name, options=model.options, blurpool=model.blurpool)
 
 
 def check_heads(model: nn.Module, config: EvalConfig) -> None:
-    """Raises UserError if eval.heads chooses between heads that the model has not."""
+    """Raises UserError if eval.heads chooses one of two heads and the model has one."""
     if config.heads != "both" and not is_distilled(model):
         raise UserError(f"eval.heads={config.heads}: the model has one head; want both, or a distilled model")
 

@@ -1,4 +1,4 @@
-"""ONNX: images in, logits out, of any batch size; the card is in the model's metadata_props."""
+"""Writes and reads ONNX files: images in, logits out, for any batch size; the card is in the model's metadata_props."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def read_onnx(path: Path | str) -> tuple[Logits, Card]:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """torch.onnx prints its steps, and warns of things that nobody here can change."""
+    """Silences torch.onnx, which prints its steps and warns of what users cannot change."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

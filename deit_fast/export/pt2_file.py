@@ -1,4 +1,4 @@
-"""torch.export's file: a graph of PyTorch's operators, images in, logits out, of any batch size; the card is an extra file."""
+"""Writes and reads files of torch.export: a graph from images to logits, for any batch size; the card is an extra file."""
 
 from __future__ import annotations
 

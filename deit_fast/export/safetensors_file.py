@@ -1,4 +1,4 @@
-"""Safetensors: weights by timm's names, and the card as the file's metadata."""
+"""Writes and reads safetensors files: weights by timm's names, and the card as metadata."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def write_safetensors(exported: Exported, path: Path) -> None:
 
 
 def has_card(path: Path | str) -> bool:
-    """Whether a safetensors file is of `write_safetensors`, and not weights alone. Raises UserError if it is damaged."""
+    """Whether `write_safetensors` wrote a safetensors file, which then has a card. Raises UserError if it is damaged."""
     return "deit_fast" in _metadata(path)
 
 
 def read_safetensors(path: Path | str) -> tuple[Trained, Card]:
-    """The trained model, and its card. Raises UserError if the file is damaged, or of other code."""
+    """The trained model, and its card. Raises UserError if the file is damaged, or other code wrote it."""
     card = card_of(_metadata(path), path)
     model = ModelConfig(name=card.architecture, options=card.options, blurpool=card.blurpool, drop_path=0.0)
     weights = load_file(path)

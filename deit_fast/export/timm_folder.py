@@ -1,4 +1,4 @@
-"""timm's folder: config.json and model.safetensors, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads."""
+"""Writes and reads timm's folders, which `timm.create_model("local-dir:FOLDER", pretrained=True)` loads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deit_fast.train.trained import View
 
 
 def write_timm_folder(exported: Exported, folder: Path) -> None:
-    """Writes the folder. Raises UserError for a model that timm alone cannot build, or whose heads it does not fuse so."""
+    """Writes the folder. Raises UserError for a model that timm alone cannot build, or whose heads timm fuses otherwise."""
     card = exported.card
     if card.blurpool:
         raise UserError("export.timm: timm builds no model with model.blurpool; want another format, or a model without")
@@ -42,7 +42,7 @@ def write_timm_folder(exported: Exported, folder: Path) -> None:
 
 
 def _with_fused_heads(exported: Exported) -> nn.Module:
-    """The model, or one whose mean of both heads, which is what timm computes, is what eval.heads and eval.fusion ask for.
+    """The model, changed where needed so that the mean of both heads, which timm computes, is what eval.heads asks for.
 
     The mean of a head's double and zero is that head, exactly.
     """
@@ -63,7 +63,7 @@ def _with_fused_heads(exported: Exported) -> nn.Module:
 
 
 def read_timm_folder(folder: Path | str) -> tuple[nn.Module, Card]:
-    """timm's model, in evaluation mode, and its card, of any folder that timm loads. Raises UserError where it does not."""
+    """timm's model, in evaluation mode, and its card, from any folder that timm loads. Raises UserError if timm does not."""
     path = Path(folder) / "config.json"
     try:
         config = json.loads(path.read_bytes())

@@ -99,9 +99,11 @@ def draw_mix(seed, ids, how, height, width, partner, kind, lam, box):  # type: i
     """
     count = len(ids)
     shift = batch_shift(seed, ids[0], count, how.repeats)
+    drawn, share, y0, y1, x0, x1 = view_mix(seed, ids[0], how, height, width)
     for i in range(count):
         drawn_by, other = paired(i, count, shift, how.mode)
-        drawn, share, y0, y1, x0, x1 = view_mix(seed, ids[drawn_by], how, height, width)
+        if how.mode != BATCH:
+            drawn, share, y0, y1, x0, x1 = view_mix(seed, ids[drawn_by], how, height, width)
         if other == i or drawn == PLAIN:
             partner[i], kind[i], lam[i], box[i] = i, PLAIN, 1.0, 0
         else:

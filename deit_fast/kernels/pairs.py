@@ -4,14 +4,13 @@ A weight is h * 2^16 + l, in which l is a signed 16-bit number. A line of pairs 
 line in turns. One instruction (pmaddubsw) sums h0 * b0 + h1 * b1 of 16 pairs in 16 bits, two (pmaddwd) sum l0 * b0 + l1 * b1 in
 32 bits. A 32-bit product for each byte would take two slow instructions on Intel's processors, and a slow widening everywhere.
 The sum is exact: what overflows in the sums of h lies above the 32 bits of the result; and h fits, since
-`pack_pair` says where it does not.
+`packed` says where it does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -51,7 +50,7 @@ def _weighed(
 ) -> list[ir.Value]:
     """The rounded sums of `count` registers of 16 pairs, as words that are not yet bounded to bytes, in order.
 
-    pairs_of: the registers of a pair of lines, by its number; weights: address of two int32 of `pack_pair` for each.
+    pairs_of: the registers of a pair of lines, by its number; weights: address of two int32 of `packed` for each.
     """
     # low sums of the first and of the second half of each half register, and high sums
     sums = [[cgutils.alloca_once(builder, kind) for kind in (INTS, INTS, WORDS)] for _ in range(count)]
@@ -194,10 +193,19 @@ def weigh_row(source, weights, num_pairs, target, length):  # type: ignore[no-un
     _weigh_lanes(source + 2 * last, stride, weights, num_pairs, target + last)
 
 
-@compiled()
-def pack_pair(first, second):  # type: ignore[no-untyped-def]
-    """(low halves, high halves, whether they may be used) of two int32 weights, as two int32 that the others here take."""
-    high_first, high_second = (first + 0x8000) >> 16, (second + 0x8000) >> 16
-    low = (first & 0xFFFF) | (second & 0xFFFF) << 16
-    is_small = abs(high_first) + abs(high_second) <= _MOST_HIGH and max(high_first, high_second) < _MOST_HIGH
-    return np.int32(low), np.int32((high_first & 0xFF) | (high_second & 0xFF) << 8), is_small
+def packed(builder: ir.IRBuilder, first: ir.Value, second: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """(low halves, high halves) of pairs of int32 weights as the others here take them, and where they may not be used, each a
+    vector as long as first and second."""
+
+    def number(value: int) -> ir.Constant:
+        return constant(first.type, value)
+
+    highs = [builder.ashr(builder.add(weight, number(1 << 15)), number(16)) for weight in (first, second)]
+    low = builder.or_(builder.and_(first, number((1 << 16) - 1)), builder.shl(second, number(16)))
+    bytes_of_high = [builder.and_(high, number((1 << 8) - 1)) for high in highs]
+    of_high = builder.or_(bytes_of_high[0], builder.shl(bytes_of_high[1], number(8)))
+    sizes = [builder.select(builder.icmp_signed("<", high, number(0)), builder.neg(high), high) for high in highs]
+    too_large = builder.icmp_signed(">", builder.add(*sizes), number(_MOST_HIGH))
+    for high in highs:
+        too_large = builder.or_(too_large, builder.icmp_signed(">=", high, number(_MOST_HIGH)))
+    return low, of_high, too_large

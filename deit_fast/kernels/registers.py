@@ -13,9 +13,9 @@ INT8, INT16, INT32 = (ir.IntType(bits) for bits in (8, 16, 32))
 BYTES, WORDS, INTS = ir.VectorType(INT8, 32), ir.VectorType(INT16, 16), ir.VectorType(INT32, 8)
 
 
-def constant(kind: ir.Type, number: int) -> ir.Constant:
-    """A register with the same number in each lane."""
-    return ir.Constant(kind, [number] * kind.count)
+def constant(kind: ir.Type, number: float) -> ir.Constant:
+    """A register with the same number in each lane; or the number itself, where the kind is none of registers."""
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
 
 
 def order(lanes: list[int] | range) -> ir.Constant:

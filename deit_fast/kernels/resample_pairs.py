@@ -8,12 +8,11 @@ weight of 0 in front.
 from __future__ import annotations
 
 import numpy as np
-from numba import carray, types
 
 from deit_fast.kernels import pairs
 from deit_fast.kernels.compiled import compiled
-from deit_fast.kernels.filters import coefficient, most_taps, reach, shown, shrinking, taps, weights_from
-from deit_fast.kernels.transpose import void_pointer
+from deit_fast.kernels.filters import reach
+from deit_fast.kernels.resample_weights import BLOCK_LENGTH, MORE_OUTPUTS, PAIR_LENGTH, most_pairs, pair_weights
 from deit_fast.kernels.vectors import copy_memory
 
 _ROWS, _OUTPUTS = pairs.ROWS, pairs.OUTPUTS
@@ -26,57 +25,19 @@ def scratch_sizes(max_height: int, max_width: int, max_outputs: int, most_taps: 
     """Lengths of the scratch arrays of `resample`, as in `kernels.resample`; most_taps: upper bound on pixels for an output.
 
     An output takes 2 bounds, and 2 numbers for each pair of 2 ceil(3 max(scale, 1)) + 1 pixels and one in front at most;
-    scale x outputs is the input: 6 inputs + 10 outputs, behind weights and coefficients of one output.
+    scale x outputs is the input: 6 inputs + 10 outputs, behind the weights of a block of outputs.
     """
     integers = 6 * (max_height + max_width) + 2 * (8 + 2) * max_outputs
     rows = (max_height + _ROWS) * max_outputs * 3
     turned = 3 * _ROWS * (max_width + 2 * pairs.GROUP) + _WORDS_BYTES + _ROWS * _TAIL_STRIDE
-    return rows + turned + _MARGIN, 3 * (most_taps + 4) + integers
+    most_pairs = most_taps // 2 + 1
+    block = 1 + BLOCK_LENGTH + PAIR_LENGTH * most_pairs
+    return rows + turned + _MARGIN, block + integers + 2 * MORE_OUTPUTS * most_pairs
 
 
 @compiled()
 def _address(start):  # type: ignore[no-untyped-def]
     return -(-start // _MARGIN) * _MARGIN
-
-
-@compiled()
-def most_pairs(kind, axis):  # type: ignore[no-untyped-def]
-    """Upper bound on pairs of pixels for each output of an axis."""
-    return most_taps(kind, axis) // 2 + 1
-
-
-@compiled()
-def _coefficients(kind, axis, count, mirrored, origin, weights, whole, bounds, coefficients):  # type: ignore[no-untyped-def]
-    """Fills, for each output of a view: bounds (count x (first pair, number of pairs), flat), pairs counted from pixel
-    `origin` on, and coefficients (count x 2 most_pairs, flat). Whether all weights are small enough.
-
-    weights float64, whole int32, (>= 2 most_pairs,): scratch.
-    """
-    _, _, _, _, full, first = axis
-    reciprocal = 1.0 / shrinking(axis)
-    stride = 2 * most_pairs(kind, axis)
-    are_small = True
-    for i in range(count):
-        low, high, centre = taps(kind, axis, shown(first + (count - 1 - i if mirrored else i), full))
-        begin = low - ((low - origin) & 1)
-        num_pairs = (high - begin + 1) // 2
-        weights_from(kind, begin, 2 * num_pairs, centre, reciprocal, weights)
-        if begin < low:
-            weights[0] = 0.0
-        weights[2 * num_pairs - 1] = weights[2 * num_pairs - 1] if begin + 2 * num_pairs == high else 0.0
-        total = 0.0
-        for k in range(low - begin, high - begin):
-            total += weights[k]
-        for k in range(2 * num_pairs):
-            whole[k] = coefficient(weights[k], total)
-        for k in range(num_pairs):
-            low_halves, high_halves, is_small = pairs.pack_pair(np.int64(whole[2 * k]), np.int64(whole[2 * k + 1]))
-            coefficients[i * stride + 2 * k] = low_halves
-            coefficients[i * stride + 2 * k + 1] = high_halves
-            are_small &= is_small
-        bounds[2 * i] = (begin - origin) // 2
-        bounds[2 * i + 1] = num_pairs
-    return are_small
 
 
 @compiled()
@@ -127,34 +88,28 @@ def resample(image, vertical, horizontal, kind, mirrored, rows_scratch, int_scra
     if out_width < max(_OUTPUTS, -(-pairs.LANES // 3)):
         return False
     most_rows, most_columns = most_pairs(kind, vertical), most_pairs(kind, horizontal)
-    most = 2 * max(most_rows, most_columns)
-    start = int_scratch.ctypes.data + (int_scratch.ctypes.data & 4)
-    weights = carray(void_pointer(start), (most,), types.float64)
-    whole = carray(void_pointer(start + 8 * most), (most,), types.int32)
-    integers = int_scratch[3 * most + 1 :]
+    start = (int_scratch.ctypes.data & 4) // 4
+    end = start + BLOCK_LENGTH + PAIR_LENGTH * max(most_rows, most_columns)
+    block, integers = int_scratch[start:end].view(np.float64), int_scratch[end:]
     row_bounds = integers[: 2 * out_height]
     column_bounds = integers[2 * out_height : 2 * (out_height + out_width)]
-    coefficients = integers[2 * (out_height + out_width) :]
-    column_coefficients = coefficients[2 * most_rows * out_height :]
+    row_weights = integers.ctypes.data + 8 * (out_height + out_width)
+    column_weights = row_weights + 8 * most_rows * out_height
 
     y0, y1 = reach(kind, vertical, out_height)
     x0, x1 = reach(kind, horizontal, out_width)
-    of_rows = (y0 - vertical[0], weights, whole, row_bounds, coefficients)
-    of_columns = (x0 - horizontal[0], weights, whole, column_bounds, column_coefficients)
-    if not _coefficients(kind, vertical, out_height, False, *of_rows):
+    if not pair_weights(kind, vertical, out_height, False, y0 - vertical[0], block, row_bounds, row_weights):
         return False
-    if not _coefficients(kind, horizontal, out_width, mirrored, *of_columns):
+    if not pair_weights(kind, horizontal, out_width, mirrored, x0 - horizontal[0], block, column_bounds, column_weights):
         return False
 
     stride, length = 3 * image.shape[1], 3 * out_width
     source = image.reshape(image.size).ctypes.data + y0 * stride + 3 * x0  # Numba refuses an array that is not contiguous
     scratch = _address(rows_scratch.ctypes.data)
     rows = scratch + _WORDS_BYTES + _ROWS * _TAIL_STRIDE + 3 * _ROWS * (-(-(x1 - x0) // pairs.GROUP) * pairs.GROUP)
-    weights_at = column_coefficients.ctypes.data
-    _resample_columns(source, stride, y1 - y0, x1 - x0, out_width, column_bounds, weights_at, most_columns, scratch, rows)
-    weights_at = coefficients.ctypes.data
+    _resample_columns(source, stride, y1 - y0, x1 - x0, out_width, column_bounds, column_weights, most_columns, scratch, rows)
     target = view.ctypes.data
     for y in range(out_height):
         begin, num_pairs = np.int64(row_bounds[2 * y]), np.int64(row_bounds[2 * y + 1])
-        pairs.weigh_row(rows + begin * 2 * length, weights_at + 8 * most_rows * y, num_pairs, target + y * length, length)
+        pairs.weigh_row(rows + begin * 2 * length, row_weights + 8 * most_rows * y, num_pairs, target + y * length, length)
     return True

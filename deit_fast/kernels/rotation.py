@@ -1,7 +1,7 @@
 """Takes a view and degrees, gives it rotated about its centre as Pillow's Image.rotate does it.
 
-For each pixel, 16 neighbours are loaded from a copy with four numbers to a pixel, as four vectors; first the four rows are
-combined, then the four columns, which are then quarters of a vector.
+For eight pixels at a time, the 16 neighbours of each are loaded from a copy with four bytes to a pixel, and turned so that
+those at the same place lie side by side; first the four rows are combined, then the four columns.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import numpy as np
 
 from deit_fast.kernels import pixel
 from deit_fast.kernels.compiled import compiled
-from deit_fast.kernels.vectors import QUAD, between_quads, copy_bytes, floats
+from deit_fast.kernels.octets import FOURTH_BYTE, PIXELS, QUAD, between_octets
+from deit_fast.kernels.vectors import copy_bytes, copy_memory, floats
 from deit_fast.kernels.warp import CHANNELS, PAD, columns_within, fill_outside, fill_pattern
 
 
@@ -54,11 +55,7 @@ def rotation(degrees, height, width):  # type: ignore[no-untyped-def]
 
 @compiled()
 def _copy_quads(view, source):  # type: ignore[no-untyped-def]
-    """source (H + 4, W + 4, 4) = the view, the pixels at its edges twice more on each side; every fourth byte is 0.
-
-    As float32, which a pixel is converted to 16 times, rotation was no faster with AVX-512 and 15 % faster with AVX2, for
-    four times the memory: three of four vectors then straddle cache lines.
-    """
+    """source (H + 4, W + 4, 4) = the view, the pixels at its edges twice more on each side; fourth bytes are FOURTH_BYTE."""
     height, width = view.shape[0], view.shape[1]
     for y in range(height):
         row, target = view[y].reshape(width * CHANNELS), source[y + PAD].reshape((width + 2 * PAD) * QUAD)
@@ -67,7 +64,7 @@ def _copy_quads(view, source):  # type: ignore[no-untyped-def]
             body[4 * x] = row[3 * x]
             body[4 * x + 1] = row[3 * x + 1]
             body[4 * x + 2] = row[3 * x + 2]
-            body[4 * x + 3] = 0
+            body[4 * x + 3] = FOURTH_BYTE
         for x in range(PAD):
             for channel in range(QUAD):
                 target[QUAD * x + channel] = body[channel]
@@ -126,8 +123,8 @@ def rotate(view, argument, bicubic, fill, scratch):  # type: ignore[no-untyped-d
     x_step, x_row, x_offset, y_step, y_row, y_offset = rotation(argument, height, width)
     stride, size = np.int32((width + 2 * PAD) * QUAD), (height + 2 * PAD) * (width + 2 * PAD) * QUAD
     source, rest = scratch[:size], scratch[size:]
-    pattern, last = rest[: CHANNELS * width], rest[CHANNELS * width :][:QUAD]
-    tables = floats(rest, CHANNELS * width + QUAD, 13 * width)
+    pattern, few = rest[: CHANNELS * width], rest[CHANNELS * width :][: CHANNELS * PIXELS]
+    tables = floats(rest, CHANNELS * (width + PIXELS), 13 * width + PIXELS)
     x_terms, y_terms = tables[: 2 * width].view(np.float64), tables[2 * width : 4 * width].view(np.float64)
     x_weights, y_weights = tables[4 * width : 7 * width].reshape(3, width), tables[7 * width : 10 * width].reshape(3, width)
     x_rest, y_rest = tables[10 * width : 11 * width], tables[11 * width : 12 * width]
@@ -149,19 +146,24 @@ def rotate(view, argument, bicubic, fill, scratch):  # type: ignore[no-untyped-d
             _plan_row(x_terms, y_terms, first, count, terms, (x_offset, y_offset), stride, places, x_rest, y_rest)
             _weigh_row(x_rest, count, bicubic, x_weights)
             _weigh_row(y_rest, count, bicubic, y_weights)
-            _rotate_row(source, np.int64(stride), places, x_weights, y_weights, row[CHANNELS * first : CHANNELS * end], last)
+            _rotate_row(source, np.int64(stride), places, x_weights, y_weights, row[CHANNELS * first : CHANNELS * end], few)
         fill_outside(view, y, first, end, pattern)
 
 
 @compiled()
-def _rotate_row(source, stride, places, x_weights, y_weights, out, last):  # type: ignore[no-untyped-def]
-    """out, flat, from what `_plan_row` says. A pixel is written as four bytes, of which the next one takes one back."""
+def _rotate_row(source, stride, places, x_weights, y_weights, out, few):  # type: ignore[no-untyped-def]
+    """out, flat, from what `_plan_row` says. few: scratch for a row of fewer pixels than are made together."""
     count = out.size // CHANNELS
-    source_at, target = source.ctypes.data, out.ctypes.data
+    source_at, target, places_at = source.ctypes.data, out.ctypes.data, places.ctypes.data
     x_at, y_at, weights_stride = x_weights.ctypes.data, y_weights.ctypes.data, x_weights.strides[0]
-    for i in range(count - 1):
-        between_quads(source_at + places[i], stride, y_at + 4 * i, x_at + 4 * i, weights_stride, target + CHANNELS * i)
-    i = count - 1
-    between_quads(source_at + places[i], stride, y_at + 4 * i, x_at + 4 * i, weights_stride, last.ctypes.data)
-    for channel in range(CHANNELS):
-        out[CHANNELS * i + channel] = last[channel]
+    if count < PIXELS:
+        for i in range(count, PIXELS):
+            places[i] = places[0]
+        between_octets(source_at, places_at, stride, y_at, x_at, weights_stride, few.ctypes.data)
+        copy_memory(target, few.ctypes.data, CHANNELS * count)
+        return
+    i = 0
+    while i < count:
+        i = min(i, count - PIXELS)  # the last pixels overlap those before where the count is no multiple
+        between_octets(source_at, places_at + 4 * i, stride, y_at + 4 * i, x_at + 4 * i, weights_stride, target + CHANNELS * i)
+        i += PIXELS

@@ -14,8 +14,7 @@ from numba.extending import intrinsic
 
 from deit_fast.kernels.compiled import compiled
 
-LANES = 16  # bytes of a row, or four pixels of four bytes
-QUAD = 4
+LANES = 16  # bytes of a row
 
 _INT = ir.IntType(32)
 _BYTES = ir.VectorType(ir.IntType(8), LANES)
@@ -77,6 +76,16 @@ def load_word(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def load_halfword(typing_context, address):  # type: ignore[no-untyped-def]
+    """Two bytes as int64, from any address."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.zext(_load(builder, arguments[0], None, ir.IntType(16), 1), ir.IntType(64))
+
+    return types.int64(types.intp), codegen
+
+
+@intrinsic
 def store_word(typing_context, address, word):  # type: ignore[no-untyped-def]
     """The reverse of load_word."""
 
@@ -130,34 +139,3 @@ def between_rows(typing_context, source, stride, weights, weights_stride, target
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 5), codegen
-
-
-@intrinsic
-def between_quads(typing_context, source, stride, row_weights, column_weights, weights_stride, target):  # type: ignore[no-untyped-def]
-    """Writes 4 bytes at target: between the second and third of four pixels of the second and third of four rows.
-
-    source: address of the first of 4 pixels of 4 bytes, rows stride bytes apart; row_weights, column_weights: addresses of
-    float32 weights of the first, those of the third and fourth are weights_stride bytes further each.
-    """
-
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        source, stride, row_weights, column_weights, weights_stride, target = arguments
-        offsets = (None, weights_stride, builder.add(weights_stride, weights_stride))
-
-        def in_each_lane(address, offset, lanes):  # type: ignore[no-untyped-def]
-            kind = ir.VectorType(ir.FloatType(), lanes)
-            weight = _load(builder, address, offset, ir.FloatType(), 4)
-            single = builder.insert_element(ir.Constant(kind, ir.Undefined), weight, ir.Constant(_INT, 0))
-            return builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes))
-
-        weights = [in_each_lane(row_weights, offset, LANES) for offset in offsets]
-        columns = _between_rows(builder, _four_rows(builder, source, stride), weights)
-        quads = []
-        for k in range(4):
-            mask = ir.Constant(ir.VectorType(_INT, QUAD), [QUAD * k + lane for lane in range(QUAD)])
-            quads.append(builder.shuffle_vector(columns, columns, mask))
-        weights = [in_each_lane(column_weights, offset, QUAD) for offset in offsets]
-        _store_clipped(builder, _between_rows(builder, quads, weights), target)
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 6), codegen

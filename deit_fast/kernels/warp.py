@@ -11,7 +11,8 @@ import numpy as np
 
 from deit_fast.kernels import pixel
 from deit_fast.kernels.compiled import compiled
-from deit_fast.kernels.vectors import LANES, QUAD, between_rows, copy_bytes, copy_memory, floats
+from deit_fast.kernels.octets import PIXELS, QUAD
+from deit_fast.kernels.vectors import LANES, between_rows, copy_bytes, copy_memory, floats
 
 CHANNELS = 3
 PAD = 2  # neighbours lie up to so many pixels outside
@@ -19,7 +20,7 @@ PAD = 2  # neighbours lie up to so many pixels outside
 
 def warp_bytes(height: int, width: int) -> int:
     """Scratch that the functions here need: a copy with margins, four bytes to a pixel, and tables of its columns."""
-    return (height + 2 * PAD) * (width + 2 * PAD) * QUAD + (60 + CHANNELS) * width + 16 * LANES
+    return (height + 2 * PAD) * (width + 2 * PAD) * QUAD + (60 + CHANNELS) * width + 16 * LANES + 4 * PIXELS
 
 
 @compiled()

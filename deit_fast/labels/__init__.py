@@ -1,1 +1,1 @@
-"""Files of what a teacher answers to the views of each epoch."""
+"""Reads and writes files of a teacher's answers to the views of each epoch."""

@@ -34,11 +34,12 @@ _MOST_HEADER_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Header:
-    """What a file of labels holds, and what it belongs to.
+    """What a file of labels holds, and which runs it is for.
 
     of: mixed: the teacher saw the mixed images, as DeiT's does; views: the views before mixing. top: classes of each answer,
-    the most likely first; 1: without probabilities. num_positions: views of an epoch; block_size: of a block. belongs: what
-    decides what the teacher saw, by name. teachers: architecture and digest of each. facts: for who reads the file.
+    the most likely first; 1: without probabilities. num_positions: views of an epoch; block_size: of a block. belongs: by
+    name, the options and digests that decide what the teacher saw. teachers: architecture and digest of each. facts: how the
+    file was made, which decides nothing.
     """
 
     of: Literal["mixed", "views"]
@@ -75,13 +76,13 @@ class Header:
     @property
     def num_bytes(self) -> int:
         """Size of the file."""
-        return _places(self)[1] + self.num_epochs * self.num_positions * self.entry.itemsize
+        return _offsets(self)[1] + self.num_epochs * self.num_positions * self.entry.itemsize
 
 
 class LabelsFile:
-    """A whole file of labels, mapped into memory. Blocks are checked against their hashes when they are first read.
+    """A complete file of labels, mapped into memory. Blocks are checked against their hashes when they are first read.
 
-    Raises UserError for a file that is missing, incomplete, damaged in its header, or none of ours.
+    Raises UserError for a file that is missing or incomplete, whose header is damaged, or that `deit-fast teach` did not write.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -96,7 +97,7 @@ class LabelsFile:
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of the whole content, by way of the blocks' hashes."""
+        """SHA-256, in hexadecimal, of the header and the blocks' hashes, and so of all content."""
         return hashlib.sha256(self.header.as_bytes() + self._hashes.tobytes()).hexdigest()
 
     def read(self, epoch: int, first: int, count: int) -> NDArray[np.void]:
@@ -117,9 +118,9 @@ class LabelsFile:
 
 
 class LabelsWriter:
-    """A file of labels in the making, `PATH.part` until it is whole; takes up what an earlier process has written there.
+    """Writes a file of labels, as `PATH.part` until it is complete; continues what an earlier process began there.
 
-    Raises UserError if there is a file of other labels, with the first field that differs.
+    Raises UserError if a file of other labels is there; the error names the first field that differs.
     """
 
     def __init__(self, path: Path | str, header: Header) -> None:
@@ -153,15 +154,15 @@ class LabelsWriter:
             ) from error
 
     def missing(self) -> list[list[int]]:
-        """For each epoch, the blocks that are not there yet, or damaged."""
+        """For each epoch, the blocks that are still to be written, or damaged."""
         if self.is_whole:
             return [[] for _ in range(self.header.num_epochs)]
         return [
-            [block for block in range(self.header.num_blocks) if not self._is_there(epoch, block)]
+            [block for block in range(self.header.num_blocks) if not self._is_written(epoch, block)]
             for epoch in range(self.header.num_epochs)
         ]
 
-    def _is_there(self, epoch: int, block: int) -> bool:
+    def _is_written(self, epoch: int, block: int) -> bool:
         known = self._hashes[epoch, block]
         positions = self.header.positions(block)
         return bool(known.any()) and known.tobytes() == _hash(self._answers[epoch, positions.start : positions.stop])
@@ -174,7 +175,7 @@ class LabelsWriter:
         self._hashes[epoch, block] = np.frombuffer(_hash(answers), np.uint8)
 
     def finish(self) -> None:
-        """Gives the file its name, if it has none yet; all its blocks are there."""
+        """Gives the file its name, if it has none yet. All its blocks must have been written."""
         if self.is_whole:
             return
         self.flush()
@@ -197,13 +198,13 @@ def read_header(path: Path) -> Header:
     """The header of a file of labels. Raises UserError if there is none, or it is damaged."""
     if not path.is_file():
         part = path.with_name(path.name + ".part")
-        hint = f"; {part} is not whole yet: go on with deit-fast teach" if part.is_file() else ""
+        hint = f"; {part} is incomplete: continue it with deit-fast teach" if part.is_file() else ""
         raise UserError(f"labels {path}: no such file{hint}")
     with path.open("rb") as file:
         begin = file.read(len(_MAGIC) + 4)
         length = int.from_bytes(begin[len(_MAGIC) :], "little")
         if begin[: len(_MAGIC)] != _MAGIC or length > _MOST_HEADER_BYTES:
-            raise UserError(f"labels {path}: no file of labels; want one that deit-fast teach has written")
+            raise UserError(f"labels {path}: is not a file of labels; want one that deit-fast teach has written")
         text = file.read(length)
         if hashlib.sha256(begin + text).digest() != file.read(_HASH_BYTES):
             raise UserError(f"labels {path}: its header is damaged; want another copy, or write it again with deit-fast teach")
@@ -212,14 +213,14 @@ def read_header(path: Path) -> Header:
 
 def check_same(ours: Header, theirs: Header, where: str, remedy: str) -> None:
     """Raises UserError with the first field in which two headers differ, if any. where: names theirs."""
-    mine, other = _plain(ours), _plain(theirs)
+    mine, other = _deciding(ours), _deciding(theirs)
     for name in mine | other:
         if mine.get(name) != other.get(name):
             raise UserError(f"{where}: has {name}={other.get(name)}, not {mine.get(name)}; {remedy}")
 
 
-def _plain(header: Header) -> dict[str, Any]:
-    """All that decides on the answers of a file, by name, as JSON gives it back."""
+def _deciding(header: Header) -> dict[str, Any]:
+    """The fields that decide what the answers are, by name, in the types that JSON gives back."""
     fields = dataclasses.asdict(header)
     belongs = fields.pop("belongs")
     del fields["facts"]
@@ -227,19 +228,19 @@ def _plain(header: Header) -> dict[str, Any]:
     return plain
 
 
-def _places(header: Header) -> tuple[int, int]:
-    """Where hashes and answers begin."""
+def _offsets(header: Header) -> tuple[int, int]:
+    """The bytes at which hashes and answers begin."""
     hashes = _aligned(len(header.as_bytes()))
     return hashes, _aligned(hashes + header.num_epochs * header.num_blocks * _HASH_BYTES)
 
 
-def _aligned(place: int) -> int:
-    return -(-place // _ALIGNMENT) * _ALIGNMENT
+def _aligned(offset: int) -> int:
+    return -(-offset // _ALIGNMENT) * _ALIGNMENT
 
 
 def _mapped(path: Path, header: Header, mode: Literal["r", "r+"]) -> tuple[np.memmap[Any, Any], np.memmap[Any, Any]]:
     """Hashes (epochs, blocks, 32) uint8 and answers (epochs, positions) of a file."""
-    hashes, answers = _places(header)
+    hashes, answers = _offsets(header)
     shape = header.num_epochs, header.num_blocks, _HASH_BYTES
     return (
         np.memmap(path, np.uint8, mode, hashes, shape),

@@ -89,9 +89,9 @@ def analyse(config: RunConfig) -> dict[str, Any]:
             )  # fmt: skip
         images = _Images(images_of(loader.beton), data, augment)
         wrong = outcomes.confidently_wrong(config.analyse.images)
-        pictures, names = images, _spread(outcomes.labels, config.analyse.images)
-        titles = [f"sample {outcomes.samples[place]}" for place in names]
-        samples = outcomes.samples[names]
+        pictures, chosen = images, _spread(outcomes.labels, config.analyse.images)
+        titles = [f"sample {outcomes.samples[index]}" for index in chosen]
+        samples = outcomes.samples[chosen]
         if config.analyse.pictures:
             pictures = cleanup.enter_context(_pictures(config.analyse.pictures, data, augment))
             samples, titles = np.arange(len(config.analyse.pictures)), [Path(path).name for path in config.analyse.pictures]
@@ -176,11 +176,11 @@ def _class_names(trained: Trained, loader: Loader) -> list[str]:
 
 
 def _spread(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Places of up to count images: the first of each class, then the second, and so on, classes spread evenly."""
+    """Indices of up to count images: the first of each class, then the second, and so on, classes spread evenly."""
     order = np.argsort(labels, kind="stable")
     _, firsts, counts = np.unique(labels[order], return_index=True, return_counts=True)
-    places = np.arange(len(labels)) - np.repeat(firsts, counts)  # of each image among those of its class
-    chosen = order[np.lexsort((labels[order], places))]
+    ranks = np.arange(len(labels)) - np.repeat(firsts, counts)  # of each image among those of its class
+    chosen = order[np.lexsort((labels[order], ranks))]
     if count < len(firsts):
         chosen = chosen[np.linspace(0, len(firsts) - 1, count).round().astype(int)]
     return chosen[:count]
@@ -188,7 +188,7 @@ def _spread(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class _Images:
-    """Stored images and how evaluation shows them."""
+    """Stored images, and the options that make evaluation's views of them."""
 
     stored: Images
     data: DataConfig
@@ -204,14 +204,14 @@ class _Images:
 
 @contextmanager
 def _pictures(paths: Sequence[str], data: DataConfig, augment: AugmentConfig) -> Iterator[_Images]:
-    """The images of files, as a conversion with default options reads them."""
+    """The images in files, converted with default options."""
     with tempfile.TemporaryDirectory(prefix="deit_fast-pictures-") as folder:
         source, beton = Path(folder) / "files" / "pictures", Path(folder) / "pictures.beton"
         source.mkdir(parents=True)
-        for place, path in enumerate(map(Path, paths)):
+        for index, path in enumerate(map(Path, paths)):
             if not path.is_file():
                 raise UserError(f"analyse.pictures={path}: no such file; want image files")
-            (source / f"{place:06}{path.suffix}").symlink_to(path.resolve())
+            (source / f"{index:06}{path.suffix}").symlink_to(path.resolve())
         with silent():
             write_beton(SourceConfig(path=str(source.parent)), WriteConfig(out=str(beton), num_workers=1))
         images = open_images(beton)

@@ -88,13 +88,13 @@ def _attention(findings: Findings) -> Section | None:
     if maps is None:
         return None
     groups = []
-    for place, (title, levels) in enumerate(zip(findings.titles, findings.levels, strict=True)):
+    for index, (title, levels) in enumerate(zip(findings.titles, findings.levels, strict=True)):
         tiles = [Tile(levels, title)]
         tiles += [
-            Tile(overlaid(levels, rolled[place]), f"rollout of {title}", (f"rollout, {token} token",))
+            Tile(overlaid(levels, rolled[index]), f"rollout of {title}", (f"rollout, {token} token",))
             for token, rolled in maps.rollout.items()
         ]
-        last = maps.layers[-1][place]
+        last = maps.layers[-1][index]
         tiles.append(Tile(overlaid(levels, last.mean(0)), f"last layer on {title}", ("last layer, mean of heads",)))
         if len(last) > 1:
             tiles += [
@@ -195,8 +195,8 @@ def _calibration(findings: Findings) -> Section:
     histogram.set(xlim=(0, 1), xlabel="confidence")
     columns = (Column("Confidence"), Column("Images", number), Column("Mean confidence", share), Column("Accuracy", share))
     rows = [
-        (Cell(f"{place / num_bins:.3f} to {(place + 1) / num_bins:.3f}", place), int(count), sure, right)
-        for place, (count, sure, right) in enumerate(
+        (Cell(f"{index / num_bins:.3f} to {(index + 1) / num_bins:.3f}", index), int(count), sure, right)
+        for index, (count, sure, right) in enumerate(
             zip(found.counts, found.confidence.tolist(), found.accuracy.tolist(), strict=True)
         )
         if count
@@ -217,13 +217,13 @@ def _wrong(findings: Findings) -> Section | None:
     tiles = [
         Tile(
             levels,
-            f"sample {outcomes.samples[place]}",
+            f"sample {outcomes.samples[index]}",
             (
-                f"{names[outcomes.labels[place]]}, taken for {names[outcomes.predicted[place]]}",
-                f"{share(float(outcomes.confidence[place]))}, sample {outcomes.samples[place]}",
+                f"{names[outcomes.labels[index]]}, taken for {names[outcomes.predicted[index]]}",
+                f"{share(float(outcomes.confidence[index]))}, sample {outcomes.samples[index]}",
             ),
         )
-        for place, levels in zip(findings.wrong, findings.wrong_levels, strict=True)
+        for index, levels in zip(findings.wrong, findings.wrong_levels, strict=True)
     ]
     remark = "The images on which the model is wrong and surest, as it sees them: class, answer, and probability of the answer."
     return Section("Most confidently wrong", remark, groups=[Group("", tiles)])

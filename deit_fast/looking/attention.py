@@ -1,4 +1,4 @@
-"""Attention of a model on images: the weights of its own queries and keys, and their rollout through its layers."""
+"""Computes a model's attention on images, layer by layer, and its rollout through all layers."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class AttentionMaps:
 def attention_maps(model: nn.Module, images: torch.Tensor) -> AttentionMaps | None:
     """Attention of a timm model in evaluation mode on images (B, 3, H, W); None for a model without a class token's attention.
 
-    Known are the self-attention of ViTs (DeiT, DeiT III, distilled or not), CaiT's class attention, and PatchConvNet's pooling,
-    whose query is a class token, or with a query a class that of the class which the model says. The model's results stay what
-    they are: the weights are computed beside them, from the inputs of its attention layers, by its own projections.
+    Handles the self-attention of ViTs (DeiT, DeiT III, distilled or not), CaiT's class attention, and PatchConvNet's pooling,
+    whose query is a class token, or, with one query for each class, that of the predicted class. The weights are computed from
+    the inputs of the model's attention layers, by its own projections, and do not change its results.
     """
     if isinstance(model, PatchConvNet):
         return AttentionMaps([_of_pooling(model, images).cpu().numpy()], {})
@@ -59,7 +59,7 @@ def attention_maps(model: nn.Module, images: torch.Tensor) -> AttentionMaps | No
 def rollout(weights: Sequence[torch.Tensor]) -> torch.Tensor:
     """Attention rollout (B, N, N) of the weights (B, num_heads, N, N) of layers, the first first.
 
-    Row n tells from which tokens of the input token n of the output comes: the product of the layers' (A + I) / 2, A being the
+    Row n holds the shares of the input's tokens in the output's token n: the product of the layers' (A + I) / 2, A being the
     mean over heads (Abnar and Zuidema, ACL 2020, section 3).
     """
     size = weights[0].shape[-1]
@@ -71,7 +71,7 @@ def rollout(weights: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _of_pooling(model: PatchConvNet, images: torch.Tensor) -> torch.Tensor:
-    """Shares (B, num_heads, height, width) of patches in what a PatchConvNet pools for its answer."""
+    """Shares (B, num_heads, height, width) of patches in what a PatchConvNet pools for the class that it predicts."""
     shares = patchconvnet.attention_maps(model, images)
     said = model(images).argmax(1) if shares.shape[1] > 1 else torch.zeros(len(shares), dtype=torch.int64, device=images.device)
     return shares[torch.arange(len(shares), device=images.device), said].float()
@@ -115,7 +115,7 @@ def _softmax(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.T
 
 
 def _is_sequence(model: nn.Module, weights: Sequence[torch.Tensor]) -> bool:
-    """Whether all layers are one behind the other, each with one attention of all tokens to all."""
+    """Whether the model is a sequence of blocks, each with one attention of all tokens to all."""
     blocks = getattr(model, "blocks", ())
     is_square = all(one.shape[-1] == one.shape[-2] for one in weights)
     return is_square and len(blocks) == len(weights) and all(isinstance(block.attn, Attention) for block in blocks)

@@ -74,8 +74,8 @@ class _Sheet:
         for tile in group.tiles:
             pixels = _enlarged(tile.pixels)
             self._images.append((x, top + 4, pixels))
-            for place, line in enumerate(_lines(tile)):
-                self._texts.append((x, top + 6 + pixels.shape[0] + place * _LINE_HEIGHT, line, _TEXT, _GREY))
+            for number, line in enumerate(_lines(tile)):
+                self._texts.append((x, top + 6 + pixels.shape[0] + number * _LINE_HEIGHT, line, _TEXT, _GREY))
             x += pixels.shape[1] + _GAP
 
     def png(self) -> bytes:

@@ -17,8 +17,12 @@ from deit_fast.train.trained import Trained
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """cosines: of class and distillation token, before the first block and after each. wrong: places of images in the outcomes,
-    with their grey levels (n, H, W, 3). titles, levels, maps: of the images whose attention is shown."""
+    """What an analysis finds.
+
+    val: betons of the validation set. cosines: of class and distillation token, before the first block and after each. wrong:
+    indices of images in the outcomes; wrong_levels: their grey levels (n, H, W, 3). titles, levels, maps: of the images whose
+    attention is shown.
+    """
 
     trained: Trained
     model: nn.Module
@@ -55,8 +59,7 @@ class Findings:
         return rows
 
     def confusions(self) -> list[tuple[int, int, int]]:
-        """Label, predicted class and number of images of all pairs that occur, the most frequent first; without those that are
-        right."""
+        """Label, predicted class and number of images of each confusion that occurs, the most frequent first."""
         table = self.outcomes.confusion()
         np.fill_diagonal(table, 0)
         labels, predicted = np.nonzero(table)
@@ -98,12 +101,12 @@ def as_result(findings: Findings) -> dict[str, Any]:
         },
         "confidently_wrong": [
             {
-                "sample": int(outcomes.samples[place]),
-                "label": findings.class_names[outcomes.labels[place]],
-                "predicted": findings.class_names[outcomes.predicted[place]],
-                "confidence": float(outcomes.confidence[place]),
+                "sample": int(outcomes.samples[index]),
+                "label": findings.class_names[outcomes.labels[index]],
+                "predicted": findings.class_names[outcomes.predicted[index]],
+                "confidence": float(outcomes.confidence[index]),
             }
-            for place in findings.wrong
+            for index in findings.wrong
         ],
         "attention": _attention(findings),
         "remarks": findings.remarks,
@@ -111,15 +114,15 @@ def as_result(findings: Findings) -> dict[str, Any]:
 
 
 def _attention(findings: Findings) -> list[dict[str, Any]]:
-    """Of each image, the rollout of its tokens, and the last layer's attention by head, on the grid of patches."""
+    """For each image shown, the rollout of its tokens and the last layer's attention by head, on the grid of patches."""
     maps = findings.maps
     if maps is None:
         return []
     return [
         {
             "image": title,
-            "rollout": {token: rolled[place].tolist() for token, rolled in maps.rollout.items()},
-            "last_layer": maps.layers[-1][place].tolist(),
+            "rollout": {token: rolled[index].tolist() for token, rolled in maps.rollout.items()},
+            "last_layer": maps.layers[-1][index].tolist(),
         }
-        for place, title in enumerate(findings.titles)
+        for index, title in enumerate(findings.titles)
     ]

@@ -1,4 +1,4 @@
-"""What the first layer of a model looks for: its filters, and how similar its position embeddings are."""
+"""Gives the filters of a model's first layer, and how similar its position embeddings are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-_MOST = 64  # filters shown as they are; of more, principal components
+_MAX_FILTERS = 64  # filters shown as they are; of more, principal components
 _NUM_COMPONENTS = 28  # as ViT's figure 7 has (Dosovitskiy et al. 2021)
 
 
@@ -20,7 +20,7 @@ def first_filters(model: nn.Module) -> tuple[str, NDArray[np.float32]] | None:
     if first is None or first.in_channels != 3 or first.groups != 1:
         return None
     filters = first.weight.detach().float().cpu().permute(0, 2, 3, 1)
-    if len(filters) <= _MOST:
+    if len(filters) <= _MAX_FILTERS:
         return f"the {len(filters)} filters", filters.numpy()
     components = principal_components(filters.flatten(1).numpy(), _NUM_COMPONENTS)
     shape = (len(components), *filters.shape[1:])

@@ -1,4 +1,4 @@
-"""Policies of a single operation, and the steps of views in words."""
+"""Makes policies of a single operation, and describes the steps of views in words."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def operations_of(policy: Policy) -> list[Drawn]:
     return [Drawn(_NAMES[key], *key, magnitude) for key, magnitude in found.items()]
 
 
-def alone(policy: Policy, operation: Drawn, magnitude: float) -> Policy:
+def single_operation(policy: Policy, operation: Drawn, magnitude: float) -> Policy:
     """A policy that applies one operation to each view, at this magnitude."""
     table = np.array([[operation.code, operation.function, 1.0, magnitude, 1.0]])
     most = max(policy.max_magnitude, magnitude)

@@ -1,4 +1,4 @@
-"""What a model says of each image of a validation set, and what follows: accuracy by class, confusion, calibration."""
+"""Computes a model's predictions on a validation set, and from them accuracies, confusion and calibration."""
 
 from __future__ import annotations
 
@@ -68,15 +68,18 @@ class Outcomes:
         return counts.reshape(self.num_classes, self.num_classes)
 
     def confidently_wrong(self, count: int) -> NDArray[np.int64]:
-        """Places of up to count images on which the model is wrong, the surest first."""
+        """Indices of up to count images on which the model is wrong, the surest first."""
         wrong = np.flatnonzero(~self.is_correct)
         return wrong[np.argsort(-self.confidence[wrong], kind="stable")][:count]
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """How far confidence is accuracy. error: expected calibration error, 0 to 1. By bin of equal width, from 0 to 1: counts of
-    images, and means of confidence and accuracy, NaN in an empty bin."""
+    """How well confidence matches accuracy.
+
+    error: expected calibration error, 0 to 1. counts, confidence, accuracy: number of images and means in each bin, NaN in an
+    empty one; the bins of confidence have equal widths from 0 to 1.
+    """
 
     error: float
     counts: NDArray[np.int64]
@@ -85,7 +88,8 @@ class Calibration:
 
 
 def calibration(confidence: NDArray[np.float64], is_correct: NDArray[np.bool_], num_bins: int) -> Calibration:
-    """Of N images: the mean over images of |accuracy - confidence| of their bin (Guo et al., ICML 2017, equation 3).
+    """The calibration on N images; its error is the mean over images of |accuracy - confidence| of their bin (Guo et al., ICML
+    2017, equation 3).
 
     A bin has its upper end and not its lower one. confidence (N,) in 0 to 1; is_correct (N,).
     """
@@ -114,7 +118,7 @@ def outcomes_of(
 ) -> Outcomes:
     """Shows each image of an evaluation loader to a model, and to a teacher if there is one.
 
-    labels: for each label of the set the model's, where they differ. amp, attention: as in training.
+    labels: for each label of the set, the model's; None: they are the same. amp, attention: as in training.
     """
     found: dict[str, list[torch.Tensor]] = {}
     decider = ""

@@ -1,4 +1,4 @@
-"""Pictures of numbers: maps laid over images, filters and maps side by side."""
+"""Draws arrays as pictures: maps over images, filters and maps side by side."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def overlaid(levels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray
 
 
 def side_by_side(several: NDArray[np.float32], columns: int, *, factor: int, gap: int = 2) -> NDArray[np.uint8]:
-    """Pictures (n, h, w, 3) of numbers 0 to 1 in rows of so many, each pixel a square of side `factor`, on white."""
+    """Pictures (n, h, w, 3) in 0 to 1, `columns` of them in a row, each pixel a square of side `factor`, on white."""
     large = np.rint(255 * several).astype(np.uint8).repeat(factor, 1).repeat(factor, 2)
     count, height, width = large.shape[:3]
     rows = -(-count // columns)
     sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for place, picture in enumerate(large):
-        y, x = place // columns * (height + gap), place % columns * (width + gap)
+    for index, picture in enumerate(large):
+        y, x = index // columns * (height + gap), index % columns * (width + gap)
         sheet[y : y + height, x : x + width] = picture
     return sheet
 

@@ -11,8 +11,8 @@ from deit_fast.config import Triple
 def as_levels(images: NDArray[np.generic], mean: Triple, std: Triple, *, is_bfloat16: bool = False) -> NDArray[np.uint8]:
     """Grey levels (B, H, W, 3) uint8 of a loader's images (B, H, W, 3), rounded; uint8 images stay as they are.
 
-    mean, std: of their normalisation, in units of 255 grey levels. is_bfloat16: the images are uint16 that hold its bits. What
-    no image has, such as the noise of random erasing, is cut off at 0 and 255.
+    mean, std: of their normalisation, in units of 255 grey levels. is_bfloat16: the images are its bits as uint16. Values
+    beyond 0 to 255, such as noise of random erasing, are clipped.
     """
     if images.dtype == np.uint8:
         return images.view(np.uint8)

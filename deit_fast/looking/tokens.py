@@ -1,4 +1,4 @@
-"""How similar class and distillation token are, layer by layer."""
+"""Measures how similar class and distillation token are, layer by layer."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class TokenSimilarity:
         return [float(total) / self._num_images for total in self._sums] if self._num_images else []
 
     def __enter__(self) -> TokenSimilarity:
-        for place, block in enumerate(self._blocks):
-            self._hooks.append(block.register_forward_hook(lambda _, __, tokens, place=place: self._add(place + 1, tokens)))
+        for layer, block in enumerate(self._blocks):
+            self._hooks.append(block.register_forward_hook(lambda _, __, tokens, layer=layer: self._add(layer + 1, tokens)))
         if self._blocks:
             self._hooks.append(self._blocks[0].register_forward_pre_hook(lambda _, inputs: self._begin(inputs[0])))
         return self
@@ -45,6 +45,6 @@ class TokenSimilarity:
         self._num_images += len(tokens)
         self._add(0, tokens)
 
-    def _add(self, place: int, tokens: torch.Tensor) -> None:
+    def _add(self, layer: int, tokens: torch.Tensor) -> None:
         """tokens: (B, N, D), of which the first is the class token and the second the distillation token."""
-        self._sums[place] += F.cosine_similarity(tokens[:, 0].double(), tokens[:, 1].double()).sum()
+        self._sums[layer] += F.cosine_similarity(tokens[:, 0].double(), tokens[:, 1].double()).sum()

@@ -45,8 +45,7 @@ def plain(augment: AugmentConfig) -> AugmentConfig:
 
 
 class ViewMaker:
-    """Makes views of the images of data.train. `order`: of training on one rank; `augment`, `data`: as training has them, on
-    the CPU."""
+    """Makes views of the images of data.train, on the CPU. order: that of training on one rank. data, augment: training's."""
 
     def __init__(self, data: DataConfig, augment: AugmentConfig, seed: int) -> None:
         self.data, self.seed = replace(data, decode="cpu"), seed
@@ -104,9 +103,9 @@ def _refuse(ids: NDArray[np.uint64], failures: list[tuple[int, str]], num_tries:
 
 @contextmanager
 def view_maker(config: RunConfig, num_images: int) -> Iterator[ViewMaker]:
-    """What makes views of data.train, or of source.path.
+    """A `ViewMaker` of data.train, or of source.path.
 
-    Of a source, a batch of images, at least num_images, in proportion from each class, is converted into a temporary beton.
+    Of a source it converts a batch of images, at least num_images, in proportion from each class, into a temporary beton.
     """
     if not config.data.train and not config.source.path:
         raise UserError("data.train is not set: want a beton there, or images as source.path")

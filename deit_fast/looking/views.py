@@ -16,12 +16,12 @@ from deit_fast.augment.policy import policy_of
 from deit_fast.config import RunConfig, UserError, is_mixing
 from deit_fast.kernels import mix, rng
 from deit_fast.looking.contact_sheet import contact_sheet
-from deit_fast.looking.operations import Drawn, alone, in_words, operations_of, steps_of
+from deit_fast.looking.operations import Drawn, in_words, operations_of, single_operation, steps_of
 from deit_fast.looking.view_maker import ViewMaker, plain, view_maker
 from deit_fast.report.html import write_file
 from deit_fast.report.sections import Group, Section, Tile, page_of_sections
 
-_EACH_ON = 2  # images on which operations are shown
+_NUM_OPERATION_IMAGES = 2  # on which each operation is shown
 _MAX_EPOCHS = 20  # in which a mixed batch is looked for
 _NAMES = {mix.MIXUP: "Mixup", mix.CUTMIX: "CutMix"}
 
@@ -127,7 +127,7 @@ def _crops(shown: _Shown) -> Section:
     groups = [
         Group(
             shown.titled(sample),
-            [Tile(pixels, f"sample {sample}, view {place}", (f"view {place}",)) for place, pixels in enumerate(several)],
+            [Tile(pixels, f"sample {sample}, view {number}", (f"view {number}",)) for number, pixels in enumerate(several)],
         )
         for sample, several in zip(shown.samples, views.reshape(*shown.ids.shape, *views.shape[1:]), strict=True)
     ]
@@ -138,14 +138,14 @@ def _crops(shown: _Shown) -> Section:
 def _operations(shown: _Shown, magnitudes: Sequence[float] | None, found: list[dict[str, Any]]) -> list[Section]:
     maker = shown.maker
     policy = policy_of(maker.augment, maker.data.interpolation)
-    ids = shown.ids[:_EACH_ON, 0]
+    ids = shown.ids[:_NUM_OPERATION_IMAGES, 0]
     before = maker.views(ids, plain(maker.augment))
     groups = [Group("before", [Tile(view, "before", ("crop and flip",)) for view in before])]
     for operation in operations_of(policy):
         groups.append(_group_of(shown, operation, magnitudes, found))
     if policy.jitter:
         jitter = policy_of(replace(maker.augment, auto_augment=""), maker.data.interpolation)
-        several = shown.ids[:_EACH_ON].reshape(-1)[:6]
+        several = shown.ids[:_NUM_OPERATION_IMAGES].reshape(-1)[:6]
         tiles = [
             Tile(view, "colour jitter", tuple(map(in_words, steps)))
             for view, steps in zip(
@@ -163,12 +163,12 @@ def _operations(shown: _Shown, magnitudes: Sequence[float] | None, found: list[d
 
 
 def _group_of(shown: _Shown, operation: Drawn, magnitudes: Sequence[float] | None, found: list[dict[str, Any]]) -> Group:
-    maker, ids = shown.maker, shown.ids[:_EACH_ON, 0]
+    maker, ids = shown.maker, shown.ids[:_NUM_OPERATION_IMAGES, 0]
     policy = policy_of(maker.augment, maker.data.interpolation)
     wanted = magnitudes or [operation.magnitude * share / 3 for share in (1, 2, 3)]
     columns = []
     for magnitude in wanted if operation.argument else wanted[-1:]:
-        only = alone(policy, operation, magnitude)
+        only = single_operation(policy, operation, magnitude)
         views = maker.views(ids, plain(maker.augment), only)
         arguments = [argument for ((_, argument),) in steps_of(only, maker.seed, ids, maker.data.resolution)]
         found += [
@@ -193,9 +193,9 @@ def _policy(shown: _Shown) -> list[Section]:
     groups = [
         Group(
             shown.titled(sample),
-            [Tile(views[place], f"sample {sample} augmented", steps[place] or ("nothing",)) for place in places],
+            [Tile(views[index], f"sample {sample} augmented", steps[index] or ("nothing",)) for index in indices],
         )
-        for sample, places in zip(shown.samples, np.arange(len(ids)).reshape(shown.ids.shape), strict=True)
+        for sample, indices in zip(shown.samples, np.arange(len(ids)).reshape(shown.ids.shape), strict=True)
     ]
     return [Section("The policy", "The views above after all that the policy draws for them.", groups=groups)]
 
@@ -225,15 +225,15 @@ def _mixing(shown: _Shown, found: list[dict[str, Any]]) -> list[Section]:
             continue
         epoch, step, ids, mixed = batch
         views, targets, _ = maker.batch(ids)
-        places = np.flatnonzero(mixed.kind == kind)[: len(shown.samples)].tolist()
+        indices = np.flatnonzero(mixed.kind == kind)[: len(shown.samples)].tolist()
         tiles = []
-        for place in places:
-            partner, share = int(mixed.partner[place]), float(mixed.lam[place])
-            shares = _shares(shown, targets[place])
-            own, other = (int(rng.sample_of(ids[one])) for one in (place, partner))
+        for index in indices:
+            partner, share = int(mixed.partner[index]), float(mixed.lam[index])
+            shares = _shares(shown, targets[index])
+            own, other = (int(rng.sample_of(ids[one])) for one in (index, partner))
             lines = (*_percentages(shares), f"{own} with {other}")
-            tiles.append(Tile(views[place], f"{name} of samples {own} and {other}", lines))
-            entry = {"epoch": epoch, "step": step, "place": place, "partner": partner, "share": share, "targets": shares}
+            tiles.append(Tile(views[index], f"{name} of samples {own} and {other}", lines))
+            entry = {"epoch": epoch, "step": step, "place": index, "partner": partner, "share": share, "targets": shares}
             found.append({"kind": name, **entry, "sample": own, "other": other})
         groups.append(Group(f"{name}: epoch {epoch + 1}, step {step + 1}", tiles))
     remark = (

@@ -1,4 +1,4 @@
-"""Finds the fastest place, CPU or GPU, for decoding and augmentation where the configuration says auto."""
+"""Finds the fastest placement, on CPU or GPU, of decoding and augmentation where the configuration says auto."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from deit_fast.train.step import on_device
 from deit_fast.train.stored_labels import any_labels
 
 Place = Literal["cpu", "gpu", "auto"]
-Places = tuple[Place, Place]  # data.decode, augment.device
+Placement = tuple[Place, Place]  # data.decode, augment.device
 
-PLACES: tuple[Places, ...] = (("cpu", "cpu"), ("cpu", "gpu"), ("gpu", "gpu"))
+PLACEMENTS: tuple[Placement, ...] = (("cpu", "cpu"), ("cpu", "gpu"), ("gpu", "gpu"))
 _SECONDS = 3.0
 _FIRST_STEPS = 5  # compile, fill queues
 
@@ -78,76 +78,84 @@ def _endless(loader: Loader, device: torch.device, train: TrainConfig) -> Iterat
         yield from on_device(loader, device, channels_last=train.channels_last, inputs=inputs)
 
 
-def with_places(config: RunConfig, places: Places) -> RunConfig:
-    """The configuration with data.decode and augment.device as they are in `places`."""
-    return config.changed({"data.decode": places[0], "augment.device": places[1]})
+def with_placement(config: RunConfig, placement: Placement) -> RunConfig:
+    """The configuration with data.decode and augment.device of a placement."""
+    return config.changed({"data.decode": placement[0], "augment.device": placement[1]})
 
 
 def resumed(config: RunConfig, content: Mapping[str, Any]) -> tuple[RunConfig, list[str]]:
-    """The configuration with a checkpoint's places instead of auto, and a line if the run changes its places, which it may:
-    they give the same views. Where one place was asked for that does not go with the other, that one changes too."""
+    """The configuration with a checkpoint's placement instead of auto, and a line if the run changes its placement, which it
+    may: the views stay the same. Where the option asked for does not go with the other one, that one changes too.
+
+    content: of the checkpoint.
+    """
     had = content["config"]["data"].get("decode", "cpu"), content["config"]["augment"].get("device", "cpu")
-    places = max(_allowed(config), key=lambda places: sum(map(operator.eq, places, had)))
-    return with_places(config, places), [] if places == had else [f"{named(places)}; before: {named(had)}"]
+    placement = max(_allowed(config), key=lambda placement: sum(map(operator.eq, placement, had)))
+    return with_placement(config, placement), [] if placement == had else [f"{named(placement)}; before: {named(had)}"]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of the places that a configuration allows: images per second over all ranks of those that are possible, where
-    there is a choice (else nan), and of the others what this machine lacks."""
+    """The placements that a configuration allows.
 
-    rates: dict[Places, float]
-    lacks: dict[Places, str]
+    rates: of the possible ones, images per second over all ranks; nan if there is only one, which is not measured. lacks: of
+    the others, what this machine lacks for them.
+    """
+
+    rates: dict[Placement, float]
+    lacks: dict[Placement, str]
 
     @property
-    def best(self) -> Places:
-        """Raises UserError if no place is possible."""
+    def best(self) -> Placement:
+        """Raises UserError if no placement is possible."""
         if not self.rates:
             raise UserError(next(iter(self.lacks.values())))
         return max(self.rates, key=self.rates.__getitem__)
 
     def lines(self) -> list[str]:
-        """One line for each place: left out, used, or measured and not used."""
-        said = [f"{named(places)}: left out: {lack}" for places, lack in self.lacks.items()]
+        """One line for each placement: left out, used, or measured and not used."""
+        said = [f"{named(placement)}: left out: {lack}" for placement, lack in self.lacks.items()]
         if len(self.rates) == 1:
             return [*said, f"{named(self.best)}: what is left"]
         taken = {self.best: ", taken"}
-        return said + [f"{named(places)}: {rate:,.0f} images/s{taken.get(places, '')}" for places, rate in self.rates.items()]
+        return said + [
+            f"{named(placement)}: {rate:,.0f} images/s{taken.get(placement, '')}" for placement, rate in self.rates.items()
+        ]
 
 
 def measured(config: RunConfig, world: World, measure: Measure = training_rate) -> Measured:
-    """Measures each place that the configuration allows and no rank's machine lacks, if it is more than one."""
-    here = {places: _lack_of(with_places(config, places), world) for places in _allowed(config)}
+    """Measures each placement that the configuration allows and every rank's machine has, if there is more than one."""
+    here = {placement: _lack_of(with_placement(config, placement), world) for placement in _allowed(config)}
     everywhere = world.gather(here)
-    lacks = {places: next((other[places] for other in everywhere if other[places]), "") for places in here}
-    possible = [places for places, lack in lacks.items() if not lack]
+    lacks = {one: next((other[one] for other in everywhere if other[one]), "") for one in here}
+    possible = [placement for placement, lack in lacks.items() if not lack]
     rates = dict.fromkeys(possible, math.nan)
     if len(possible) > 1:
-        rates = {places: sum(world.gather(measure(with_places(config, places), world))) for places in possible}
-    return Measured(rates, {places: lack for places, lack in lacks.items() if lack})
+        rates = {one: sum(world.gather(measure(with_placement(config, one), world))) for one in possible}
+    return Measured(rates, {placement: lack for placement, lack in lacks.items() if lack})
 
 
 def placed(config: RunConfig, world: World, measure: Measure = training_rate) -> tuple[RunConfig, list[str]]:
-    """The configuration with each place at auto decided, the same on every rank, and lines on how.
+    """The configuration with each option at auto decided, the same on every rank, and lines that say why.
 
-    Places that this machine lacks are left out. Of the others, the one that trains most images per second over all ranks is
+    Placements that this machine lacks are left out. Of the others, the one that trains most images per second over all ranks is
     used. Raises UserError if none is left.
     """
     if "auto" not in (config.data.decode, config.augment.device):
         return config, []
     found = measured(config, world, measure)
-    return with_places(config, found.best), found.lines()
+    return with_placement(config, found.best), found.lines()
 
 
-def named(places: Places) -> str:
-    """The places as options."""
-    return f"data.decode={places[0]}, augment.device={places[1]}"
+def named(placement: Placement) -> str:
+    """The placement as options."""
+    return f"data.decode={placement[0]}, augment.device={placement[1]}"
 
 
-def _allowed(config: RunConfig) -> list[Places]:
-    """The places that a configuration allows. Raises UserError if there is none."""
+def _allowed(config: RunConfig) -> list[Placement]:
+    """The placements that a configuration allows. Raises UserError if there is none."""
     asked = config.data.decode, config.augment.device
-    allowed = [places for places in PLACES if all(map(lambda wanted, place: wanted in ("auto", place), asked, places))]
+    allowed = [one for one in PLACEMENTS if all(map(lambda wanted, place: wanted in ("auto", place), asked, one))]
     if not allowed:
         raise UserError(f"data.decode={asked[0]}: wants augment.device=gpu, got {asked[1]}")
     return allowed

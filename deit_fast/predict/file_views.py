@@ -49,8 +49,10 @@ class FileViews:
         self._scratch_for = (0, 0)  # the largest height and width
 
     def make(self, paths: Sequence[str], views: NDArray[np.uint8]) -> list[str | BadImage]:
-        """Fills views (n, side, side, 3) from n files; gives for each what was damaged in it, "" if nothing, or why there is no
-        view, which is then undefined."""
+        """Fills views (n, side, side, 3) from n files.
+
+        Gives for each file what was damaged in it, "" if nothing was; or why it has no view, which is then undefined.
+        """
         results: list[str | BadImage] = [""] * len(paths)
         begun: dict[int, _Begun] = {}
 
@@ -93,7 +95,7 @@ class FileViews:
         return _Begun(position, content, height, width) if is_begun else None
 
     def _make_whole(self, path: str, content: bytes, view: NDArray[np.uint8]) -> str | BadImage:
-        """`make` for one file, of which all is decoded."""
+        """Makes the view of one file by decoding all of it; gives what `make` gives."""
         try:
             pixels, odd = self._decoder.pixels_of(content, path)
         except BadImage as bad:

@@ -19,7 +19,7 @@ _SPECIAL = frozenset("*?[")
 
 @dataclass
 class Inputs:
-    """Images in the order of the words. groups: paths of files, or a beton; left_out: files of folders that are no images."""
+    """Images in the order of the words. groups: paths of files, or a beton. left_out: files in folders that are no images."""
 
     groups: list[list[str] | BetonSet] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
@@ -49,8 +49,8 @@ class Inputs:
             self._add([path])
 
 
-def listed(words: Iterable[str]) -> Inputs:
-    """The images that words name. A word with *, ? or [ that is no path of a file is a pattern, ** being folders in folders.
+def list_images(words: Iterable[str]) -> Inputs:
+    """Lists the images that words name. A word that is no path, and has *, ? or [, is a pattern; ** stands for any folders.
 
     Raises UserError for a word that names nothing, and if there are no images.
     """

@@ -53,10 +53,10 @@ def open_predictor(config: RunConfig, device: torch.device) -> Predictor:
         is_onnx = path.endswith(".onnx")
         if not Path(path).is_file():
             raise UserError(f"model {path}: no such file")
-        place = torch.device("cpu") if is_onnx else device
-        logits, card = read_onnx(path) if is_onnx else read_pt2(path, place)
+        on = torch.device("cpu") if is_onnx else device
+        logits, card = read_onnx(path) if is_onnx else read_pt2(path, on)
         _check_fixed(config, card)
-        return _of_card(card, config, _with_flip(logits, config.eval.flip, place), place)
+        return _of_card(card, config, _with_flip(logits, config.eval.flip, on), on)
     if path.endswith(".safetensors") and Path(path).is_file() and has_card(path):
         trained, card = read_safetensors(path)
         _check_exported(config)

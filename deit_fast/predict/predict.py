@@ -14,20 +14,20 @@ from deit_fast.config import RunConfig, UserError, eval_batch_size
 from deit_fast.data.convert.pixels import max_pixels
 from deit_fast.data.load.compile_ahead import FILES, ON_CPU, compile_ahead
 from deit_fast.data.load.loader import num_threads
-from deit_fast.predict.inputs import Inputs, listed
+from deit_fast.predict.inputs import Inputs, list_images
 from deit_fast.predict.model import Predictor, open_predictor
-from deit_fast.predict.results import Found, Results
-from deit_fast.predict.views import Viewed, ViewMaker
+from deit_fast.predict.results import Classification, Results
+from deit_fast.predict.views import ViewBatch, ViewMaker
 from deit_fast.train.dist import choose_device
 
 
 def predict_images(config: RunConfig) -> dict[str, Any]:
-    """Classifies predict.images by predict.model, in order. Gives facts and counts, and for --out what was found in each image.
+    """Classifies predict.images by predict.model, in order. Gives facts and counts, and for --out the classes of each image.
 
     Images are seen as `eval` shows them. Raises UserError if there are no images or no model, and, after all images, with
     predict.on_error=fail if one did not decode.
     """
-    inputs = listed(config.predict.images)
+    inputs = list_images(config.predict.images)
     predictor = open_predictor(config, choose_device(config.train.device))
     top = min(config.predict.top, len(predictor.classes))
     for entry in inputs.left_out:
@@ -36,8 +36,8 @@ def predict_images(config: RunConfig) -> dict[str, Any]:
     with Results(top, config.predict.csv, is_kept=bool(config.out)) as results:
         _compile_for(inputs)
         started = time.perf_counter()
-        for found in _found(inputs, predictor, config, top, threads):
-            results.add(found)
+        for one in _classify(inputs, predictor, config, top, threads):
+            results.add(one)
         seconds = time.perf_counter() - started
         problems = len(results.problems)
         if problems and config.predict.on_error == "fail":
@@ -63,7 +63,7 @@ def predict_images(config: RunConfig) -> dict[str, Any]:
 
 
 def _compile_for(inputs: Inputs) -> None:
-    """Compiles for the images what is missing, and says so, as a loader does."""
+    """Compiles the functions that the images need, if they are not compiled yet, and says so, as a loader does."""
     for group in inputs.groups:
         if isinstance(group, list):
             compile_ahead(None, (FILES,))
@@ -71,8 +71,8 @@ def _compile_for(inputs: Inputs) -> None:
             compile_ahead(group.paths[0], ON_CPU)
 
 
-def _found(inputs: Inputs, predictor: Predictor, config: RunConfig, top: int, threads: int) -> Iterator[Found]:
-    """What was found in each image, in order."""
+def _classify(inputs: Inputs, predictor: Predictor, config: RunConfig, top: int, threads: int) -> Iterator[Classification]:
+    """Classifies each image, in order."""
     maker = ViewMaker(
         predictor.view,
         batch_size=min(eval_batch_size(config.data), inputs.num_images),
@@ -84,12 +84,12 @@ def _found(inputs: Inputs, predictor: Predictor, config: RunConfig, top: int, th
     bar = Bar(total=inputs.num_images, unit=" images", disable=is_listed or not sys.stderr.isatty(), leave=False)
     with bar, maker:
         for batch in maker.batches(inputs):
-            yield from _classified(batch, predictor, top)
+            yield from _classify_batch(batch, predictor, top)
             bar.update(len(batch.names))
 
 
-def _classified(batch: Viewed, predictor: Predictor, top: int) -> Iterator[Found]:
-    """What was found in each image of a batch."""
+def _classify_batch(batch: ViewBatch, predictor: Predictor, top: int) -> Iterator[Classification]:
+    """Classifies each image of a batch."""
     shares: list[list[float]] = []
     labels: list[list[int]] = []
     if len(batch.images):
@@ -97,10 +97,10 @@ def _classified(batch: Viewed, predictor: Predictor, top: int) -> Iterator[Found
             likeliest = predictor.logits(batch.images).float().softmax(dim=1).topk(top, dim=1)
         shares, labels = likeliest.values.tolist(), likeliest.indices.tolist()
     rows = iter(zip(labels, shares, strict=True))
-    for place, name in enumerate(batch.names):
-        if place in batch.problems:
-            yield Found(name, problem=batch.problems[place])
+    for index, name in enumerate(batch.names):
+        if index in batch.problems:
+            yield Classification(name, problem=batch.problems[index])
             continue
         its_labels, its_shares = next(rows)
         names = [predictor.classes[label] for label in its_labels]
-        yield Found(name, names, its_shares, repaired=batch.repaired.get(place, ""))
+        yield Classification(name, names, its_shares, repaired=batch.repaired.get(index, ""))

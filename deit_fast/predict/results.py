@@ -1,4 +1,4 @@
-"""Writes what was found in each image: to the screen, to a CSV file, and into the command's result."""
+"""Writes the classes of each image: to the screen, to a CSV file, and into the command's result."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from deit_fast.record.run import replacing
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found in an image: its likeliest classes and their probabilities; or `problem`, why there are none.
+class Classification:
+    """The likeliest classes of an image and their probabilities; or `problem`, why there are none.
 
     repaired: what was damaged in an image that has classes all the same.
     """
@@ -29,7 +29,7 @@ class Found:
 
 
 class Results:
-    """Takes what was found in one image after another; used in a `with` block.
+    """Takes the classes of one image after another; used in a `with` block.
 
     top: classes of an image. csv_path: file to write, which gets its name when the block ends without an error; empty: none.
     is_kept: whether `entries` keeps them. Without either, lines on standard output show them.
@@ -41,7 +41,7 @@ class Results:
         self._exit = contextlib.ExitStack()
         self._rows: Any = None  # a csv.writer
         self.entries: list[dict[str, Any]] = []
-        self.problems: list[Found] = []
+        self.problems: list[Classification] = []
         self.num_classified = 0
 
     def __enter__(self) -> Results:
@@ -60,8 +60,8 @@ class Results:
     def __exit__(self, *error: Any) -> None:
         self._exit.__exit__(*error)
 
-    def add(self, found: Found) -> None:
-        """Writes one. An image without classes, or repaired, is named on stderr too."""
+    def add(self, found: Classification) -> None:
+        """Adds an image. One without classes, or a repaired one, is named on stderr too."""
         if found.problem:
             self.problems.append(found)
             print(f"{printable(found.name)}: not classified: {found.problem}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Makes batches of evaluation views, as an evaluation's loader shows them, from image files and from betons.
 
 Threads read and decode files, each some of a batch; a further thread finishes a batch when all its views are there, or makes
-that of a beton, while the model is at the batch before.
+that of a beton, while the model classifies the batch before.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FILES_OF_A_TASK = 16  # two are decoded at once, but for the last one of a task
 
 
 @dataclass(frozen=True, eq=False)
-class Viewed:
+class ViewBatch:
     """A batch of images, in order.
 
     names: of all of them. problems: why an image has no view, by its position. repaired: what was damaged in one that has a
@@ -51,8 +51,8 @@ class Viewed:
 class ViewMaker:
     """Makes batches of views; used in a `with` block, at whose end no thread is left.
 
-    batch_size: images in a batch. num_threads: threads that decode. batches_ahead: that are made while one is used. max_pixels:
-    of the largest image of a file.
+    batch_size: images in a batch. num_threads: threads that decode. batches_ahead: those made while one is used.
+    max_pixels: of the largest image in a file.
     """
 
     def __init__(self, view: View, *, batch_size: int, num_threads: int, batches_ahead: int, max_pixels: int) -> None:
@@ -78,9 +78,9 @@ class ViewMaker:
         for maker in self._all_makers:
             maker.close()
 
-    def batches(self, inputs: Inputs) -> Iterator[Viewed]:
+    def batches(self, inputs: Inputs) -> Iterator[ViewBatch]:
         """Batches of all images in order. Raises what a thread raised."""
-        waiting: deque[Future[Viewed]] = deque()
+        waiting: deque[Future[ViewBatch]] = deque()
         for group in inputs.groups:
             for finish_batch in self._of_files(group) if isinstance(group, list) else self._of_beton(group):
                 waiting.append(self._finisher.submit(finish_batch))
@@ -89,8 +89,8 @@ class ViewMaker:
         while waiting:
             yield waiting.popleft().result()
 
-    def _of_files(self, paths: list[str]) -> Iterator[Callable[[], Viewed]]:
-        """Of each batch, whose decoding begins when it is asked for, the function that waits for its end."""
+    def _of_files(self, paths: list[str]) -> Iterator[Callable[[], ViewBatch]]:
+        """Starts the decoding of each batch when asked for it; gives a function that waits for its end and finishes it."""
         for start in range(0, len(paths), self._batch_size):
             names = paths[start : start + self._batch_size]
             views = self._new_views(len(names))
@@ -106,23 +106,23 @@ class ViewMaker:
         finally:
             self._makers.put(maker)
 
-    def _finish_files(self, names: list[str], views: NDArray[np.uint8], made: list[Future[list[str | BadImage]]]) -> Viewed:
+    def _finish_files(self, names: list[str], views: NDArray[np.uint8], made: list[Future[list[str | BadImage]]]) -> ViewBatch:
         results = [result for future in made for result in future.result()]
-        problems = {place: result.reason for place, result in enumerate(results) if isinstance(result, BadImage)}
-        repaired = {place: result for place, result in enumerate(results) if result and isinstance(result, str)}
-        return Viewed(names, self._normalised(views, problems), problems, repaired)
+        problems = {index: result.reason for index, result in enumerate(results) if isinstance(result, BadImage)}
+        repaired = {index: result for index, result in enumerate(results) if result and isinstance(result, str)}
+        return ViewBatch(names, self._normalised(views, problems), problems, repaired)
 
-    def _of_beton(self, beton: BetonSet) -> Iterator[Callable[[], Viewed]]:
-        """As `_of_files`, of a beton's images, whose views are made by the function."""
+    def _of_beton(self, beton: BetonSet) -> Iterator[Callable[[], ViewBatch]]:
+        """The same for a beton's images; the function also makes their views."""
         of_beton = _BetonViews(beton, self._view, self._batch_size, self._num_threads)
         for start in range(0, beton.num_samples, self._batch_size):
             samples = range(start, min(start + self._batch_size, beton.num_samples))
             views = self._new_views(len(samples))
             yield lambda samples=samples, views=views: self._finish_beton(of_beton, samples, views)  # type: ignore[misc]
 
-    def _finish_beton(self, of_beton: _BetonViews, samples: range, views: NDArray[np.uint8]) -> Viewed:
+    def _finish_beton(self, of_beton: _BetonViews, samples: range, views: NDArray[np.uint8]) -> ViewBatch:
         problems = of_beton.decode(samples, views)
-        return Viewed([of_beton.name(sample) for sample in samples], self._normalised(views, problems), problems)
+        return ViewBatch([of_beton.name(sample) for sample in samples], self._normalised(views, problems), problems)
 
     def _new_views(self, count: int) -> NDArray[np.uint8]:
         """Memory for views (count, side, side, 3) of a batch; for the thread that asks for batches."""
@@ -131,7 +131,7 @@ class ViewMaker:
     def _normalised(self, views: NDArray[np.uint8], problems: dict[int, str]) -> torch.Tensor:
         """Images (B, 3, side, side) of the views (n, side, side, 3), but for those that have a problem."""
         if problems:
-            views = views[[place for place in range(len(views)) if place not in problems]]
+            views = views[[index for index in range(len(views)) if index not in problems]]
         count = len(views)
         images = self._image_slots.take()[:count]
         if not count:

@@ -21,14 +21,13 @@ from deit_fast.output import droppable_output
 class EventLog:
     """Appends events to a file, one line each, handed to the operating system at once.
 
-    What was written survives a killed process, though not a machine that loses power. A line that a killed process left
-    cut is taken away before anything is appended, so that every line of the file stays a whole event.
+    What was written survives a killed process, though not a machine that loses power. An incomplete line, left by a killed
+    process, is removed before anything is appended, so that every line of the file stays a whole event.
 
-    A run outlives a full disk: events that cannot be written wait in memory, in order, until writing works again. That is
-    said once on stderr, and what of a line went to the file before it failed is taken away. A file that cannot be opened
-    is an error.
+    A run survives a full disk: events that cannot be written wait in memory, in order, until writing works again. A line on
+    stderr says so once, and an incomplete line is removed from the file. A file that cannot be opened is an error.
 
-    The file is locked as long as it is open, where its file system can; the lock goes with the process, however it ends.
+    The file is locked as long as it is open, on file systems that have locks; the lock ends with the process.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -42,7 +41,7 @@ class EventLog:
             self._file.close()
             raise
         self._waiting: deque[bytes] = deque()
-        self._cut_at: int | None = None  # where part of a line stands in the file that could not be taken away
+        self._cut_at: int | None = None  # where an incomplete line begins that could not be removed
 
     def write(self, event: str, **fields: Any) -> None:
         """Appends `event` with its fields and the time in Unix seconds. Numbers that are not finite become null."""
@@ -54,7 +53,7 @@ class EventLog:
             _say(f"{self.path}: cannot be written ({error.strerror}); events wait in memory until it can")
 
     def close(self) -> None:
-        """Closes the file after a last try to write what waits; a second time does nothing."""
+        """Tries a last time to write what waits, and closes the file; a second call does nothing."""
         if self._file.closed:
             return
         error = self._write_waiting()
@@ -76,7 +75,7 @@ class EventLog:
         return None
 
     def _append(self, line: bytes) -> None:
-        """Appends a whole line, or raises OSError and leaves nothing of it."""
+        """Appends a whole line; if that fails, removes what was written of it and raises OSError."""
         if self._cut_at is not None:
             self._file.truncate(self._cut_at)
         self._cut_at = os.fstat(self._file.fileno()).st_size
@@ -98,7 +97,7 @@ class EventLog:
 
 
 def read_events(path: Path | str) -> list[dict[str, Any]]:
-    """Events of a log in the order of writing; a last line that was cut is left out.
+    """Events of a log in the order of writing, without an incomplete last line.
 
     Raises UserError for a log that cannot be read and for any other broken line, with its number.
     """
@@ -119,9 +118,9 @@ def read_events(path: Path | str) -> list[dict[str, Any]]:
 
 
 def as_json(value: Any) -> Any:
-    """The same value in what JSON has: tuples as lists, paths as text, NumPy and torch scalars as numbers.
+    """The value in types of JSON: tuples as lists, paths as text, NumPy and torch scalars as numbers.
 
-    Numbers that are not finite become None, since JSON has none of them. Raises TypeError for anything else.
+    Numbers that are not finite, which JSON lacks, become None. Raises TypeError for anything else.
     """
     if isinstance(value, dict):
         return {str(key): as_json(item) for key, item in value.items()}
@@ -153,7 +152,7 @@ def _event(line: bytes) -> dict[str, Any] | None:
 
 
 def _lock(file: int) -> None:
-    """Raises BlockingIOError where another process holds the lock. File systems without locks have none."""
+    """Locks a file; does nothing on a file system without locks. Raises BlockingIOError if another process holds the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -162,7 +161,7 @@ def _lock(file: int) -> None:
 
 
 def _mend_end(path: Path) -> None:
-    """Ends the last line where only its end is missing, and takes it away where it was cut earlier."""
+    """Adds the newline that a whole last line lacks, or removes an incomplete last line."""
     with path.open("r+b") as file:
         text = file.read()
         start = text.rfind(b"\n") + 1

@@ -1,4 +1,4 @@
-"""Figures as PNG, and the files that commands are asked to write."""
+"""Draws figures as PNG, and checks the names of files that commands are to write."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ def file_to_write(option: str, name: str) -> Path:
 
 
 def picture_to_write(option: str, name: str, out: str) -> Path | None:
-    """The same for a PNG, which is beside the file of --out where none is named; None without either."""
+    """The PNG that an option names, or one beside the file of --out; None without either. Raises UserError as above."""
     name = name or (str(Path(out).with_suffix(".png")) if out else "")
     return file_to_write(option, name) if name else None

@@ -24,7 +24,7 @@ _SEED = re.compile(r"(^|,\s*)([a-z_]+\.)?[a-z_]*seed=[^,]*")
 class Recipe:
     """Runs that differ in nothing but seeds and tuned options.
 
-    studies: the runs of each, as places in the sequence that was grouped. A study has one run for each setting of the tuned
+    studies: the runs of each, as indices into the sequence that was grouped. A study has one run for each setting of the tuned
     options, all with the same seeds; a second run of the same setting and seeds begins another study.
     """
 
@@ -33,8 +33,8 @@ class Recipe:
 
     @property
     def runs(self) -> tuple[int, ...]:
-        """The places of all its runs, in their order."""
-        return tuple(sorted(place for study in self.studies for place in study))
+        """The indices of all its runs, in order."""
+        return tuple(sorted(index for study in self.studies for index in study))
 
 
 def recipe_options(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,12 +71,12 @@ def recipes_of(
     seeds, tuned = tuple(seeds), tuple(tuned)
     found: dict[str, tuple[dict[str, Any], dict[tuple[str, int], list[int]]]] = {}
     repeats: Counter[tuple[str, str, str]] = Counter()  # runs so far of one recipe, seeds and setting
-    for place, own in enumerate(options):
+    for index, own in enumerate(options):
         rest = {name: value for name, value in own.items() if not _is_of(name, (*seeds, *tuned))}
         key = repr(sorted(rest.items(), key=lambda item: item[0]))
         _, studies = found.setdefault(key, (rest, {}))
         seed, setting = repr(_setting(own, seeds)), repr(_setting(own, tuned))
-        studies.setdefault((seed, repeats[key, seed, setting]), []).append(place)
+        studies.setdefault((seed, repeats[key, seed, setting]), []).append(index)
         repeats[key, seed, setting] += 1
     of_recipes = [rest for rest, _ in found.values()]
     first = [names[min(min(study) for study in studies.values())] for _, studies in found.values()]
@@ -85,7 +85,7 @@ def recipes_of(
 
 
 def check_options(names: Sequence[str], option: str) -> None:
-    """Raises UserError for a name in the value of an option that is no option that a recipe may differ in."""
+    """Raises UserError if one of the names is not an option in which runs may differ. option: the one whose value they are."""
     for name in names:
         if name not in _defaults():
             raise UserError(f"{option}={name}: want options of training that decide on weights or time, as in optim.lr")
@@ -96,7 +96,7 @@ def _setting(own: Mapping[str, Any], tuned: Sequence[str]) -> list[tuple[str, An
 
 
 def _is_of(name: str, options: Sequence[str]) -> bool:
-    """Whether it is one of these options, or an entry of one that is a dictionary."""
+    """Whether a name is that of one of the options, or of an entry of one that is a dictionary."""
     return any(name == option or name.startswith(f"{option}.") for option in options)
 
 

@@ -30,7 +30,7 @@ PACKAGES = ("deit_fast", "torch", "torchvision", "timm", "ffcv", "numba", "numpy
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The open record of a run. `remarks`: lines about differences between this session and the first one."""
+    """The open record of a run. remarks: lines about differences between this session and the first one."""
 
     folder: Path
     log: EventLog
@@ -130,20 +130,20 @@ def read_json(path: Path | str) -> dict[str, Any]:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes a JSON file that is either the former one or whole, never half-written."""
+    """Writes a JSON file as `write_bytes` does."""
     text = json.dumps(as_json(value), indent=2, allow_nan=False, ensure_ascii=False)
     write_bytes(path, text.encode() + b"\n")
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
-    """Writes a file that is either the former one or whole, never half-written."""
+    """Writes a file atomically: whoever reads it finds the former content or all of the new one."""
     with replacing(path) as file:
         file.write(content)
 
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` when the block ends, whole and on the disk; not if it raises."""
+    """Opens a file that replaces `path` when the block ends, complete and on the disk; if the block raises, `path` stays."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -183,8 +183,8 @@ def hardware() -> dict[str, Any]:
 def git_commit(folder: Path | str = Path(__file__).parent) -> str | None:
     """Commit of the git checkout that `folder` lies in, with "+changes" where it was changed since; None outside git.
 
-    Changes are those of any file that git tracks, and new files in `folder`. A folder of which git tracks nothing, as
-    that of a package installed inside someone's checkout, has no commit.
+    A changed file that git tracks counts, and a new one in `folder`. A folder in which git tracks nothing, such as a
+    package that is installed inside someone's checkout, has no commit.
     """
 
     def git(*arguments: str) -> str:

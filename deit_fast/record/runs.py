@@ -86,7 +86,7 @@ def load_run(folder: Path) -> Run:
 
 
 def _check_numbers(path: Path, event: Event) -> None:
-    """Raises UserError where a field that is a number in our logs is something else."""
+    """Raises UserError if a field that should hold a number holds something else."""
     seconds = event.get("seconds")
     predicted = event.get("prediction")
     predicted = {"seconds": {}} if predicted is None else predicted
@@ -99,11 +99,13 @@ def _check_numbers(path: Path, event: Event) -> None:
         if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in numbers):
             return
     sort = event.get("event", "end")
-    raise UserError(f"{path}: an event {sort!r} has something else where a number is wanted: not of this version of deit_fast")
+    raise UserError(
+        f"{path}: an event {sort!r} has something else where a number is wanted: not written by this version of deit_fast"
+    )
 
 
 def _is_before(event: Event, start: Event) -> bool:
-    """Whether an event is of what was done before the place where a session started: an epoch, and steps done of it."""
+    """Whether an event belongs to steps before the one where a session started: an epoch, and the steps done in it."""
     epoch, steps_done = start["epoch"], start.get("step") or 0
     if event["epoch"] != epoch or not steps_done:
         earlier: bool = event["epoch"] < epoch
@@ -200,7 +202,7 @@ def _newest_config(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def by_dotted_name(values: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one."""
+    """Nested dictionaries as a flat one, whose names have dots: {"a": {"b": 1}} as {"a.b": 1}."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= by_dotted_name(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}

@@ -78,13 +78,13 @@ class TimeToTarget:
 
 
 def evaluations(run: Run) -> list[Evaluation]:
-    """The evaluations of a run, in their order. Of the weights evaluated at one place, the better ones count."""
-    places: dict[int, list[Event]] = {}
+    """The evaluations of a run, in their order. Of the weights evaluated after one epoch, the better ones count."""
+    by_epoch: dict[int, list[Event]] = {}
     for event in run.evals:
         if event.get("top1") is not None:
-            places.setdefault(event["epoch"], []).append(event)
+            by_epoch.setdefault(event["epoch"], []).append(event)
     found = []
-    for epoch, events in sorted(places.items()):
+    for epoch, events in sorted(by_epoch.items()):
         known = [seconds for event in events if (seconds := _run_seconds(run, event)) is not None]
         found.append(Evaluation(epoch + 1, max(known, default=None), max(event["top1"] for event in events)))
     return found
@@ -93,8 +93,8 @@ def evaluations(run: Run) -> list[Evaluation]:
 def _run_seconds(run: Run, event: Event) -> float | None:
     """Seconds of the run until an evaluation, all sessions together, as its clock counts them; None: not known.
 
-    A log that lacks them has the seconds of each epoch, and moments. What a session trained of an epoch that another one ended
-    is in none of these.
+    A log without them has the seconds of each epoch and the times of events. These lack what an interrupted session trained of
+    an epoch that a later one completed.
     """
     if event.get("run_seconds") is not None:
         return float(event["run_seconds"])
@@ -142,7 +142,7 @@ def time_to_target(studies: Sequence[Sequence[Outcome]]) -> TimeToTarget:
     fastest = [min(reached, key=_order) for study in studies if (reached := [one for one in study if one.state == "reached"])]
     num_missed = sum(all(one.state == "missed" for one in study) for study in studies)
 
-    def middle(number: Callable[[Outcome], float | None]) -> float | None:
+    def median_of(number: Callable[[Outcome], float | None]) -> float | None:
         if num_missed and num_missed >= len(fastest):  # infinite, whatever the others are
             return math.inf
         known = [number(one) for one in fastest]
@@ -157,14 +157,14 @@ def time_to_target(studies: Sequence[Sequence[Outcome]]) -> TimeToTarget:
         num_studies=len(studies),
         num_studies_reached=len(fastest),
         num_studies_missed=num_missed,
-        epochs=middle(lambda one: one.epochs),
-        seconds=middle(lambda one: one.seconds),
-        dollars=middle(lambda one: one.dollars),
+        epochs=median_of(lambda one: one.epochs),
+        seconds=median_of(lambda one: one.seconds),
+        dollars=median_of(lambda one: one.dollars),
         low=min(seconds, default=None),
         high=max(seconds, default=None),
     )
 
 
 def _order(outcome: Outcome) -> float:
-    """By which the fastest of several that reached a target is found."""
+    """Key by which the fastest run comes first, and those of unknown seconds last."""
     return math.inf if outcome.seconds is None else outcome.seconds

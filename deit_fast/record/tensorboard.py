@@ -22,13 +22,13 @@ def check_tensorboard() -> None:
 
 
 class TensorBoard:
-    """Writes the numbers of events as TensorBoard's scalars, by the global step that they belong to.
+    """Writes the numbers of events as TensorBoard's scalars, each at its global step.
 
-    Global steps count from 0 over the whole run. What belongs to an epoch stands at its last step. The files are opened by
+    Global steps count from 0 over the whole run. Numbers of an epoch stand at its last step. The files are opened by
     the first `start` event, which says where the session goes on: TensorBoard then drops what an earlier one wrote of the
     steps from there on.
 
-    A disk that is full ends these curves with one line on stderr, not the run: its log has the same numbers.
+    A full disk ends these curves, with one line on stderr, and not the run, whose log has the same numbers.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class TensorBoard:
         self._steps_per_epoch = 1
 
     def write(self, event: str, **fields: Any) -> None:
-        """Writes an event; of those that hold no scalars, nothing."""
+        """Writes the scalars of an event, if it has any."""
         try:
             if event == "start":
                 self._start(fields)
@@ -68,7 +68,7 @@ class TensorBoard:
     @droppable_output()
     def _give_up(self, error: OSError) -> None:
         self._writer = None
-        print(f"deit-fast: {self._folder}: TensorBoard's events are written no longer ({error.strerror})", file=sys.stderr)
+        print(f"deit-fast: {self._folder}: TensorBoard's events are no longer written ({error.strerror})", file=sys.stderr)
 
 
 def scalars(event: str, fields: dict[str, Any]) -> dict[str, float]:

@@ -104,7 +104,7 @@ def _read_sweep(folder: Path) -> tuple[list[Run], list[FailedPoint], str]:
         if events_of_run.is_file() and read_events(events_of_run):
             runs.append(load_run(folder / point))
         else:
-            points.setdefault(point, {"status": "failed", "error": "ended before it trained, and left no word why"})
+            points.setdefault(point, {"status": "failed", "error": "ended before it trained, with no error message"})
     failed = [
         FailedPoint(name, point, folder / point, event.get("options") or {}, str(event.get("error") or "not known"))
         for point, event in points.items()

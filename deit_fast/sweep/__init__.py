@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, SweepConfig, UserError
-from deit_fast.option_values import Given
+from deit_fast.options.values import Given
 from deit_fast.output import droppable_output
 from deit_fast.plan.prediction import Prediction
 from deit_fast.shipped import shipped
@@ -50,9 +50,9 @@ def sweep(
     check_same_sweep(folder, points)
     if section.dry_run:
         return _dry_run(name, folder, points, section, predict or _plan)
-    places: list[Share | None] = [None] * (section.at_once or len(points))  # of jobs
+    slots: list[Share | None] = [None] * (section.at_once or len(points))  # for jobs
     if section.where == "here":
-        places = [*shares(points, section.at_once)]
+        slots = [*shares(points, section.at_once)]
     with open_ledger(folder, name, file.varied, points) as ledger:
         left = to_run(ledger, section.retry)
         if left and section.where == "slurm":
@@ -64,11 +64,11 @@ def sweep(
                 say("predicts what they will take")
             budget = Budget(section, predictions(left, predict or _plan, folder))
 
-        def start(point: Point, place: int) -> Attempt:
-            share = places[place]
+        def start(point: Point, slot: int) -> Attempt:
+            share = slots[slot]
             return Job(point, ledger) if share is None else Process(point, ledger, share)
 
-        runner = Runner(ledger, start, len(places), budget, lambda point: targets.lines_after(point, asked, ledger.attempts))
+        runner = Runner(ledger, start, len(slots), budget, lambda point: targets.lines_after(point, asked, ledger.attempts))
         runner.run(left)
         for line in targets.table(asked, ledger.attempts):
             say(line)
@@ -76,7 +76,7 @@ def sweep(
 
 
 def _plan(config: RunConfig) -> Prediction:
-    """The prediction of `plan`, imported only when needed: it loads all that a run needs."""
+    """The prediction of `plan`, imported only when needed: it imports all that a run does."""
     from deit_fast.plan.plan import predict
 
     return predict(config)

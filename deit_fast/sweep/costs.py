@@ -57,7 +57,7 @@ def spent_seconds(point: Point, attempts: Attempts) -> float:
 
 
 def _logged_seconds(folder: Path) -> float:
-    """Seconds from the start of each of a run's sessions to its last event."""
+    """Sum over a run's sessions of the seconds from the start to the last event."""
     log = folder / "log.jsonl"
     if not (folder / "run.json").is_file() or not log.is_file():
         return 0.0

@@ -7,7 +7,9 @@ import math
 from collections.abc import Callable
 
 from deit_fast.config import UserError
-from deit_fast.option_values import Given, convert, nearest, plain, shown
+from deit_fast.options.files import plain
+from deit_fast.options.values import Given, convert
+from deit_fast.options.words import nearest, shown
 
 KINDS = ("uniform", "log_uniform", "int_uniform", "choice")
 _DIGITS = 4  # of a drawn number, which stands in names of folders
@@ -20,25 +22,25 @@ def draw_of(axis: str, given: Given) -> Draw:
     if not isinstance(given.value, dict) or len(given.value) != 1:
         got = shown(plain(given).value)
         raise UserError(f"{given.origin}: {axis}={got}: want how it is drawn, as in {{uniform: [0, 1]}}; of {', '.join(KINDS)}")
-    ((kind, behind),) = given.value.items()
+    ((kind, parameters),) = given.value.items()
     if kind not in KINDS:
-        raise UserError(f"{behind.origin}: {axis}: unknown way {shown(kind)} to draw; {nearest(kind, KINDS)}")
-    values = behind.value if isinstance(behind.value, list) else []
+        raise UserError(f"{parameters.origin}: {axis}: unknown way {shown(kind)} to draw; {nearest(kind, KINDS)}")
+    values = parameters.value if isinstance(parameters.value, list) else []
     if kind == "choice":
         if not values:
-            raise UserError(f"{behind.origin}: {axis}: want choice: [VALUE, VALUE, ...]")
+            raise UserError(f"{parameters.origin}: {axis}: want choice: [VALUE, VALUE, ...]")
         return lambda key: values[int(_share(key, axis) * len(values))]
-    low, high = _bounds(axis, kind, behind, values)
+    low, high = _bounds(axis, kind, parameters, values)
 
     def draw(key: str) -> Given:
         share = _share(key, axis)
         if kind == "int_uniform":
-            return Given(low + int(share * (high - low + 1)), behind.origin)
+            return Given(low + int(share * (high - low + 1)), parameters.origin)
         if kind == "log_uniform":
             number = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
         else:
             number = low + share * (high - low)
-        return Given(min(max(float(f"{number:.{_DIGITS}g}"), low), high), behind.origin)
+        return Given(min(max(float(f"{number:.{_DIGITS}g}"), low), high), parameters.origin)
 
     return draw
 

@@ -18,7 +18,7 @@ from deit_fast.cores import VARIABLE, num_cores
 from deit_fast.sweep.ledger import Ledger, is_finished
 from deit_fast.sweep.points import Point
 
-_TAIL = 65536  # bytes at the end of what a process printed in which its error is looked for
+_TAIL_BYTES = 65536  # at the end of a process's output, in which its error is looked for
 _PR_SET_PDEATHSIG = 1  # of prctl
 
 
@@ -95,7 +95,7 @@ class Process:
             )  # fmt: skip
 
     def ended(self) -> Ended | None:
-        """The end of the process; None: it runs."""
+        """How the attempt ended; None: it still runs."""
         status = self._process.poll()
         if status is None:
             return None
@@ -108,10 +108,10 @@ class Process:
             return Ended(False, f"{killed}: {line}" if line else killed)
         if status == 0:
             return Ended(False, "was stopped before its end")
-        return Ended(False, line or f"ended with status {status}, and left no word why")
+        return Ended(False, line or f"ended with status {status} and no error message")
 
     def stop(self) -> None:
-        """Asks for a checkpoint and the end."""
+        """Asks the process to write a checkpoint and end."""
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -122,8 +122,8 @@ class Process:
 
 
 def _bound_to(sweep: int, cores: tuple[int, ...]) -> Callable[[], None]:
-    """Runs first in a new process: makes it die with the sweep, and binds it to its cores."""
-    # looked up here: between fork and exec there may be locks of other threads that nobody opens any more
+    """A function for a new process to call first: makes it die with the sweep, and binds it to its cores."""
+    # looked up here: between fork and exec there may be locks of other threads that nobody releases any more
     libc = ctypes.CDLL(None)
 
     def bind() -> None:
@@ -141,7 +141,7 @@ def error_line(path: Path, first_byte: int = 0) -> str:
     """The error line in a process's output from a byte on: deit-fast's own, or the last line; empty: no output."""
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
-        file.seek(max(first_byte, end - _TAIL))
+        file.seek(max(first_byte, end - _TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     found = [" ".join(line.split()) for line in lines if line.strip()]
     own = [line for line in found if line.startswith("deit-fast train: ")]

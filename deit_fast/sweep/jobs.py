@@ -43,7 +43,7 @@ class Job:
         self._over: float | None = None  # since when the job is known to be over
 
     def ended(self) -> Ended | None:
-        """The end of the job; None: it waits or runs."""
+        """How the attempt ended; None: the job still waits or runs."""
         if self._over is None:
             if time.monotonic() < self._looked + (0.0 if self._slurm.cluster == "local" else _POLL_SECONDS):
                 return None
@@ -58,7 +58,7 @@ class Job:
             return None
         log = Path(self._job.paths.stdout)
         line = error_line(log) if log.is_file() else ""
-        return Ended(False, f"job {self._id}: {line or 'ended without a result, and left no word why'}")
+        return Ended(False, f"job {self._id}: {line or 'ended without a result or an error message'}")
 
     def stop(self) -> None:
         """Cancels the job, which writes a checkpoint if it has begun to train."""
@@ -96,7 +96,7 @@ def _job(folder: Path, job_id: str, slurm: SlurmConfig) -> Any:
 def _is_over(job: Any, job_id: str, slurm: SlurmConfig, is_urgent: bool) -> bool:
     """Whether a job neither waits nor runs. If it is not urgent, submitit asks sacct only every ten minutes.
 
-    A job that ended by itself leaves a file, which is seen at once."""
+    A job that ended by itself leaves a file, which submitit sees at once."""
     if slurm.cluster == "slurm":
         return bool(job.done(force_check=is_urgent))
     try:

@@ -28,7 +28,7 @@ from deit_fast.sweep.options import TRAINING, configuration, value_of
 from deit_fast.sweep.points import Point, as_file
 
 SWEEP, POINTS, LOCK = "sweep.json", "points.jsonl", "sweep.lock"
-_PATIENCE = 60.0  # seconds for processes to end whose sweep was killed
+_WAIT_SECONDS = 60.0  # for processes to end whose sweep was killed
 
 Status = Literal["finished", "failed"]
 
@@ -93,7 +93,7 @@ def open_ledger(folder: Path, name: str, varied: Sequence[str], points: Sequence
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, lock_file)
         _lock(lock_file, folder)
-        check_same_sweep(folder, points)  # another may have ended since the sweep's own check
+        check_same_sweep(folder, points)  # another sweep may have run since this one's own check
         log = stack.enter_context(EventLog(folder / POINTS))
         described = {
             "name": name,
@@ -104,7 +104,7 @@ def open_ledger(folder: Path, name: str, varied: Sequence[str], points: Sequence
         }
         write_json(folder / SWEEP, described)
         ledger = Ledger(folder, points, read_attempts(folder), lock_file, log)
-        for point in points:  # finished when the sweep no longer lived to say so
+        for point in points:  # finished after the sweep had been killed, which could not record it
             if is_finished(point) and ledger.attempts.last(point) != "finished":
                 ledger.record(point, "finished")
         yield ledger
@@ -154,7 +154,7 @@ def check_same_sweep(folder: Path, points: Sequence[Point]) -> None:
 
 
 def _in_words(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Options as sweep.json has them, as they are said today."""
+    """Options of sweep.json, with the words that this version has for values."""
     return {option: in_words(option, value_now(option, value)) for option, value in (options or {}).items()}
 
 
@@ -170,7 +170,7 @@ def _lock(file: int, folder: Path) -> None:
     """Locks a file and writes the holder into it. Does nothing on file systems without locks.
 
     Raises UserError if another sweep holds the lock, or processes of a killed sweep do not release it."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _WAIT_SECONDS
     is_said = False
     while True:
         try:
@@ -194,6 +194,6 @@ def _lock(file: int, folder: Path) -> None:
 
 
 def _may_live(holder: str) -> bool:
-    """Whether the process that wrote itself into a lock may still be there."""
+    """Whether the process that a lock file names may still run."""
     ours = re.fullmatch(rf"process (\d+) on {re.escape(socket.gethostname())}", holder)
     return ours is None or psutil.pid_exists(int(ours[1]))

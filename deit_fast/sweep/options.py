@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deit_fast.config import RunConfig, in_words
-from deit_fast.option_values import HINTS
+from deit_fast.options.values import HINTS
 from deit_fast.record.log import as_json
 
 _SECTIONS = ("data", "augment", "model", "distil", "optim", "schedule", "train", "run", "budget", "slurm")

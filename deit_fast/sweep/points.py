@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deit_fast.config import RunConfig, SweepConfig, UserError, check_ranges, check_training
-from deit_fast.option_values import COMMAND_LINE, Given, typed
+from deit_fast.options.values import COMMAND_LINE, Given, typed
 from deit_fast.record.log import as_json
 from deit_fast.sweep.file import Setting, SweepFile
 from deit_fast.sweep.options import TRAINING, configuration, value_of

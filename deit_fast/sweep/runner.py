@@ -32,12 +32,12 @@ class Attempt(Protocol):
     def kill(self) -> None: ...
 
 
-# starts an attempt in a place, from 0 to the number of places less one; raises UserError where that is refused
+# starts an attempt in a slot, from 0 to num_slots - 1; raises UserError where that is refused
 Start = Callable[[Point, int], Attempt]
 
 
 class Runner:
-    """Runs points in their order in a number of places, and records how each ends.
+    """Runs points in their order, at most num_slots at once, and records how each ends.
 
     not_started: points that were left or stopped. refusal: why, where a budget is the reason. stopped_by: the signal that ended
     the sweep early.
@@ -47,16 +47,16 @@ class Runner:
         self,
         ledger: Ledger,
         start: Start,
-        num_places: int,
+        num_slots: int,
         budget: Budget | None,
         lines_after: Callable[[Point], Sequence[str]] = lambda _: (),
     ) -> None:
-        """lines_after: what is to be told after a point has ended."""
+        """lines_after: gives the lines to print after a point has ended."""
         self.not_started: list[Point] = []
         self._lines_after = lines_after
         self.refusal = self.stopped_by = ""
         self._ledger, self._start, self._budget = ledger, start, budget
-        self._places: list[Attempt | None] = [None] * num_places
+        self._slots: list[Attempt | None] = [None] * num_slots
         self._is_refused = False  # by the budget, until a run ends, perhaps earlier than predicted
 
     def run(self, points: Sequence[Point]) -> None:
@@ -70,9 +70,9 @@ class Runner:
                         self._end_soon(is_repeated=num_heard > 0)
                         num_heard = len(signals)
                     self._collect(is_stopping=num_heard > 0)
-                    while waiting and not num_heard and None in self._places and self._may_start(waiting[-1]):
+                    while waiting and not num_heard and None in self._slots and self._may_start(waiting[-1]):
                         self._launch(waiting.pop())
-                    if not any(self._places) and (not waiting or num_heard or self.refusal):
+                    if not any(self._slots) and (not waiting or num_heard or self.refusal):
                         break
                     time.sleep(_POLL_SECONDS)
             finally:
@@ -83,16 +83,16 @@ class Runner:
 
     @property
     def _running(self) -> list[Attempt]:
-        return [attempt for attempt in self._places if attempt is not None]
+        return [attempt for attempt in self._slots if attempt is not None]
 
     def _launch(self, point: Point) -> None:
-        place = self._places.index(None)
+        slot = self._slots.index(None)
         say(f"point {point.name}: starts")
         started = time.monotonic()
         try:
-            self._places[place] = self._start(point, place)
+            self._slots[slot] = self._start(point, slot)
         except (UserError, OSError) as error:  # OSError: the disk of the sweep's folder may be full, and others still run
-            self._note(point, Ended(False, str(error)), time.monotonic() - started)
+            self._record(point, Ended(False, str(error)), time.monotonic() - started)
 
     def _may_start(self, point: Point) -> bool:
         """Whether the budget allows a point now; if it does not although nothing runs, nothing more starts."""
@@ -110,18 +110,18 @@ class Runner:
         return not refusal
 
     def _collect(self, is_stopping: bool) -> None:
-        for place, attempt in enumerate(self._places):
+        for slot, attempt in enumerate(self._slots):
             if attempt is None or (ended := attempt.ended()) is None:
                 continue
-            self._places[place] = None
+            self._slots[slot] = None
             self._is_refused = False
             if is_stopping and not ended.has_result:
                 say(f"point {attempt.point.name}: stopped")
                 self.not_started.append(attempt.point)
             else:
-                self._note(attempt.point, ended, time.monotonic() - attempt.started)
+                self._record(attempt.point, ended, time.monotonic() - attempt.started)
 
-    def _note(self, point: Point, ended: Ended, wall_seconds: float) -> None:
+    def _record(self, point: Point, ended: Ended, wall_seconds: float) -> None:
         if ended.has_result:
             self._ledger.record(point, "finished", wall_seconds=wall_seconds)
             top1 = read_json(point.folder / "summary.json").get("best_top1")

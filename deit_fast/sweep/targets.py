@@ -29,7 +29,7 @@ class Target:
     def time(self, recipe: Recipe, attempts: Attempts) -> TimeToTarget:
         """How long a recipe takes to the target, by what has ended so far."""
         return time_to_target(
-            [[_outcome(self.points[place], self.top1, attempts) for place in study] for study in recipe.studies]
+            [[_outcome(self.points[index], self.top1, attempts) for index in study] for study in recipe.studies]
         )
 
 
@@ -46,14 +46,14 @@ def targets_of(points: Sequence[Point], tuned: Sequence[str]) -> list[Target]:
 
 
 def lines_after(point: Point, targets: Sequence[Target], attempts: Attempts) -> list[str]:
-    """What is to be told after a point has ended: what became of its target, and how its recipe stands now."""
+    """The lines to print after a point has ended: whether it reached its target, and the results of its recipe so far."""
     lines = []
     for target in targets:
         if point not in target.points:
             continue
         outcome = _outcome(point, target.top1, attempts)
-        place = target.points.index(point)
-        recipe = next(recipe for recipe in target.recipes if place in recipe.runs)
+        index = target.points.index(point)
+        recipe = next(recipe for recipe in target.recipes if index in recipe.runs)
         goal = f"top1={target.top1:g}"
         words = f"missed {goal}" if outcome.state == "missed" else f"{goal} stays open"
         if outcome.state == "reached":
@@ -89,7 +89,7 @@ def rows_of(targets: Sequence[Target], attempts: Attempts) -> list[dict[str, Any
 
 
 def _outcome(point: Point, target: float, attempts: Attempts) -> Outcome:
-    """What became of a point that ended: by its summary, or by its log, if that does not tell; any other is open."""
+    """Whether an ended point reached the target, by its summary, or by its log if that lacks it; other points are open."""
     has_ended = is_finished(point)
     if has_ended:
         found = read_json(point.folder / "summary.json").get("target") or {}

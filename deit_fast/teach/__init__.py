@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from deit_fast.config import RunConfig, UserError, check_training
-from deit_fast.data.fetch.local import open_here
 from deit_fast.data.format.beton_set import BetonSet
 from deit_fast.data.load.batch import Batch
 from deit_fast.data.load.loader import Loader, train_loader
@@ -21,15 +20,15 @@ from deit_fast.labels.file import MAX_CLASSES, Header, LabelsWriter
 from deit_fast.plan.placement import placed
 from deit_fast.record.progress import Progress, dollars
 from deit_fast.record.run import versions
-from deit_fast.teach.answers import Answering, Teachers, create_teachers
+from deit_fast.teach.answers import Ensemble, Teachers, create_teachers
 from deit_fast.train import schedule
 from deit_fast.train.dist import World, joined_world, world_size_of_environment
 from deit_fast.train.learner import check_compiler
 from deit_fast.train.low_frequencies import cropped
+from deit_fast.train.stage_sets import StageSets, train_set_digests
 from deit_fast.train.step import check_dtype, on_device, resolve_amp
 from deit_fast.train.stop import Stop
 from deit_fast.train.stored_labels import belongings
-from deit_fast.train.trainer import train_set_digests
 
 _BLOCK_VIEWS = 16384  # of a block, about: at most this is lost if a process dies
 _FIRST_BATCHES = 5
@@ -39,7 +38,7 @@ _SECONDS = 3.0
 def teach(config: RunConfig) -> dict[str, Any]:
     """`deit-fast teach`: writes the answers of distil.teacher, and those of teach.also, to teach.out.
 
-    Ranks share the blocks of each epoch in turns; rank 0 writes them. The same command goes on where another has ended, with
+    Ranks share the blocks of each epoch in turns; rank 0 writes them. The same command continues after an interruption, with
     any number of ranks. A signal ends it after the current blocks. Raises UserError for a configuration that cannot be taught,
     and if there are other labels of that name.
     """
@@ -66,14 +65,14 @@ def _check(config: RunConfig) -> None:
         raise UserError("distil.teacher_weights is not set: want the file of the teacher's weights")
     if config.distil.labels:
         raise UserError(f"distil.labels={config.distil.labels}: deit-fast teach writes labels to teach.out; want it off")
-    # the rest of a training run's conditions, except on what has no say here
+    # the rest of a training run's conditions, except those on options that do nothing here
     as_run = config.changed({"distil.kind": "hard", "schedule.warmup_epochs": 0.0, "data.val": config.data.val or "none"})
     check_training(as_run, world_size_of_environment())
     epochs = config.teach.epochs
     if schedule.has_changing_views(config) and epochs not in (None, config.train.epochs):
         by = "schedule.stages" if config.schedule.stages else f"data.start_resolution={config.data.start_resolution}"
         raise UserError(
-            f"teach.epochs={epochs}: with {by} the views of an epoch are those of its place in the run, and serve no other; "
+            f"teach.epochs={epochs}: with {by} the views of an epoch depend on its number in the run; "
             f"want all train.epochs={config.train.epochs}, or auto"
         )
     if config.teach.of == "views" and config.data.on_error == "replace":
@@ -84,7 +83,7 @@ def _check(config: RunConfig) -> None:
 
 
 def shown_to_teacher(config: RunConfig) -> RunConfig:
-    """The configuration whose loader shows what the teacher is to see, by teach.of."""
+    """The configuration whose loader makes the views that the teacher is to see, as teach.of says."""
     if config.teach.of == "mixed":
         return config
     unmixed = {"augment.mix_probability": 0.0}
@@ -95,13 +94,13 @@ def teaching_rate(config: RunConfig, world: World) -> float:
     """Images per second of this rank while its teachers see the first batches of a beton for a few seconds."""
     with contextlib.closing(_loader(config, world)) as loader:
         teachers = create_teachers(config, loader.beton.num_classes, world.device)
-        answering = Answering(teachers, config.teach.top, resolve_amp(config.train.amp, world.device), world.device)
+        ensemble = Ensemble(teachers, config.teach.top, resolve_amp(config.train.amp, world.device), world.device)
         batches = on_device(loader, world.device, channels_last=config.train.channels_last)
         for batch in itertools.islice(batches, _FIRST_BATCHES):  # compile, fill queues
-            answering(batch.images)[0].cpu()
+            ensemble(batch.images)[0].cpu()
         num_images, started = 0, time.perf_counter()
         for batch in batches:
-            answering(batch.images)[0].cpu()
+            ensemble(batch.images)[0].cpu()
             num_images += len(batch.images)
             if time.perf_counter() - started > _SECONDS:
                 break
@@ -115,25 +114,28 @@ def _loader(config: RunConfig, world: World, stretches: list[list[range]] | None
 
 
 class Teaching:
-    """The file in the making, and what fills it: loader and teachers of one rank.
+    """Fills a file of labels: one rank's loader and teachers, and on rank 0 the file's writer.
 
-    config: its loader shows what the teachers are to see.
+    config: its loader makes the views that the teachers are to see.
     """
 
     def __init__(self, config: RunConfig, world: World) -> None:
         self._config, self._world = config, world
-        beton = open_here(config.data, "train")
+        with contextlib.closing(_loader(config, world)) as loader:
+            beton, of_stages = loader.beton, StageSets(config, loader, world).of_stages
         if beton.num_classes > MAX_CLASSES:
             raise UserError(f"{beton.name}: has {beton.num_classes:,} classes; want at most {MAX_CLASSES:,}")
         if config.teach.top > beton.num_classes:
             raise UserError(f"teach.top={config.teach.top}: want at most {beton.num_classes}, the classes of {beton.name}")
         teachers = create_teachers(config, beton.num_classes, world.device)
-        self._answering = Answering(teachers, config.teach.top, resolve_amp(config.train.amp, world.device), world.device)
-        self.header = _header(config, beton, teachers, world.device)
+        self._ensemble = Ensemble(teachers, config.teach.top, resolve_amp(config.train.amp, world.device), world.device)
+        self.header = _header(config, beton, of_stages, teachers, world.device)
         self._writer = world.only_on_main(lambda: LabelsWriter(config.teach.out, self.header))
         missing = world.only_on_main(lambda: self._writer.missing() if self._writer is not None else [])
         self._missing: list[list[int]] = world.gather(missing)[0]
-        self._loader = _loader(config, world, [[self.header.positions(block) for block in blocks] for blocks in self._missing])
+        stretches = [[self.header.positions(block) for block in blocks] for blocks in self._missing]
+        self._loader = _loader(config, world, stretches)
+        self._sets = StageSets(config, self._loader, world, stretches)
         self._num_seen = 0
 
     def run(self, stop: Stop) -> str | None:
@@ -159,6 +161,8 @@ class Teaching:
     def _teach_epoch(self, epoch: int, blocks: list[int], progress: Progress, stop: Stop) -> str | None:
         config, world = self._config, self._world
         stage = schedule.stage_of_epoch(config, epoch)
+        self._sets.begin_epoch(epoch)
+        self._sets.show(stage)
         self._loader.set_resolution(schedule.loaded_resolution(config, stage))
         self._loader.set_augment(stage.augment)
         self._loader.set_epoch(epoch)
@@ -176,11 +180,11 @@ class Teaching:
         return None
 
     def _block(self, positions: range, batches: Iterator[Batch], epoch: int, progress: Progress) -> NDArray[np.void]:
-        """The answers of `Header.entry` to a block's views, which are the next batches."""
+        """The answers (views,), of `Header.entry`, to the views of a block, which the next batches hold."""
         parts = []
         for _ in range(positions.start, positions.stop, self._config.data.batch_size):
             batch = next(batches)
-            parts.append(self._answering(batch.images))
+            parts.append(self._ensemble(batch.images))
             self._num_seen += len(batch.images)
             progress.step(epoch)
         classes, probabilities = (torch.cat(kind).cpu().numpy() for kind in zip(*parts, strict=True))  # waits for the device
@@ -197,7 +201,7 @@ class Teaching:
                 self._writer.write(epoch, block, entries)
 
     def result(self, seconds: float, reason: str | None) -> dict[str, Any]:
-        """What --out writes, and a `line` that says it."""
+        """What --out writes, and a `line` that sums it up."""
         header, config = self.header, self._config
         views = sum(self._world.gather(self._num_seen))
         names = ", ".join(teacher["name"] for teacher in header.teachers)
@@ -209,7 +213,7 @@ class Teaching:
             f"{header.num_bytes:,} bytes; {views:,} views now, in {seconds:,.0f} s{cost}"
         )
         if reason is not None:
-            line = f"stopped by {reason} after {views:,} views; the same command goes on with {config.teach.out}.part"
+            line = f"stopped by {reason} after {views:,} views; the same command continues {config.teach.out}.part"
         return {
             "line": line,
             "labels": config.teach.out,
@@ -228,7 +232,9 @@ class Teaching:
         self._loader.close()
 
 
-def _header(config: RunConfig, beton: BetonSet, teachers: Teachers, device: torch.device) -> Header:
+def _header(
+    config: RunConfig, beton: BetonSet, of_stages: Mapping[str, BetonSet], teachers: Teachers, device: torch.device
+) -> Header:
     size, num_samples = config.data.batch_size, config.data.subset or beton.num_samples
     amp = resolve_amp(config.train.amp, device)
     return Header(
@@ -238,7 +244,7 @@ def _header(config: RunConfig, beton: BetonSet, teachers: Teachers, device: torc
         num_epochs=config.teach.epochs or config.train.epochs,
         num_positions=num_samples // size * size if config.teach.of == "mixed" else num_samples,
         block_size=max(1, _BLOCK_VIEWS // size) * size,
-        belongs=belongings(config, train_set_digests(config, beton), config.teach.of),
+        belongs=belongings(config, train_set_digests(config, beton, of_stages), config.teach.of),
         teachers=[{"name": name, "digest": teacher.digest} for name, teacher in teachers],
         facts={"versions": versions(), "amp": amp, "device": device.type},
     )

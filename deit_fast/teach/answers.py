@@ -1,4 +1,4 @@
-"""What one teacher or several answer to a batch of images."""
+"""Computes what one teacher or several answer to a batch of images."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def _section(distil: DistilConfig, text: str) -> DistilConfig:
     return replace(distil, teacher=name, teacher_weights=weights, teacher_options={})
 
 
-class Answering:
-    """The most likely classes of images, and their probabilities.
+class Ensemble:
+    """One teacher, or several by the mean of their softmaxes: gives the likeliest classes of images, with probabilities.
 
     top: how many classes; amp: precision of the teachers (off, bf16 or fp16).
     """

@@ -6,7 +6,10 @@ import contextlib
 import io
 import json
 import multiprocessing
+import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from PIL import Image
 
 from deit_fast.__main__ import main
+from deit_fast.benchmarks import interleave
 from deit_fast.benchmarks.chart import bench_png
 from deit_fast.benchmarks.files import BenchFiles
 from deit_fast.benchmarks.interleave import interleaved, wait_for_rest
@@ -118,6 +122,24 @@ def test_several_betons_are_measured_as_one_set(images: Path, tmp_path: Path, ca
     assert "18 images of" in capsys.readouterr().out
 
 
+def test_stages_of_a_run_are_measured_from_their_betons(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert(images, tmp_path / "set.beton")
+    convert(images, tmp_path / "small.beton", max_resolution=24)
+    stages = f"--schedule.stages=[{{data.train: {tmp_path}/small.beton, data.resolution: 16}}, {{augment.auto_augment: off}}]"
+    out = tmp_path / "bench.json"
+    given = [f"--data.train={tmp_path / 'set.beton'}", "--bench.work=schedule", f"--out={out}"]
+    assert main(["bench", "loader", *given, *QUICK, stages]) == 0
+    first, last = json.loads(out.read_text())["schedule"]
+    assert (first["stage"], first["resolution"], Path(first["betons"]).name) == (1, 16, "small.beton")
+    assert (last["stage"], last["resolution"], last["auto_augment"]) == (2, 32, "")
+    assert (len(first["rounds"]), last["times_last"]["median"]) == (2, 1.0)
+    ratios = [one / other for one, other in zip(first["rounds"], last["rounds"], strict=True)]
+    assert first["times_last"]["median"] == pytest.approx(sum(ratios) / 2)
+    assert "times the last" in capsys.readouterr().out
+
+
 def test_pngs_stay_pngs_and_a_subset_has_its_share_of_each_class(tmp_path: Path) -> None:
     make_images(tmp_path / "images", {"cat": 6, "dog": 3})
     files = BenchFiles(tmp_path / "scratch", SourceConfig(path=str(tmp_path / "images")), 6, 1)
@@ -195,6 +217,7 @@ def test_a_rival_that_is_not_installed_is_left_out(
         (["--source.path=a", "--bench.against=tim"], "bench.against=tim: tim is not known; want some of timm, ffcv, dali"),
         (["--source.path=a", "--bench.against=timm,timm"], "bench.against=timm,timm: names one twice"),
         (["--source.path=a", "--bench.work=recipe"], "bench.work=recipe: recipe is not known; want some of stages, threads, "),
+        (["--source.path=a", "--bench.work=schedule"], "bench.work=schedule: schedule.stages is off; want stages"),
         (["--source.path=a", "--data.batch_size=7"], "data.batch_size=7: Mixup mixes pairs"),
         (["--source.path=a", "--bench.seconds=0"], "bench.seconds=0.0: want above 0"),
         (["--source.path=missing"], "missing: no such folder"),
@@ -229,22 +252,26 @@ def test_measurements_are_interleaved_and_the_first_round_does_not_count() -> No
     assert found == {"a": [4, 5], "b": [3, 6]}
 
 
-def test_waiting_for_rest_ends_at_its_limit() -> None:
-    from threading import Event, Thread
+def test_waiting_for_rest_ends_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interleave, "_cpu_seconds", time.perf_counter)  # a core is busy all the time
+    assert not wait_for_rest(0.5)
+    monkeypatch.setattr(interleave, "_cpu_seconds", lambda: 0.0)
+    assert wait_for_rest()
 
-    stop = Event()
 
-    def work() -> None:
-        while not stop.is_set():
-            pass
-
-    thread = Thread(target=work)
-    thread.start()
-    try:
-        assert not wait_for_rest(0.5)
-    finally:
-        stop.set()
-        thread.join()
+def test_seconds_of_processors_are_those_of_this_process_and_its_children() -> None:
+    before = interleave._cpu_seconds()
+    end = time.process_time() + 0.2
+    while time.process_time() < end:
+        pass
+    assert interleave._cpu_seconds() - before > 0.15  # counted in hundredths
+    code = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        with_child = interleave._cpu_seconds()
+        child.communicate(b"\n")
+    assert with_child - interleave._cpu_seconds() > 0.3
 
 
 def test_order_of_training_repeats_each_sample_in_a_row() -> None:
@@ -265,6 +292,7 @@ def test_a_chart_of_every_part_is_a_png() -> None:
         "hardware": {"cpu": "a $processor_"},
         "stages": {"read": {**figures, "milliseconds_per_view": 0.5}},
         "threads": {"training": {"1": figures, "2": figures}},
+        "schedule": [{**figures, "stage": 1, "resolution": 96, "betons": "a_$set_.beton"}],
         "works": {"crop": {"title": "crop", "systems": {"deit_fast": figures, "dali": figures}, "ratios": {"dali": ratio}}},
     }
     with Image.open(io.BytesIO(bench_png(result))) as chart:

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import types
+from numba.extending import intrinsic
 
 from deit_fast.kernels import filters, pairs, resample, resample_pairs, resample_singly
+from deit_fast.kernels.compiled import compiled
 from deit_fast.kernels.processor import has
 from tests.guarded import GuardedMemory
 from tests.scale import scaled
@@ -65,9 +68,23 @@ def test_narrow_views_are_left_to_single_bytes() -> None:
     assert not resample_pairs.resample(image, *axes, filters.BICUBIC, False, rows, integers, view)
 
 
+@intrinsic
+def _packed(typing_context, first, second):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        low, high, is_large = pairs.packed(builder, *arguments)
+        return context.make_tuple(builder, signature.return_type, (low, high, builder.not_(is_large)))
+
+    return types.Tuple((types.int32, types.int32, types.boolean))(types.int32, types.int32), codegen
+
+
+@compiled()
+def _pack_pair(first, second):  # type: ignore[no-untyped-def]
+    return _packed(np.int32(first), np.int32(second))
+
+
 @given(first=st.integers(-(2**23), 2**23), second=st.integers(-(2**23), 2**23))
 def test_a_pair_of_weights_is_kept_or_refused(first: int, second: int) -> None:
-    low, high, is_small = pairs.pack_pair(np.int64(first), np.int64(second))
+    low, high, is_small = _pack_pair(first, second)
     lows, highs = np.array([low], np.int32).view(np.int16), np.array([high], np.int32).view(np.int8)[:2]
     # what the instruction sums in 16 bits must not be cut off for any two bytes
     sums = [int(highs[0]) * a + int(highs[1]) * b for a in (0, 255) for b in (0, 255)]

@@ -64,7 +64,7 @@ def test_a_writer_goes_on_where_another_ended(tmp_path: Path) -> None:
     path, answers = tmp_path / "a.dfl", _answers(HEADER)
     first = LabelsWriter(path, HEADER)
     _fill(first, answers, most=4)
-    with pytest.raises(UserError, match=r"a\.dfl: no such file; .*a\.dfl\.part is not whole yet"):
+    with pytest.raises(UserError, match=r"a\.dfl: no such file; .*a\.dfl\.part is incomplete"):
         LabelsFile(path)
     again = LabelsWriter(path, replace(HEADER, facts={"device": "cuda"}))  # facts decide on nothing
     assert again.missing() == [[], [1, 2]]
@@ -120,7 +120,7 @@ def test_no_flipped_byte_of_the_header_is_taken(tmp_path: Path, place: int) -> N
     path = tmp_path / "a.dfl"
     _written(path)
     _flip(path, place)
-    with pytest.raises(UserError, match=r"a\.dfl: (its header is damaged|no file of labels)"):
+    with pytest.raises(UserError, match=r"a\.dfl: (its header is damaged|is not a file of labels)"):
         read_header(path)
 
 
@@ -128,7 +128,7 @@ def test_files_of_other_kinds_and_sizes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such file$"):
         LabelsFile(tmp_path / "none.dfl")
     (tmp_path / "text").write_text("labels")
-    with pytest.raises(UserError, match="no file of labels; want one that deit-fast teach has written"):
+    with pytest.raises(UserError, match="is not a file of labels; want one that deit-fast teach has written"):
         LabelsFile(tmp_path / "text")
     _written(tmp_path / "a.dfl")
     with (tmp_path / "a.dfl").open("r+b") as file:

@@ -13,7 +13,7 @@ from PIL import Image
 from deit_fast.augment.policy import parse, policy_of
 from deit_fast.config import AugmentConfig, DataConfig, RunConfig, UserError
 from deit_fast.data.load.loader import train_loader
-from deit_fast.looking.operations import alone, in_words, operations_of, steps_of
+from deit_fast.looking.operations import in_words, operations_of, single_operation, steps_of
 from deit_fast.looking.pixels import as_levels
 from deit_fast.looking.view_maker import ViewMaker, plain
 from deit_fast.looking.views import show_views
@@ -90,7 +90,7 @@ def test_each_operation_alone_does_what_its_argument_says(digits: Path) -> None:
         ("SolarizeAdd", 2.0, lambda argument: np.where(before < 128, np.minimum(255, before + argument), before)),
     ):
         operation = next(one for one in operations_of(policy) if one.name == name)
-        only = alone(policy, operation, magnitude)
+        only = single_operation(policy, operation, magnitude)
         steps = steps_of(only, 3, ids, SIDE)
         assert all(len(one) == 1 for one in steps)
         np.testing.assert_array_equal(maker.views(ids, plain(maker.augment), only), made(steps[0][0][1]))

@@ -1,4 +1,4 @@
-"""Weights between deit_fast, timm and DeiT's code in every direction, and models that differ from the weights' own."""
+"""Weights between deit_fast, timm and DeiT's code in every direction, and names that other code gives to tensors."""
 
 import argparse
 from collections.abc import Callable
@@ -18,35 +18,15 @@ from deit_fast.model.positions import interpolate_positions
 from deit_fast.model.weights import Weights, fit_weights, num_classes_of, weights_of
 from deit_fast.train.checkpoint import load_any, save_checkpoint
 from tests.model.meta import on_meta
+from tests.model.tiny_models import random_images, shuffled
 
 REAL = "deit_small_distilled_patch16_224"
 DEPTH = {"depth": 2}  # of 12, which would take half a minute
-TINY = {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
-PLAIN, DISTILLED = "deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"
-
-
-def _shuffled(model: nn.Module, seed: int) -> nn.Module:
-    """The model in evaluation mode with every weight drawn at random: a forgotten one would show."""
-    generator = torch.Generator().manual_seed(seed)
-    for value in model.state_dict().values():
-        if value.is_floating_point():
-            value.add_(0.05 * torch.rand(value.shape, generator=generator))
-    return model.eval()
 
 
 def _real() -> nn.Module:
     model: nn.Module = timm.create_model(REAL, **DEPTH)
     return model
-
-
-def _tiny(name: str, *, num_classes: int = 5, resolution: int = 32, seed: int = 0, **options: Any) -> nn.Module:
-    torch.manual_seed(seed)
-    config = ModelConfig(name=name, drop_path=0.0, options={**TINY, **options})
-    return create_model(config, num_classes=num_classes, resolution=resolution).eval()
-
-
-def _images(resolution: int = 32) -> torch.Tensor:
-    return torch.randn(1, 3, resolution, resolution, generator=torch.Generator().manual_seed(1))
 
 
 # the three formats, each written as its own program writes it
@@ -92,12 +72,12 @@ SAVE: dict[str, Callable[[Path, Weights, Weights], None]] = {
 def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.Tensor, torch.Tensor]:
     """A folder with DeiT-S distilled in every format, the logits of its weights, and those of their average."""
     folder = tmp_path_factory.mktemp("real")
-    model = _shuffled(_real(), 0)
+    model = shuffled(_real(), 0)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.no_grad():
-        logits = model(_images(224))
-        average = _shuffled(model, 1).state_dict()
-        average_logits = model(_images(224))
+        logits = model(random_images(224))
+        average = shuffled(model, 1).state_dict()
+        average_logits = model(random_images(224))
     assert not torch.allclose(logits, average_logits)
     for name, save in SAVE.items():
         save(folder / name, weights, average)
@@ -111,10 +91,10 @@ def test_into_deit_fast(real: tuple[Path, torch.Tensor, torch.Tensor], name: str
     model = create_model(ModelConfig(name=REAL, options=DEPTH), num_classes=1000, resolution=224).eval()
     assert fit_weights(model, weights_of(content, "auto", path=name), path=name) == []
     with torch.no_grad():
-        assert torch.equal(model(_images(224)), logits)
+        assert torch.equal(model(random_images(224)), logits)
         if name in ("deit.pth", "timm.pth.tar", "ours.pt"):
             assert fit_weights(model, weights_of(content, "ema", path=name), path=name) == []
-            assert torch.equal(model(_images(224)), average_logits)
+            assert torch.equal(model(random_images(224)), average_logits)
 
 
 @pytest.mark.parametrize("name", SAVE)
@@ -131,8 +111,8 @@ def test_from_deit_fast_into_timm_and_deits_code(
     originals.load_state_dict(torch.load(tmp_path / "ours.pt", weights_only=True)["model"])
     assert isinstance(originals, VisionTransformerDistilled)
     with torch.no_grad():
-        assert torch.equal(theirs(_images(224)), logits)
-        assert torch.equal(originals(_images(224)), logits)
+        assert torch.equal(theirs(random_images(224)), logits)
+        assert torch.equal(originals(random_images(224)), logits)
 
 
 def _weights(value: float) -> Weights:
@@ -179,115 +159,11 @@ def test_no_weights(content: dict[str, Any], held: str) -> None:
         weights_of(content, "auto", path="a.pt")
 
 
-@pytest.mark.parametrize("name", [PLAIN, DISTILLED])
-@pytest.mark.parametrize("resolution", [48, 16])
-def test_another_resolution(name: str, resolution: int) -> None:
-    source, model = _shuffled(_tiny(name), 0), _tiny(name, resolution=resolution)
-    side = resolution // 8
-    assert fit_weights(model, source.state_dict(), path="a.pt") == [f"positions 4x4 -> {side}x{side}"]
-    prefix = 1 + (name == DISTILLED)
-    wanted = dict(source.state_dict())
-    wanted["pos_embed"] = interpolate_positions(wanted["pos_embed"], prefix, (4, 4), (side, side))
-    assert all(torch.equal(value, wanted[key]) for key, value in model.state_dict().items())
-    assert model(_images(resolution)).shape == (1, 5)
-
-
-def test_grids_that_are_not_square() -> None:
-    wide, square, tall = _tiny(PLAIN, img_size=(16, 64)), _tiny(PLAIN, resolution=48), _tiny(PLAIN, img_size=(64, 16))
-    weights = _shuffled(wide, 0).state_dict()
-    assert fit_weights(square, weights, path="a.pt", grid=(2, 8)) == ["positions 2x8 -> 6x6"]
-    assert fit_weights(tall, weights, path="a.pt", grid=(2, 8)) == ["positions 2x8 -> 8x2"]
-    assert torch.equal(tall.state_dict()["pos_embed"], interpolate_positions(weights["pos_embed"], 1, (2, 8), (8, 2)))
-    assert fit_weights(_tiny(PLAIN, img_size=(16, 64)), weights, path="a.pt") == []
-    weights["pos_embed"] = weights["pos_embed"][:, :-1]
-    with pytest.raises(UserError, match=r"weights a\.pt: 15 positions of patches: fill no square grid"):
-        fit_weights(square, weights, path="a.pt")
-    with pytest.raises(UserError, match=r"weights a\.pt: hold positions of 15 patches; want 2x8"):
-        fit_weights(square, weights, path="a.pt", grid=(2, 8))
-
-
-def test_positions_without_class_token() -> None:
-    """CaiT's and DeiT III's positions are those of the patches alone."""
-    for name in ("cait_xxs24_224", "deit3_small_patch16_224"):
-        options = {"embed_dim": 24, "depth": 1, "num_heads": 2}
-        torch.manual_seed(0)
-        source, model = (
-            create_model(ModelConfig(name=name, drop_path=0.0, options=options), num_classes=5, resolution=side).eval()
-            for side in (64, 96)
-        )
-        weights = _shuffled(source, 0).state_dict()
-        assert fit_weights(model, weights, path="a.pt") == ["positions 4x4 -> 6x6"]
-        assert torch.equal(model.state_dict()["pos_embed"], interpolate_positions(weights["pos_embed"], 0, (4, 4), (6, 6)))
-
-
-@pytest.mark.parametrize(
-    ("name", "line"), [(PLAIN, "new head for 7 classes"), (DISTILLED, "new head and head_dist for 7 classes")]
-)
-def test_another_number_of_classes(name: str, line: str) -> None:
-    source, model = _shuffled(_tiny(name), 0), _shuffled(_tiny(name, num_classes=7), 1)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert fit_weights(model, source.state_dict(), path="a.pt") == [line]
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, before[key] if key.startswith("head") else source.state_dict()[key]), key
-
-
-@pytest.mark.parametrize(("name", "head"), [("resnet18", "fc"), ("regnety_002", "head.fc"), ("efficientnet_b0", "classifier")])
-def test_convnets_of_another_number_of_classes(name: str, head: str) -> None:
-    source, model = (
-        create_model(ModelConfig(name=name, drop_path=0.0), num_classes=number, resolution=32) for number in (5, 7)
-    )
-    assert fit_weights(model, source.state_dict(), path="a.pt") == [f"new {head} for 7 classes"]
-    assert num_classes_of(model, source.state_dict(), path="a.pt") == 5
-    without = {key: value for key, value in source.state_dict().items() if not key.startswith(f"{head}.")}
-    assert fit_weights(model, without, path="a.pt") == [f"new {head} for 7 classes"]
-    assert num_classes_of(model, without, path="a.pt") is None
-
-
-def test_tables_of_relative_positions_at_another_resolution() -> None:
-    """timm's function for the architecture resamples them; the three entries of the class token stay."""
-    options = {"embed_dim": 24, "depth": 1, "num_heads": 2}
-    config = ModelConfig(name="beit_base_patch16_224", drop_path=0.0, options=options)
-    source, model = (create_model(config, num_classes=5, resolution=side).eval() for side in (64, 96))
-    weights = _shuffled(source, 0).state_dict()
-    assert fit_weights(model, dict(weights), path="a.pt") == []
-    state, table = model.state_dict(), "blocks.0.attn.relative_position_bias_table"
-    assert all(torch.equal(value, weights[name]) for name, value in state.items() if name != table)
-    assert (len(weights[table]), len(state[table])) == (7 * 7 + 3, 11 * 11 + 3)
-    assert torch.equal(state[table][-3:], weights[table][-3:])
-    centre = [weights[table][:-3].unflatten(0, (7, 7))[3, 3], state[table][:-3].unflatten(0, (11, 11))[5, 5]]
-    torch.testing.assert_close(*centre)
-
-
-def test_distilled_to_plain() -> None:
-    """The class token's part of the distilled model: with its position, without the distillation token."""
-    source, model = _shuffled(_tiny(DISTILLED), 0), _tiny(PLAIN, resolution=48)
-    assert fit_weights(model, source.state_dict(), path="a.pt") == [
-        "positions 4x4 -> 6x6",
-        "distillation token and head left out",
-    ]
-    positions = torch.cat([source.state_dict()["pos_embed"][:, :1], source.state_dict()["pos_embed"][:, 2:]], dim=1)
-    assert torch.equal(model.state_dict()["pos_embed"], interpolate_positions(positions, 1, (4, 4), (6, 6)))
-    assert torch.equal(model.state_dict()["head.weight"], source.state_dict()["head.weight"])
-
-
-def test_plain_to_distilled_and_back() -> None:
-    source, model = _shuffled(_tiny(PLAIN), 0), _shuffled(_tiny(DISTILLED), 1)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert fit_weights(model, source.state_dict(), path="a.pt") == ["new distillation token and head"]
-    state = model.state_dict()
-    for name in ("dist_token", "head_dist.weight", "head_dist.bias"):
-        assert torch.equal(state[name], before[name])
-    assert torch.equal(state["pos_embed"][:, 1], before["pos_embed"][:, 1])
-    back = _tiny(PLAIN, seed=2)
-    fit_weights(back, state, path="a.pt")
-    assert torch.equal(back(_images()), source(_images()))
-
-
 def test_names_of_deit_iiis_own_code() -> None:
     options = {"embed_dim": 24, "depth": 2, "num_heads": 2}
     config = ModelConfig(name="deit3_small_patch16_224", drop_path=0.0, options=options)
     source, model = (create_model(config, num_classes=5, resolution=side).eval() for side in (64, 96))
-    weights = _shuffled(source, 0).state_dict()
+    weights = shuffled(source, 0).state_dict()
     original = {name.replace(".ls1.gamma", ".gamma_1").replace(".ls2.gamma", ".gamma_2"): weights[name] for name in weights}
     assert original.keys() != weights.keys()
     assert fit_weights(model, original, path="a.pt") == ["positions 4x4 -> 6x6"]
@@ -319,40 +195,7 @@ def test_original_teacher_and_blurred_resnet(tmp_path: Path) -> None:
     for name, blurpool in (("regnety_002", False), ("resnet18", True)):
         config = ModelConfig(name=name, drop_path=0.0, blurpool=blurpool)
         source, model = (create_model(config, num_classes=5, resolution=32) for _ in range(2))
-        torch.save({"model": _shuffled(source, 0).state_dict()}, tmp_path / "teacher.pth")
+        torch.save({"model": shuffled(source, 0).state_dict()}, tmp_path / "teacher.pth")
         weights = weights_of(load_any(tmp_path / "teacher.pth"), "auto", path="teacher.pth")
         assert fit_weights(model.eval(), weights, path="teacher.pth") == []
-        assert torch.equal(model(_images()), source(_images()))
-
-
-def test_patches_of_another_size() -> None:
-    with pytest.raises(UserError, match=r"weights a\.pt: are for patches of 16x16 pixels, the model's have 8x8"):
-        fit_weights(_tiny(PLAIN), _tiny(PLAIN, patch_size=16).state_dict(), path="a.pt")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"norm.bias": None}, "lacks what the model has: norm.bias"),
-        ({"head.bias": None}, "lacks what the model has: head.bias"),
-        ({"extra": torch.zeros(1)}, "holds what the model has not: extra"),
-        ({"norm.bias": torch.zeros(3)}, r"of other shapes than the model's: norm.bias \(3,\), not \(24,\)"),
-        ({"pos_embed": torch.zeros(1, 17, 7)}, r"of other shapes .*: pos_embed \(1, 17, 7\), not \(1, 17, 24\)"),
-        ({"head.weight": torch.zeros(5, 7)}, r"of other shapes .*: head.weight \(5, 7\), not \(5, 24\)"),
-    ],
-)
-def test_weights_that_do_not_fit_leave_the_model_alone(change: dict[str, Any], message: str) -> None:
-    model = _tiny(PLAIN)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    weights = {name: value for name, value in {**_tiny(PLAIN, seed=1).state_dict(), **change}.items() if value is not None}
-    with pytest.raises(UserError, match=rf"weights a\.pt: do not fit the model: {message}$"):
-        fit_weights(model, weights, path="a.pt")
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_weights_of_another_architecture() -> None:
-    resnet = create_model(ModelConfig(name="resnet18", drop_path=0.0), num_classes=5, resolution=32)
-    with pytest.raises(UserError, match=r"do not fit the model: lacks what the model has: \S+; \S+; \S+ and \d+ more$"):
-        fit_weights(_tiny(PLAIN), resnet.state_dict(), path="a.pt")
-    with pytest.raises(UserError, match=r"lacks what the model has: blocks\.2\.\S+; \S+; \S+ and 9 more$"):
-        fit_weights(_tiny(PLAIN, depth=3), _tiny(PLAIN).state_dict(), path="a.pt")
+        assert torch.equal(model(random_images()), source(random_images()))

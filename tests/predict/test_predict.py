@@ -17,7 +17,7 @@ from deit_fast.config import AugmentConfig, DataConfig, RunConfig, UserError
 from deit_fast.data.load.loader import eval_loader
 from deit_fast.export.export import export_model
 from deit_fast.predict import predict as predicting
-from deit_fast.predict.inputs import listed
+from deit_fast.predict.inputs import list_images
 from deit_fast.predict.predict import predict_images
 from deit_fast.predict.views import ViewMaker
 from deit_fast.train.evaluate import Decision, evaluate_checkpoint
@@ -171,7 +171,7 @@ def test_an_interruption_leaves_no_thread_and_no_file(
         raise error
         yield
 
-    monkeypatch.setattr(predicting, "_classified", interrupted)
+    monkeypatch.setattr(predicting, "_classify_batch", interrupted)
     with pytest.raises(error):
         predicted(checkpoint, digits / "val", digits / "val.beton", **{"predict.csv": str(tmp_path / "a.csv")})
     assert own_threads() == []
@@ -183,7 +183,7 @@ def test_mirrored_images_are_added(checkpoint: str, digits: Path) -> None:
     trained = read_trained(RunConfig(), checkpoint)
     model = trained.create(32)[0].eval()
     with ViewMaker(trained.view, batch_size=1, num_threads=1, batches_ahead=1, max_pixels=10**6) as maker:
-        (batch,) = maker.batches(listed([str(path)]))
+        (batch,) = maker.batches(list_images([str(path)]))
     with torch.inference_mode():
         shares = (model(batch.images) + model(batch.images.flip(3))).softmax(1)[0]
     (entry,) = kept(checkpoint, path, **{"eval.flip": True, "predict.top": 10})

@@ -11,7 +11,7 @@ import torch
 from deit_fast.config import AugmentConfig, DataConfig, SourceConfig, UserError, WriteConfig
 from deit_fast.data.convert.write import write_beton
 from deit_fast.data.load.loader import eval_loader
-from deit_fast.predict.inputs import listed
+from deit_fast.predict.inputs import list_images
 from deit_fast.predict.views import ViewMaker
 from deit_fast.train.trained import View
 from tests.predict.images import encoded, own_threads, photograph, sound_files, written
@@ -25,7 +25,7 @@ def views_of(*words: str | Path, batch_size: int = 5) -> tuple[list[str], torch.
     images: list[torch.Tensor] = []
     problems: dict[str, str] = {}
     with ViewMaker(VIEW, batch_size=batch_size, num_threads=2, batches_ahead=2, max_pixels=10**6) as maker:
-        for batch in maker.batches(listed(map(str, words))):
+        for batch in maker.batches(list_images(map(str, words))):
             assert len(batch.names) <= batch_size
             names += batch.names
             images.append(batch.images)
@@ -80,7 +80,7 @@ def test_words_that_name_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=message):
-        listed([word])
+        list_images([word])
 
 
 def test_memory_is_for_a_few_batches_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_memory_is_for_a_few_batches_alone(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(ViewMaker, "_new_views", counted)
     with ViewMaker(VIEW, batch_size=4, num_threads=2, batches_ahead=2, max_pixels=10**6) as maker:
-        for number, _ in enumerate(maker.batches(listed([str(folder)]))):
+        for number, _ in enumerate(maker.batches(list_images([str(folder)]))):
             assert len(begun) <= number + 3
     assert own_threads() == []
     assert sum(begun) == 60

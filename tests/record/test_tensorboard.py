@@ -103,4 +103,4 @@ print("end")
     assert done.stdout == "end\n", done.stderr
     ours = [line for line in done.stderr.splitlines() if line.startswith("deit-fast")]
     assert len(ours) == 1
-    assert "TensorBoard's events are written no longer (File too large)" in ours[0]
+    assert "TensorBoard's events are no longer written (File too large)" in ours[0]

@@ -1,4 +1,4 @@
-"""What tests of sweeps share: a stand-in for `python -m deit_fast train`, and sweeps as processes of their own.
+"""What tests of sweeps share: a stand-in for `python -m deit_fast train`, and sweeps in this process or in one of their own.
 
 The stand-in takes milliseconds. What it does with a point is said by the point's train.seed: BAD_INPUT and so on; any other
 seed is a run of so many milliseconds, to its end, which also comes where a file `go` lies in the folder of the run. It notes
@@ -16,8 +16,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+from deit_fast.cli import read_call
+from deit_fast.record.log import read_events
+from deit_fast.sweep import sweep
 
 BAD_INPUT, BUG, OUT_OF_MEMORY, NO_RESULT, SILENT, ENDLESS, DEAF = range(100_001, 100_008)
 
@@ -84,6 +89,20 @@ def make_file(folder: Path, seeds: Sequence[int], more: str = "") -> str:
     path = folder / "s.yaml"
     path.write_text(f"options: {{data: {{train: a, val: b}}, train.device: cpu}}\ngrid: {{train.seed: {list(seeds)}}}\n{more}")
     return str(path)
+
+
+def run(file: str, out: Path, *words: str, predict: Any = None) -> dict[str, Any]:
+    """`deit-fast sweep` of a file into a folder, in this process; gives its result."""
+    words = (file, f"--sweep.dir={out}", *words)
+    call = read_call(["sweep", *words])
+    return sweep(call.config, words, call.given, predict)
+
+
+def attempts(out: Path) -> list[tuple[str, str, str]]:
+    """Point, status and error of each attempt that a sweep's folder records, in order."""
+    events = read_events(out / "points.jsonl")
+    assert {event["event"] for event in events} == {"point"}
+    return [(event["point"], event["status"], event.get("error", "")) for event in events]
 
 
 class SweepProcess:

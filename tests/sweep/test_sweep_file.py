@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from deit_fast.cli import parse, read_call
 from deit_fast.commands import COMMANDS
 from deit_fast.config import RunConfig, SweepConfig, UserError
-from deit_fast.option_values import HINTS
+from deit_fast.options.values import HINTS
 from deit_fast.sweep.file import read_sweep_file
 from deit_fast.sweep.options import TRAINING
 from deit_fast.sweep.points import Point, as_file, point_name, points_of

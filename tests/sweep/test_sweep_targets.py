@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,10 @@ from deit_fast.sweep.ledger import Attempts
 from deit_fast.sweep.points import Point
 from deit_fast.sweep.targets import targets_of
 from tests.report.made_up_runs import make_timed_run
-from tests.sweep.sweeps import BAD_INPUT, make_trainer
+from tests.sweep.sweeps import BAD_INPUT
 
 NONE = "no median: half or more missed it"
 POINTS = [(0.001, 2), (0.001, 3), (0.001, 4), (0.002, 1), (0.002, 6), (0.002, BAD_INPUT)]
-
-
-@pytest.fixture
-def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a sweep, whose points the stand-in trains."""
-    monkeypatch.setattr(sys, "executable", make_trainer(tmp_path))
-    return tmp_path / "out"
 
 
 def run(out: Path, points: list[tuple[float, int]], *words: str) -> dict[str, Any]:

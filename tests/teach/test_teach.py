@@ -18,7 +18,7 @@ from deit_fast.config import RunConfig, UserError
 from deit_fast.data.load.loader import train_loader
 from deit_fast.labels.file import LabelsFile
 from deit_fast.teach import teach
-from deit_fast.teach.answers import Answering
+from deit_fast.teach.answers import Ensemble
 from deit_fast.train.teacher import create_teacher
 from tests.teach.teachers import taught_by, teacher_weights
 from tests.tiny_runs import MakeRun
@@ -114,14 +114,14 @@ def _in_small_blocks(words: list[str]) -> int:
 
 
 def _at_batch(monkeypatch: pytest.MonkeyPatch, number: int, action: Any) -> None:
-    answer, calls = Answering.__call__, iter(range(1, 10**6))
+    answer, calls = Ensemble.__call__, iter(range(1, 10**6))
 
-    def counted(answering: Answering, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def counted(ensemble: Ensemble, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if next(calls) == number:
             action()
-        return answer(answering, images)
+        return answer(ensemble, images)
 
-    monkeypatch.setattr(Answering, "__call__", counted)
+    monkeypatch.setattr(Ensemble, "__call__", counted)
 
 
 def _fail() -> None:
@@ -151,7 +151,7 @@ def test_ended_it_goes_on_to_the_same_file(
                 teach(config)
         else:
             assert teach(config)["stopped"] == "SIGTERM"
-            assert "the same command goes on with" in capsys.readouterr().out
+            assert "the same command continues" in capsys.readouterr().out
     assert not Path(config.teach.out).exists()
     assert teach(config)["views_taught"] == left
     assert Path(config.teach.out).read_bytes() == whole.read_bytes()

@@ -16,11 +16,12 @@ from deit_fast.benchmarks.gpu.lines import line_of
 from deit_fast.benchmarks.gpu.parts import Part, Results, run_apart
 from deit_fast.benchmarks.gpu.runs import run_rates
 from deit_fast.benchmarks.gpu.steps import choice_rates, step_rate
+from deit_fast.benchmarks.gpu.updates import update_times
 from deit_fast.benchmarks.result import described
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.data.fetch.local import open_here
 from deit_fast.data.load.compile_ahead import ON_GPU, compile_ahead
-from deit_fast.plan.placement import measured, named, training_rate, with_places
+from deit_fast.plan.placement import measured, named, training_rate, with_placement
 from deit_fast.record.picture import picture_to_write
 from deit_fast.record.run import write_bytes, write_json
 from deit_fast.train.dist import World, choose_device, world_size_of_environment
@@ -86,7 +87,8 @@ def gpu_parts(config: RunConfig, world: World, results: Results, models: tuple[s
         "host": lambda: host_seconds(config, device),
     }
     parts |= {f"run {name}": functools.partial(run_rates, config, world, name) for name in models if name in _RUN}
-    parts["places"] = lambda: place_rates(config, world)
+    parts["places"] = lambda: placement_rates(config, world)
+    parts["updates"] = lambda: update_times(config, device, results.get("ceilings", {}), models[0])
     parts |= {f"step {name}": functools.partial(step_rate, config, world, name) for name in models}
     return parts | (choice_rates(config, world, _CHOICES_OF) if _CHOICES_OF in models else {})
 
@@ -100,16 +102,16 @@ def compile_seconds(config: RunConfig) -> dict[str, Any]:
     return {"seconds": time.monotonic() - started}
 
 
-def place_rates(config: RunConfig, world: World) -> dict[str, Any]:
-    """images_per_second of training the configuration's model from its beton with views made in each place, and what the
-    machine `lacks` for other places."""
+def placement_rates(config: RunConfig, world: World) -> dict[str, Any]:
+    """images_per_second of training the configuration's model from its beton with views made in each placement, and what the
+    machine `lacks` for the others."""
     for option in ("train", "val"):
         if not getattr(config.data, option):
             raise UserError(f"data.{option} is not set: no beton to train from")
     check_training(config, 1)
-    found = measured(with_places(config, ("auto", "auto")), world)
+    found = measured(with_placement(config, ("auto", "auto")), world)
     rates = {
-        named(places): training_rate(with_places(config, places), world) if math.isnan(rate) else rate
-        for places, rate in found.rates.items()
+        named(placement): training_rate(with_placement(config, placement), world) if math.isnan(rate) else rate
+        for placement, rate in found.rates.items()
     }
-    return {"images_per_second": rates, "lacks": {named(places): lack for places, lack in found.lacks.items()}}
+    return {"images_per_second": rates, "lacks": {named(placement): lack for placement, lack in found.lacks.items()}}

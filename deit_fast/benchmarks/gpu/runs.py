@@ -1,4 +1,4 @@
-"""Measures images per second of training a model from a beton, with views made in each place, beside synthetic batches."""
+"""Measures images per second of training a model from a beton, with views made in each placement, beside synthetic batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.data.fetch.local import open_here
 from deit_fast.data.load.loader import Batch, Loader, num_threads, train_loader
 from deit_fast.data.load.placement import check_device
-from deit_fast.plan.placement import PLACES, with_places
+from deit_fast.plan.placement import PLACEMENTS, with_placement
 from deit_fast.train.dist import World
 from deit_fast.train.inputs import fixed_inputs
 from deit_fast.train.learner import Learner
@@ -75,21 +75,21 @@ def run_rates(config: RunConfig, world: World, name: str) -> dict[str, Any]:
 
 
 def roads(config: RunConfig, world: World) -> tuple[dict[str, RunConfig], dict[str, str]]:
-    """The configurations of the places that this machine has, by name, and what it lacks for others.
+    """The configurations of the placements that this machine has, by name, and what it lacks for others.
 
     Where all is on the GPU, with FEW_THREADS as well.
     """
     configs: dict[str, RunConfig] = {}
     lacks: dict[str, str] = {}
-    for places in PLACES:
-        one, name = with_places(config, places), f"decode {places[0]}, augment {places[1]}"
+    for placement in PLACEMENTS:
+        one, name = with_placement(config, placement), f"decode {placement[0]}, augment {placement[1]}"
         try:
             check_device(one.data, one.augment, world.device)
         except UserError as error:
             lacks[name] = str(error)
             continue
         configs[name] = one
-        if places[0] == "gpu" and num_threads(one.data, 1) > FEW_THREADS:
+        if placement[0] == "gpu" and num_threads(one.data, 1) > FEW_THREADS:
             configs[f"{name}, {FEW_THREADS} threads"] = one.changed({"data.num_workers": FEW_THREADS})
     return configs, lacks
 

@@ -9,12 +9,15 @@ import weakref
 import numpy as np
 import torch
 
+from deit_fast.data.load.memory import empty_lines
+
 # An ordinary loop lets go of its batch as soon as it has the next: that is worth a moment, since new memory costs page faults
 _LETTING_GO_SECONDS = 0.01
 
 
 class Slots:
-    """Arrays of one shape and dtype, in `count` pieces of memory used in turn; in more if more are held.
+    """Arrays of one shape and dtype, in `count` pieces of memory used in turn; in more if more are held. A piece begins with a
+    line of the cache.
 
     A piece is free after the array made from it is gone, and everything that shares its memory: slices, tensors, views of
     tensors, arrays of these, what autograd has saved. pinned: for transfers to a GPU. Only one thread may call `take`.
@@ -92,5 +95,5 @@ class Slots:
         if self._pinned:
             memory: np.ndarray = torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True).numpy()
         else:
-            memory = np.empty(num_bytes, np.uint8)
+            memory = empty_lines((num_bytes,), np.uint8)
         return memory

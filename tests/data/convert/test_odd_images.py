@@ -24,8 +24,8 @@ from deit_fast.data.convert.converter import Converter
 from deit_fast.data.convert.pixels import BadImage, decode
 from deit_fast.data.convert.transcode.encode import TileEncoder
 from deit_fast.data.examine.verify import check_beton
+from tests.data.convert.jpegs import cjpeg, needs_programs
 from tests.data.convert.test_metadata import BROKEN, XMP, png_chunk, tiff, with_app1, with_chunks
-from tests.data.convert.test_transcode import cjpeg, needs_programs
 from tests.data.image_folders import convert, make_images, smooth_image
 from tests.data.odd_files import encoded
 from tests.scale import scaled

@@ -142,6 +142,12 @@ def test_slots_lend_no_piece_twice() -> None:
     assert slots.num_pieces == 2
 
 
+def test_slots_begin_with_a_line_of_the_cache() -> None:
+    for shape in ((3, 5), (2, 224, 224, 3), (7,)):
+        slots = Slots(shape, np.dtype("<f4"), 2, pinned=False)
+        assert all(slots.take().ctypes.data % 64 == 0 for _ in range(3))
+
+
 def test_one_more_that_is_held_costs_one_piece_and_no_more() -> None:
     slots = Slots((4, 5), np.dtype("<f4"), 2, pinned=False)
     made, new = 0, slots._new

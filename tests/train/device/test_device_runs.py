@@ -1,4 +1,4 @@
-"""Runs whose images are decoded on the device, or in the simulator of one: evaluation, and places that change."""
+"""Runs whose images are decoded on the device, or in the simulator of one: evaluation, and a placement that changes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _until(step: int, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> lis
 
 @on_devices
 @pytest.mark.slow
-def test_a_run_changes_its_places_between_sessions(
+def test_a_run_changes_its_placement_between_sessions(
     beton: Path, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = _until(NUM_STEPS, _config(beton, tmp_path / "whole", device, **CPU), monkeypatch)

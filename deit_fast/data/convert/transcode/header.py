@@ -6,7 +6,6 @@ Refuses damaged JPEGs, and kinds that are not transcoded.
 from __future__ import annotations
 
 import functools
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,8 +20,7 @@ TRANSFORMED = {PROGRESSIVE: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic
 _UNSUPPORTED = {0xC3: "lossless", **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical or lossless")}
 _EXTENSIONS = {0xF7: "JPEG-LS", 0xF8: "JPEG-LS"}  # among the markers reserved for extensions
 _USUAL = frozenset((0xC0, 0xC2, 0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
-_OTHER_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # except restart markers, which may lie in a scan's data
-_LINE_COUNT = b"\xff\xdc\x00\x04"  # the segment of two bytes after the first scan that gives the frame's height
+_IDLE = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))  # application data and comments that have no say in pixels
 _MAX_SIDE = 65500  # libjpeg's limit
 _next_segment = next_segment.py_func  # works on bytes without an array
 
@@ -188,15 +186,32 @@ def _scan(data: bytes, process: int, components: tuple[Component, ...]) -> tuple
 
 
 def read_header(encoded: bytes) -> Header:
-    """Reads the header; raises NotTranscodable if it is damaged or of a kind that is not transcoded."""
-    process = precision = width = height = restart_interval = header_bytes = 0
+    """Reads the header; raises NotTranscodable if it is damaged or of a kind that is not transcoded.
+
+    JPEGs whose headers say the same share one, with all that was derived from it.
+    """
+    found = []
+    end = 0
+    try:
+        for marker, start, end in segments(encoded):
+            if marker not in _IDLE:
+                found.append((marker, encoded[start:end]))
+    except NotTranscodable:
+        _header(tuple(found), end)  # what is wrong before that counts first
+        raise
+    return _header(tuple(found), end)
+
+
+@functools.lru_cache(maxsize=1024)
+def _header(found: tuple[tuple[int, bytes], ...], header_bytes: int) -> Header:
+    """The header of these segments, each a marker and its data."""
+    process = precision = width = height = restart_interval = 0
     components: tuple[Component, ...] = ()
     quantizations: dict[int, bytes] = {}
     huffman_tables: dict[int, bytes] = {}
     jfif = adobe = b""
     is_complete = False
-    for marker, start, end in segments(encoded):
-        data = encoded[start:end]
+    for marker, data in found:
         if marker == 0xDB:
             quantizations.update((head & 15, bytes([head]) + table) for head, table in _tables(data, "quantisation"))
         elif marker == 0xC4:
@@ -214,7 +229,6 @@ def read_header(encoded: bytes) -> Header:
                 raise NotTranscodable("damaged: a scan without a frame")
             components = _scan(data, process, components)
             is_complete = data[0] == len(components)
-            header_bytes = end
         elif marker == 0xDC:
             raise NotTranscodable("damaged: FF DC before the first scan")
         elif marker in (0xDE, 0xDF):
@@ -266,52 +280,11 @@ def write_header(header: Header, restart_interval: int, huffman_tables: dict[int
 def jpeg_size(encoded: bytes) -> tuple[int, int]:
     """Width and height in pixels; raises NotTranscodable if the header up to there is damaged or of another kind."""
     for marker, start, end in segments(encoded):
-        if _is_frame(marker):
+        if is_frame(marker):
             return _frame(marker, encoded[start:end])[1:3]
     raise NotTranscodable("damaged: a scan without a frame")
 
 
-def _is_frame(marker: int) -> bool:
+def is_frame(marker: int) -> bool:
+    """Whether a marker starts a frame."""
     return 0xC0 <= marker < 0xD0 and marker not in (0xC4, 0xC8, 0xCC)
-
-
-def with_height(encoded: bytes) -> bytes:
-    """Moves the height into the frame header if that says 0 because a DNL segment after the first scan has the height.
-
-    libjpeg, and so every decoder here, takes a height of 0 for no image. Other JPEGs come back unchanged.
-    """
-    height_at = scan_at = 0
-    try:
-        for marker, start, scan_at in segments(encoded):  # noqa: B007  (the last segment ends where the scan's data start)
-            if _is_frame(marker):
-                height_at = start + 1
-                if encoded[height_at : height_at + 2] != b"\0\0":
-                    return encoded
-    except NotTranscodable:
-        return encoded
-    behind = _OTHER_MARKER.search(encoded, scan_at)
-    if not height_at or behind is None or not encoded.startswith(_LINE_COUNT, behind.start()):
-        return encoded
-    height = encoded[behind.start() + 4 : behind.start() + 6]
-    return encoded[:height_at] + height + encoded[height_at + 2 :] if any(height) else encoded
-
-
-def ends_idly(encoded: bytes, at: int, height: int) -> bool:
-    """Whether only segments that do not affect pixels lie between a scan's data (the marker at `at`) and the end marker.
-
-    These are comments, application data, and the number of lines (DNL) if it equals the frame header's height.
-    """
-    while True:
-        if encoded[at : at + 1] != b"\xff":
-            return False
-        while encoded[at : at + 1] == b"\xff":
-            at += 1
-        marker = encoded[at : at + 1]
-        if marker == b"\xd9":
-            return True
-        size = int.from_bytes(encoded[at + 1 : at + 3], "big")
-        is_comment = marker == b"\xfe" or b"\xe0" <= marker <= b"\xef"
-        is_height = marker == b"\xdc" and encoded[at + 1 : at + 5] == struct.pack(">HH", 4, height)
-        if not (is_height or (is_comment and size >= 2)):
-            return False
-        at += 1 + size
