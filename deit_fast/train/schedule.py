@@ -76,13 +76,17 @@ def lr_of_step(
 
 @dataclass(frozen=True)
 class Stage:
-    """Epochs that share the side of a training view in pixels, its augmentation, and the betons that it is made from, as
-    data.train names them. number: from 0."""
+    """Epochs that share the side of a training view in pixels, its augmentation, and its data. number: from 0."""
 
     number: int
     resolution: int
     augment: AugmentConfig
-    betons: str
+    data: DataConfig
+
+    @property
+    def betons(self) -> str:
+        """What names the betons that views are made from, as data.train does."""
+        return self.data.train
 
 
 def stage_of_epoch(config: RunConfig, epoch: int) -> Stage:
@@ -90,7 +94,7 @@ def stage_of_epoch(config: RunConfig, epoch: int) -> Stage:
     if config.schedule.stages:
         return _stage(config, bisect.bisect_right(stage_ends(config), epoch))
     resolution = resolution_of_epoch(config.data, epoch=epoch, epochs=config.train.epochs)
-    return Stage(0, resolution, config.augment, config.data.train)
+    return Stage(0, resolution, config.augment, config.data)
 
 
 def stages_of(config: RunConfig) -> list[Stage]:
@@ -104,7 +108,7 @@ def stages_of(config: RunConfig) -> list[Stage]:
 
 def _stage(config: RunConfig, number: int) -> Stage:
     own = config_of_stage(config, config.schedule.stages[number])
-    return Stage(number, own.data.resolution, own.augment, own.data.train)
+    return Stage(number, own.data.resolution, own.augment, own.data)
 
 
 def has_changing_views(config: RunConfig) -> bool:
