@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from deit_fast.benchmarks.gpu.needs import forward_needs
-from deit_fast.config import ModelConfig, stage_ends
+from deit_fast.config import ModelConfig, betons_of_stages, check_training, stage_ends, without_betons
 from deit_fast.plan.run_counts import counts_of
 from deit_fast.train import schedule
-from tests.recipe_files import config_of, difference
+from tests.recipe_files import ROOT, config_of, difference
 
 SIDES = [96] * 2 + [160] * 4 + [192] * 2 + [224] * 2
 RESNET_SIDES = [96] * 2 + [160] * 4 + [224] * 4
@@ -81,6 +83,19 @@ def test_steps_and_learning_rates_are_the_published_ones(budget: int, wanted: li
             )
             assert ours == pytest.approx(rate, abs=0.025 * peak)
             epoch += 1
+
+
+def test_the_file_of_the_docs_differs_in_the_betons_of_96_pixels_alone(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "recipes.md").read_text()
+    (content,) = re.findall(r"```yaml\n(.*?)```", text.partition("## EfficientTrain++")[2].partition("\n## ")[0], re.DOTALL)
+    (tmp_path / "small_first.yaml").write_text(content)
+    recipe = "deit_configs/efficienttrain/efficienttrain_small_200.yaml"
+    theirs, ours = config_of(recipe), config_of(recipe, str(tmp_path / "small_first.yaml"))
+    assert set(difference(ours, theirs)) == {"schedule.stages"}
+    assert without_betons(ours.schedule.stages) == list(theirs.schedule.stages)
+    betons = [("BETONS_192/train.beton" if side == 96 else "a") for side in SIDES]
+    assert betons_of_stages(ours) == betons
+    check_training(ours, 8)
 
 
 def test_options_are_those_of_their_code() -> None:

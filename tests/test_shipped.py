@@ -60,3 +60,20 @@ def test_another_name_stays_what_it_is(name: str) -> None:
     assert shipped(name) == Path(name)
     with pytest.raises(UserError, match=f"command line: cannot read {name}: No such file"):
         parse("train", [f"--config-file={name}"])
+
+
+def test_a_base_is_found_beside_the_file_and_else_in_the_package(elsewhere: Path) -> None:
+    recipe = "deit_configs/deit_tiny.yaml"
+    (elsewhere / "folder").mkdir()
+    own = elsewhere / "folder" / "own.yaml"
+    own.write_text(f"base: {recipe}\ndata: {{batch_size: 77}}\n")
+    config = parse("train", ["--config-file", str(own)])
+    whole = parse("train", ["--config-file", recipe, "--data.batch_size=77"])
+    assert config == whole
+    sweep = elsewhere / "sweep.yaml"
+    sweep.write_text(f"base: {recipe}\ngrid: {{data.batch_size: [1]}}\n")
+    assert read_sweep_file(sweep).shared["model.name"].value == whole.model.name
+    beside = elsewhere / "folder" / recipe
+    beside.parent.mkdir()
+    beside.write_text("model: {name: resnet18}\n")
+    assert parse("train", ["--config-file", str(own)]).model.name == "resnet18"

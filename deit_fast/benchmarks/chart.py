@@ -1,8 +1,9 @@
-"""Draws the result of `bench loader` as PNG: works beside rivals, threads, and stages."""
+"""Draws the result of `bench loader` as PNG: works beside rivals, threads, stages of a run, and stages of the path."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -24,6 +25,8 @@ def bench_png(result: dict[str, Any]) -> bytes:
     if result["threads"]:
         num_bars = sum(len(counts) + 1 for counts in result["threads"].values())
         panels.append((num_bars, "Views per second by number of threads", _draw_threads, result["threads"]))
+    if result["schedule"]:
+        panels.append((len(result["schedule"]), "Views per second of a run's stages", _draw_schedule, result["schedule"]))
     if result["stages"]:
         panels.append((len(result["stages"]), "Milliseconds of one core for a view", _draw_stages, result["stages"]))
     heights = [_BAR * num_bars + 0.5 for num_bars, *_ in panels]
@@ -82,6 +85,13 @@ def _bar(axes: Axes, y: float, found: dict[str, Any], text: str, color: str, lab
     axes.barh(y, median, height=0.8, color=color, label=label)
     axes.hlines(y, min(rounds), max(rounds), color="#1b1f24", linewidth=1)
     axes.annotate(text, (max(rounds), y), (4, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def _draw_schedule(axes: Axes, stages: list[dict[str, Any]]) -> None:
+    names = [f"{one['stage']}: {one['resolution']} pixels, {Path(one['betons']).name}" for one in stages]
+    values = [one["views_per_second"] for one in stages]
+    bars = axes.barh(names, values, height=0.8, color=_COLORS["deit_fast"])
+    axes.bar_label(bars, [f"{value:,.0f}" for value in values], padding=4, fontsize=8)
 
 
 def _draw_stages(axes: Axes, stages: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from deit_fast.benchmarks.interleave import interleaved, spread, summary
 from deit_fast.benchmarks.result import check_names, described
 from deit_fast.benchmarks.rivals.common import WORKS, NotInstalled, Setting, System, Work, views_per_second
 from deit_fast.benchmarks.rivals.ours import open_ours, ours_evaluating, ours_training
+from deit_fast.benchmarks.run_stages import bench_stages, stages_table
 from deit_fast.benchmarks.stages import STAGES, on_one_thread, stage_input
 from deit_fast.config import DataConfig, RunConfig, UserError, is_mixing
 from deit_fast.data.fetch.local import local_text
@@ -32,21 +33,23 @@ from deit_fast.record.text_table import text_table
 
 OURS = "deit_fast"
 RIVALS = {"timm": "timm_rival", "ffcv": "ffcv_rival", "dali": "dali_rival"}
-_PARTS = ("stages", "threads", *WORKS)
+_SCHEDULE = "schedule"
+_PARTS = ("stages", "threads", _SCHEDULE, *WORKS)
 
 
 def bench_loader(config: RunConfig) -> dict[str, Any]:
     """`deit-fast bench loader`: figures of the parts in bench.work, as docs/benchmarks.md describes them.
 
     Images come from source.path or data.train; the files for the works are made from them in the system's temporary folder.
-    stages and threads run on data.train itself if it is given. Raises UserError for options that do not fit.
+    stages, threads and schedule run on data.train itself if it is given. Raises UserError for options that do not fit.
     """
     parts = _check(config)
     config = config.changed({"data.train": local_text(config.data, "train")})
     chart = picture_to_write("bench.chart", config.bench.chart, config.out)
     rivals, left_out = _installed(config.bench.against)
     num_cores = config.bench.threads or _available_cores()
-    result: dict[str, Any] = {"stages": {}, "threads": {}, "works": {}, "left_out": left_out, "num_cores": num_cores}
+    result: dict[str, Any] = {"stages": {}, "threads": {}, _SCHEDULE: [], "works": {}}
+    result |= {"left_out": left_out, "num_cores": num_cores}
     with tempfile.TemporaryDirectory(prefix="deit_fast-bench-") as scratch:
         files = None
         if config.source.path or set(parts) & set(WORKS):
@@ -60,6 +63,9 @@ def bench_loader(config: RunConfig) -> dict[str, Any]:
         if "threads" in parts:
             result["threads"] = _threads(beton, config, num_cores)
             print(_threads_table(result["threads"]))
+        if _SCHEDULE in parts:
+            result[_SCHEDULE] = bench_stages(config.changed({"data.train": beton}), num_cores)
+            print(stages_table(result[_SCHEDULE]))
         for name in parts:
             if name in WORKS and files is not None:
                 setting = Setting(files, config.data.batch_size, config.data.resolution, num_cores, config.train.seed)
@@ -84,7 +90,10 @@ def _check(config: RunConfig) -> list[str]:
         raise UserError(f"data.batch_size={data.batch_size}: Mixup mixes pairs; want an even number")
     if bench.threads is not None and bench.threads > _available_cores():
         raise UserError(f"bench.threads={bench.threads}: want at most the {_available_cores()} cores of this machine, or auto")
-    return [part for part in _PARTS if not bench.work or part in bench.work]
+    if _SCHEDULE in bench.work and not config.schedule.stages:
+        raise UserError(f"bench.work={_SCHEDULE}: schedule.stages is off; want stages to measure")
+    has_stages = bool(config.schedule.stages)
+    return [part for part in _PARTS if part in bench.work or (not bench.work and (part != _SCHEDULE or has_stages))]
 
 
 def _available_cores() -> int:

@@ -32,7 +32,14 @@ from deit_fast.config.model import DistilConfig, ModelConfig
 from deit_fast.config.options import Decides, Pair, RankError, Triple, UserError, Within, at_home, option
 from deit_fast.config.regroup import FilterConfig, MergeConfig, SplitConfig, SubsetConfig
 from deit_fast.config.run import BudgetConfig, EvalConfig, RunConfig, RunSection, SlurmConfig, TrainConfig
-from deit_fast.config.stages import STAGE_LENGTHS, STAGE_OPTIONS, config_of_stage, stage_ends
+from deit_fast.config.stages import (
+    STAGE_LENGTHS,
+    STAGE_OPTIONS,
+    betons_of_stages,
+    config_of_stage,
+    stage_ends,
+    without_betons,
+)
 from deit_fast.config.study import BenchConfig, DemoConfig, PlanConfig, ReportConfig, SweepConfig, TeachConfig
 from deit_fast.config.use import ExportConfig, PredictConfig
 
@@ -81,6 +88,7 @@ __all__ = [
     "WriteConfig",
     "as_now",
     "at_home",
+    "betons_of_stages",
     "check_loading",
     "check_optimiser",
     "check_option",
@@ -102,4 +110,5 @@ __all__ = [
     "target_top1",
     "value_now",
     "warnings_of",
+    "without_betons",
 ]

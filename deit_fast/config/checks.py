@@ -189,6 +189,8 @@ def _check_stage(config: RunConfig, stage: dict[str, Any], world_size: int) -> N
         raise UserError("has both `epochs` and `share`; want one of them")
     own = config_of_stage(config, stage)
     check_sections(data=own.data, augment=own.augment)
+    if not own.data.train:
+        raise UserError("data.train is empty; want the path of a beton, or leave it out")
     if own.data.resolution > config.data.resolution:
         raise UserError(
             f"data.resolution={own.data.resolution}: want at most {config.data.resolution}, the run's, at which it is evaluated"

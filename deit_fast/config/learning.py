@@ -96,8 +96,8 @@ class ScheduleConfig(Options):
     )
     stages: tuple[dict[str, Any], ...] = option(
         (),
-        "stages of training: a YAML list of mappings with data.resolution and options of augment that hold in a stage, and its "
-        "length: `share` of the run's compute (default: the same for each), or `epochs` in proportion to train.epochs; the "
-        "learning rate then follows the compute that is done",
+        "stages of training: a YAML list of mappings with data.train (the same images, written smaller), data.resolution and "
+        "options of augment that hold in a stage, and its length: `share` of the run's compute (default: the same for each), "
+        "or `epochs` in proportion to train.epochs; the learning rate then follows the compute that is done",
         unset="off",
     )

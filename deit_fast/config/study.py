@@ -84,8 +84,8 @@ class BenchConfig(Options):
     )
     work: tuple[str, ...] = option(
         (),
-        "what to measure: stages and threads, with the options of data and augment; recipe3, recipe1, crop, raw and "
-        "evaluation, with DeiT's",
+        "what to measure: stages and threads, with the options of data and augment; schedule: views of each stage of "
+        "schedule.stages; recipe3, recipe1, crop, raw and evaluation, with DeiT's",
         unset="all",
     )
     threads: int | None = option(

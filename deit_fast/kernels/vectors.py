@@ -76,6 +76,16 @@ def load_word(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def load_halfword(typing_context, address):  # type: ignore[no-untyped-def]
+    """Two bytes as int64, from any address."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.zext(_load(builder, arguments[0], None, ir.IntType(16), 1), ir.IntType(64))
+
+    return types.int64(types.intp), codegen
+
+
+@intrinsic
 def store_word(typing_context, address, word):  # type: ignore[no-untyped-def]
     """The reverse of load_word."""
 

@@ -12,6 +12,7 @@ from deit_fast.config import UserError, at_home
 from deit_fast.options.strict_yaml import StrictLoader, entries
 from deit_fast.options.values import Given
 from deit_fast.options.words import nearest, shown
+from deit_fast.shipped import shipped
 
 
 def read_file(path: Path, keys: Collection[str], asked_by: str, chain: tuple[Path, ...] = ()) -> dict[str, Given]:
@@ -34,7 +35,7 @@ def read_file(path: Path, keys: Collection[str], asked_by: str, chain: tuple[Pat
             origin = f"{path}:{line}"
             if section == "base":
                 for base in bases(loader.construct_object(node, deep=True), origin):
-                    below |= read_file(path.parent / base, keys, origin, (*chain, path.resolve()))
+                    below |= read_file(shipped(base, path.parent), keys, origin, (*chain, path.resolve()))
                 continue
             if section not in sections:
                 raise UserError(f"{origin}: unknown section {shown(section)}; {nearest(section, [*sections, 'base'])}")

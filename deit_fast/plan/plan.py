@@ -177,12 +177,12 @@ def rates(measured: Measured) -> dict[str, float]:
 
 
 def _stages(config: RunConfig, counts: RunCounts, probes: Probes, prediction: Prediction) -> list[dict[str, Any]]:
-    """Epochs, resolution and predicted seconds of training of each stage of schedule.stages."""
+    """Epochs, resolution, betons and predicted seconds of training of each stage of schedule.stages."""
     if not config.schedule.stages:
         return []
     training = prediction.seconds["compute"] + prediction.seconds["data_wait"]
     return [
-        {"epochs": epochs, "resolution": stage.resolution, "seconds": share * training}
+        {"epochs": epochs, "resolution": stage.resolution, "betons": stage.betons, "seconds": share * training}
         for stage, epochs, share in training_shares(config, counts.steps_per_epoch, probes)
     ]
 

@@ -51,7 +51,8 @@ def training_shares(config: RunConfig, steps_per_epoch: int, probes: Probes) -> 
     seconds = dict.fromkeys(stages, 0.0)
     for epoch, stage in enumerate(stages):
         measured = probes.tail if is_in_tail(config, epoch) else probes.steps
-        seconds[stage] += steps_per_epoch * sum(_step(stage.resolution, measured))
+        own = _nearest(stage.resolution, measured).by_betons.get(stage.betons, 1.0)
+        seconds[stage] += steps_per_epoch * own * sum(_step(stage.resolution, measured))
     total = sum(seconds.values())
     return [(stage, num, seconds[stage] / total) for stage, num in Counter(stages).items()]
 
@@ -64,7 +65,7 @@ def _step(side: int, measured: Mapping[int, Steps]) -> tuple[float, float]:
     return wait, compute
 
 
-def _nearest(side: int, steps: dict[int, Steps]) -> Steps:
+def _nearest(side: int, steps: Mapping[int, Steps]) -> Steps:
     return steps[side_of(steps, side)]
 
 

@@ -21,6 +21,7 @@ from deit_fast.plan.run_counts import counts_of, stages_by_resolution
 from deit_fast.record.clock import Clock
 from deit_fast.train.evaluate import num_batches
 from deit_fast.train.run_folder import Keeper
+from deit_fast.train.schedule import Stage
 from deit_fast.train.trainer import Trainer
 
 _ROUND_SECONDS = 1.0  # of steps, at least, where an epoch has so many
@@ -52,11 +53,13 @@ class Measured:
 @dataclass(frozen=True)
 class Steps:
     """Training steps at one resolution, in seconds: what the first takes beyond a later one, and of one, end to end, the wait
-    for its batch and the rest of it."""
+    for its batch and the rest of it. Where stages have betons of their own: means over them, by their epochs, and `by_betons`:
+    the time of a step over that mean."""
 
     first: float
     wait: Measured
     compute: Measured
+    by_betons: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class Probes:
 def probe(trainer: Trainer, folder: Path, seconds: float) -> Probes:
     """Measures for about that many seconds, each part at least once. folder: of the checkpoints.
 
-    All ranks call it at the same time. Of the stages at one resolution, whose augmentation may differ, one is measured.
+    All ranks call it at the same time. Of the stages at one resolution and from one beton, whose augmentation may differ, one
+    is measured.
     """
     return _Probe(trainer, seconds).run(folder)
 
@@ -142,8 +146,11 @@ class _Probe:
         alone = {name: measured[name][0] for name in tasks}
         steps: dict[Shape, Steps] = {}
         for shape in shapes:
-            wait, compute = measured[shape]
-            steps[shape] = Steps(max(0.0, first[shape][0] - compute.mean), wait, compute)
+            wait, compute, *each = measured[shape]
+            mean = wait.mean + compute.mean
+            names = [stage.betons for stage, _ in self._stages[shape[0]]]
+            by_betons = {name: one.mean / mean for name, one in zip(names, each, strict=True)} if len(each) > 1 else {}
+            steps[shape] = Steps(max(0.0, first[shape][0] - compute.mean), wait, compute, by_betons)
         first_batch, *epoch_starts = self._epoch_starts
         starts = Measured(tuple(epoch_starts))
         return Probes(
@@ -183,11 +190,11 @@ class _Probe:
         """Rank 0's value on every rank, so that all do the same number of steps."""
         return float(self._world.gather(value)[0])
 
-    def _batches(self, resolution: int) -> Generator[Batch, None, None]:
-        """The batches of an epoch at a resolution; the time until the first one is noted."""
+    def _batches(self, stage: Stage) -> Generator[Batch, None, None]:
+        """The batches of an epoch in a stage; the time until the first one is noted."""
         started = time.perf_counter()
         epoch = next(self._epochs) % self._trainer.config.train.epochs
-        with contextlib.closing(self._trainer.batches_in(self._stages[resolution], epoch)) as batches:
+        with contextlib.closing(self._trainer.batches_in(stage, epoch)) as batches:
             for number, batch in enumerate(batches):
                 if number == 0:
                     self._epoch_starts.append(time.perf_counter() - started)
@@ -201,21 +208,30 @@ class _Probe:
 
     def _warm_up(self, shape: Shape) -> tuple[float, float]:
         """Measures the first step of a shape and the next two; sets the steps of a round from them."""
-        first = self._round(shape, 1)[1]
-        num_steps, compute, wait = self._round(shape, _MIN_STEPS)
-        one = self._agreed((compute + wait) / num_steps)
+        side, is_tail = shape
+        first = self._round(self._stages[side][0][0], 1, is_tail=is_tail)[1]
+        one = 0.0
+        for stage, share in self._stages[side]:
+            num_steps, compute, wait = self._round(stage, _MIN_STEPS, is_tail=is_tail)
+            one += share * self._agreed((compute + wait) / num_steps)
         self._counts[shape] = max(_MIN_STEPS, math.ceil(_ROUND_SECONDS / one))
         return first, one
 
-    def _training(self, shape: Shape) -> tuple[float, float]:
-        """Seconds of a step of training: the wait for its batch, and the rest."""
-        num_steps, compute, wait = self._round(shape, self._counts[shape])
-        return wait / max(num_steps - 1, 1), compute / num_steps
+    def _training(self, shape: Shape) -> tuple[float, ...]:
+        """Seconds of a step of training: the wait for its batch, and the rest, means over the stages at its resolution; then
+        both together in each stage."""
+        mean_wait = mean_compute = 0.0
+        each = []
+        for stage, share in self._stages[shape[0]]:
+            num_steps, compute, wait = self._round(stage, self._counts[shape], is_tail=shape[1])
+            wait, compute = wait / max(num_steps - 1, 1), compute / num_steps
+            mean_wait, mean_compute = mean_wait + share * wait, mean_compute + share * compute
+            each.append(wait + compute)
+        return mean_wait, mean_compute, *each
 
-    def _round(self, shape: Shape, count: int) -> tuple[int, float, float]:
+    def _round(self, stage: Stage, count: int, *, is_tail: bool) -> tuple[int, float, float]:
         """(steps, seconds of computing, seconds of waiting for all batches but the first) of the first steps of an epoch."""
-        side, is_tail = shape
-        with contextlib.closing(self._batches(side)) as batches:
+        with contextlib.closing(self._batches(stage)) as batches:
             first = next(batches)
             self._kept = self._kept or first.copy()
             clock = Clock(time.perf_counter())
@@ -231,12 +247,15 @@ class _Probe:
         return num_steps, seconds["compute"], seconds["data_wait"]
 
     def _loader(self, shape: Shape) -> tuple[float]:
-        """Seconds of a step's batch from the loader alone."""
-        with contextlib.closing(self._batches(shape[0])) as batches:
-            next(batches)
-            started = time.perf_counter()
-            taken = sum(1 for _ in itertools.islice(batches, self._counts[shape]))
-            return ((time.perf_counter() - started) / max(taken, 1),)
+        """Seconds of a step's batch from the loader alone, the mean over the stages at its resolution."""
+        mean = 0.0
+        for stage, share in self._stages[shape[0]]:
+            with contextlib.closing(self._batches(stage)) as batches:
+                next(batches)
+                started = time.perf_counter()
+                taken = sum(1 for _ in itertools.islice(batches, self._counts[shape]))
+                mean += share * (time.perf_counter() - started) / max(taken, 1)
+        return (mean,)
 
     def _model(self, shape: Shape) -> tuple[float]:
         """Seconds of a step on a batch that is already on the device."""

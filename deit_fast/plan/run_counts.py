@@ -28,12 +28,16 @@ class RunCounts:
         return sum(self.epochs_at.values()) + sum(self.tail_at.values())
 
 
-def stages_by_resolution(config: RunConfig) -> dict[int, schedule.Stage]:
-    """For each resolution of a run the stage of the middle one of its epochs there, which stands for the others."""
-    found: dict[int, list[schedule.Stage]] = {}
+def stages_by_resolution(config: RunConfig) -> dict[int, list[tuple[schedule.Stage, float]]]:
+    """For each resolution of a run the stage of the middle one of its epochs there, which stands for the others; for each of
+    several betons such a one. With the share of the epochs for which it stands; the shares of a resolution add up to 1."""
+    found: dict[int, dict[str, list[schedule.Stage]]] = {}
     for stage in schedule.stages_of(config):
-        found.setdefault(stage.resolution, []).append(stage)
-    return {side: stages[len(stages) // 2] for side, stages in found.items()}
+        found.setdefault(stage.resolution, {}).setdefault(stage.betons, []).append(stage)
+    return {
+        side: [(stages[len(stages) // 2], len(stages) / sum(map(len, of.values()))) for stages in of.values()]
+        for side, of in found.items()
+    }
 
 
 def is_in_tail(config: RunConfig, epoch: int) -> bool:

@@ -28,7 +28,11 @@ def table(result: dict[str, Any]) -> str:
         for kind, seconds in prediction["seconds"].items()
     ]
     rows += [
-        (f"  stage {number}", f"{clock_time(stage['seconds']):>8} {100 * stage['seconds'] / total:5.1f} %, {_of_stage(stage)}")
+        (
+            f"  stage {number}",
+            f"{clock_time(stage['seconds']):>8} {100 * stage['seconds'] / total:5.1f} %, "
+            f"{_of_stage(stage, result['config']['data']['train'])}",
+        )
         for number, stage in enumerate(result["stages"], start=1)
     ]
     rows += [(f"images/s, {kind}", f"{rate:,.0f}") for kind, rate in result["images_per_second"].items()]
@@ -49,8 +53,9 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(text_table(rows, "<<", gap=3 * " "))
 
 
-def _of_stage(stage: dict[str, Any]) -> str:
-    return f"{stage['epochs']} epochs at {stage['resolution']} pixels"
+def _of_stage(stage: dict[str, Any], train: str) -> str:
+    own = f", {stage['betons']}" if stage["betons"] != train else ""
+    return f"{stage['epochs']} epochs at {stage['resolution']} pixels{own}"
 
 
 def _cost_line(cost: dict[str, Any]) -> str:

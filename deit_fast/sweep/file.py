@@ -13,6 +13,7 @@ from deit_fast.config import UserError
 from deit_fast.options.files import bases, plain, read_file, read_nested
 from deit_fast.options.values import COMMAND_LINE, HINTS, Given
 from deit_fast.options.words import nearest, shown
+from deit_fast.shipped import shipped
 from deit_fast.sweep.draw import KINDS, draw_of
 from deit_fast.sweep.options import TRAINING
 
@@ -63,7 +64,7 @@ def read_sweep_file(path: Path) -> SweepFile:
     shared: Options = {}
     if "base" in parts:
         for base in bases(plain(parts["base"]).value, parts["base"].origin):
-            shared |= read_file(path.parent / base, HINTS, parts["base"].origin)
+            shared |= read_file(shipped(base, path.parent), HINTS, parts["base"].origin)
     if "options" in parts:
         shared |= _options(parts["options"])
     points = _grid(parts["grid"]) if "grid" in parts else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from deit_fast.config import RunConfig, UserError, check_training
-from deit_fast.data.fetch.local import open_here
 from deit_fast.data.format.beton_set import BetonSet
 from deit_fast.data.load.batch import Batch
 from deit_fast.data.load.loader import Loader, train_loader
@@ -26,10 +25,10 @@ from deit_fast.train import schedule
 from deit_fast.train.dist import World, joined_world, world_size_of_environment
 from deit_fast.train.learner import check_compiler
 from deit_fast.train.low_frequencies import cropped
+from deit_fast.train.stage_sets import StageSets, train_set_digests
 from deit_fast.train.step import check_dtype, on_device, resolve_amp
 from deit_fast.train.stop import Stop
 from deit_fast.train.stored_labels import belongings
-from deit_fast.train.trainer import train_set_digests
 
 _BLOCK_VIEWS = 16384  # of a block, about: at most this is lost if a process dies
 _FIRST_BATCHES = 5
@@ -122,18 +121,21 @@ class Teaching:
 
     def __init__(self, config: RunConfig, world: World) -> None:
         self._config, self._world = config, world
-        beton = open_here(config.data, "train")
+        with contextlib.closing(_loader(config, world)) as loader:
+            beton, of_stages = loader.beton, StageSets(config, loader, world).of_stages
         if beton.num_classes > MAX_CLASSES:
             raise UserError(f"{beton.name}: has {beton.num_classes:,} classes; want at most {MAX_CLASSES:,}")
         if config.teach.top > beton.num_classes:
             raise UserError(f"teach.top={config.teach.top}: want at most {beton.num_classes}, the classes of {beton.name}")
         teachers = create_teachers(config, beton.num_classes, world.device)
         self._ensemble = Ensemble(teachers, config.teach.top, resolve_amp(config.train.amp, world.device), world.device)
-        self.header = _header(config, beton, teachers, world.device)
+        self.header = _header(config, beton, of_stages, teachers, world.device)
         self._writer = world.only_on_main(lambda: LabelsWriter(config.teach.out, self.header))
         missing = world.only_on_main(lambda: self._writer.missing() if self._writer is not None else [])
         self._missing: list[list[int]] = world.gather(missing)[0]
-        self._loader = _loader(config, world, [[self.header.positions(block) for block in blocks] for blocks in self._missing])
+        stretches = [[self.header.positions(block) for block in blocks] for blocks in self._missing]
+        self._loader = _loader(config, world, stretches)
+        self._sets = StageSets(config, self._loader, world, stretches)
         self._num_seen = 0
 
     def run(self, stop: Stop) -> str | None:
@@ -159,6 +161,8 @@ class Teaching:
     def _teach_epoch(self, epoch: int, blocks: list[int], progress: Progress, stop: Stop) -> str | None:
         config, world = self._config, self._world
         stage = schedule.stage_of_epoch(config, epoch)
+        self._sets.begin_epoch(epoch)
+        self._sets.show(stage)
         self._loader.set_resolution(schedule.loaded_resolution(config, stage))
         self._loader.set_augment(stage.augment)
         self._loader.set_epoch(epoch)
@@ -228,7 +232,9 @@ class Teaching:
         self._loader.close()
 
 
-def _header(config: RunConfig, beton: BetonSet, teachers: Teachers, device: torch.device) -> Header:
+def _header(
+    config: RunConfig, beton: BetonSet, of_stages: Mapping[str, BetonSet], teachers: Teachers, device: torch.device
+) -> Header:
     size, num_samples = config.data.batch_size, config.data.subset or beton.num_samples
     amp = resolve_amp(config.train.amp, device)
     return Header(
@@ -238,7 +244,7 @@ def _header(config: RunConfig, beton: BetonSet, teachers: Teachers, device: torc
         num_epochs=config.teach.epochs or config.train.epochs,
         num_positions=num_samples // size * size if config.teach.of == "mixed" else num_samples,
         block_size=max(1, _BLOCK_VIEWS // size) * size,
-        belongs=belongings(config, train_set_digests(config, beton), config.teach.of),
+        belongs=belongings(config, train_set_digests(config, beton, of_stages), config.teach.of),
         teachers=[{"name": name, "digest": teacher.digest} for name, teacher in teachers],
         facts={"versions": versions(), "amp": amp, "device": device.type},
     )

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from deit_fast.config import Decides, ModelConfig, RunConfig, UserError, as_now, in_words
+from deit_fast.config import Decides, ModelConfig, RunConfig, UserError, as_now, in_words, without_betons
 from deit_fast.record.run import replacing
 
 FORMAT = 2
@@ -39,6 +39,7 @@ _UNREADABLE = (  # what PyTorch raises for a file with wrong bytes; OSError: for
 )  # fmt: skip
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 Digests = Mapping[str, Mapping[str, str]]  # of what a file holds, by the option that names it, and what is digested
+OF_STAGE = " of stage "  # in the name of a digest: `images of stage 2`
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -226,6 +227,8 @@ def check_same_run(
     for key, ours in config.options_that_decide(Decides.WEIGHTS).items():
         section, name = key.split(".")
         theirs = content["config"].get(section, {}).get(name, ours)  # older checkpoints do not have every option
+        if key == "schedule.stages":
+            theirs, ours = without_betons(theirs), without_betons(ours)
         if theirs != ours:
             had, has = in_words(key, theirs), in_words(key, ours)
             raise UserError(f"checkpoint {path}: of a run with {key}={had}, not {has}; start a new run")
@@ -233,12 +236,18 @@ def check_same_run(
 
 
 def _check_same_files(had: Digests, path: Path, config: RunConfig, digests: Digests) -> None:
-    """Raises UserError if a file's content has changed; older checkpoints do not have its digest."""
+    """Raises UserError if a file's content has changed; older checkpoints do not have its digest.
+
+    A digest of a stage of schedule.stages that either side lacks is that of the whole run."""
     for option, ours in digests.items():
         section, name = option.split(".")
-        for what, digest in ours.items():
-            if had.get(option, {}).get(what, digest) != digest:
-                raise UserError(
-                    f"{option}={getattr(getattr(config, section), name)}: holds other {what} than the run of checkpoint {path} "
-                    "had; want the same file, or start a new run"
-                )
+        theirs = had.get(option, {})
+        for what in dict.fromkeys([*ours, *theirs]):
+            of_run, of_stage, number = what.partition(OF_STAGE)
+            digest = ours.get(what, ours.get(of_run))
+            if theirs.get(what, theirs.get(of_run, digest)) == digest or digest is None:
+                continue
+            where = f"schedule.stages: stage {number}" if of_stage else f"{option}={getattr(getattr(config, section), name)}"
+            raise UserError(
+                f"{where}: holds other {of_run} than the run of checkpoint {path} had; want the same file, or start a new run"
+            )

@@ -22,7 +22,7 @@ def low_frequencies(images: torch.Tensor, side: int) -> torch.Tensor:
     its real part (arXiv 2211.09703; `freq_crop` of LeapLabTHU/EfficientTrain, whose sides are even). Computed in
     float32, also under autocast. It is linear: cropping mixed images is mixing cropped ones.
     """
-    matrix = torch.from_numpy(_matrix(images.shape[-1], side)).to(images.device)
+    matrix = _matrix_on(images.device, images.shape[-1], side)
     with torch.autocast(images.device.type, enabled=False):
         both = matrix @ images.float() @ matrix.T
         cropped = both[..., :side, :side]
@@ -35,6 +35,11 @@ def low_frequencies(images: torch.Tensor, side: int) -> torch.Tensor:
 
 
 @functools.cache
+def _matrix_on(device: torch.device, n: int, side: int) -> torch.Tensor:
+    """`_matrix` on a device. Kept there: to send it, the host would wait for all steps that are queued."""
+    return torch.from_numpy(_matrix(n, side)).to(device)
+
+
 def _matrix(n: int, side: int) -> NDArray[np.float32]:
     """The crop of one side: (side, n) float32, the real part of inverse transform x block x transform; for an even side one row
     more.

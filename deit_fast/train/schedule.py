@@ -76,18 +76,21 @@ def lr_of_step(
 
 @dataclass(frozen=True)
 class Stage:
-    """Epochs that share the side of a training view in pixels, and its augmentation. number: from 0."""
+    """Epochs that share the side of a training view in pixels, its augmentation, and the betons that it is made from, as
+    data.train names them. number: from 0."""
 
     number: int
     resolution: int
     augment: AugmentConfig
+    betons: str
 
 
 def stage_of_epoch(config: RunConfig, epoch: int) -> Stage:
     """The stage of an epoch (from 0): of schedule.stages; without them, of the resolution ramp, if there is one."""
     if config.schedule.stages:
         return _stage(config, bisect.bisect_right(stage_ends(config), epoch))
-    return Stage(0, resolution_of_epoch(config.data, epoch=epoch, epochs=config.train.epochs), config.augment)
+    resolution = resolution_of_epoch(config.data, epoch=epoch, epochs=config.train.epochs)
+    return Stage(0, resolution, config.augment, config.data.train)
 
 
 def stages_of(config: RunConfig) -> list[Stage]:
@@ -101,7 +104,7 @@ def stages_of(config: RunConfig) -> list[Stage]:
 
 def _stage(config: RunConfig, number: int) -> Stage:
     own = config_of_stage(config, config.schedule.stages[number])
-    return Stage(number, own.data.resolution, own.augment)
+    return Stage(number, own.data.resolution, own.augment, own.data.train)
 
 
 def has_changing_views(config: RunConfig) -> bool:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from deit_fast.augment.mixing import mixing_of
-from deit_fast.config import Decides, RunConfig, UserError, in_words
+from deit_fast.config import Decides, RunConfig, UserError, in_words, without_betons
 from deit_fast.data.load.loader import Batch
 from deit_fast.kernels import mix, rng
 from deit_fast.labels.file import LabelsFile
@@ -55,7 +55,7 @@ def belongings(config: RunConfig, train_set: Mapping[str, str], of: str) -> dict
     if config.schedule.stages:
         options["schedule.stages"] = [
             {key: item for key, item in _as_read(stage).items() if key not in (*mixing, *_NOT_SEEN)}
-            for stage in config.schedule.stages
+            for stage in without_betons(config.schedule.stages)
         ]
     if of == "mixed":
         options["data.batch_size"] = data.batch_size
@@ -183,6 +183,8 @@ def tempered(classes: torch.Tensor, probabilities: torch.Tensor, num_classes: in
 
 def _words(name: str, value: Any) -> str:
     """`option=value` as a command line has it; a digest by its beginning."""
+    if value is None and name.startswith("data.train: "):
+        return "the training set's own images in that stage"
     if value is None and "." not in name:
         return f"no {name}"
     if name.startswith("data.train: "):

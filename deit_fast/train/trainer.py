@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from deit_fast.config import RunConfig, UserError, eval_batch_size, eval_crop_ratio, eval_resolution
-from deit_fast.data.fetch.addresses import has_address
+from deit_fast.config import RunConfig, UserError, betons_of_stages, eval_batch_size, eval_crop_ratio, eval_resolution
 from deit_fast.data.format.beton_set import BetonSet
 from deit_fast.data.format.classes import training_labels
 from deit_fast.data.format.identity import files_of, identity, labels_digest
@@ -26,6 +27,7 @@ from deit_fast.train.inputs import fixed_inputs
 from deit_fast.train.learner import Learner
 from deit_fast.train.low_frequencies import cropped
 from deit_fast.train.optim import load_optimizer
+from deit_fast.train.stage_sets import StageSets, train_set_digests
 from deit_fast.train.step import autocast, memory_format, on_device
 from deit_fast.train.stored_labels import StoredLabels
 
@@ -34,6 +36,7 @@ class Trainer(Learner):
     """Loaders of a run and the learner that trains on them, built from a configuration on one rank.
 
     `digests`: of the content of files that affect the weights, or which of them are best, by the option that names each.
+    `datasets`: facts that identify the data sets; `remarks_on_data`: kind and line of each warning about them.
     """
 
     def __init__(self, config: RunConfig, world: World, *, starts_anew: bool = True) -> None:
@@ -43,13 +46,17 @@ class Trainer(Learner):
         self.train_loader = train_loader(data, augment, seed=seed, **ranks)  # type: ignore[arg-type]
         self.eval_loader = eval_loader(data, augment, **ranks)  # type: ignore[arg-type]
         beton = self.train_loader.beton
+        self._sets = StageSets(config, self.train_loader, world)
+        of_stages = self._sets.of_stages
+        self.datasets = _datasets(config, beton, self.eval_loader.beton, of_stages)
         self.classes = beton.classes
         self._labels = training_labels(
             self.eval_loader.beton, beton.classes, num_classes=beton.num_classes, trained_on=beton.name
         )
+        self.remarks_on_data = _remarks_on_data(beton, self.eval_loader.beton, of_stages, self._labels)
         self._inputs = fixed_inputs(config.train, world.device)
         steps_per_epoch = self.train_loader.order.steps_per_epoch
-        train_set = train_set_digests(config, beton)
+        train_set = train_set_digests(config, beton, of_stages)
         self._stored = StoredLabels(config, train_set, beton.num_classes, world) if config.distil.labels else None
         super().__init__(
             config,
@@ -75,24 +82,6 @@ class Trainer(Learner):
         return found
 
     @property
-    def remarks_on_data(self) -> list[tuple[str, str]]:
-        """Kind and line of each warning about the data sets."""
-        train, val = self.train_loader.beton, self.eval_loader.beton
-        remarks = [("warning", line) for line in [*train.remarks, *val.remarks]]
-        if train.labels.min() == train.labels.max():
-            remarks.append(
-                ("warning", f"{train.name}: all images are of one class; want as many as the model is to tell apart")
-            )
-        if self._labels is not None:
-            remarks.append(("classes", f"{val.name}: has {len(self._labels)} of the {train.num_classes}, found by name"))
-        return remarks
-
-    @property
-    def datasets(self) -> dict[str, dict[str, Any]]:
-        """Facts that identify the data sets of a run, which a set stored again with other pixels keeps; and its files."""
-        return {"train": _dataset(self.train_loader.beton), "val": _dataset(self.eval_loader.beton)}
-
-    @property
     def images_per_epoch(self) -> int:
         """Views that all ranks train on in an epoch."""
         return self.steps_per_epoch * self.global_batch_size
@@ -107,11 +96,15 @@ class Trainer(Learner):
         return schedule.stage_of_epoch(self.config, epoch)
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from a step on, in its stage, on the device; each valid until the next but one."""
+        """The batches of an epoch from a step on, in its stage, on the device; each valid until the next but one.
+
+        Sets of images that neither this epoch nor a later one shows are let go."""
+        self._sets.begin_epoch(epoch)
         return self.batches_in(self.stage(epoch), epoch, first_step)
 
     def batches_in(self, stage: schedule.Stage, epoch: int, first_step: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch in a stage."""
+        self._sets.show(stage)
         self.train_loader.set_resolution(schedule.loaded_resolution(self.config, stage))
         self.train_loader.set_augment(stage.augment)
         self.train_loader.set_epoch(self._shown_epoch(epoch), first_step)
@@ -227,17 +220,34 @@ class Trainer(Learner):
         self.eval_loader.close()
 
 
-def train_set_digests(config: RunConfig, beton: BetonSet) -> dict[str, str]:
-    """Digests of what decides on the views of a training set, by what they are of."""
-    digests = identity(beton, with_places=config.data.order == "pages")
-    if config.data.order == "pages":
-        digests["order"] = "files one by one in the first epoch" if has_address(config.data.train) else "all files"
-    return digests
+def _datasets(
+    config: RunConfig, train: BetonSet, val: BetonSet, of_stages: Mapping[str, BetonSet]
+) -> dict[str, dict[str, Any]]:
+    """Facts that identify the data sets of a run, which a set stored again with other pixels keeps; and its files, also those
+    of stages by their numbers from 1."""
+    stages = {
+        str(number): files_of(of_stages[text])
+        for number, text in enumerate(betons_of_stages(config), start=1)
+        if text in of_stages
+    }
+    return {"train": _dataset(train) | ({"stages": stages} if stages else {}), "val": _dataset(val)}
 
 
 def _dataset(betons: BetonSet) -> dict[str, Any]:
     facts = {"num_images": betons.num_samples, "num_classes": betons.num_classes, "labels": labels_digest(betons)}
     return {**facts, "betons": files_of(betons)}
+
+
+def _remarks_on_data(
+    train: BetonSet, val: BetonSet, of_stages: Mapping[str, BetonSet], labels: NDArray[np.int64] | None
+) -> list[tuple[str, str]]:
+    """Kind and line of each warning about the data sets. labels: of `training_labels`."""
+    remarks = [("warning", line) for betons in (train, *of_stages.values(), val) for line in betons.remarks]
+    if train.labels.min() == train.labels.max():
+        remarks.append(("warning", f"{train.name}: all images are of one class; want as many as the model is to tell apart"))
+    if labels is not None:
+        remarks.append(("classes", f"{val.name}: has {len(labels)} of the {train.num_classes}, found by name"))
+    return remarks
 
 
 def _check_options(config: RunConfig) -> None:

@@ -18,7 +18,16 @@ from deit_fast.config import AugmentConfig, DataConfig
 from deit_fast.data.load.loader import train_loader
 from deit_fast.kernels import crop, decode, resample
 from deit_fast.kernels.compiled import compiled
-from deit_fast.kernels.jpeg import decode_blocks, decode_half, decode_scratch, decode_window, idct_half, planes, tiles
+from deit_fast.kernels.jpeg import (
+    decode_blocks,
+    decode_half,
+    decode_scratch,
+    decode_window,
+    idct_half,
+    planes,
+    read_tiles,
+    tiles,
+)
 from deit_fast.kernels.jpeg import decode_tables as head
 from deit_fast.kernels.transpose import void_pointer
 
@@ -40,16 +49,15 @@ def tiles_to(level, is_half, encoded, tiling, block, wanted, facts, scratch, cou
     else:
         row, end_row = planes.mcus_of(num_components, factors[0], wanted[0], wanted[1], rows)
         first_mcu, end_mcu = planes.mcus_of(num_components, factors[1], wanted[2], wanted[3], columns)
-    first_column, end_column = first_mcu // interval, (end_mcu + interval - 1) // interval
     num_blocks = factors[0] * factors[1] + num_components - 1
     streams = decode_scratch.part(scratch, decode_scratch.STREAMS, (decode_scratch.MOST_TILES, 8), np.uint64)
     streams_at = np.uint64(scratch.ctypes.data + decode_scratch.STREAMS)
     plan = np.uint64(scratch.ctypes.data + decode_scratch.PLAN)
-    column, place = first_column, (row, first_column, np.int64(0), np.int64(header_bytes))
-    read = first_column, end_column, end_mcu
+    column, mcus = first_mcu // interval, (first_mcu, end_mcu)
+    place = row, column, np.int64(0), np.int64(header_bytes)
     while row < end_row:
-        number, place = decode_window.fill_streams(
-            encoded, lengths, length_bytes, grid, block, place, end_row, read, num_blocks, scratch
+        number, place = read_tiles.fill_streams(
+            encoded, lengths, length_bytes, grid, block, place, end_row, mcus, num_blocks, scratch
         )
         assert number > 0
         if level >= ENTROPY:
@@ -64,9 +72,7 @@ def tiles_to(level, is_half, encoded, tiling, block, wanted, facts, scratch, cou
                 decode_half._transform_mcus(max(first, first_mcu), end, at, first, facts, half, scratch)
             elif level >= TRANSFORM:
                 planes.transform_tile(row, column, interval, np.int64(streams[i, 2]), facts, columns, scratch)
-            column += 1
-            if column == end_column:
-                row, column = row + 1, first_column
+            row, column = read_tiles.next_tile(row, column, interval, mcus)
 
 
 @compiled()

@@ -27,6 +27,7 @@ from deit_fast.benchmarks.gpu.host import host_seconds
 from deit_fast.benchmarks.gpu.lines import line_of
 from deit_fast.benchmarks.gpu.parts import Report, Results, run_parts
 from deit_fast.benchmarks.gpu.steps import choice_rates, multiply_adds
+from deit_fast.benchmarks.gpu.updates import update_times
 from deit_fast.commands.bench.gpu import KIND
 from deit_fast.config import ModelConfig, RunConfig
 from deit_fast.data.load import gpu_decode
@@ -60,7 +61,7 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], monkeypatch
         run_parts(bench.gpu_parts(config, world, results, (NAME,)), results, time.monotonic() + 400, report)
     assert not_taken(read, KIND) == []
     first = ["ceilings", "compile", "kernels", "pixels", "decode 4", "decode 6", "host"]
-    assert list(results) == [*first, f"run {NAME}", "places", f"step {NAME}"]
+    assert list(results) == [*first, f"run {NAME}", "places", "updates", f"step {NAME}"]
     assert [name for name, result in results.items() if "failed" in result] == []
     assert [name for name, result in results.items() if "skipped" in result] == ["kernels", "pixels"]
     assert "GB/s read and written" in lines["ceilings"][0]
@@ -90,6 +91,10 @@ def test_every_part_gives_a_line(tiny_run: Callable[..., RunConfig], monkeypatch
     assert len(run["lacks"]) == 2
     assert min(run["images_per_second"].values()) > 0
     assert "% of synthetic" in lines[f"run {NAME}"][1]
+
+    updates = results["updates"]["updates"]
+    assert list(updates) == ["AdamW, fused", "AdamW, foreach", "AdamW, one by one", "average, at once", "average, one by one"]
+    assert all(row["bounds"]["bytes"] > 0 and row["seconds"] > 0 for row in updates.values())
 
     (rate,) = results["places"]["images_per_second"].values()
     assert rate > 0
@@ -179,6 +184,7 @@ def test_all_results_have_lines() -> None:
     assert "99.0 % of synthetic; 16 threads" in lines["run deit_small_patch16_224"]
     assert "failed: RuntimeError: CUDA error" in lines["run deit_base_patch16_224"]
     assert "batch                            failed: OSError: made up" in lines["host"]
+    assert "176.0 us, queued in 8.0 us; at least, by bytes 147.0; 84 % of that speed; 3,500 GB/s" in lines["updates"]
 
 
 @pytest.mark.parametrize("parts", [list(RESULT["results"]), ["ceilings", "kernels"], ["decode 85"], []])
@@ -221,6 +227,19 @@ def test_multiply_adds_are_those_of_the_architecture() -> None:
     # published: 27.7 G operations for DeiT-S, 24.7 for ResNet-50
     assert 2 * multiply_adds(ModelConfig(name="deit_small_patch16_224"), 224) == pytest.approx(27.7e9, rel=0.01)
     assert 2 * multiply_adds(ModelConfig(name="resnet50"), 224) == pytest.approx(24.7e9, rel=0.01)
+
+
+def test_each_way_to_update_weights_moves_what_an_update_must_read_and_write() -> None:
+    width, classes = TINY["embed_dim"], 1000
+    of_block = 3 * width**2 + width**2 + 8 * width**2 + (3 + 1 + 4 + 1) * width + 4 * width  # products, biases, two norms
+    of_stem = 3 * 8**2 * width + width + 17 * width + width  # patches, positions, class token
+    count = TINY["depth"] * of_block + of_stem + 2 * width + width * classes + classes
+    config = small_config({"model.options": TINY, "data.resolution": 32})
+    found = update_times(config, CPU, {"bytes_per_second": 1e9}, NAME, repeats=1)
+    assert found["model"] == NAME
+    for way, row in found["updates"].items():
+        assert row["needs"]["bytes"] == count * (28 if way.startswith("AdamW") else 12)
+        assert row["bounds"]["bytes"] == row["needs"]["bytes"] / 1e9
 
 
 def test_a_device_waits_until_all_calls_are_queued(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,24 @@ def test_several_betons_are_measured_as_one_set(images: Path, tmp_path: Path, ca
     assert "18 images of" in capsys.readouterr().out
 
 
+def test_stages_of_a_run_are_measured_from_their_betons(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert(images, tmp_path / "set.beton")
+    convert(images, tmp_path / "small.beton", max_resolution=24)
+    stages = f"--schedule.stages=[{{data.train: {tmp_path}/small.beton, data.resolution: 16}}, {{augment.auto_augment: off}}]"
+    out = tmp_path / "bench.json"
+    given = [f"--data.train={tmp_path / 'set.beton'}", "--bench.work=schedule", f"--out={out}"]
+    assert main(["bench", "loader", *given, *QUICK, stages]) == 0
+    first, last = json.loads(out.read_text())["schedule"]
+    assert (first["stage"], first["resolution"], Path(first["betons"]).name) == (1, 16, "small.beton")
+    assert (last["stage"], last["resolution"], last["auto_augment"]) == (2, 32, "")
+    assert (len(first["rounds"]), last["times_last"]["median"]) == (2, 1.0)
+    ratios = [one / other for one, other in zip(first["rounds"], last["rounds"], strict=True)]
+    assert first["times_last"]["median"] == pytest.approx(sum(ratios) / 2)
+    assert "times the last" in capsys.readouterr().out
+
+
 def test_pngs_stay_pngs_and_a_subset_has_its_share_of_each_class(tmp_path: Path) -> None:
     make_images(tmp_path / "images", {"cat": 6, "dog": 3})
     files = BenchFiles(tmp_path / "scratch", SourceConfig(path=str(tmp_path / "images")), 6, 1)
@@ -199,6 +217,7 @@ def test_a_rival_that_is_not_installed_is_left_out(
         (["--source.path=a", "--bench.against=tim"], "bench.against=tim: tim is not known; want some of timm, ffcv, dali"),
         (["--source.path=a", "--bench.against=timm,timm"], "bench.against=timm,timm: names one twice"),
         (["--source.path=a", "--bench.work=recipe"], "bench.work=recipe: recipe is not known; want some of stages, threads, "),
+        (["--source.path=a", "--bench.work=schedule"], "bench.work=schedule: schedule.stages is off; want stages"),
         (["--source.path=a", "--data.batch_size=7"], "data.batch_size=7: Mixup mixes pairs"),
         (["--source.path=a", "--bench.seconds=0"], "bench.seconds=0.0: want above 0"),
         (["--source.path=missing"], "missing: no such folder"),
@@ -273,6 +292,7 @@ def test_a_chart_of_every_part_is_a_png() -> None:
         "hardware": {"cpu": "a $processor_"},
         "stages": {"read": {**figures, "milliseconds_per_view": 0.5}},
         "threads": {"training": {"1": figures, "2": figures}},
+        "schedule": [{**figures, "stage": 1, "resolution": 96, "betons": "a_$set_.beton"}],
         "works": {"crop": {"title": "crop", "systems": {"deit_fast": figures, "dali": figures}, "ratios": {"dali": ratio}}},
     }
     with Image.open(io.BytesIO(bench_png(result))) as chart:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from deit_fast.__main__ import main
 from deit_fast.config import RunConfig, UserError
+from deit_fast.data.load.batch import Batch
 from deit_fast.plan import ledger
 from deit_fast.plan.advice import advice
 from deit_fast.plan.plan import plan, predict
@@ -20,6 +21,9 @@ from deit_fast.plan.run_counts import RunCounts
 from deit_fast.plan.scale import BUS_BYTES_PER_SECOND, scaled
 from deit_fast.plan.table import clock_time, table
 from deit_fast.record.clock import KINDS
+from deit_fast.train.schedule import Stage
+from deit_fast.train.trainer import Trainer
+from tests.data.image_folders import convert
 from tests.plan.made_up import probes
 from tests.tiny_runs import TINY, with_options
 
@@ -69,6 +73,32 @@ def test_each_stage_has_its_price(tiny_run: MakeRun, capsys: pytest.CaptureFixtu
     assert result["stages"][0]["seconds"] == result["stages"][1]["seconds"]
     assert set(result["probes"]["steps"]) == {16, 32}
     assert "8 epochs at 16 pixels" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_stages_are_measured_from_their_betons(
+    tiny_run: MakeRun, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At one resolution those from each beton, and their prices add up to that of all."""
+    small = tmp_path / "small.beton"
+    convert(digits / "train", small, max_resolution=16)
+    stages: tuple[dict[str, Any], ...] = ({"data.train": str(small), "epochs": 3}, {"epochs": 1})
+    opened = []
+    batches_in = Trainer.batches_in
+
+    def noted(trainer: Trainer, stage: Stage, *place: Any) -> Generator[Batch, None, None]:
+        opened.append(stage.betons)
+        return batches_in(trainer, stage, *place)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "batches_in", noted)
+        result = plan(tiny_run(**{"schedule.stages": stages, "train.epochs": 4, "plan.seconds": 1.0, "data.subset": 640}))
+    assert set(opened) == {str(small), str(digits / "train.beton")}
+    steps = result["probes"]["steps"][32]
+    assert 3 / 4 * steps["by_betons"][str(small)] + 1 / 4 * steps["by_betons"][str(digits / "train.beton")] == pytest.approx(1)
+    seconds = result["prediction"]["seconds"]
+    assert sum(stage["seconds"] for stage in result["stages"]) == pytest.approx(seconds["compute"] + seconds["data_wait"])
+    assert f"3 epochs at 32 pixels, {small}\n" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -154,6 +154,9 @@ def test_hardware_counts_the_cores_that_this_process_may_use() -> None:
     assert hardware["allowed_cores"] == len(os.sched_getaffinity(0))
     assert hardware["memory_bytes"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert hardware["cpu"]
+    listed = Path("/proc/cpuinfo").read_text().split()
+    assert ("avx2" in hardware["cpu_vectors"]) == ("avx2" in listed)
+    assert ("avx512vnni" in hardware["cpu_vectors"]) == ("avx512_vnni" in listed)
     assert len(hardware["gpus"]) == torch.cuda.device_count()
 
 

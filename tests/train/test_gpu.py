@@ -19,6 +19,7 @@ from deit_fast.plan.training import train
 from deit_fast.record.log import read_events
 from deit_fast.train.checkpoint import load_checkpoint
 from deit_fast.train.dist import World
+from deit_fast.train.low_frequencies import low_frequencies
 from deit_fast.train.step import on_device
 from deit_fast.train.trainer import Trainer
 from tests.tiny_runs import TINY, MakeRun, events_of
@@ -63,6 +64,13 @@ def test_nothing_in_a_step_waits_for_the_device(name: str, amp: str, tmp_path: P
         for step, batch in enumerate(batches[1:], 1):
             learner.train_on(batch, 0, step)
     assert learner.step.read().first_bad is None
+
+
+def test_a_crop_of_frequencies_waits_for_nothing() -> None:
+    images = torch.randn(2, 3, 32, 32, device=CUDA)
+    low_frequencies(images, 16)
+    with _no_waiting():
+        low_frequencies(images, 16)
 
 
 def test_waiting_would_be_found() -> None:

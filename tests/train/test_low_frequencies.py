@@ -56,6 +56,21 @@ def test_it_computes_in_float32_and_keeps_dtype_and_memory_format(dtype: torch.d
     torch.testing.assert_close(found, wanted, rtol=torch.finfo(dtype).eps, atol=1e-5)
 
 
+def test_a_device_gets_the_matrix_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host waits for what is queued on a GPU when it sends ordinary memory there."""
+    sent: list[np.ndarray] = []
+    from_numpy = torch.from_numpy
+
+    def noted(values: np.ndarray) -> torch.Tensor:
+        sent.append(values)
+        return from_numpy(values)
+
+    monkeypatch.setattr(torch, "from_numpy", noted)
+    for _ in range(3):
+        low_frequencies(_noise(1, 3, 40, 40), 28)
+    assert [values.shape for values in sent] == [(29, 40)]
+
+
 @pytest.mark.gpu
 def test_the_gpu_crops_as_the_cpu_also_under_autocast() -> None:
     images = _noise(4, 3, 224, 224)

@@ -15,8 +15,9 @@ from deit_fast.labels.file import Header, LabelsFile, LabelsWriter
 from deit_fast.plan.training import train
 from deit_fast.teach import teach
 from deit_fast.train.dist import World
+from deit_fast.train.stage_sets import train_set_digests
 from deit_fast.train.stored_labels import belongings, tempered
-from deit_fast.train.trainer import Trainer, train_set_digests
+from deit_fast.train.trainer import Trainer
 from tests.teach.teachers import STUDENT, taught_by, teacher_weights, without_teacher
 from tests.tiny_runs import TINY, MakeRun
 from tests.train.sessions import Session
@@ -100,7 +101,7 @@ def _true_labels(config: RunConfig, of: str, **changes: Any) -> RunConfig:
     order, beton = trainer.train_loader.order, trainer.train_loader.beton
     header = Header(
         of=of, top=1, num_classes=10, num_epochs=3, num_positions=SUBSET, block_size=64, teachers=[],  # type: ignore[arg-type]
-        belongs=belongings(config, train_set_digests(config, beton), of),
+        belongs=belongings(config, train_set_digests(config, beton, {}), of),
     )  # fmt: skip
     writer = LabelsWriter(config.teach.out, header)
     for epoch, blocks in enumerate(writer.missing()):

@@ -16,6 +16,7 @@ from deit_fast.benchmarks.gpu.lines import line_of
 from deit_fast.benchmarks.gpu.parts import Part, Results, run_apart
 from deit_fast.benchmarks.gpu.runs import run_rates
 from deit_fast.benchmarks.gpu.steps import choice_rates, step_rate
+from deit_fast.benchmarks.gpu.updates import update_times
 from deit_fast.benchmarks.result import described
 from deit_fast.config import RunConfig, UserError, check_training
 from deit_fast.data.fetch.local import open_here
@@ -87,6 +88,7 @@ def gpu_parts(config: RunConfig, world: World, results: Results, models: tuple[s
     }
     parts |= {f"run {name}": functools.partial(run_rates, config, world, name) for name in models if name in _RUN}
     parts["places"] = lambda: placement_rates(config, world)
+    parts["updates"] = lambda: update_times(config, device, results.get("ceilings", {}), models[0])
     parts |= {f"step {name}": functools.partial(step_rate, config, world, name) for name in models}
     return parts | (choice_rates(config, world, _CHOICES_OF) if _CHOICES_OF in models else {})
 

@@ -56,22 +56,31 @@ def _of_kernels(result: Result) -> str:
         f"{result['pixels'] / 1e6:.1f} million pixels; {result['damaged']} found damaged, {result['left']} left to the CPU"
     ]
     for name, row in result["kernels"].items():
-        if "failed" in row:
-            lines.append(f"  {name:32} failed: {row['failed']}")
-            continue
-        line = f"  {name:32} {1e6 * row['seconds']:10.1f} us, queued in {1e6 * row['queue_seconds']:.1f} us"
-        if row["bounds"]:
-            bounds = ", ".join(f"{kind} {1e6 * seconds:.1f}" for kind, seconds in row["bounds"].items())
-            share = max(row["bounds"].values()) / row["seconds"]
-            line += f"; at least, by {bounds}; {100 * share:.0f} % of that speed"
-        if row["needs"]:
-            line += f"; {row['needs']['bytes'] / row['seconds'] / 1e9:,.0f} GB/s"
-        if name == "decode and views":
+        line = _of_row(name, row)
+        if name == "decode and views" and "failed" not in row:
             line += f"; wanted: {1e6 * TARGET_SECONDS:.0f} us"
-        if name == "decode":
+        if name == "decode" and "failed" not in row:
             line += f"; {result['photographs'] / row['seconds']:,.0f} photographs/s"
         lines.append(line)
     return "\n".join(lines)
+
+
+def _of_row(name: str, row: Result) -> str:
+    """Of a kernel, or several in a row."""
+    if "failed" in row:
+        return f"  {name:32} failed: {row['failed']}"
+    line = f"  {name:32} {1e6 * row['seconds']:10.1f} us, queued in {1e6 * row['queue_seconds']:.1f} us"
+    if row["bounds"]:
+        bounds = ", ".join(f"{kind} {1e6 * seconds:.1f}" for kind, seconds in row["bounds"].items())
+        share = max(row["bounds"].values()) / row["seconds"]
+        line += f"; at least, by {bounds}; {100 * share:.0f} % of that speed"
+    if row["needs"]:
+        line += f"; {row['needs']['bytes'] / row['seconds'] / 1e9:,.0f} GB/s"
+    return line
+
+
+def _of_updates(result: Result) -> str:
+    return "\n".join([f"of {result['model']}", *(_of_row(name, row) for name, row in result["updates"].items())])
 
 
 def _of_pixels(result: Result) -> str:
@@ -157,5 +166,6 @@ _OF_PART: dict[str, Callable[[Result], str]] = {
     "kernels": _of_kernels,
     "pixels": _of_pixels,
     "host": _of_host,
+    "updates": _of_updates,
     "places": _of_placements,
 }

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deit_fast.config import UserError, WriteConfig
 from deit_fast.data.convert.converter import Converter, StoredImage
@@ -21,7 +22,7 @@ from deit_fast.data.convert.pixels import BadImage
 from deit_fast.data.convert.progress import Progress
 from deit_fast.data.convert.sources.base import Source
 from deit_fast.data.convert.workers import Workers
-from deit_fast.data.format.layout import SAMPLE_TYPE, sample_digest, tile_lengths
+from deit_fast.data.format.layout import FACTS_TYPE, SAMPLE_TYPE, sample_digest, tile_lengths
 from deit_fast.data.format.part import Part
 
 _PARTS_IN_HAND = 2  # per worker: one that it converts, one that waits for its position
@@ -82,7 +83,7 @@ class Conversion:
             except BadImage as bad:
                 part.odd.append(_odd_line(None, bad.name, Odd("skipped", bad.reason)))
                 continue
-            lengths.append(_fill(rows[len(images)], image, int(self.source.labels[sample])))
+            lengths.append(_fill(rows[len(images), ...], image, int(self.source.labels[sample])))
             if image.odd:
                 part.odd.append(_odd_line(len(images), self.source.name(sample), image.odd))
             if image.histograms is not None:
@@ -93,17 +94,19 @@ class Conversion:
         return part, images
 
 
-def _fill(row: Any, image: StoredImage, label: int) -> bytes:
-    """Fills one row (SAMPLE_TYPE, in place) from an image; returns the lengths of its tiles."""
+def _fill(row: NDArray[np.void], image: StoredImage, label: int) -> bytes:
+    """Fills one row () SAMPLE_TYPE from an image; returns the lengths of its tiles."""
     lengths, length_bytes = tile_lengths(image.tiling)
-    row["label"], row["width"], row["height"], row["mode"] = label, image.width, image.height, image.mode
+    of_tiles = of_mcu = (0, 0)
+    header_bytes = 0
     if image.tiling is not None:
-        row["mcu_width"], row["mcu_height"] = image.tiling.mcu_width, image.tiling.mcu_height
-        row["num_tiles"], row["interval"] = len(image.tiling.lengths), image.tiling.interval
-        row["header_bytes"], row["length_bytes"] = image.tiling.header_bytes, length_bytes
-    row["size"] = len(image.stored)
-    row["is_exact"], row["orientation"] = image.is_exact, image.orientation
-    row["digest"] = np.void(sample_digest(row, lengths, image.stored))
+        of_mcu = image.tiling.mcu_width, image.tiling.mcu_height
+        of_tiles = len(image.tiling.lengths), image.tiling.interval
+        header_bytes = image.tiling.header_bytes
+    # all fields at once: each one of a row takes a microsecond
+    facts = label, image.width, image.height, image.mode, *of_mcu, length_bytes, *of_tiles, header_bytes, len(image.stored)
+    digest = sample_digest(np.array(facts, FACTS_TYPE), lengths, image.stored)
+    row[()] = (*facts, digest, 0, image.is_exact, image.orientation)
     return lengths
 
 

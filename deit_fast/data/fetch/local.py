@@ -28,12 +28,16 @@ class Arrivals:
         self._betons, self._of_stretch = betons, of_stretch
         self._threads = CopyThreads([copy for copy in of_stretch if copy is not None])
 
+    def begin(self) -> None:
+        """Starts the copying; a second call does nothing."""
+        self._threads.start()
+
     def wait(self, samples: NDArray[np.int64], is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Returns when the files of these samples are complete, or is_stopped says so. Raises the errors of `Copy.complete`.
 
-        The first call starts the copying.
+        The first call starts the copying, if `begin` has not.
         """
-        self._threads.start()
+        self.begin()
         found = (self._of_stretch[stretch] for stretch in np.unique(self._betons.stretches_of(samples)).tolist())
         self._threads.wait([copy for copy in found if copy is not None], is_stopped)
 

@@ -193,8 +193,8 @@ def tile_lengths(tiling: Tiling | None) -> tuple[bytes, int]:
     return tiling.lengths.astype(f"<u{length_bytes}").tobytes(), length_bytes
 
 
-def sample_digest(row: np.void, lengths: bytes, stored: bytes | memoryview) -> bytes:
-    """SHA-256 of everything that a beton stores of a sample except its position. row: a SAMPLE_TYPE; its FACTS_TYPE counts."""
+def sample_digest(row: np.void | NDArray[np.void], lengths: bytes, stored: bytes | memoryview) -> bytes:
+    """SHA-256 of everything that a beton stores of a sample except its position. row: a SAMPLE_TYPE, or its FACTS_TYPE."""
     digest = hashlib.sha256(row.tobytes()[: FACTS_TYPE.itemsize])
     digest.update(lengths)
     digest.update(stored)

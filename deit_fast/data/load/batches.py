@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -56,40 +57,45 @@ class Replacements:
             self._arrivals.wait(rng.sample_of(ids).astype(np.int64))
 
 
+@dataclass(frozen=True, eq=False)
+class ShownSet:
+    """A set of images as a loader shows it: the images, the order of one rank, files that are still being copied (None: none
+    are), and a function that makes a loader of it anew, in this process or another."""
+
+    images: Images
+    order: TrainOrder | StretchOrder | EvalOrder
+    remake: Callable[[], Loader]
+    arrivals: Arrivals | None = None
+
+
 class Loader:
     """Batches of one epoch at a time on one rank. A new iteration ends the one before.
 
     In all epochs so far, `num_replaced` counts images that did not decode and were replaced, `num_refused` JPEGs that the
     device's decoder left to the CPU's. make_views: class of the `Views`, with its further arguments bound. A pickled or copied
-    loader is rebuilt by `remake`, for the same steps of the same epoch. arrivals: of files that are still being copied.
+    loader is rebuilt by its set's `remake`, for the same steps of the same epoch.
     """
 
     def __init__(
         self,
-        images: Images,
+        shown: ShownSet,
         recipe: Recipe,
-        order: TrainOrder | StretchOrder | EvalOrder,
         *,
         batch_size: int,
         resolution: int,
         num_workers: int,
         device: torch.device,
-        remake: Callable[[], Loader],
         make_views: Callable[..., Views] = CpuViews,
         num_slots: int | None = None,
-        arrivals: Arrivals | None = None,
     ) -> None:
         check_threads()
         recipe.cropping(resolution)  # raises UserError where there is none
-        self._remake, self._make_views = remake, make_views
-        self._images, self._recipe = images, recipe
-        self.beton, self.order, self.device = images.beton, order, device
+        self._make_views, self._recipe, self.device = make_views, recipe, device
         self.batch_size, self.num_workers = batch_size, num_workers
         self.batches_ahead = recipe.data.batches_ahead
         self.is_training, self.is_bfloat16 = recipe.is_training, recipe.data.dtype == "bfloat16"
         self.num_slots = num_slots or slots_of(recipe.data)
-        self._arrivals = arrivals
-        self._replacements = Replacements(order, images.beton.num_samples, on_error=recipe.data.on_error, arrivals=arrivals)
+        self._take(shown)
         self._num_refused_before = 0  # by views of other resolutions
         self.meter = ActivityMeter()
         self._resolution = resolution
@@ -98,6 +104,12 @@ class Loader:
         self._image_slots: Slots
         self._target_slots: Slots
         self._producer: Producer | None = None
+
+    def _take(self, shown: ShownSet) -> None:
+        self.shown, self.beton, self.order = shown, shown.images.beton, shown.order
+        self._replacements = Replacements(
+            shown.order, self.beton.num_samples, on_error=self._recipe.data.on_error, arrivals=shown.arrivals
+        )
 
     @property
     def num_replaced(self) -> int:
@@ -145,6 +157,14 @@ class Loader:
             self._forget_views()
             self._recipe = recipe
 
+    def show(self, shown: ShownSet) -> None:
+        """Shows another set from the next iteration on, of as many classes and of steps of the same size."""
+        if shown is not self.shown:
+            self._forget_views()
+            num_replaced = self.num_replaced
+            self._take(shown)
+            self.num_replaced = num_replaced
+
     def _forget_views(self) -> None:
         self.close()
         self._num_refused_before, self._views = self.num_refused, None
@@ -154,7 +174,7 @@ class Loader:
 
     def __reduce__(self) -> tuple[object, ...]:
         return _remade, (
-            self._remake, self._epoch, self.first_step, self._resolution, self._recipe.augment, self.num_replaced,
+            self.shown.remake, self._epoch, self.first_step, self._resolution, self._recipe.augment, self.num_replaced,
         )  # fmt: skip
 
     def __iter__(self) -> Iterator[Batch]:
@@ -171,7 +191,7 @@ class Loader:
         schedule = self.order.read_schedule(self._epoch, self.first_step)
         read_ahead = None
         if schedule is not None:
-            read_ahead = ReadAhead(self.beton.stretches, self._images.memories, schedule, steps_behind=self.num_slots)
+            read_ahead = ReadAhead(self.beton.stretches, self.shown.images.memories, schedule, steps_behind=self.num_slots)
         producer = Producer(self, list(self.order.batches(self._epoch, self.first_step)), read_ahead, place)
         self._producer = producer
         try:
@@ -189,7 +209,7 @@ class Loader:
         if self._views is None:
             try:
                 self._views = self._make_views(
-                    self._images, self._recipe, self._resolution, batch_size=self.batch_size, num_workers=self.num_workers,
+                    self.shown.images, self._recipe, self._resolution, batch_size=self.batch_size, num_workers=self.num_workers,
                     replace=self._replacements.put,
                 )  # fmt: skip
                 self._views.meter = self.meter
@@ -228,8 +248,8 @@ class Loader:
 
     def wait(self, ids: NDArray[np.uint64], is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Returns when the files that hold the images of view ids are on this machine, or is_stopped says so."""
-        if self._arrivals is not None:
-            self._arrivals.wait(rng.sample_of(ids).astype(np.int64), is_stopped)
+        if self.shown.arrivals is not None:
+            self.shown.arrivals.wait(rng.sample_of(ids).astype(np.int64), is_stopped)
 
     def make_batch(self, ids: np.ndarray, left: NDArray[np.bool_] = NO_VIEW) -> Made:
         """A batch in a new slot. ids (B,) uint64; left: of `Views.make`. `judged` is still to be asked.

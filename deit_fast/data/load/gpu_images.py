@@ -128,5 +128,7 @@ class DeviceImages(HoldsAddresses):
 
 def runs(chosen: np.ndarray) -> Sequence[tuple[int, int]]:
     """(first, end) of each stretch of places that are chosen, (n,) bool."""
+    if not chosen.any():  # as a rule
+        return []
     edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]]).astype(np.int8)))
     return [(int(first), int(end)) for first, end in edges.reshape(-1, 2)]

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numba
 import numpy as np
@@ -25,7 +26,7 @@ from deit_fast.data.fetch.addresses import has_address, in_any_folder
 from deit_fast.data.fetch.local import open_arriving, open_here
 from deit_fast.data.format.beton_set import check_each_once
 from deit_fast.data.load.batch import Batch
-from deit_fast.data.load.batches import Loader, slots_of
+from deit_fast.data.load.batches import Loader, ShownSet, slots_of
 from deit_fast.data.load.compile_ahead import ON_CPU, ON_GPU, SCALING, compile_ahead
 from deit_fast.data.load.decode import images_of
 from deit_fast.data.load.order import EvalOrder, StretchOrder, choose_subset, train_order
@@ -33,7 +34,7 @@ from deit_fast.data.load.page_order import CHUNK_BYTES
 from deit_fast.data.load.placement import check_device, eval_place
 from deit_fast.data.load.views import Recipe
 
-__all__ = ["Batch", "Loader", "eval_loader", "num_threads", "slots_of", "train_loader"]
+__all__ = ["Batch", "Loader", "ShownSet", "eval_loader", "num_threads", "open_train_set", "slots_of", "train_loader"]
 
 _LEAST_CHUNK_BYTES = 128 << 10  # what Linux reads at once
 
@@ -64,8 +65,35 @@ def train_loader(
     used, and if this machine cannot do what config.decode and augment.device ask for."""
     check_loading(config, augment, rank=rank, world_size=world_size, seed=seed)
     check_device(config, augment, device)
+    ranks: dict[str, Any] = {"rank": rank, "world_size": world_size, "device": device}
+    shown = open_train_set(config, augment, seed=seed, stretches=stretches, **ranks)
+    compile_ahead(shown.images.beton.paths[0], _parts_for(config.decode) + (SCALING if config.dct_scaling else ()))
+    recipe = Recipe(config, augment, shown.images.beton.num_classes, seed)
+    loader = functools.partial(
+        Loader,
+        shown,
+        recipe,
+        batch_size=config.batch_size,
+        resolution=config.resolution,
+        num_workers=num_threads(config, world_size),
+        device=device,
+    )
+    return _finishing(loader, recipe, device)
+
+
+def open_train_set(
+    config: DataConfig,
+    augment: AugmentConfig,
+    *,
+    seed: int,
+    rank: int,
+    world_size: int,
+    device: torch.device,
+    stretches: Sequence[Sequence[range]] | None = None,
+) -> ShownSet:
+    """The images of config.train and their order on one rank, for `Loader.show` of a loader that `train_loader` made with the
+    same arguments but for config.train. Raises UserError for a beton that cannot be used."""
     beton, arrivals = open_arriving(config, "train")
-    compile_ahead(beton.paths[0], _parts_for(config.decode) + (SCALING if config.dct_scaling else ()))
     subset = choose_subset(beton.labels, config.subset, seed) if config.subset else None
     window_bytes = round(config.window_gb * 1e9)
     order = train_order(
@@ -83,23 +111,11 @@ def train_loader(
         window_bytes=window_bytes,
         chunk_bytes=min(CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, window_bytes >> 12)),
     )
-    recipe = Recipe(config, augment, beton.num_classes, seed)
     elsewhere = replace(config, train=in_any_folder(config.train, "data.train"))
-    loader = functools.partial(
-        Loader,
-        images_of(beton),
-        recipe,
-        order if stretches is None else StretchOrder(order, stretches),
-        batch_size=config.batch_size,
-        resolution=config.resolution,
-        num_workers=num_threads(config, world_size),
-        device=device,
-        arrivals=arrivals,
-        remake=functools.partial(
-            train_loader, elsewhere, augment, seed=seed, rank=rank, world_size=world_size, device=device, stretches=stretches
-        ),
+    remake = functools.partial(
+        train_loader, elsewhere, augment, seed=seed, rank=rank, world_size=world_size, device=device, stretches=stretches
     )
-    return _finishing(loader, recipe, device)
+    return ShownSet(images_of(beton), order if stretches is None else StretchOrder(order, stretches), remake, arrivals)
 
 
 def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_size: int, device: torch.device) -> Loader:
@@ -115,16 +131,15 @@ def eval_loader(config: DataConfig, augment: AugmentConfig, *, rank: int, world_
     batch_size = min(eval_batch_size(config), -(-beton.num_samples // world_size))
     recipe = Recipe(replace(config, decode=place), eval_augment(augment, place), beton.num_classes, None)
     elsewhere = replace(config, val=in_any_folder(config.val, "data.val"))
+    remake = functools.partial(eval_loader, elsewhere, augment, rank=rank, world_size=world_size, device=device)
     loader = functools.partial(
         Loader,
-        images_of(beton),
+        ShownSet(images_of(beton), EvalOrder(beton.num_samples, batch_size, rank, world_size), remake),
         recipe,
-        EvalOrder(beton.num_samples, batch_size, rank, world_size),
         batch_size=batch_size,
         resolution=eval_resolution(config),
         num_workers=num_threads(config, world_size),
         device=device,
-        remake=functools.partial(eval_loader, elsewhere, augment, rank=rank, world_size=world_size, device=device),
     )
     return _finishing(loader, recipe, device)
 

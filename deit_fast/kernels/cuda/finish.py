@@ -142,15 +142,16 @@ def _make(in_words: bool) -> Any:
         b = np.int64(cuda.blockIdx.x // strips)
         first_row = (cuda.blockIdx.x - b * strips) * STRIP
         num_rows = min(height - first_row, STRIP)
-        length = 3 * np.int64(width)
+        length = np.int32(3 * width)
         partner, kind = table[b, PARTNER], np.int32(table[b, KIND])
         lam = np.int64(table[b, LAM]).view(np.float64)
         share, rest = np.float32(lam), np.float32(1.0 - lam)
 
         thread = np.uint64(cuda.threadIdx.x)
-        for place in range(4 * cuda.threadIdx.x, length, 4 * cuda.blockDim.x):
-            count, quad = min(length - place, 4), place // 4
-            first, second, third = place % 3, (place + 1) % 3, (place + 2) % 3
+        for place in range(np.int32(4 * cuda.threadIdx.x), length, np.int32(4 * cuda.blockDim.x)):
+            count, quad = min(np.int32(length - place), np.int32(4)), np.int32(np.uint32(place) >> np.uint32(2))
+            first = np.int32(np.uint32(place) % np.uint32(3))
+            second, third = np.int32(first + 1 if first < 2 else 0), np.int32(first - 1 if first > 0 else 2)
             factors = levels[first], levels[second], levels[third]
             offsets = levels[3 + first], levels[3 + second], levels[3 + third]
             own_erased = _marks(table, b, ERASED, place, first_row)
@@ -158,14 +159,14 @@ def _make(in_words: bool) -> Any:
             mixed = np.uint32(_EVERYTHING if kind == MIXUP else 0)
             if kind == CUTMIX:
                 mixed = _marks(table, b, CUT, place, first_row)
-            own_at = np.uint64((b * height + first_row) * length + place)
+            own_at = np.uint64((b * height + first_row) * np.int64(length) + place)
             # all are asked for before the first is used: memory is slow to answer
             at = own_at
             for step in range(STRIP):
                 own_words[np.uint64(step), thread] = _loaded(views, in_words, at, count)
                 at += np.uint64(length if step + 1 < num_rows else 0)
             if mixed != 0:
-                at = np.uint64((partner * height + first_row) * length + place)
+                at = np.uint64((partner * height + first_row) * np.int64(length) + place)
                 for step in range(STRIP):
                     other_words[np.uint64(step), thread] = _loaded(views, in_words, at, count)
                     at += np.uint64(length if step + 1 < num_rows else 0)

@@ -1,4 +1,4 @@
-"""Numbers of zero bits at the ends of a word, as the processor counts them."""
+"""Numbers of bits in a word that are set, or zero at its ends, as the processor counts them."""
 
 from __future__ import annotations
 
@@ -26,3 +26,13 @@ def leading_zeros(typing_context, word):  # type: ignore[no-untyped-def]
 def trailing_zeros(typing_context, word):  # type: ignore[no-untyped-def]
     """Zeros below the lowest bit that is set; 64 if none is."""
     return _counted(typing_context, "cttz")
+
+
+@intrinsic
+def set_bits(typing_context, word):  # type: ignore[no-untyped-def]
+    """Number of bits that are set."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), codegen

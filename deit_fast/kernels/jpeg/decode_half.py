@@ -12,34 +12,13 @@ from deit_fast.kernels.compiled import compiled
 from deit_fast.kernels.jpeg import decode_tables as head
 from deit_fast.kernels.jpeg import planes, tiles
 from deit_fast.kernels.jpeg.colour import CHUNK
-from deit_fast.kernels.jpeg.decode_blocks import decode_streams
-from deit_fast.kernels.jpeg.decode_scratch import (
-    FACTORS,
-    FACTS,
-    MARGIN,
-    MOST_TILES,
-    PLAN,
-    PLANES,
-    STREAMS,
-    TOO_LARGE,
-    bytes_needed,
-    part,
-    stride_of,
-)
-from deit_fast.kernels.jpeg.decode_window import (
-    DAMAGED,
-    OK,
-    UNSUPPORTED,
-    ends_soundly,
-    fill_streams,
-    judge_header,
-    make_tables,
-)
+from deit_fast.kernels.jpeg.decode_scratch import FACTORS, FACTS, MARGIN, PLANES, TOO_LARGE, bytes_needed, part, stride_of
+from deit_fast.kernels.jpeg.decode_window import DAMAGED, OK, UNSUPPORTED, judge_header, make_tables
 from deit_fast.kernels.jpeg.idct import transform_blocks
 from deit_fast.kernels.jpeg.idct_half import SIZE, transform_quad
+from deit_fast.kernels.jpeg.read_tiles import coefficients_of, next_tile, read_tiles
 
 _PLANE_ROWS = 8  # of one MCU
-_U = np.uint64  # Numba makes floats of sums of signed and unsigned integers
 
 
 @compiled()
@@ -80,40 +59,22 @@ def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wan
     """Status of decoding the tiles that hold the wanted pixels ((first row, end), (first column, end)) of rows x columns."""
     interval, factor = grid[0], facts[head.HORIZONTAL]
     mcu = SIZE * factor
-    row, end_row = wanted[0][0] // mcu, (wanted[0][1] + mcu - 1) // mcu
-    first_mcu, end_mcu = wanted[1][0] // mcu, (wanted[1][1] + mcu - 1) // mcu
-    first_column, end_column = first_mcu // interval, (end_mcu + interval - 1) // interval
     num_blocks = factor * factor + facts[head.NUM_COMPONENTS] - 1
-    streams, streams_at = part(scratch, STREAMS, (MOST_TILES, 8), np.uint64), _U(scratch.ctypes.data + STREAMS)
-    plan = _U(scratch.ctypes.data + PLAN)
-    end_plan = plan + _U(32 * num_blocks)
-    column = first_column
-    place = row, first_column, np.int64(0), np.int64(header_bytes)
+    row, end_row = wanted[0][0] // mcu, (wanted[0][1] + mcu - 1) // mcu
+    mcus = wanted[1][0] // mcu, (wanted[1][1] + mcu - 1) // mcu
+    column = mcus[0] // interval
+    place = row, column, np.int64(0), np.int64(header_bytes)
     while row < end_row:
-        number, place = fill_streams(
-            encoded,
-            lengths,
-            length_bytes,
-            grid,
-            block,
-            place,
-            end_row,
-            (first_column, end_column, end_mcu),
-            num_blocks,
-            scratch,
-        )
-        if number == 0 or not decode_streams(streams_at, number, plan, end_plan):
+        number, place = read_tiles(encoded, lengths, length_bytes, grid, block, place, end_row, mcus, num_blocks, scratch)
+        if number == 0:
             return DAMAGED
         for i in range(number):
-            if not ends_soundly(streams[i], (column + 1) * interval <= end_mcu):
-                return DAMAGED
-            first, end = column * interval, min((column + 1) * interval, end_mcu)
-            coefficients = np.int64(streams[i, 2])
-            _transform_mcus(max(first, first_mcu), end, coefficients, first, facts, columns, scratch)
-            column += 1
-            if column == end_column:
+            first, end = column * interval, min((column + 1) * interval, mcus[1])
+            _transform_mcus(max(first, mcus[0]), end, coefficients_of(i, scratch), first, facts, columns, scratch)
+            following = next_tile(row, column, interval, mcus)
+            if following[0] > row:
                 _show_rows(row, wanted, rows, columns, facts, scratch, pixels)
-                row, column = row + 1, first_column
+            row, column = following
     return OK
 
 

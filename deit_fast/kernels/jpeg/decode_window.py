@@ -11,32 +11,25 @@ import numpy as np
 from deit_fast.kernels.compiled import compiled
 from deit_fast.kernels.jpeg import decode_tables as head
 from deit_fast.kernels.jpeg import planes, tiles
-from deit_fast.kernels.jpeg.bitstream import PADDING
-from deit_fast.kernels.jpeg.decode_blocks import BLOCK_BYTES, NATURAL_ORDER, decode_streams
+from deit_fast.kernels.jpeg.decode_blocks import NATURAL_ORDER
 from deit_fast.kernels.jpeg.decode_scratch import (
     FACTORS,
     FACTS,
-    MOST_TILES,
     PLAN,
     PLANES,
-    STREAMS,
     TABLES,
     TOO_LARGE,
-    bits_place,
     bytes_needed,
-    coefficients_place,
     part,
     scratch_bytes,
 )
-from deit_fast.kernels.jpeg.tile_bits import ends_with, length_of, unstuff_tile
+from deit_fast.kernels.jpeg.read_tiles import coefficients_of, next_tile, read_tiles
 
 __all__ = ["DAMAGED", "OK", "UNSUPPORTED", "decode_window", "scratch_bytes"]
 
 OK = 0
 UNSUPPORTED = 1  # for TurboJPEG: a JPEG of another kind, or one on whose header libjpeg would remark
 DAMAGED = 2
-
-_U = np.uint64  # Numba makes floats of sums of signed and unsigned integers
 
 
 @compiled()
@@ -124,102 +117,19 @@ def _decode_tiles(encoded, header_bytes, lengths, length_bytes, grid, block, wan
     interval = grid[0]
     _, _, rows, columns = tiles.pixels_of(grid, block)
     num_components, factors = facts[head.NUM_COMPONENTS], (facts[head.VERTICAL], facts[head.HORIZONTAL])
-    row, end_row = planes.mcus_of(num_components, factors[0], wanted[0], wanted[1], rows)
-    first_mcu, end_mcu = planes.mcus_of(num_components, factors[1], wanted[2], wanted[3], columns)
-    first_column, end_column = first_mcu // interval, (end_mcu + interval - 1) // interval
     num_blocks = factors[0] * factors[1] + num_components - 1
-    streams, streams_at = part(scratch, STREAMS, (MOST_TILES, 8), np.uint64), _U(scratch.ctypes.data + STREAMS)
-    plan = _U(scratch.ctypes.data + PLAN)
-    end_plan = plan + _U(32 * num_blocks)
-    column, done = first_column, wanted[0]
-    place = row, first_column, np.int64(0), np.int64(header_bytes)
+    row, end_row = planes.mcus_of(num_components, factors[0], wanted[0], wanted[1], rows)
+    mcus = planes.mcus_of(num_components, factors[1], wanted[2], wanted[3], columns)
+    column, done = mcus[0] // interval, wanted[0]
+    place = row, column, np.int64(0), np.int64(header_bytes)
     while row < end_row:
-        number, place = fill_streams(
-            encoded,
-            lengths,
-            length_bytes,
-            grid,
-            block,
-            place,
-            end_row,
-            (first_column, end_column, end_mcu),
-            num_blocks,
-            scratch,
-        )
-        if number == 0 or not decode_streams(streams_at, number, plan, end_plan):
+        number, place = read_tiles(encoded, lengths, length_bytes, grid, block, place, end_row, mcus, num_blocks, scratch)
+        if number == 0:
             return DAMAGED
         for i in range(number):
-            is_whole = (column + 1) * interval <= end_mcu
-            if not ends_soundly(streams[i], is_whole):
-                return DAMAGED
-            planes.transform_tile(row, column, interval, np.int64(streams[i, 2]), facts, columns, scratch)
-            column += 1
-            if column == end_column:
+            planes.transform_tile(row, column, interval, coefficients_of(i, scratch), facts, columns, scratch)
+            following = next_tile(row, column, interval, mcus)
+            if following[0] > row:
                 done = planes.show_rows(row, done, wanted, rows, columns, facts, scratch, pixels)
-                row, column = row + 1, first_column
+            row, column = following
     return OK
-
-
-@compiled()
-def ends_soundly(stream, is_whole):  # type: ignore[no-untyped-def]
-    """Whether a decoded stream has used no bits behind its end and, if all of the tile was decoded, left no byte."""
-    return stream[4] <= stream[1] and not (is_whole and stream[1] - stream[4] >= _U(8))
-
-
-@compiled()
-def fill_streams(encoded, lengths, length_bytes, grid, block, place, end_row, columns_read, num_blocks, scratch):  # type: ignore[no-untyped-def]
-    """(number, place) of the streams that are made of the next tiles, as many as there is room for; 0: one is damaged.
-
-    place: (row and column of the next tile in the window, number of a tile in the image, where it begins); columns_read: (first
-    column of tiles, their end, end of the MCUs in a row).
-    """
-    interval, mcu_width, mcu_height, width, height = grid
-    tiles_per_row = (width + mcu_width - 1) // mcu_width // interval
-    last_tile = tiles_per_row * ((height + mcu_height - 1) // mcu_height) - 1
-    row, column, tile, source = place
-    first_column, end_column, end_mcu = columns_read
-    columns = tiles.pixels_of(grid, block)[3]
-    coefficients_at, end_place = coefficients_place(columns), bits_place(columns, width)
-    number, num_bits = np.int64(0), np.int64(0)
-    while number < MOST_TILES and row < end_row:
-        num_coefficients = min(end_mcu - column * interval, interval) * num_blocks * 64
-        end_coefficients = coefficients_at + 2 * num_coefficients + np.int64(BLOCK_BYTES)
-        if end_coefficients > end_place:
-            break
-        next_tile = (block[0] + row) * tiles_per_row + block[2] + column
-        while tile < next_tile:
-            source += length_of(lengths, length_bytes, tile)
-            tile += 1
-        length = length_of(lengths, length_bytes, tile)
-        if not ends_with(encoded, source, length, 0xD9 if tile == last_tile else 0xD0 + (tile & 7)):
-            return np.int64(0), place
-        places = coefficients_at, end_place
-        num_bits = _fill_stream(encoded, source, length, num_bits, num_coefficients, places, number, scratch)
-        if num_bits < 0:
-            return np.int64(0), place
-        coefficients_at = end_coefficients
-        number += 1
-        column += 1
-        if column == end_column:
-            row, column = row + 1, first_column
-    return number, (row, column, tile, source)
-
-
-@compiled()
-def _fill_stream(encoded, source, length, start, num_coefficients, places, number, scratch):  # type: ignore[no-untyped-def]
-    """Unstuffs a tile to the scratch's bits from `start` on, and makes it a stream; where the next may start, -1: damaged.
-
-    places: of its coefficients, and of the first bits."""
-    coefficients_at, bits_at = places
-    num_bytes = unstuff_tile(
-        encoded, source, source + length - 2, part(scratch, bits_at, (scratch.size - bits_at,), np.uint8), start
-    )
-    if num_bytes < 0:
-        return np.int64(-1)
-    part(scratch, coefficients_at, (num_coefficients,), np.int16)[:] = 0
-    stream = part(scratch, STREAMS + 64 * number, (8,), np.uint64)
-    address = scratch.ctypes.data + bits_at + start
-    stream[0], stream[1] = address, 8 * (address + num_bytes)
-    stream[2] = scratch.ctypes.data + coefficients_at
-    stream[3] = scratch.ctypes.data + coefficients_at + 2 * num_coefficients
-    return start + num_bytes + PADDING

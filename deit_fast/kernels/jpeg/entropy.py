@@ -124,7 +124,7 @@ def scan(bits, num_bytes, resets, blocks, num_mcus, source_interval, interval, t
                 word |= load(bits, at) >> count
                 at += (_63 - count) >> _3
                 count |= _56
-                step = _U(steps[ac - 4, word >> _WINDOW_SHIFT])
+                step = _U(steps[ac, word >> _WINDOW_SHIFT])
                 advance = np.int64(step >> _U(STEP_SHIFT))
                 tokens[num_tokens] = kind | (word >> _TOKEN_SHIFT)
                 k += advance

@@ -49,7 +49,7 @@ class HuffmanTables(CodeTables):
     def __init__(self) -> None:
         super().__init__()
         self.single = np.zeros((8, WINDOWS), np.uint16)  # symbol << 8 | bits of its code, 0: a longer code, or none
-        self.steps = np.zeros((4, WINDOWS), np.uint16)  # of the AC tables: bits | coefficients advanced << STEP_SHIFT
+        self.steps = np.zeros((8, WINDOWS), np.uint16)  # bits | coefficients advanced << STEP_SHIFT
         # by length of codes: the first 16 bits that are too great for it, and what leads from a code to its symbol's place
         self.limits = np.zeros((8, 17), np.int32)
         self.offsets = np.zeros((8, 17), np.int32)
@@ -64,8 +64,7 @@ class HuffmanTables(CodeTables):
                 return False
             bits = np.frombuffer(definition, np.uint8)
             invert(bits, self.codes[table], self.single[table], self.limits[table], self.offsets[table], self.symbols[table])
-            if table >= 4:
-                _find_steps(self.single[table], self.steps[table - 4])
+            _find_steps(self.single[table], table < 4, self.steps[table])
             self._definitions[table] = definition
         return True
 
@@ -126,12 +125,16 @@ def _bits_taken(entry, used):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def _find_steps(single, steps):  # type: ignore[no-untyped-def]
+def _find_steps(single, is_dc, steps):  # type: ignore[no-untyped-def]
     for window in range(WINDOWS):
         used = 0
         advance = 0
         for _ in range(MAX_SYMBOLS):
             entry = np.int64(single[(window << used) & (WINDOWS - 1)])
+            if is_dc:
+                used = (entry & 255) + (entry >> 8) if entry != 0 and entry >> 8 <= MAX_DC_BITS else 0
+                advance = 1
+                break
             taken = _bits_taken(entry, used)
             if taken == 0:
                 break

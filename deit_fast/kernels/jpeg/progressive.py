@@ -40,10 +40,15 @@ def blocks_of(component, sampling, grid, width, height, order):  # type: ignore[
     rows = (height * vertical + 8 * most_vertical - 1) // (8 * most_vertical)
     number = np.int64(0)
     for y in range(rows):
-        line = (y // vertical * grid[0]) * per_mcu + first + y % vertical * horizontal
-        for x in range(columns):
-            order[number] = line + x // horizontal * per_mcu + x % horizontal
-            number += 1
+        start = (y // vertical * grid[0]) * per_mcu + first + y % vertical * horizontal
+        left = horizontal
+        for x in range(columns):  # divisions would take as long as a scan
+            order[number + x] = start + horizontal - left
+            left -= 1
+            if left == 0:
+                start += per_mcu
+                left = horizontal
+        number += columns
     return number
 
 
@@ -115,9 +120,11 @@ def read_scans(encoded, names, sampling, grid, size, bits, coefficients, masks):
     """OK, or UNUSUAL where TurboJPEG must decide; writes the coefficients of a progressive JPEG and their masks.
 
     encoded (n,) uint8, its header sound; names (components,) uint8; sampling, grid: as in `blocks_of`; size: width and height
-    in pixels; bits (>= n + PADDING,) uint8: scratch. Written: coefficients (blocks, 64) int16 and masks (blocks,) uint64,
-    where there are zeros. All bits of all coefficients must have been sent, or decoders smooth what they show.
+    in pixels; bits (>= n + PADDING,) uint8: scratch. Written: coefficients (blocks, 64) int16 and masks (blocks,) uint64. All
+    bits of all coefficients must have been sent, or decoders smooth what they show.
     """
+    coefficients[:] = 0
+    masks[:] = 0
     accuracy = np.full((names.size, 64), _NOT_SENT, np.int64)
     chosen = np.zeros((3, 3), np.int64)
     tables = (
@@ -160,22 +167,23 @@ def read_scans(encoded, names, sampling, grid, size, bits, coefficients, masks):
                 return UNUSUAL
             at -= 2
             bits[num_bytes : num_bytes + PADDING] = 0
-            where = (order, per_mcu, interval if interval > 0 else num_mcus)
-            found = _read(bits, num_bytes, resets, where, sampling, chosen, first, last, high, low, tables, coefficients, masks)
-            if not found:
-                return UNUSUAL
+            how = (per_mcu, sampling, chosen, first, last, high, low, tables, coefficients, masks)
+            in_interval = (interval if interval > 0 else num_mcus) * per_mcu
+            for number in range(wanted + 1):
+                begin = resets[number - 1] if number > 0 else np.int64(0)
+                source = (bits, begin, resets[number] if number < wanted else num_bytes)
+                if not _read(source, order[number * in_interval : (number + 1) * in_interval], *how):
+                    return UNUSUAL
         elif not (0xE0 <= marker <= 0xEF or marker == 0xFE or (num_scans == 0 and (marker == 0xC2 or marker == 0xDB))):
             return UNUSUAL
 
 
 @compiled()
-def _read(bits, num_bytes, resets, where, sampling, chosen, first, last, high, low, tables, coefficients, masks):  # type: ignore[no-untyped-def]
-    """Decodes one scan; whether it is sound."""
-    source = (bits, num_bytes, resets)
+def _read(source, order, per_mcu, sampling, chosen, first, last, high, low, tables, coefficients, masks):  # type: ignore[no-untyped-def]
+    """Decodes one restart interval of a scan; whether it is sound."""
     if first == 0 and high > 0:
-        return dc_refined(source, where, low, coefficients)
+        return dc_refined(source, order, low, coefficients)
     if first == 0:
-        per_mcu = where[1]
         plan = np.empty((per_mcu, 2), np.int64)  # component and table of each block of an MCU
         number = np.int64(0)
         for i in range(3):
@@ -186,8 +194,8 @@ def _read(bits, num_bytes, resets, where, sampling, chosen, first, last, high, l
                 if number < per_mcu:
                     plan[number, 0], plan[number, 1] = chosen[i, 0], chosen[i, 1]
                     number += 1
-        return dc_first(source, where, plan, low, tables, coefficients)
+        return dc_first(source, order, plan, low, tables, coefficients)
     table = chosen[0, 2]
     if high > 0:
-        return ac_refined(source, where, first, last, low, tables, table, coefficients, masks)
-    return ac_first(source, where, first, last, low, tables, table, coefficients, masks)
+        return ac_refined(source, order, first, last, low, tables, table, coefficients, masks)
+    return ac_first(source, order, first, last, low, tables, table, coefficients, masks)

@@ -147,6 +147,24 @@ def test_coefficients_are_those_of_libjpeg(tmp_path: Path, script: str, subsampl
 
 
 @needs_jpegtran
+@pytest.mark.parametrize("script", list(_SCRIPTS))
+def test_blocks_with_more_bits_to_refine_than_a_word_is_sure_to_hold(tmp_path: Path, script: str) -> None:
+    source = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(
+        source, "JPEG", quality=100, subsampling="4:4:4"
+    )
+    text = _SCRIPTS[script]
+    if text is not None:
+        (tmp_path / "scans").write_text(text)
+    encoded = _jpegtran(source.getvalue(), *(["-progressive"] if text is None else ["-scans", str(tmp_path / "scans")]))
+    found = _read(encoded)
+    assert found is not None
+    wanted = _sequential_coefficients(source.getvalue())
+    assert (np.abs(wanted[:, 1:]) >= 2).sum(axis=1).max() == 63
+    np.testing.assert_array_equal(found[0][:, ZIGZAG], wanted)
+
+
+@needs_jpegtran
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (17, 31), (33, 127), (375, 500)])
 def test_tiles_of_progressive_jpegs_are_those_of_jpegtran(subsampling: str, size: tuple[int, int]) -> None:

@@ -7,6 +7,7 @@ which then decides.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -48,7 +49,7 @@ __all__ = [
     "with_height",
 ]
 
-_MOST_MCUS_IN_HALVES = 1 << 16  # of an image: the walks take 160 bytes for each
+_MOST_MCUS_IN_HALVES = 1 << 16  # of an image: the walks take up to 160 bytes for each
 _MCUS = {"4:4:4": (8, 8), "4:2:2": (16, 8), "4:2:0": (16, 16), "4:4:0": (8, 16), "4:1:1": (32, 8)}
 
 
@@ -147,25 +148,21 @@ class Transcoder(HoldsAddresses):
         return np.array_equal(*halves)
 
     def _transcode(self, encoded: bytes, header: Header, *, is_original: bool) -> Transcoded:
-        definitions = _definitions(header)
-        for table, definition in definitions.items():
+        plan = _plan(header)
+        for table, definition in plan.definitions.items():
             if not self._tables.define(table, definition):
                 raise NotTranscodable("damaged: Huffman table")
-        mcus_per_row, num_rows = header.grid
-        interval = restart_interval(mcus_per_row, header.mcu[0])
-        num_tiles = mcus_per_row // interval * num_rows
         num_bytes = self._unstuff(encoded, header)
         written = None
         if is_original and not self._optimize:
-            num_events, _ = self._scan(header, num_bytes, interval, record=False)
-            head = write_header(header, interval, definitions)
+            num_events, _ = self._scan(header, num_bytes, plan.interval, record=False)
             bits = self._scratch["bits"]
-            written = self._writer.from_bits(header, head, num_tiles, bits, num_bytes, num_events, self._tables)
+            written = self._writer.from_bits(header, plan.head, plan.num_tiles, bits, num_bytes, num_events, self._tables)
         if written is None:  # or it comes from the transform, whose tables were made for no particular image
-            _, num_tokens = self._scan(header, num_bytes, interval, record=True)
-            best = self._writer.shortest_tables(list(definitions), num_tokens, self._tables.single)
-            head = write_header(header, interval, best)
-            written = self._writer.from_tokens(header, head, num_tiles, self._tables.single)
+            _, num_tokens = self._scan(header, num_bytes, plan.interval, record=True)
+            best = self._writer.shortest_tables(list(plan.definitions), num_tokens, self._tables.single)
+            head = write_header(header, plan.interval, best)
+            written = self._writer.from_tokens(header, head, plan.num_tiles, self._tables.single)
         return _transcoded(header, written, "bits" if is_original else "TurboJPEG")
 
     def _unstuff(self, encoded: bytes, header: Header) -> int:
@@ -197,9 +194,10 @@ class Transcoder(HoldsAddresses):
         events = self._scratch.array("events", np.int64, most_events, 4)
         tables = self._tables.single, self._tables.steps, self._tables.limits, self._tables.offsets, self._tables.symbols
         if not (record or header.restart_interval) and num_mcus <= _MOST_MCUS_IN_HALVES:
-            marks = self._scratch.array("marks", np.int64, 2 * (num_mcus + 1), scan_halves.MARKS)
+            num_starts = num_mcus * len(blocks) + scan_halves.SLACK
+            block_starts = self._scratch.array("block_starts", np.int64, 2 * num_starts)[: 2 * num_starts].reshape(2, -1)
             found = scan_halves.scan_halves(
-                self._scratch["bits"], num_bytes, blocks, num_mcus, interval, tables, self._room, marks, events
+                self._scratch["bits"], num_bytes, blocks, num_mcus, interval, tables, self._room, block_starts, events
             )
             if found >= 0:
                 return int(found), 0
@@ -235,15 +233,29 @@ def _num_resets(header: Header) -> int:
     return -(-num_mcus // header.restart_interval) - 1 if header.restart_interval else 0
 
 
-def _definitions(header: Header) -> dict[int, bytes]:
-    """The Huffman tables of the components."""
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is written for a header: its Huffman tables by number, MCUs in a tile, number of tiles, and the new header."""
+
+    definitions: dict[int, bytes]
+    interval: int
+    num_tiles: int
+    head: bytes
+
+
+@functools.lru_cache(maxsize=1024)  # images of a set share headers
+def _plan(header: Header) -> _Plan:
     used = sorted({c.dc for c in header.components} | {4 + c.ac for c in header.components})
     known = STANDARD_TABLES | header.huffman_tables
     if not all(table in known for table in used):
         raise NotTranscodable("damaged: a Huffman table is missing")
     if not all(c.quantization in header.quantizations for c in header.components):
         raise NotTranscodable("damaged: a quantisation table is missing")
-    return {table: known[table] for table in used}
+    definitions = {table: known[table] for table in used}
+    mcus_per_row, num_rows = header.grid
+    interval = restart_interval(mcus_per_row, header.mcu[0])
+    head = write_header(header, interval, definitions)
+    return _Plan(definitions, interval, mcus_per_row // interval * num_rows, head)
 
 
 def tiling_of(encoded: bytes) -> Tiling:

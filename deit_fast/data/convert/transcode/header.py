@@ -20,6 +20,7 @@ TRANSFORMED = {PROGRESSIVE: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic
 _UNSUPPORTED = {0xC3: "lossless", **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical or lossless")}
 _EXTENSIONS = {0xF7: "JPEG-LS", 0xF8: "JPEG-LS"}  # among the markers reserved for extensions
 _USUAL = frozenset((0xC0, 0xC2, 0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
+_IDLE = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))  # application data and comments that have no say in pixels
 _MAX_SIDE = 65500  # libjpeg's limit
 _next_segment = next_segment.py_func  # works on bytes without an array
 
@@ -185,15 +186,32 @@ def _scan(data: bytes, process: int, components: tuple[Component, ...]) -> tuple
 
 
 def read_header(encoded: bytes) -> Header:
-    """Reads the header; raises NotTranscodable if it is damaged or of a kind that is not transcoded."""
-    process = precision = width = height = restart_interval = header_bytes = 0
+    """Reads the header; raises NotTranscodable if it is damaged or of a kind that is not transcoded.
+
+    JPEGs whose headers say the same share one, with all that was derived from it.
+    """
+    found = []
+    end = 0
+    try:
+        for marker, start, end in segments(encoded):
+            if marker not in _IDLE:
+                found.append((marker, encoded[start:end]))
+    except NotTranscodable:
+        _header(tuple(found), end)  # what is wrong before that counts first
+        raise
+    return _header(tuple(found), end)
+
+
+@functools.lru_cache(maxsize=1024)
+def _header(found: tuple[tuple[int, bytes], ...], header_bytes: int) -> Header:
+    """The header of these segments, each a marker and its data."""
+    process = precision = width = height = restart_interval = 0
     components: tuple[Component, ...] = ()
     quantizations: dict[int, bytes] = {}
     huffman_tables: dict[int, bytes] = {}
     jfif = adobe = b""
     is_complete = False
-    for marker, start, end in segments(encoded):
-        data = encoded[start:end]
+    for marker, data in found:
         if marker == 0xDB:
             quantizations.update((head & 15, bytes([head]) + table) for head, table in _tables(data, "quantisation"))
         elif marker == 0xC4:
@@ -211,7 +229,6 @@ def read_header(encoded: bytes) -> Header:
                 raise NotTranscodable("damaged: a scan without a frame")
             components = _scan(data, process, components)
             is_complete = data[0] == len(components)
-            header_bytes = end
         elif marker == 0xDC:
             raise NotTranscodable("damaged: FF DC before the first scan")
         elif marker in (0xDE, 0xDF):

@@ -32,8 +32,6 @@ def read_progressive(encoded: bytes, header: Header, scratch: Scratch) -> Coeffi
         return None
     values = scratch.array("coefficients", np.int16, num_blocks, 64)[:num_blocks]
     masks = scratch.array("masks", np.uint64, num_blocks)[:num_blocks]
-    values[:] = 0
-    masks[:] = 0
     sampling = [(c.horizontal, c.vertical) if len(components) > 1 else (1, 1) for c in components]
     status = progressive.read_scans(
         np.frombuffer(encoded, np.uint8),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -58,7 +59,7 @@ def _loader(beton: Path, device: str, augment: AugmentConfig, *, where: str, **d
     """where: cpu, or decode and augment as `cpu gpu`."""
     decode, augmenting = where.split()
     options = {"resolution": SIDE, "batch_size": 7, "num_workers": 2, "decode": decode, **data}
-    config = DataConfig(train=str(beton), **options)
+    config = DataConfig(**{"train": str(beton), **options})
     place = torch.device("cpu") if device == "cpu" or augmenting == "cpu" else torch.device("cuda", 0)
     changed = replace(augment, device=augmenting)  # type: ignore[arg-type]
     return train_loader(config, changed, seed=3, rank=0, world_size=1, device=place)
@@ -142,16 +143,32 @@ def test_batches_that_are_held_stay_and_a_copied_loader_shows_the_same(beton: Pa
 
 @on_devices
 @pytest.mark.slow
-def test_a_new_resolution_an_epoch_later_and_in_the_middle(beton: Path, device: str) -> None:
-    loaders = [_loader(beton, device, PLAIN, where=where, batch_size=3) for where in ("gpu gpu", "cpu cpu")]
-    for resolution, epoch, first_step in ((SIDE, 0, 0), (SMALLER, 1, 2)):
+def test_a_stage_an_epoch_later_and_in_the_middle(beton: Path, device: str) -> None:
+    """Of another resolution and another augmentation."""
+    wheres = "gpu gpu", "cpu cpu"
+    loaders = [_loader(beton, device, PLAIN, where=where, batch_size=3) for where in wheres]
+    stage = replace(PLAIN, auto_augment="rand-m9-n1-mstd0.5", erase=0.6)
+    for resolution, augment, epoch, first_step in ((SIDE, PLAIN, 0, 0), (SMALLER, stage, 1, 2)):
         found = []
-        for loader in loaders:
+        for loader, where in zip(loaders, wheres, strict=True):
             loader.set_resolution(resolution)
+            loader.set_augment(replace(augment, device=where.split()[1]))  # type: ignore[arg-type]
             loader.set_epoch(epoch, first_step)
             found.append(_batches(loader))
         assert found[0][0].images.shape[-1] == resolution
-        _compare(found[0], found[1], PLAIN, levels=1e-3)
+        _compare(found[0], found[1], augment, levels=1e-3 if device == "cpu" else 1.0)
+
+
+@on_devices
+@pytest.mark.slow
+def test_several_betons_with_weights_in_the_order_of_pages(beton: Path, device: str, tmp_path: Path) -> None:
+    for name in (beton.name, f"{beton.name}.json"):
+        shutil.copy(beton.parent / name, tmp_path / name)
+    betons = f"{beton}*2,{tmp_path / beton.name}"
+    options = {"train": betons, "order": "pages", "batch_size": 5, "resolution": 4}
+    ours, of_cpu = (_batches(_loader(beton, device, PLAIN, where=where, **options), 9) for where in ("gpu gpu", "cpu cpu"))
+    _compare(ours, of_cpu, PLAIN, levels=1e-3)
+    assert max(batch.samples.max() for batch in ours) >= 2 * NUM_IMAGES
 
 
 @on_devices
