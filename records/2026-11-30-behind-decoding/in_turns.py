@@ -2,8 +2,8 @@
 
     python records/2026-11-30-behind-decoding/in_turns.py BETON OLD NEW ROUNDS
 
-Prints medians over the rounds. A stage is that of `../2026-11-30-loader/stages.py`; a loader's time is the processor's for a view
-of an epoch, one worker, the median of ten epochs.
+Prints medians over the rounds. A stage is that of `../2026-11-30-loader/stages.py`; a loader's time is the processor's for a
+view of an epoch, one worker, the median of ten epochs.
 """
 
 from __future__ import annotations
