@@ -130,6 +130,6 @@ def test_what_others_compile_is_left_to_numba() -> None:
         return _with_numbas_own(values), np.empty(3, np.complex64).size
 
     kept, size = keep(np.array([2.0, 1.0]))
-    np.testing.assert_array_equal(kept, [2.0, 2.0])
+    np.testing.assert_array_equal(kept, [2.0, 1.0])
     assert size == 3
     assert cpu_target.target_context.target is CPU
