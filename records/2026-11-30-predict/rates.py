@@ -15,7 +15,7 @@ import torch
 
 from deit_fast.config import AugmentConfig, DataConfig
 from deit_fast.data.load.loader import eval_loader
-from deit_fast.predict.inputs import listed
+from deit_fast.predict.inputs import list_images
 from deit_fast.predict.views import ViewMaker
 from deit_fast.train.trained import View
 
@@ -35,7 +35,7 @@ def of_loader() -> Iterator[Any]:
 def of_words(word: str) -> Iterator[Any]:
     how = {"num_threads": num_threads, "batches_ahead": data.batches_ahead, "max_pixels": 10**8}
     with ViewMaker(view, batch_size=size, **how) as maker:
-        yield from maker.batches(listed([word]))
+        yield from maker.batches(list_images([word]))
 
 
 ways = {LOADER: of_loader, "predict, beton": lambda: of_words(beton), "predict, files": lambda: of_words(folder)}
