@@ -60,14 +60,17 @@ class Conversion:
     def samples(self, part: int) -> range:
         return range(self.starts[part], [*self.starts[part + 1 : part + 2], self.all_samples.stop][0])
 
-    def convert_sample(self, sample: int) -> StoredImage:
-        """Reads and converts one image; raises BadImage if it cannot be read or decoded."""
+    def convert_sample(self, sample: int, *, is_trial: bool = False) -> StoredImage:
+        """Reads and converts one image; raises BadImage if it cannot be read or decoded.
+
+        is_trial: counts its grey levels, as for one image in several, so that what decodes it is loaded.
+        """
         name = self.source.name(sample)
         try:
             content = self.source.read(sample)
         except OSError as error:
             raise BadImage(name, f"cannot be read: {error.strerror or error}") from error
-        return self.converter.convert(sample, name, content, sample % self._histogram_every == 0)
+        return self.converter.convert(sample, name, content, is_trial or sample % self._histogram_every == 0)
 
     def convert_part(self, number: int, in_hand: Callable[[int], None]) -> tuple[Part, list[bytes]]:
         """Converts the samples of a part; returns their metadata, and the bytes to store."""
@@ -186,7 +189,7 @@ def estimated_bytes(conversion: Conversion, num_trials: int = _TRIAL_SAMPLES) ->
     sizes = []
     for sample in samples.tolist():
         try:
-            image = conversion.convert_sample(sample)
+            image = conversion.convert_sample(sample, is_trial=True)
         except BadImage:
             continue
         sizes.append(len(image.stored) + 100 + 2 * (0 if image.tiling is None else len(image.tiling.lengths)))

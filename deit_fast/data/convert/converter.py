@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from deit_fast.data.convert.pixels import (
 )
 from deit_fast.data.convert.transcode import (
     NotTranscodable,
-    Transcoded,
     Transcoder,
     jpeg_size,
 )
@@ -74,7 +72,6 @@ class Converter:
         self._transcoder = Transcoder(optimize=config.optimize)
         self._encoder = TileEncoder(config.jpeg_quality, config.subsampling, optimize=config.optimize)
         self._decoder = PixelDecoder(self._transcoder, self._max_pixels)
-        self._ways: set[str] = set()  # of transcoding, of which an image was decoded
         self._scratch: tuple[NDArray[Any], ...] = (np.empty(0, np.uint8), np.empty(0, np.int32))
 
     def close(self) -> None:
@@ -146,24 +143,16 @@ class Converter:
             transcoded = self._transcoder.transcode(encoded)
             stored = transcoded.encoded
             self._decoder.check_decodable(stored, transcoded.width, transcoded.height)
-            counts = self._histograms(encoded, transcoded) if with_histograms else None
+            counts = None
+            if with_histograms:  # TurboJPEG might remark on what lies about the source's scan, and not on what is stored
+                pixels = self._decoder.show(encoded, transcoded.height, transcoded.width)
+                counts = histograms(self._decoder.decode_plain(stored) if pixels is None else pixels)
         except NotTranscodable as error:
             return str(error)
-        if not with_histograms and transcoded.way not in self._ways:
-            # workers that are forked later need not load what decodes such images, each for itself
-            with contextlib.suppress(NotTranscodable):
-                self._histograms(encoded, transcoded)
         if mode == "smart" and not self._is_worth_it(len(stored), transcoded.width, transcoded.height):
             return ""
         width, height = transcoded.width, transcoded.height
         return StoredImage(stored, JPEG_MODE, width, height, transcoded.tiling, True, orientation, None, counts)
-
-    def _histograms(self, encoded: bytes, transcoded: Transcoded) -> NDArray[np.int64]:
-        """Of the pixels of a transcoded JPEG, (3, 256) int64; raises NotTranscodable if it does not decode."""
-        self._ways.add(transcoded.way)
-        # TurboJPEG might remark on what lies about the source's scan, and not on what is stored
-        pixels = self._decoder.show(encoded, transcoded.height, transcoded.width)
-        return histograms(self._decoder.decode_plain(transcoded.encoded) if pixels is None else pixels)
 
     def _is_worth_it(self, jpeg_bytes: int, width: int, height: int) -> bool:
         return jpeg_bytes < self.config.smart_share * 3 * width * height

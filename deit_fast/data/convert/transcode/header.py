@@ -20,6 +20,7 @@ TRANSFORMED = {PROGRESSIVE: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic
 _UNSUPPORTED = {0xC3: "lossless", **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF), "hierarchical or lossless")}
 _EXTENSIONS = {0xF7: "JPEG-LS", 0xF8: "JPEG-LS"}  # among the markers reserved for extensions
 _USUAL = frozenset((0xC0, 0xC2, 0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
+_NAMED = (0xE0, 0xEE)  # JFIF's and Adobe's, whose first 14 bytes count; thumbnails follow
 _IDLE = frozenset((*range(0xE1, 0xEE), 0xEF, 0xFE))  # application data and comments that have no say in pixels
 _MAX_SIDE = 65500  # libjpeg's limit
 _next_segment = next_segment.py_func  # works on bytes without an array
@@ -188,14 +189,14 @@ def _scan(data: bytes, process: int, components: tuple[Component, ...]) -> tuple
 def read_header(encoded: bytes) -> Header:
     """Reads the header; raises NotTranscodable if it is damaged or of a kind that is not transcoded.
 
-    JPEGs whose headers say the same share one, with all that was derived from it.
+    JPEGs whose headers say the same, in as many bytes, share one, with all that was derived from it.
     """
     found = []
     end = 0
     try:
         for marker, start, end in segments(encoded):
             if marker not in _IDLE:
-                found.append((marker, encoded[start:end]))
+                found.append((marker, encoded[start : min(end, start + 14) if marker in _NAMED else end]))
     except NotTranscodable:
         _header(tuple(found), end)  # what is wrong before that counts first
         raise
