@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
@@ -16,6 +17,7 @@ from deit_fast.config import (
     ModelConfig,
     RunConfig,
     UserError,
+    betons_of_stages,
     check_ranges,
     check_training,
     declared,
@@ -206,6 +208,16 @@ def test_as_dict_is_json() -> None:
     assert plain["model"]["options"] == {"depth": 2}
     assert plain["augment"]["crop_scale"] == [0.08, 1.0]
     assert set(plain) == {*SECTIONS, "out"}
+
+
+def test_paths_in_stages_are_text_as_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/deit")
+    given = {"data.train": Path("~/small.beton"), "data.resolution": 96}
+    config = changed("schedule.stages", (given, {"data.train": "~/b,~/c"}, {}))
+    plain = json.loads(json.dumps(config.as_dict()))["schedule"]["stages"]
+    assert plain == [{"data.train": "/home/deit/small.beton", "data.resolution": 96}, {"data.train": "/home/deit/b,~/c"}, {}]
+    assert betons_of_stages(config) == ["/home/deit/small.beton", "/home/deit/b,~/c", ""]
+    assert given["data.train"] == Path("~/small.beton")
 
 
 def test_configurations_are_frozen_and_share_no_mapping() -> None:

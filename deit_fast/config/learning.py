@@ -18,6 +18,7 @@ from deit_fast.config.options import (
     Pair,
     Within,
     option,
+    path_text,
 )
 
 OWN_OPTIMISERS = ("adamw", "sgd", "lamb")
@@ -101,3 +102,15 @@ class ScheduleConfig(Options):
         "or `epochs` in proportion to train.epochs; the learning rate then follows the compute that is done",
         unset="off",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.stages, tuple):
+            object.__setattr__(self, "stages", tuple(map(_with_path_text, self.stages)))
+
+
+def _with_path_text(stage: Any) -> Any:
+    """A stage whose data.train is text, as that of the run is; a value that is no mapping stays, for the check of types."""
+    if not isinstance(stage, dict) or "data.train" not in stage:
+        return stage
+    return {**stage, "data.train": path_text(stage["data.train"])}

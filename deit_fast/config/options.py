@@ -93,7 +93,7 @@ class Options:
             if own.metadata.get("word"):
                 value = _without_word(value, own.metadata["word"], own.metadata["unset"])
             if own.metadata.get("is_path"):
-                value = tuple(map(_expanded, value)) if isinstance(value, tuple) else _expanded(value)
+                value = tuple(map(path_text, value)) if isinstance(value, tuple) else path_text(value)
             object.__setattr__(self, own.name, value)  # the sections are frozen
 
 
@@ -104,6 +104,6 @@ def _without_word(value: Any, word: str, unset: Any) -> Any:
     return unset if isinstance(value, str) and value == word else value
 
 
-def _expanded(path: Any) -> Any:
+def path_text(path: Any) -> Any:
     """The text of a path with `~` expanded; a value that is no path stays as it is, for the check of types."""
     return at_home(os.fspath(path)) if isinstance(path, str | os.PathLike) else path
