@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deit_fast.data.load.loader import Batch
-from deit_fast.plan.run_counts import counts_of, stages_by_resolution
+from deit_fast.plan.run_counts import Shape, counts_of, stages_by_shape
 from deit_fast.record.clock import Clock
 from deit_fast.train.evaluate import num_batches
 from deit_fast.train.run_folder import Keeper
@@ -95,7 +95,6 @@ def probe(trainer: Trainer, folder: Path, seconds: float) -> Probes:
     return _Probe(trainer, seconds).run(folder)
 
 
-Shape = tuple[int, bool]  # of training: the resolution, and whether it is the tail, with all patches
 Task = Shape | str  # training, or another part of a run by its name
 Tasks = dict[Task, Callable[[], tuple[float, ...]]]  # a round of each, which gives the seconds of its parts
 
@@ -106,7 +105,7 @@ class _Probe:
     def __init__(self, trainer: Trainer, seconds: float) -> None:
         self._trainer, self._world = trainer, trainer.world
         self._seconds = seconds
-        self._stages = stages_by_resolution(trainer.config)
+        self._stages = stages_by_shape(trainer.config)
         self._epochs, self._places = itertools.count(), itertools.count()
         self._kept: Batch | None = None
         self._epoch_starts: list[float] = []  # the first is that of the process
@@ -148,7 +147,7 @@ class _Probe:
         for shape in shapes:
             wait, compute, *each = measured[shape]
             mean = wait.mean + compute.mean
-            names = [stage.betons for stage, _ in self._stages[shape[0]]]
+            names = [stage.betons for stage, _ in self._stages[shape]]
             by_betons = {name: one.mean / mean for name, one in zip(names, each, strict=True)} if len(each) > 1 else {}
             steps[shape] = Steps(max(0.0, first[shape][0] - compute.mean), wait, compute, by_betons)
         first_batch, *epoch_starts = self._epoch_starts
@@ -208,21 +207,20 @@ class _Probe:
 
     def _warm_up(self, shape: Shape) -> tuple[float, float]:
         """Measures the first step of a shape and the next two; sets the steps of a round from them."""
-        side, is_tail = shape
-        first = self._round(self._stages[side][0][0], 1, is_tail=is_tail)[1]
+        first = self._round(self._stages[shape][0][0], 1, is_tail=shape[1])[1]
         one = 0.0
-        for stage, share in self._stages[side]:
-            num_steps, compute, wait = self._round(stage, _MIN_STEPS, is_tail=is_tail)
+        for stage, share in self._stages[shape]:
+            num_steps, compute, wait = self._round(stage, _MIN_STEPS, is_tail=shape[1])
             one += share * self._agreed((compute + wait) / num_steps)
         self._counts[shape] = max(_MIN_STEPS, math.ceil(_ROUND_SECONDS / one))
         return first, one
 
     def _training(self, shape: Shape) -> tuple[float, ...]:
-        """Seconds of a step of training: the wait for its batch, and the rest, means over the stages at its resolution; then
+        """Seconds of a step of training: the wait for its batch, and the rest, means over the stages of its epochs; then
         both together in each stage."""
         mean_wait = mean_compute = 0.0
         each = []
-        for stage, share in self._stages[shape[0]]:
+        for stage, share in self._stages[shape]:
             num_steps, compute, wait = self._round(stage, self._counts[shape], is_tail=shape[1])
             wait, compute = wait / max(num_steps - 1, 1), compute / num_steps
             mean_wait, mean_compute = mean_wait + share * wait, mean_compute + share * compute
@@ -247,9 +245,9 @@ class _Probe:
         return num_steps, seconds["compute"], seconds["data_wait"]
 
     def _loader(self, shape: Shape) -> tuple[float]:
-        """Seconds of a step's batch from the loader alone, the mean over the stages at its resolution."""
+        """Seconds of a step's batch from the loader alone, the mean over the stages of its shape."""
         mean = 0.0
-        for stage, share in self._stages[shape[0]]:
+        for stage, share in self._stages[shape]:
             with contextlib.closing(self._batches(stage)) as batches:
                 next(batches)
                 started = time.perf_counter()

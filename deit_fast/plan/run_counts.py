@@ -9,6 +9,8 @@ from deit_fast.config import RunConfig
 from deit_fast.train import schedule
 from deit_fast.train.run_folder import kept_name
 
+Shape = tuple[int, bool]  # of training: the resolution, and whether it is the tail, with all patches
+
 
 @dataclass(frozen=True)
 class RunCounts:
@@ -28,15 +30,16 @@ class RunCounts:
         return sum(self.epochs_at.values()) + sum(self.tail_at.values())
 
 
-def stages_by_resolution(config: RunConfig) -> dict[int, list[tuple[schedule.Stage, float]]]:
-    """For each resolution of a run the stage of the middle one of its epochs there, which stands for the others; for each of
-    several betons such a one. With the share of the epochs for which it stands; the shares of a resolution add up to 1."""
-    found: dict[int, dict[str, list[schedule.Stage]]] = {}
-    for stage in schedule.stages_of(config):
-        found.setdefault(stage.resolution, {}).setdefault(stage.betons, []).append(stage)
+def stages_by_shape(config: RunConfig) -> dict[Shape, list[tuple[schedule.Stage, float]]]:
+    """For each shape of a run's epochs the stage of the middle one of them, which stands for the others; for each of several
+    betons such a one. With the share of the epochs for which it stands; the shares of a shape add up to 1."""
+    found: dict[Shape, dict[str, list[schedule.Stage]]] = {}
+    for epoch, stage in enumerate(schedule.stages_of(config)):
+        shape = stage.resolution, is_in_tail(config, epoch)
+        found.setdefault(shape, {}).setdefault(stage.betons, []).append(stage)
     return {
-        side: [(stages[len(stages) // 2], len(stages) / sum(map(len, of.values()))) for stages in of.values()]
-        for side, of in found.items()
+        shape: [(stages[len(stages) // 2], len(stages) / sum(map(len, of.values()))) for stages in of.values()]
+        for shape, of in found.items()
     }
 
 

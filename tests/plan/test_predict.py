@@ -9,7 +9,7 @@ import pytest
 from deit_fast.plan.outlook import Outlook
 from deit_fast.plan.predict import predicted_seconds
 from deit_fast.plan.probe import Measured, Steps, resolutions_to_measure
-from deit_fast.plan.run_counts import counts_of
+from deit_fast.plan.run_counts import counts_of, stages_by_shape
 from deit_fast.record.clock import KINDS
 from tests.plan.made_up import always, probes
 from tests.tiny_runs import with_options
@@ -101,6 +101,15 @@ def test_epochs_with_all_patches_have_a_price_of_their_own() -> None:
     assert seconds["compute"] == pytest.approx(3 * 10 * 1.0 + 10 * 1.9)
     assert seconds["data_wait"] == pytest.approx(3 * 9 * 0.1 + 3 * 0.5)
     assert seconds["compile"] == pytest.approx(plain["compile"] + 4.0)
+
+
+def test_epochs_with_all_patches_have_their_own_betons() -> None:
+    """Of ten epochs at one resolution the last four see all patches; the small beton is shown in the first eight."""
+    stages = ({"data.train": "small", "epochs": 8}, {"epochs": 2})
+    patches = {"model.patch_dropout": 0.5, "model.patch_dropout_tail": 0.4, "schedule.stages": stages}
+    found = stages_by_shape(with_options({"train.epochs": 10, "data.resolution": 32, "data.train": "large", **patches}))
+    shares = {shape: {stage.betons: share for stage, share in of} for shape, of in found.items()}
+    assert shares == {(32, False): {"small": 1.0}, (32, True): {"small": 0.5, "large": 0.5}}
 
 
 def test_what_is_left_counts_the_patches_that_are_seen() -> None:
