@@ -14,6 +14,7 @@ from deit_fast.config import Decides, RunConfig, UserError, in_words, without_be
 from deit_fast.data.load.loader import Batch
 from deit_fast.kernels import mix, rng
 from deit_fast.labels.file import LabelsFile
+from deit_fast.train.checkpoint import OF_STAGE
 from deit_fast.train.dist import World
 from deit_fast.train.schedule import has_changing_views, loaded_resolution, stage_of_epoch
 from deit_fast.train.step import Labels
@@ -183,12 +184,19 @@ def tempered(classes: torch.Tensor, probabilities: torch.Tensor, num_classes: in
 
 def _words(name: str, value: Any) -> str:
     """`option=value` as a command line has it; a digest by its beginning."""
-    if value is None and name.startswith("data.train: "):
-        return "the training set's own images in that stage"
+    if name.startswith("data.train: "):
+        return _words_of_set(name.removeprefix("data.train: "), value)
     if value is None and "." not in name:
         return f"no {name}"
-    if name.startswith("data.train: "):
-        return f"other {name.removeprefix('data.train: ')} of the training set ({str(value)[:12]})"
     if "." not in name:
         return f"{name} {value}"
     return f"{name}={in_words(name, tuple(value) if isinstance(value, list) else value)}"
+
+
+def _words_of_set(what: str, value: str | None) -> str:
+    """Of a value of `train_set_digests`, or of one that is missing there."""
+    if value is None:
+        return "the training set's own images in that stage" if OF_STAGE in what else f"no {what} of the training set"
+    if what == "order":
+        return f"an order by pages of {value}"
+    return f"other {what} of the training set ({value[:12]})"

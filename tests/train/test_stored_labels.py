@@ -16,7 +16,7 @@ from deit_fast.plan.training import train
 from deit_fast.teach import teach
 from deit_fast.train.dist import World
 from deit_fast.train.stage_sets import train_set_digests
-from deit_fast.train.stored_labels import belongings, tempered
+from deit_fast.train.stored_labels import StoredLabels, belongings, tempered
 from deit_fast.train.trainer import Trainer
 from tests.teach.teachers import STUDENT, taught_by, teacher_weights, without_teacher
 from tests.tiny_runs import TINY, MakeRun
@@ -212,6 +212,28 @@ def test_labels_of_other_views_are_refused_by_the_field_that_differs(
 def test_labels_of_another_set_are_refused(config: RunConfig) -> None:
     with pytest.raises(UserError, match=r"belongs to other (labels|images) of the training set"):
         train(_true_labels(config, "views", **{"data.train": config.data.val}), [])
+
+
+def test_digests_of_the_set_are_put_into_words(config: RunConfig) -> None:
+    run = _true_labels(config.changed({"data.order": "pages"}), "views")
+    belongs = LabelsFile(run.distil.labels).header.belongs
+    own = {what: belongs[f"data.train: {what}"] for what in ("labels", "images", "order")}
+    copied = "files one by one in the first epoch"
+    for what, ours, message in (
+        ("order", copied, f"belongs to an order by pages of all files, this run has an order by pages of {copied}; want"),
+        (
+            "images",
+            "3" * 64,
+            rf"belongs to other images of .* \({own['images'][:12]}\), this run has other .* \(3{{12}}\); want",
+        ),
+        (
+            "images of stage 1",
+            "3" * 64,
+            r"belongs to the training set's own images in that stage, this run has other images of",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            StoredLabels(run, {**own, what: ours}, 10, World(0, 1, torch.device("cpu")))
 
 
 @pytest.mark.parametrize(
