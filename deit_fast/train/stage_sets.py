@@ -33,7 +33,7 @@ class StageSets:
                     self._sets[text] = self._open(text)
                     check_same_images(loader.shown, self._sets[text])
                 except UserError as error:
-                    raise UserError(f"schedule.stages: stage {number}: data.train: {error}") from None
+                    raise UserError(f"schedule.stages: stage {number}: {error}") from None
 
     @property
     def of_stages(self) -> dict[str, BetonSet]:

@@ -94,6 +94,6 @@ def test_betons_of_stages_are_addresses_too(server: Server, folder: Path, tmp_pa
         loader.close()
     assert found[0] == found[1]
     assert set(found[0][1]) == {"labels", "images", "images of stage 1"}
-    with pytest.raises(UserError, match=r"schedule\.stages: stage 1: data\.train: .*none\.beton"):
+    with pytest.raises(UserError, match=r"^schedule\.stages: stage 1: \S*none\.beton"):
         config = _config(_all(folder), f"{server.address}/none.beton", tmp_path)
         StageSets(config, loader, ONE)
