@@ -48,7 +48,9 @@ class StageSets:
     def begin_epoch(self, epoch: int) -> None:
         """Lets go of the sets that no epoch from this one on shows. From its second epoch on a process also copies what is
         missing of the others, so that no later stage has to wait for all of it."""
-        needed = {stage.betons for stage in schedule.stages_of(self._config)[epoch:]}
+        config = self._config
+        now = schedule.stage_of_epoch(config, epoch)  # teach.epochs may be more than train.epochs
+        needed = {stage.betons for stage in (now, *schedule.stages_of(config)[epoch:])}
         self._sets = {text: shown for text, shown in self._sets.items() if text in needed}
         if self._first_epoch is None:
             self._first_epoch = epoch

@@ -12,7 +12,7 @@ import torch
 
 from deit_fast.config import AugmentConfig, RunConfig, UserError
 from deit_fast.data.load.loader import train_loader
-from deit_fast.train import schedule
+from deit_fast.train import schedule, stage_sets
 from deit_fast.train.dist import World
 from deit_fast.train.stage_sets import StageSets, train_set_digests
 from tests.data.fetch.web_server import Server, serving
@@ -78,6 +78,18 @@ def test_later_stages_are_copied_from_the_second_epoch_on(server: Server, folder
             assert server.sent["b.beton"] == (folder / "b.beton").stat().st_size
     wanted.set_epoch(2)
     assert views == shown(wanted)
+    loader.close()
+
+
+def test_epochs_beyond_the_run_show_what_is_open(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where teach.epochs is more than train.epochs."""
+    config = _config(_all(folder), "", tmp_path).changed({"schedule.stages": ()})
+    loader = train_loader(config.data, config.augment, seed=0, rank=0, world_size=1, device=ONE.device)
+    sets = StageSets(config, loader, ONE)
+    monkeypatch.setattr(stage_sets, "open_train_set", None)
+    for epoch in range(config.train.epochs + 2):
+        sets.begin_epoch(epoch)
+        sets.show(schedule.stage_of_epoch(config, epoch))
     loader.close()
 
 
