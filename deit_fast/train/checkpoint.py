@@ -239,6 +239,7 @@ def _check_same_files(had: Digests, path: Path, config: RunConfig, digests: Dige
     """Raises UserError if a file's content has changed; older checkpoints do not have its digest.
 
     A digest of a stage of schedule.stages that either side lacks is that of the whole run."""
+    own_first = bool(config.schedule.stages) and "data.train" in config.schedule.stages[0]
     for option, ours in digests.items():
         section, name = option.split(".")
         theirs = had.get(option, {})
@@ -247,6 +248,8 @@ def _check_same_files(had: Digests, path: Path, config: RunConfig, digests: Dige
             digest = ours.get(what, ours.get(of_run))
             if theirs.get(what, theirs.get(of_run, digest)) == digest or digest is None:
                 continue
+            if what == "order" and own_first:  # that of the set shown in the first epoch
+                of_stage, number = OF_STAGE, "1"
             where = f"schedule.stages: stage {number}" if of_stage else f"{option}={getattr(getattr(config, section), name)}"
             raise UserError(
                 f"{where}: holds other {of_run} than the run of checkpoint {path} had; want the same file, or start a new run"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from deit_fast.config import DataConfig, RunConfig, UserError, betons_of_stages
+from deit_fast.config import RunConfig, UserError, betons_of_stages
 from deit_fast.data.fetch.addresses import has_address
 from deit_fast.data.format.beton_set import BetonSet
 from deit_fast.data.format.identity import identity
@@ -74,21 +74,18 @@ class StageSets:
 def train_set_digests(config: RunConfig, betons: BetonSet, of_stages: Mapping[str, BetonSet]) -> dict[str, str]:
     """Digests of what decides on the views of a run, by what they are of.
 
-    of_stages: as of `StageSets`. Of a stage, as `images of stage 1`, there are those that differ from data.train's.
+    of_stages: as of `StageSets`. Of a stage, as `images of stage 1`, there are those that differ from data.train's. `order` is
+    of the first epoch: with data.order=pages, a set that is still being copied then has an order of its own.
     """
-    digests = _digests_of(config.data, betons)
-    others = {text: _digests_of(dataclasses.replace(config.data, train=text), other) for text, other in of_stages.items()}
-    own = dict(digests)
+    in_pages = config.data.order == "pages"
+    own = identity(betons, with_places=in_pages)
+    others = {text: identity(other, with_places=in_pages) for text, other in of_stages.items()}
+    digests = dict(own)
+    if in_pages:
+        is_copied = has_address(schedule.stage_of_epoch(config, 0).betons)
+        digests["order"] = "files one by one in the first epoch" if is_copied else "all files"
     for number, text in enumerate(betons_of_stages(config), start=1):
         for what, digest in others.get(text, own).items():
-            is_shown = what != "order" or number == 1  # the first epoch of a run may have an order of its own
-            if is_shown and digest != own[what]:
+            if digest != own[what]:
                 digests[f"{what}{OF_STAGE}{number}"] = digest
-    return digests
-
-
-def _digests_of(data: DataConfig, betons: BetonSet) -> dict[str, str]:
-    digests = identity(betons, with_places=data.order == "pages")
-    if data.order == "pages":
-        digests["order"] = "files one by one in the first epoch" if has_address(data.train) else "all files"
     return digests

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 from deit_fast.config import AugmentConfig, RunConfig, UserError
 from deit_fast.data.load.loader import train_loader
 from deit_fast.train import schedule, stage_sets
+from deit_fast.train.checkpoint import check_same_run
 from deit_fast.train.dist import World
 from deit_fast.train.stage_sets import StageSets, train_set_digests
 from tests.data.fetch.web_server import Server, serving
@@ -91,6 +93,24 @@ def test_epochs_beyond_the_run_show_what_is_open(folder: Path, tmp_path: Path, m
         sets.begin_epoch(epoch)
         sets.show(schedule.stage_of_epoch(config, epoch))
     loader.close()
+
+
+@pytest.mark.parametrize("of_stages", ["small", "address"])
+def test_the_order_is_that_of_the_first_epoch(server: Server, folder: Path, tmp_path: Path, of_stages: str) -> None:
+    """Wherever the set of later epochs is: files are shown one by one while they are copied, in the first epoch alone."""
+    places = {"small": _all(folder / "small"), "address": _all(server.address, "small/")}
+    found = []
+    for train in (_all(folder), _all(server.address)):
+        config = _config(train, places[of_stages], tmp_path)
+        loader = train_loader(config.data, config.augment, seed=0, rank=0, world_size=1, device=ONE.device)
+        found.append(train_set_digests(config, loader.beton, StageSets(config, loader, ONE).of_stages))
+        loader.close()
+    assert found[0] == found[1]
+    assert set(found[0]) == {"labels", "images", "images of stage 1", "order"}
+    assert ("one by one" in found[0]["order"]) == (of_stages == "address")
+    had: dict[str, Any] = {"global_batch_size": 12, "config": {}, "digests": {"data.train": found[0] | {"order": "another"}}}
+    with pytest.raises(UserError, match=r"^schedule\.stages: stage 1: holds other order than the run of checkpoint"):
+        check_same_run(had, tmp_path, config, 12, 72, {"data.train": found[0]})
 
 
 def test_betons_of_stages_are_addresses_too(server: Server, folder: Path, tmp_path: Path) -> None:
