@@ -1,4 +1,4 @@
-"""Takes where eight pixels lie between others, gives these eight.
+"""Interpolates eight pixels of a view at a time, bicubically.
 
 In LLVM's own vector operations. The arithmetic is that of `pixel.interpolated` and `pixel.clipped`, in the same order, so the
 results are the same to the bit.

@@ -30,9 +30,9 @@ def scratch_sizes(max_height: int, max_width: int, max_outputs: int, most_taps: 
     integers = 6 * (max_height + max_width) + 2 * (8 + 2) * max_outputs
     rows = (max_height + _ROWS) * max_outputs * 3
     turned = 3 * _ROWS * (max_width + 2 * pairs.GROUP) + _WORDS_BYTES + _ROWS * _TAIL_STRIDE
-    most_pairs = most_taps // 2 + 1
-    block = 1 + BLOCK_LENGTH + PAIR_LENGTH * most_pairs
-    return rows + turned + _MARGIN, block + integers + 2 * MORE_OUTPUTS * most_pairs
+    num_pairs = most_taps // 2 + 1  # as `most_pairs` has it
+    block = 1 + BLOCK_LENGTH + PAIR_LENGTH * num_pairs
+    return rows + turned + _MARGIN, block + integers + 2 * MORE_OUTPUTS * num_pairs
 
 
 @compiled()

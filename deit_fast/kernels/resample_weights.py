@@ -50,7 +50,7 @@ def _cubic(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 @intrinsic
 def _fill_cubic(typing_context, block, reciprocal, num_pixels):  # type: ignore[no-untyped-def]
-    """Fills the rows of weights of a block, an address, also for pixels that do not count."""
+    """Fills the rows of weights in a block of scratch, an address; pixels beyond an output's own get weights too."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         block, reciprocal, num_pixels = arguments

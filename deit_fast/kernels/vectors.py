@@ -1,4 +1,4 @@
-"""Takes addresses of bytes, gives them copied, and pixels between pixels, a vector register at a time.
+"""Copies bytes and interpolates pixels, at addresses, a vector register at a time.
 
 In LLVM's own vector operations, which it turns into those of any processor. The arithmetic is that of `pixel.interpolated`
 and `pixel.clipped`, in the same order, so the results are the same to the bit.

@@ -4,6 +4,7 @@ border.py SET.beton SMALL.beton [ROUNDS]: SMALL has the images of SET, written s
 opened and held against SET, and 1,252 times its images against as many. Run from the project's root.
 """
 
+import dataclasses
 import statistics
 import sys
 import time
@@ -38,7 +39,10 @@ def opened(full: str, other: str) -> tuple[RunConfig, Loader, StageSets, float]:
 
 config, loader, sets, _ = opened(train, small)
 SIDES = {"96, small": (96, small), "96, full": (96, train), "224, full": (224, train)}
-stages = {name: Stage(0, side, config.augment, betons) for name, (side, betons) in SIDES.items()}
+stages = {
+    name: Stage(0, side, config.augment, dataclasses.replace(config.data, train=betons))
+    for name, (side, betons) in SIDES.items()
+}
 borders = [
     ("96, small", "96, small"),
     ("224, full", "224, full"),

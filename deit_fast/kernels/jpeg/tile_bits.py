@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from deit_fast.kernels.compiled import compiled
+from deit_fast.kernels.jpeg.bit_counts import leading_zeros
 from deit_fast.kernels.jpeg.bitstream import load, store
 
 _U = np.uint64  # Numba makes floats of sums of signed and unsigned integers
@@ -15,14 +13,6 @@ _0, _1, _3, _8 = (np.uint64(number) for number in (0, 1, 3, 8))
 _LOW_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
 _EVERY_BYTE = np.uint64(0x0101010101010101)
 _HIGH_BITS = np.uint64(0x8080808080808080)
-
-
-@intrinsic
-def _leading_zeros(typing_context, word):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.uint64(types.uint64), codegen
 
 
 @compiled()
@@ -55,7 +45,7 @@ def unstuff_tile(encoded, source, end, bits, start):  # type: ignore[no-untyped-
             at += _8
             out += _8
             continue
-        taken = (_leading_zeros(found) >> _3) + _1
+        taken = (leading_zeros(found) >> _3) + _1
         at += taken
         out += taken
         if at >= stop or encoded[at] != 0:

@@ -168,7 +168,7 @@ def test_another_set_is_shown_as_by_the_cpu(beton: Path, where: str, device: str
     for mode in ("jpg", "raw"):
         betons.append(tmp_path / f"{mode}.beton")
         convert(beton.parent, betons[-1], mode=mode, max_resolution=12)
-    options = {"batch_size": 3, "resolution": 4}
+    options: dict[str, Any] = {"batch_size": 3, "resolution": 4}
     loaders = [_loader(beton, device, PLAIN, where=one, **options) for one in (where, "cpu cpu")]
     views = []
     for one in (*betons, beton):
