@@ -19,7 +19,7 @@ from deit_fast.benchmarks.interleave import interleaved, spread, summary
 from deit_fast.benchmarks.result import check_names, described
 from deit_fast.benchmarks.rivals.common import WORKS, NotInstalled, Setting, System, Work, views_per_second
 from deit_fast.benchmarks.rivals.ours import open_ours, ours_evaluating, ours_training
-from deit_fast.benchmarks.run_stages import bench_stages, stages_table
+from deit_fast.benchmarks.schedule_rates import bench_schedule, check_schedule, schedule_table
 from deit_fast.benchmarks.stages import STAGES, on_one_thread, stage_input
 from deit_fast.config import DataConfig, RunConfig, UserError, is_mixing
 from deit_fast.data.fetch.local import local_text
@@ -64,8 +64,8 @@ def bench_loader(config: RunConfig) -> dict[str, Any]:
             result["threads"] = _threads(beton, config, num_cores)
             print(_threads_table(result["threads"]))
         if _SCHEDULE in parts:
-            result[_SCHEDULE] = bench_stages(config.changed({"data.train": beton}), num_cores)
-            print(stages_table(result[_SCHEDULE]))
+            result[_SCHEDULE] = bench_schedule(config.changed({"data.train": beton}), num_cores)
+            print(schedule_table(result[_SCHEDULE]))
         for name in parts:
             if name in WORKS and files is not None:
                 setting = Setting(files, config.data.batch_size, config.data.resolution, num_cores, config.train.seed)
@@ -93,7 +93,10 @@ def _check(config: RunConfig) -> list[str]:
     if _SCHEDULE in bench.work and not config.schedule.stages:
         raise UserError(f"bench.work={_SCHEDULE}: schedule.stages is off; want stages to measure")
     has_stages = bool(config.schedule.stages)
-    return [part for part in _PARTS if part in bench.work or (not bench.work and (part != _SCHEDULE or has_stages))]
+    parts = [part for part in _PARTS if part in bench.work or (not bench.work and (part != _SCHEDULE or has_stages))]
+    if _SCHEDULE in parts:
+        check_schedule(config)
+    return parts
 
 
 def _available_cores() -> int:

@@ -118,7 +118,7 @@ def check_training(config: RunConfig, world_size: int) -> None:
     warmup_epochs = config.schedule.warmup_epochs
     if warmup_epochs >= config.train.epochs:
         raise UserError(f"schedule.warmup_epochs={warmup_epochs:g}: want fewer than train.epochs={config.train.epochs}")
-    _check_stages(config, world_size)
+    check_stages(config, world_size)
     distil = config.distil
     for name in ("labels", "teacher_weights"):
         if getattr(distil, name) and not distil.is_taught:
@@ -155,7 +155,7 @@ def _check_views(config: RunConfig, world_size: int) -> None:
         )
 
 
-def _check_stages(config: RunConfig, world_size: int) -> None:
+def check_stages(config: RunConfig, world_size: int) -> None:
     """Raises UserError for the first stage of schedule.stages that cannot be, or has no epoch."""
     stages = config.schedule.stages
     if stages and config.data.start_resolution is not None:

@@ -15,8 +15,9 @@ class WeightAverage:
     which are copied. The decay is the same from the first update on, or rises with warmup as min(decay, (1 + n) / (10 + n))
     after n updates (TensorFlow's ExponentialMovingAverage; timm's ModelEmaV3 has another ramp, 1 - (1 + n) ** (-2 / 3)).
 
-    The tensors of `module` stay the same objects. Both models are float32: in bfloat16 an update of 4e-5 of a weight would
-    be lost in rounding.
+    The tensors of `module` stay the same objects: an update moves each of `averages` towards that of `values` at its place, and
+    copies `sources` into `copies`. Both models are float32: in bfloat16 an update of 4e-5 of a weight would be lost in
+    rounding.
     """
 
     def __init__(self, model: nn.Module, decay: float, warmup: bool) -> None:
@@ -28,10 +29,10 @@ class WeightAverage:
         # with keep_vars these are the parameters themselves, and a dictionary holds one that has two names once
         averages, values = (module.state_dict(keep_vars=True).values() for module in (self.module, model))
         pairs = dict(zip(averages, values, strict=True))
-        self._averages = [average for average in pairs if average.is_floating_point()]
-        self._values = [pairs[average] for average in self._averages]
-        self._copies = [average for average in pairs if not average.is_floating_point()]
-        self._sources = [pairs[average] for average in self._copies]
+        self.averages = [average for average in pairs if average.is_floating_point()]
+        self.values = [pairs[average] for average in self.averages]
+        self.copies = [average for average in pairs if not average.is_floating_point()]
+        self.sources = [pairs[average] for average in self.copies]
 
     @property
     def decay(self) -> float:
@@ -43,7 +44,7 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """average = decay * average + (1 - decay) * weights, all at once and in place. Does not wait for the device."""
-        torch._foreach_lerp_(self._averages, self._values, 1.0 - self.decay)
-        if self._copies:
-            torch._foreach_copy_(self._copies, self._sources)
+        torch._foreach_lerp_(self.averages, self.values, 1.0 - self.decay)
+        if self.copies:
+            torch._foreach_copy_(self.copies, self.sources)
         self.num_updates += 1

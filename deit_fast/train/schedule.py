@@ -92,7 +92,7 @@ class Stage:
 def stage_of_epoch(config: RunConfig, epoch: int) -> Stage:
     """The stage of an epoch (from 0): of schedule.stages; without them, of the resolution ramp, if there is one."""
     if config.schedule.stages:
-        return _stage(config, bisect.bisect_right(stage_ends(config), epoch))
+        return numbered_stage(config, bisect.bisect_right(stage_ends(config), epoch))
     resolution = resolution_of_epoch(config.data, epoch=epoch, epochs=config.train.epochs)
     return Stage(0, resolution, config.augment, config.data)
 
@@ -103,10 +103,11 @@ def stages_of(config: RunConfig) -> list[Stage]:
         return [stage_of_epoch(config, epoch) for epoch in range(config.train.epochs)]
     ends = stage_ends(config)
     lengths = (end - begin for begin, end in zip([0, *ends], ends, strict=False))
-    return [stage for number, length in enumerate(lengths) for stage in [_stage(config, number)] * length]
+    return [stage for number, length in enumerate(lengths) for stage in [numbered_stage(config, number)] * length]
 
 
-def _stage(config: RunConfig, number: int) -> Stage:
+def numbered_stage(config: RunConfig, number: int) -> Stage:
+    """Stage `number` (from 0) of schedule.stages."""
     own = config_of_stage(config, config.schedule.stages[number])
     return Stage(number, own.data.resolution, own.augment, own.data)
 

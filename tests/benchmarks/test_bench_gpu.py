@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -27,11 +28,12 @@ from deit_fast.benchmarks.gpu.host import host_seconds
 from deit_fast.benchmarks.gpu.lines import line_of
 from deit_fast.benchmarks.gpu.parts import Report, Results, run_parts
 from deit_fast.benchmarks.gpu.steps import choice_rates, multiply_adds
-from deit_fast.benchmarks.gpu.updates import update_times
+from deit_fast.benchmarks.gpu.updates import average_one_by_one, update_times
 from deit_fast.commands.bench.gpu import KIND
 from deit_fast.config import ModelConfig, RunConfig
 from deit_fast.data.load import gpu_decode
 from deit_fast.train.dist import World
+from deit_fast.train.ema import WeightAverage
 from tests.benchmarks.made_up_gpu import RESULT
 from tests.benchmarks.reads import not_taken, options_read
 from tests.kernels.jpeg import decoded_by_cpu
@@ -240,6 +242,28 @@ def test_each_way_to_update_weights_moves_what_an_update_must_read_and_write() -
     for way, row in found["updates"].items():
         assert row["needs"]["bytes"] == count * (28 if way.startswith("AdamW") else 12)
         assert row["bounds"]["bytes"] == row["needs"]["bytes"] / 1e9
+
+
+def test_both_ways_to_average_move_the_same_tensors() -> None:
+    """Parameters, statistics of batch normalisation, and counts of batches, which are copied."""
+    model = timm.create_model("resnet10t")
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    statistics_and_counts = [buffer.numel() * (2 * 8 if buffer.dtype == torch.int64 else 3 * 4) for buffer in model.buffers()]
+    config = small_config({"data.resolution": 32})
+    updates = update_times(config, CPU, {"bytes_per_second": 1e9}, "resnet10t", repeats=1)["updates"]
+    needs = {way: row["needs"]["bytes"] for way, row in updates.items() if way.startswith("average")}
+    assert set(needs.values()) == {12 * num_parameters + sum(statistics_and_counts)}
+
+    averages = [WeightAverage(model, 0.9, warmup=False) for _ in range(2)]
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.add_(1)
+    averages[0].update()
+    average_one_by_one(averages[1])
+    states = [average.module.state_dict() for average in averages]
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(states[1][name], states[0][name])
+        assert not torch.equal(states[1][name], tensor - 1)
 
 
 def test_a_device_waits_until_all_calls_are_queued(monkeypatch: pytest.MonkeyPatch) -> None:

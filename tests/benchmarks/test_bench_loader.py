@@ -122,24 +122,6 @@ def test_several_betons_are_measured_as_one_set(images: Path, tmp_path: Path, ca
     assert "18 images of" in capsys.readouterr().out
 
 
-def test_stages_of_a_run_are_measured_from_their_betons(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    convert(images, tmp_path / "set.beton")
-    convert(images, tmp_path / "small.beton", max_resolution=24)
-    stages = f"--schedule.stages=[{{data.train: {tmp_path}/small.beton, data.resolution: 16}}, {{augment.auto_augment: off}}]"
-    out = tmp_path / "bench.json"
-    given = [f"--data.train={tmp_path / 'set.beton'}", "--bench.work=schedule", f"--out={out}"]
-    assert main(["bench", "loader", *given, *QUICK, stages]) == 0
-    first, last = json.loads(out.read_text())["schedule"]
-    assert (first["stage"], first["resolution"], Path(first["betons"]).name) == (1, 16, "small.beton")
-    assert (last["stage"], last["resolution"], last["auto_augment"]) == (2, 32, "")
-    assert (len(first["rounds"]), last["times_last"]["median"]) == (2, 1.0)
-    ratios = [one / other for one, other in zip(first["rounds"], last["rounds"], strict=True)]
-    assert first["times_last"]["median"] == pytest.approx(sum(ratios) / 2)
-    assert "times the last" in capsys.readouterr().out
-
-
 def test_pngs_stay_pngs_and_a_subset_has_its_share_of_each_class(tmp_path: Path) -> None:
     make_images(tmp_path / "images", {"cat": 6, "dog": 3})
     files = BenchFiles(tmp_path / "scratch", SourceConfig(path=str(tmp_path / "images")), 6, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numba
@@ -14,8 +15,11 @@ from PIL import Image
 from deit_fast.benchmarks.fidelity.references import REFERENCES
 from deit_fast.kernels import operations, pixel
 from deit_fast.kernels.affine import affine_map
+from deit_fast.kernels.octets import PIXELS, QUAD
 from deit_fast.kernels.operation_table import CODES
 from deit_fast.kernels.rotation import rotation, round_to_15
+from deit_fast.kernels.warp import CHANNELS, PAD
+from tests.guarded import GuardedMemory
 
 FILL = (255, 0, 140)
 # magnitudes as timm draws them, and how far beyond them the tests go
@@ -92,6 +96,22 @@ def test_equals_the_definition(name: str, share: float, bicubic: bool, seed: int
     image = picture(seed, height, width)
     wanted = by_definition(image, affine_map(CODES[name], argument, height, width), bicubic, FILL)
     np.testing.assert_array_equal(ours(name, argument, image, bicubic), wanted)
+
+
+@pytest.mark.parametrize("width", range(1, 10))
+def test_a_narrow_rotation_touches_no_byte_behind_its_arrays(width: int) -> None:
+    """Of as many columns as are made together, fewer, and more: view and scratch end where memory may not be read."""
+    memory = GuardedMemory(1 << 13), GuardedMemory(1 << 15)
+    for height, degrees in itertools.product((1, 2, 9), (-77.0, -5.0, 13.0, 181.0)):
+        table_bytes = 4 * (13 * width + PIXELS)  # what rotations keep of columns: the last of their scratch
+        size = (height + 2 * PAD) * (width + 2 * PAD) * QUAD + CHANNELS * (width + PIXELS) + -(-table_bytes // 8) * 8
+        image, scratch = picture(1, height, width), memory[1].array(size, np.uint8, 77)
+        view = memory[0].array(image.shape, np.uint8)
+        for bicubic in (True, False):
+            view[:] = image
+            operations.apply(np.int32(CODES["rotate"]), degrees, bicubic, FILL, view, scratch)
+            wanted = by_definition(image, rotation(degrees, height, width), bicubic, FILL)
+            np.testing.assert_array_equal(view, wanted)
 
 
 @pytest.mark.parametrize("bicubic", [True, False])

@@ -15,9 +15,11 @@ from deit_fast.config import RunConfig
 from deit_fast.model.create import create_model
 from deit_fast.train.ema import WeightAverage
 
-# AdamW reads weight, gradient and two moments, and writes all but the gradient; an average reads both and writes itself
+# AdamW reads weight, gradient and two moments, and writes all but the gradient; an average reads both and writes itself, a copy
+# reads one
 _NUMBERS_OF_ADAMW = 7
 _NUMBERS_OF_AVERAGE = 3
+_NUMBERS_OF_COPY = 2
 _FLOAT32_BYTES = 4
 
 
@@ -45,11 +47,12 @@ def update_times(
         f"AdamW, {way}": torch.optim.AdamW(parameters, lr=1e-5, **how).step for way, how in ways.items()
     }
     works["average, at once"] = average.update
-    works["average, one by one"] = lambda: _average_one_by_one(average.module, model, average.decay)
-    num_bytes = _FLOAT32_BYTES * sum(parameter.numel() for parameter in parameters)
+    works["average, one by one"] = lambda: average_one_by_one(average)
+    bytes_of_adamw = _NUMBERS_OF_ADAMW * _FLOAT32_BYTES * sum(parameter.numel() for parameter in parameters)
+    bytes_of_average = _NUMBERS_OF_AVERAGE * _num_bytes(average.averages) + _NUMBERS_OF_COPY * _num_bytes(average.copies)
     updates = {}
     for way, work in works.items():
-        needs = Needs((_NUMBERS_OF_ADAMW if way.startswith("AdamW") else _NUMBERS_OF_AVERAGE) * num_bytes)
+        needs = Needs(bytes_of_adamw if way.startswith("AdamW") else bytes_of_average)
         found = timed(work, device, repeats=repeats)
         updates[way] = {
             "seconds": found.seconds,
@@ -60,7 +63,14 @@ def update_times(
     return {"model": name, "updates": updates}
 
 
+def _num_bytes(tensors: list[torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
 @torch.no_grad()
-def _average_one_by_one(average: torch.nn.Module, model: torch.nn.Module, decay: float) -> None:
-    for mean, value in zip(average.parameters(), model.parameters(), strict=True):
-        mean.lerp_(value, 1.0 - decay)
+def average_one_by_one(average: WeightAverage) -> None:
+    """What `average.update()` does to its tensors, by a call for each of them."""
+    for mean, value in zip(average.averages, average.values, strict=True):
+        mean.lerp_(value, 1.0 - average.decay)
+    for copy, source in zip(average.copies, average.sources, strict=True):
+        copy.copy_(source)

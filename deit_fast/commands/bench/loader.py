@@ -19,7 +19,7 @@ KIND = Command(
         "source",
         *of("data", "train", "cache_dir", "batch_size", "eval_batch_size", "resolution", "eval_resolution", "eval_crop_ratio"),
         *of("data", "interpolation", "dct_scaling", "dtype", "subset", "order", "window_gb", "decode", "on_error"),
-        *("data.batches_ahead", "augment", "train.seed", "schedule.stages"),
+        *("data.batches_ahead", "data.shrink", "augment", *of("train", "seed", "epochs"), "schedule.stages"),
         *of("bench", "rounds", "seconds", "against", "work", "threads", "images", "chart"),
     ),
     run=_run,

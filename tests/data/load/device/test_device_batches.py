@@ -26,7 +26,7 @@ from deit_fast.data.load.batch import Batch
 from deit_fast.data.load.batches import Loader
 from deit_fast.data.load.decode import open_images
 from deit_fast.data.load.gpu_decode import DeviceMemory
-from deit_fast.data.load.loader import train_loader
+from deit_fast.data.load.loader import open_train_set, train_loader
 from deit_fast.data.load.views import CpuViews, Recipe, Slot
 from deit_fast.kernels.cuda import driver as cuda
 from deit_fast.kernels.cuda import resample
@@ -157,6 +157,31 @@ def test_a_stage_an_epoch_later_and_in_the_middle(beton: Path, device: str) -> N
             found.append(_batches(loader))
         assert found[0][0].images.shape[-1] == resolution
         _compare(found[0], found[1], augment, levels=1e-3 if device == "cpu" else 1.0)
+
+
+@on_devices
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["cpu gpu", "gpu gpu"])
+def test_another_set_is_shown_as_by_the_cpu(beton: Path, where: str, device: str, tmp_path: Path) -> None:
+    """Stages of the beton, of the same images written smaller, of these as raw pixels, and of the beton again."""
+    betons = [beton]
+    for mode in ("jpg", "raw"):
+        betons.append(tmp_path / f"{mode}.beton")
+        convert(beton.parent, betons[-1], mode=mode, max_resolution=12)
+    options: dict[str, Any] = {"batch_size": 3, "resolution": 4}
+    loaders = [_loader(beton, device, PLAIN, where=one, **options) for one in (where, "cpu cpu")]
+    views = []
+    for one in (*betons, beton):
+        found = []
+        for loader in loaders:
+            data = DataConfig(train=str(one), **options)
+            loader.show(open_train_set(data, PLAIN, seed=3, rank=0, world_size=1, device=loader.device))
+            found.append(_batches(loader))
+            assert loader.beton.paths[0] == one
+        _compare(found[0], found[1], PLAIN, levels=1e-3)
+        views.append(found[0][0].images)
+    assert torch.equal(views[0], views[3])
+    assert not torch.equal(views[0], views[1])
 
 
 @on_devices
