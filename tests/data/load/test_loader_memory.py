@@ -26,6 +26,7 @@ from tests.scale import scaled
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read memory from")
 NUM_IMAGES = 660  # an epoch of the small loader is 10 batches, and some images are left over
 WARM_UP, MANY = 20, scaled(200, 40)
+MOST_BYTES = 100_000 * MANY  # a leak of 100 kB a time is seen, whatever their number
 
 
 def private_bytes() -> int:
@@ -66,7 +67,10 @@ def run_batches(loader: Loader, count: int) -> None:
 
 
 def grown(path: str) -> dict[str, tuple[int, int, int]]:
-    """By how much private bytes, open files and threads grow, after a warm-up, while something is done MANY times."""
+    """By how much private bytes, open files and threads grow, after a warm-up, while something is done MANY times.
+
+    Bytes are the least of up to three such times: a leak grows in each; the allocator takes some megabytes now and then.
+    """
     loader = make_loader(path)
 
     def change_resolution() -> None:
@@ -98,11 +102,17 @@ def grown(path: str) -> dict[str, tuple[int, int, int]]:
     for what, (action, times) in actions.items():
         for _ in range(WARM_UP):
             action()
-        num_bytes, num_files, num_threads = private_bytes(), _count("fd"), _count("task")
-        for _ in range(times):
-            action()
+        num_files, num_threads = _count("fd"), _count("task")
+        num_bytes = MOST_BYTES
+        for _ in range(3):
+            if num_bytes < MOST_BYTES:
+                break
+            before = private_bytes()
+            for _ in range(times):
+                action()
+            num_bytes = min(num_bytes, private_bytes() - before)
         found[what] = (
-            private_bytes() - num_bytes,
+            num_bytes,
             _count("fd") - num_files,
             _threads_after(num_threads) - num_threads,
         )
@@ -127,7 +137,7 @@ def _in_a_process(expression: str) -> Any:
 @pytest.mark.slow
 def test_nothing_grows(beton: Path) -> None:
     for what, (num_bytes, num_files, num_threads) in _in_a_process(f"t.grown({str(beton)!r})").items():
-        assert num_bytes < 100e3 * MANY, what  # a leak of 100 kB a time is seen, whatever their number
+        assert num_bytes < MOST_BYTES, what
         assert num_files == 0, what
         assert num_threads <= 0, what  # fewer, where some were about to end when counting began
 
